@@ -1,0 +1,11 @@
+# The node image: what a node of --on docker needs, and the fault tools of its sidecar.
+# `splitbrain images build` builds it; where the base cannot be pulled, `splitbrain images build --bootstrap` makes one.
+ARG BASE=debian:bookworm-slim
+FROM ${BASE}
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends \
+      python3 redis-server redis-sentinel etcd-server iproute2 iptables procps ca-certificates \
+ && rm -rf /var/lib/apt/lists/*
+COPY harness /opt/splitbrain/harness
+COPY targets /opt/splitbrain/targets
+CMD ["sleep", "infinity"]

@@ -1,0 +1,187 @@
+"""Violations in words: who did what when, and why no correct register could have answered like that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from checkers.linearizability.blocks import Blocks, Violation
+from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
+from harness.history import NEVER, OK, TYPES, History, Operations
+from harness.periods import Period, active
+from harness.verdict import Anomaly, Witness
+
+
+class Clock:
+    """Times of a history as a person reads them: seconds, or plain numbers where there are no real times."""
+
+    def __init__(self, history: History) -> None:
+        self._real = len(history) > 0 and int(history.time[-1]) > 2 * len(history)
+
+    def at(self, time: int) -> str:
+        """A moment."""
+        return f"{time / 1e9:.4f} s" if self._real else f"step {time}"
+
+    def between(self, start: int, end: int) -> str:
+        """A length of time."""
+        if not self._real:
+            return f"{end - start} steps"
+        seconds = (end - start) / 1e9
+        return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def witness(operations: Operations, row: int) -> Witness:
+    """One operation of the history, as an anomaly carries it."""
+    result = operations.result(row)
+    is_ok = operations.type[row] == OK
+    return Witness(
+        process=int(operations.process[row]),
+        f=operations.name(row),
+        key=operations.key_name(row),
+        value=result if is_ok and operations.argument(row) is None else operations.argument(row),
+        call=int(operations.call[row]),
+        ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
+        type=TYPES[operations.type[row]],
+        node=operations.node_name(row),
+        index=int(operations.invoked[row]),
+    )
+
+
+def sentence(one: Witness, clock: Clock) -> str:
+    """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
+    if one.f == "read":
+        did = f"read {_show(one.value)}"
+    elif one.f == "write":
+        did = f"wrote {_show(one.value)}"
+    elif one.f == "cas" and isinstance(one.value, list | tuple) and len(one.value) == 2:
+        did = f"replaced {_show(one.value[0])} by {_show(one.value[1])}"
+    else:
+        did = f"did {one.f} {_show(one.value)}"
+    where = f" on {one.node}" if one.node else ""
+    until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
+    return f"process {one.process}{where} {did} from {clock.at(one.call)} {until}"
+
+
+def _show(value: Any) -> str:
+    return "nothing" if value is None else repr(value)
+
+
+class Explainer:
+    """Turns violations of one history into anomalies."""
+
+    def __init__(self, operations: RegisterOperations, blocks: Blocks | None, periods: list[Period]) -> None:
+        self._operations = operations
+        self._blocks = blocks
+        self._periods = periods
+        self._clock = Clock(operations.source.history)
+
+    def anomaly(self, violation: Violation) -> Anomaly:
+        """The anomaly of a violation, with the faults that were active meanwhile."""
+        key = self._operations.source.history.keys[violation.key]
+        kind, text = getattr(self, f"_{violation.kind}")(violation)
+        rows = list(dict.fromkeys(row for row in violation.rows if row >= 0))
+        witnesses = sorted((self._witness(row) for row in rows), key=lambda one: one.call)
+        start = min(one.call for one in witnesses)
+        end = max(one.call if one.ret is None else one.ret for one in witnesses)
+        faults = active(self._periods, start, end)
+        about = f"Key {key}: " if key is not None else ""
+        return Anomaly(kind, about + text, witnesses, key, faults)
+
+    def _witness(self, row: int) -> Witness:
+        return witness(self._operations.source, int(self._operations.row[row]))
+
+    def _says(self, row: int) -> str:
+        return sentence(self._witness(row), self._clock)
+
+    def _value(self, row: int) -> Any:
+        """The value whose operations the row belongs to: what it wrote, else what it read."""
+        value = self._witness(row).value
+        return value[1] if self._operations.kind[row] == CAS else value
+
+    def _seen(self, row: int) -> Any:
+        """The value that the operation found in the register, or what it wrote where it looked at none."""
+        value = self._witness(row).value
+        return value[0] if self._operations.kind[row] == CAS else value
+
+    def _unwritten(self, violation: Violation) -> tuple[str, str]:
+        (row,) = violation.rows
+        return (
+            "phantom value",
+            f"{self._says(row)}, a value that no operation that may have happened ever wrote.",
+        )
+
+    def _forked(self, violation: Violation) -> tuple[str, str]:
+        a, b = violation.rows
+        return "lost update", (
+            f"{self._says(a)}, and {self._says(b)}. The value was written once, so it can be replaced once: "
+            "whichever came second must have found another value and failed. One of the two updates is lost."
+        )
+
+    def _cycle(self, violation: Violation) -> tuple[str, str]:
+        said = "; ".join(self._says(row) for row in violation.rows)
+        return (
+            "impossible update",
+            f"{said}. Each needs the value that another of them wrote, so none can be first.",
+        )
+
+    def _order(self, violation: Violation) -> tuple[str, str]:
+        early, late = violation.rows
+        kinds = self._operations.kind
+        gap = self._clock.between(int(self._operations.ret[early]), int(self._operations.call[late]))
+        if kinds[late] == READ:
+            return "stale read", (
+                f"{self._says(early)}: {_show(self._value(late))} had been replaced. Yet {self._says(late)}, invoked "
+                f"{gap} after that had completed, as if the replacement had never happened."
+            )
+        if kinds[early] == READ:
+            return "read from the future", (
+                f"{self._says(early)}, but {self._says(late)}, and {_show(self._value(early))} comes from there: that "
+                f"was invoked only {gap} after the read had completed."
+            )
+        return "impossible update", (
+            f"{self._says(early)}, and {self._says(late)}. The first builds on the second, which was invoked "
+            f"only {gap} after the first had completed."
+        )
+
+    def _conflict(self, violation: Violation) -> tuple[str, str]:
+        assert self._blocks is not None
+        x_return, y_call, y_return, x_call = violation.rows
+        clock, operations = self._clock, self._operations
+        later = self._later_sightings(x_call, y_return)
+        seen_again = operations.call[y_call] > operations.call[x_call]
+        kind = "lost write" if later >= 2 and not seen_again and operations.kind[y_return] != READ else "stale read"
+        if operations.kind[x_call] != READ and operations.kind[x_call] != CAS:
+            kind = "out of order"
+        old = _show(self._initial(x_call) if x_return < 0 else self._value(x_return))
+        new = _show(self._value(y_return))
+        gap = clock.between(int(operations.ret[y_return]), int(operations.call[x_call]))
+        if x_return < 0:
+            first = f"The register began with {old}"
+        else:
+            first = f"{self._says(x_return)}, so {old} was already there"
+        proof = "" if y_call in (y_return, x_call) else f" ({self._says(y_call)}, after that)"
+        text = (
+            f"{first}. Then {self._says(y_return)}: {new} had taken its place{proof}. "
+            f"Yet {self._says(x_call)}, invoked {gap} after {new} was certainly there"
+        )
+        found = _show(self._seen(x_call))
+        if found != old:
+            text += f". {found} comes from {old} through compare-and-sets alone, with no {new} between"
+        text += ". "
+        if kind == "lost write":
+            text += f"From then on {new} was never seen again, and the older value {later} times: the write is lost."
+        else:
+            text += "Every value is written once, so a register that has moved on cannot show the old one again."
+        return kind, text
+
+    def _initial(self, row: int) -> Any:
+        at = self._operations
+        code = at.observes[row]
+        return self._witness(row).value if code != NOTHING and at.kind[row] == READ else None
+
+    def _later_sightings(self, x_call: int, y_return: int) -> int:
+        """How many operations of the old block were invoked after one of the new block had completed."""
+        assert self._blocks is not None
+        mine = self._blocks.member == self._blocks.member[x_call]
+        return int(np.count_nonzero(mine & (self._operations.call > self._operations.ret[y_return])))

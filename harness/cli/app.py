@@ -1,0 +1,169 @@
+"""All commands and their options."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import harness
+
+app = typer.Typer(
+    name="splitbrain",
+    help="Break a replicated store on purpose, and decide from the history whether it kept its promises.",
+    epilog="Exit codes: 0 valid, 1 anomalies, 2 usage error, 3 unknown, 4 the harness or the environment failed. "
+    "--debug shows the traceback of an error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+images = typer.Typer(help="The image that docker nodes run.", no_args_is_help=True)
+app.add_typer(images, name="images")
+
+
+class Format(enum.StrEnum):
+    """How to print."""
+
+    text = "text"
+    json = "json"
+
+
+class Kind(enum.StrEnum):
+    """What can be listed."""
+
+    targets = "targets"
+    workloads = "workloads"
+    nemeses = "nemeses"
+    checkers = "checkers"
+    environments = "environments"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, JSON for scripts.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"splitbrain {harness.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Options that stand before any command."""
+
+
+@app.command()
+def run(
+    target: Annotated[str, typer.Argument(help="The store: a name of `list targets`, or FILE.py:Class.")] = "",
+    target_file: Annotated[
+        str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
+    ] = "",
+    on: Annotated[str, typer.Option("--on", help="Where: local, docker, or auto to take what is there.")] = "auto",
+    image: Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")] = None,
+    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
+    workload: Annotated[str, typer.Option(help="What clients do: see `list workloads`.")] = "register",
+    nemesis: Annotated[str, typer.Option(help="What goes wrong: names of `list nemeses` with commas.")] = "",
+    time: Annotated[float, typer.Option(help="Seconds of operations.")] = 30.0,
+    rate: Annotated[float, typer.Option(help="Operations a second of all clients; 0: as many as they can.")] = 200.0,
+    concurrency: Annotated[int, typer.Option(help="Clients, spread over the nodes.")] = 10,
+    timeout: Annotated[float, typer.Option(help="Seconds after which an operation is given up.")] = 1.0,
+    interval: Annotated[float, typer.Option(help="Seconds between faults, on average.")] = 5.0,
+    recovery: Annotated[float, typer.Option(help="Seconds that the store may take to recover at the end.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Decides operations and faults.")] = 0,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("-o", "--option", help="NAME=VALUE of the target, workload or a nemesis; repeatable."),
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Where the run's directory is made.")] = Path("runs"),
+    output: FormatOption = Format.text,
+) -> None:
+    """Start a store, drive it, hurt it, and judge its history."""
+    from harness.cli import run as command
+    from harness.errors import UsageError
+    from harness.experiment import Experiment
+    from harness.plugins import parse_options
+
+    if bool(target) == bool(target_file):
+        raise UsageError("name one target: `splitbrain run TARGET`; `splitbrain list targets` shows what there is")
+    experiment = Experiment(
+        target=target or target_file,
+        workload=workload,
+        nemeses=tuple(name.strip() for name in nemesis.split(",") if name.strip()),
+        environment=on,
+        image=image,
+        nodes=nodes,
+        time=time,
+        rate=rate,
+        concurrency=concurrency,
+        timeout=timeout,
+        interval=interval,
+        recovery=recovery,
+        seed=seed,
+        options=parse_options(option or []),
+    )
+    raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
+
+
+@app.command()
+def check(
+    history: Annotated[Path, typer.Argument(help="A history, or a run's directory.")],
+    model: Annotated[str, typer.Option(help="What the store is to be: register or cas-register.")] = "cas-register",
+    output: FormatOption = Format.text,
+) -> None:
+    """Decide from a recorded history alone, without any store."""
+    from harness.cli import check as command
+
+    raise typer.Exit(command.check(history, model, as_json=output is Format.json))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], output: FormatOption = Format.text) -> None:
+    """Show the targets, workloads, nemeses, checkers or environments that there are."""
+    from harness.cli import listing as command
+
+    command.show(kind.value, as_json=output is Format.json)
+
+
+@app.command()
+def doctor(output: FormatOption = Format.text) -> None:
+    """Say what this machine can do, line by line, and how to get what is missing."""
+    from harness.cli import doctor as command
+
+    raise typer.Exit(command.doctor(as_json=output is Format.json))
+
+
+@app.command()
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Also what belongs to runs that still go.")] = False,
+    output: FormatOption = Format.text,
+) -> None:
+    """Remove the containers, networks and volumes that killed runs left with the Docker engine."""
+    from harness.cli import images as command
+
+    command.clean(everything, as_json=output is Format.json)
+
+
+@images.command()
+def build(
+    bootstrap: Annotated[
+        bool, typer.Option(help="Make the base image with debootstrap, where none can be pulled.")
+    ] = False,
+) -> None:
+    """Build the node image: the reference store, redis-server, etcd and the fault tools."""
+    from harness.cli import images as command
+
+    command.build(bootstrap)
+
+
+def options_of(plugin: Any) -> dict[str, str]:
+    """The options of a plug-in with their defaults, as words."""
+    import msgspec
+
+    options = getattr(plugin, "Options", None)
+    if options is None:
+        return {}
+    return {field.name: str(field.default) for field in msgspec.structs.fields(options)}

@@ -1,0 +1,56 @@
+"""From names to parts: loads the plug-ins that an experiment names, and refuses what does not go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import MissingError, UsageError
+from harness.experiment import Experiment
+from harness.plugins import distribute, load, names
+
+
+@dataclass
+class Parts:
+    """What a run is made of, each with its options."""
+
+    target: Any
+    workload: Any
+    nemeses: dict[str, Any]
+
+
+def assemble(experiment: Experiment) -> Parts:
+    """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
+    target = load("targets", experiment.target)
+    workload = load("workloads", experiment.workload)
+    nemeses = {name: load("nemeses", name) for name in experiment.nemeses}
+    owners = {f"target {target.name}": target, f"workload {workload.name}": workload}
+    owners |= {f"nemesis {name}": nemesis for name, nemesis in nemeses.items()}
+    options = distribute(experiment.options, owners)
+    made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
+    first, second, *rest = made.values()
+    return Parts(first, second, {nemesis.name: nemesis for nemesis in rest})
+
+
+def choose_environment(name: str, image: str | None) -> tuple[str, str]:
+    """Which environment to use, and why. Raises ``MissingError`` when it cannot be had here."""
+    if name != "auto":
+        why = load("environments", name).missing(image)
+        if why is not None:
+            raise MissingError(why)
+        return name, "as asked for"
+    if image is not None:
+        return choose_environment("docker", image)[0], "since --image was given"
+    reasons = {}
+    for candidate in ("docker", "local"):
+        reasons[candidate] = load("environments", candidate).missing(image)
+        if reasons[candidate] is None:
+            why = "an engine answers and has the node image" if candidate == "docker" else reasons["docker"]
+            return candidate, str(why)
+    raise MissingError("; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items()))
+
+
+def check_environment_name(name: str) -> None:
+    """Raise ``UsageError`` for an environment that does not exist."""
+    if name != "auto" and name not in names("environments"):
+        raise UsageError(f"there is no environment named {name!r}: there are auto, {', '.join(names('environments'))}")

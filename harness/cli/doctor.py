@@ -1,0 +1,51 @@
+"""``splitbrain doctor``: what this machine can do, and how to get what is missing."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+
+import msgspec
+from rich.console import Console
+
+from harness.plugins import load, names
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line: what was looked at, whether it is there, and what it says or how to get it."""
+
+    name: str
+    there: bool
+    said: str
+
+
+def doctor(*, as_json: bool) -> int:
+    """Print what was found; 0 if at least one environment can be used, else 4."""
+    findings = list(_look())
+    if as_json:
+        print(json.dumps([msgspec.to_builtins(finding) for finding in findings]))
+    else:
+        console = Console(highlight=False)
+        for finding in findings:
+            mark = "[green]yes[/]" if finding.there else "[red]no [/]"
+            console.print(f"{mark}  {finding.name}: ", end="")
+            console.print(finding.said, markup=False, soft_wrap=True)
+    usable = any(finding.there for finding in findings if finding.name.startswith("--on "))
+    return 0 if usable else 4
+
+
+def _look() -> Iterator[Finding]:
+    yield Finding("Python", sys.version_info >= (3, 11), f"{platform.python_version()} (3.11 or later is needed)")
+    yield Finding("Linux", sys.platform == "linux", f"{platform.system()} {platform.release()} {platform.machine()}")
+    for name in names("environments"):
+        missing = load("environments", name).missing(None)
+        yield Finding(f"--on {name}", missing is None, missing or "can be used")
+    for name in names("targets"):
+        for program, package in load("targets", name).programs.items():
+            path = shutil.which(program)
+            yield Finding(f"{name} on local nodes", path is not None, path or f"apt-get install {package}")
+    path = shutil.which("debootstrap")
+    yield Finding("images build --bootstrap", path is not None, path or "apt-get install debootstrap")

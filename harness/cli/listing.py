@@ -1,0 +1,50 @@
+"""``splitbrain list``: what there is to choose from, and the options of each."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.cli.app import options_of
+from harness.plugins import load, names
+
+
+def show(kind: str, *, as_json: bool) -> None:
+    """Print the plug-ins of one kind."""
+    rows = [_row(kind, name) for name in names(kind)]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(box=None, pad_edge=False)
+    columns = [column for column in ("name", "what", "options", "workloads", "needs") if any(column in r for r in rows)]
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_words(row.get(column)) for column in columns))
+    Console(highlight=False).print(table)
+
+
+def _row(kind: str, name: str) -> dict[str, Any]:
+    plugin = load(kind, name)
+    row: dict[str, Any] = {"name": name, "what": (inspect.getdoc(plugin) or "").partition("\n")[0]}
+    if options := options_of(plugin):
+        row["options"] = options
+    for attribute in ("workloads", "needs"):
+        if (value := getattr(plugin, attribute, None)) is not None:
+            row[attribute] = sorted(value)
+    if claims := getattr(plugin, "claims", None):
+        row["claims"] = claims
+    if kind == "environments":
+        row["missing"] = plugin.missing(None)
+        row["what"] += " Available here." if row["missing"] is None else f" Missing: {row['missing']}."
+    return row
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{name}={text}" for name, text in value.items())
+    return "\n".join(value) if isinstance(value, list) else str(value or "")

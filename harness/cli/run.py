@@ -1,0 +1,126 @@
+"""``splitbrain run``: assemble the parts, run them, judge, report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
+from harness.environments import namespaces
+from harness.errors import MissingError, SplitbrainError
+from harness.experiment import Experiment
+from harness.plugins import load
+from harness.store import RunDirectory
+from harness.verdict import Budget, Verdict
+
+
+def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
+    """Run an experiment and return the exit code of its verdict."""
+    parts = assemble(experiment)
+    check_environment_name(experiment.environment)
+    name, why = choose_environment(experiment.environment, experiment.image)
+    if name == "local" and not namespaces.inside():
+        _refuse_missing_programs(parts.target)
+        if not as_json and experiment.environment == "auto":
+            print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
+        return namespaces.reexecute(
+            [sys.executable, "-c", "from harness.cli import main; main()", *sys.argv[1:], "--on", name],
+            os.environ,
+        )
+    if not as_json and experiment.environment == "auto":
+        print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
+    experiment = msgspec.structs.replace(experiment, environment=name)
+    environment = load("environments", name)(image=experiment.image)
+    return _run(experiment, parts, environment, runs, as_json=as_json)
+
+
+def _refuse_missing_programs(target: Any) -> None:
+    import shutil
+
+    for program, package in target.programs.items():
+        if shutil.which(program) is None:
+            raise MissingError(f"{program} is not on this machine: apt-get install {package}")
+
+
+def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, as_json: bool) -> int:
+    import uvloop
+
+    from harness.console.progress import Progress
+    from harness.runner import Run, refuse_unsuitable
+
+    refuse_unsuitable(experiment, environment, parts.target, parts.workload, parts.nemeses)
+    directory = RunDirectory.create(runs, experiment)
+    checkers = parts.workload.checkers()
+    began = time.monotonic()
+    with Progress(experiment, checkers, quiet=as_json) as progress:
+        this = Run(
+            experiment,
+            environment=environment,
+            target=parts.target,
+            workload=parts.workload,
+            nemeses=parts.nemeses,
+            directory=directory,
+            say=progress.say,
+        )
+        this.recorder.listen(progress.saw)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_until_stopped(this, progress))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            print(f"splitbrain: aborted; what was recorded is in {directory.history}", file=sys.stderr)
+            return 4
+        except SplitbrainError as error:
+            raise type(error)(f"{error}; the run's directory is {directory.path}") from error
+        progress.say("checking")
+        verdict = judge_run(directory, experiment, parts.workload)
+    seconds = time.monotonic() - began
+    directory.write_verdict(verdict, experiment, seconds)
+    from harness.report import write_report
+
+    write_report(directory, experiment, verdict)
+    from harness.console.verdict import print_run
+
+    print_run(directory, experiment, verdict, as_json=as_json)
+    return verdict.exit_code
+
+
+def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) -> Verdict:
+    """The verdict of a workload's checkers and of the evidence on a run's history, read back from disk."""
+    from harness.history import read_jsonl
+    from harness.runner import judge
+
+    evidence = load("checkers", "evidence")(faults=bool(experiment.nemeses))
+    return judge(read_jsonl(directory.history), {**workload.checkers(), "evidence": evidence}, Budget())
+
+
+async def _until_stopped(this: Any, progress: Any) -> None:
+    """Run; the first Ctrl-C ends the operations and still judges, the second one aborts."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    asked = False
+
+    def interrupt() -> None:
+        nonlocal asked
+        if asked:
+            task.cancel()
+            return
+        asked = True
+        progress.say("stopping: healing and reading once more; press Ctrl-C again to abort")
+        this.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, interrupt)
+    watcher = asyncio.create_task(progress.watch(this.recorder))
+    try:
+        await this.execute()
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)

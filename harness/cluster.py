@@ -1,0 +1,61 @@
+"""The cluster as targets and nemeses see it: the nodes, and who plays which role on them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.environments.base import Environment, Node
+from harness.errors import NodeError
+
+T = TypeVar("T")
+
+
+class Role(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node believes of itself: ``primary``, ``replica`` or ``candidate``, in which term or epoch."""
+
+    node: str
+    role: str
+    term: int | None = None
+
+
+@dataclass
+class Cluster:
+    """The nodes of a run, in the order of their names, and what all of them share."""
+
+    environment: Environment
+    nodes: Sequence[Node]
+    seed: int
+
+    def node(self, name: str) -> Node:
+        """The node of this name."""
+        return next(node for node in self.nodes if node.name == name)
+
+    @property
+    def majority(self) -> int:
+        """How many nodes are more than half of all."""
+        return len(self.nodes) // 2 + 1
+
+    async def on_each(self, names: Sequence[str], do: Callable[[Node], Awaitable[T]]) -> dict[str, T]:
+        """Do something on several nodes at once; the answers by node name, in the order given."""
+        results = await asyncio.gather(*(do(self.node(name)) for name in names))
+        return dict(zip(names, results, strict=True))
+
+
+async def wait_until(
+    condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every: float = 0.1
+) -> None:
+    """Ask again and again until it holds. Raises ``NodeError`` naming ``what`` when it does not in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.sleep(every)
+    except TimeoutError:
+        raise NodeError(f"{what} did not happen within {seconds:g} s") from None
+
+
+Json = dict[str, Any]

@@ -1,0 +1,114 @@
+"""The live line of a run: elapsed time, operations, rate, active fault, anomalies found so far."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from harness.experiment import Experiment
+from harness.history import Recorder, from_events
+from harness.operation import MONITOR, NEMESIS, Event
+from harness.periods import HEAL, START
+from harness.verdict import Anomaly, Budget, Checker
+
+_CHECK_SECONDS = 3.0
+_PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """One line that changes on a terminal; elsewhere a line every ten seconds; nothing when ``quiet``."""
+
+    def __init__(self, experiment: Experiment, checkers: Mapping[str, Checker], *, quiet: bool) -> None:
+        self._experiment = experiment
+        self._checkers = checkers
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._live: Live | None = None
+        self._doing = "starting"
+        self._done = {"ok": 0, "fail": 0, "info": 0}
+        self._fault = ""
+        self._anomalies = 0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=8)
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal and not self._console.quiet:
+            self._live = Live(get_renderable=self._line, console=self._console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, what: str) -> None:
+        """What the harness does now."""
+        self._doing = what
+        if self._live is None:
+            self._console.print(f"splitbrain: {what}", soft_wrap=True)
+
+    def saw(self, event: Event) -> None:
+        """Count an event of the history."""
+        if event.process == NEMESIS:
+            if event.type == "info":
+                self._console.print(f"splitbrain: {event.f}: {event.error}", style="yellow")
+            elif event.f.startswith(START):
+                self._fault = self._fault_words(event)
+            elif event.type == "ok" or event.f == HEAL:
+                self._fault = ""
+        elif event.process != MONITOR and event.type != "invoke":
+            self._done[event.type] += 1
+
+    @property
+    def _total(self) -> int:
+        return sum(self._done.values())
+
+    def _fault_words(self, event: Event) -> str:
+        name = event.f.removeprefix(START)
+        said = event.value.get("said") if isinstance(event.value, dict) else None
+        return f"{name} {said}" if said else f"{name} ..."
+
+    def _line(self) -> Text:
+        now = time.monotonic()
+        rate = 0.0
+        if self._recent:
+            since, before = self._recent[0]
+            rate = (self._total - before) / max(now - since, 0.1)
+        line = Text(f"{now - self._began:5.1f} s  ", "bold")
+        line.append(f"{self._total:,} ops  {rate:,.0f}/s  ")
+        line.append(f"{self._done['fail']:,} failed  {self._done['info']:,} unknown  ", "dim")
+        line.append(f"{self._fault or 'no fault'}  ", "yellow" if self._fault else "dim")
+        line.append(f"{self._anomalies} anomalies  ", "bold red" if self._anomalies else "green")
+        line.append(self._doing, "dim")
+        return line
+
+    async def watch(self, recorder: Recorder) -> None:
+        """Until cancelled: check what was recorded so far every few seconds, and print where no line can change."""
+        last_print = last_check = time.monotonic()
+        while True:
+            await asyncio.sleep(0.5)
+            now = time.monotonic()
+            self._recent.append((now, self._total))
+            if self._live is None and now - last_print >= _PLAIN_SECONDS:
+                last_print = now
+                self._console.print(f"splitbrain: {self._line().plain.strip()}", soft_wrap=True)
+            if now - last_check >= _CHECK_SECONDS and self._total:
+                found = await asyncio.to_thread(self._check, list(recorder.events))
+                self._anomalies = len(found)
+                last_check = time.monotonic() + 10 * (time.monotonic() - now)
+
+    def _check(self, events: list[Event]) -> list[Anomaly]:
+        """The anomalies of what was recorded so far: operations that are open count as crashed."""
+        history = from_events(events)
+        budget = Budget(seconds=_CHECK_SECONDS)
+        found: list[Anomaly] = []
+        for checker in self._checkers.values():
+            found += checker.check(history, budget).anomalies
+        return found

@@ -1,0 +1,1 @@
+"""Where nodes live: one module per environment, one protocol in ``base``."""

@@ -1,0 +1,112 @@
+"""The protocol between a run and the place where its nodes live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from harness.errors import FaultError, NodeError
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a command in a node ended with."""
+
+    code: int
+    out: bytes
+    err: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """Everything that the command printed, errors last."""
+        return (self.out + self.err).decode(errors="replace").strip()
+
+
+class Node(Protocol):
+    """One machine of the cluster, seen from the harness.
+
+    ``address`` is reachable from the harness and from the other nodes. ``directory`` is where servers on the node
+    keep their data. ``python`` is an interpreter in the node that runs the fault tools (standard library only).
+    """
+
+    name: str
+    address: str
+    directory: str
+    python: str
+
+    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
+        """Run a command inside the node's namespaces, as root, with the fault tools at hand."""
+        ...
+
+    async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        """Start a server that goes on running; what it prints goes to the log ``name``.
+
+        Starting a name again after the server ended starts it anew. Raises ``MissingError`` when the program is not
+        there and ``NodeError`` when a server of that name still runs.
+        """
+        ...
+
+    async def running(self) -> Mapping[str, bool]:
+        """The servers that were started on this node, and whether each still runs."""
+        ...
+
+    async def write(self, path: str, data: bytes) -> None:
+        """Write a file inside the node, making the folders above it."""
+        ...
+
+    async def log(self, name: str) -> str:
+        """What the server has printed so far, its last 64 KiB."""
+        ...
+
+
+class Environment(Protocol):
+    """A place that can start nodes. ``capabilities`` names the faults that it can do here."""
+
+    name: ClassVar[str]
+    python_reference: str
+    """The interpreter that can run the bundled reference store inside a node."""
+    source: str
+    """Where the product's packages are inside a node."""
+
+    @classmethod
+    def missing(cls, image: str | None) -> str | None:
+        """Why this machine cannot have this environment, in one sentence with what to do; None if it can."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+
+    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+        """Start one node for each name; server logs are to end up below ``logs/<node>/``."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything that ``start`` and the nodes started; safe to call at any moment."""
+        ...
+
+
+async def run_tool(node: Node, tool: ModuleType, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
+    """Run one of the fault tools of ``harness.faults`` inside a node and return what it answers.
+
+    A tool is one file of the standard library: its source is handed to the node's interpreter, so that what runs is
+    always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
+    words when it fails.
+    """
+    assert tool.__file__ is not None
+    source = Path(tool.__file__).read_text()
+    argv = [node.python, "-I", "-S", "-c", source, json.dumps(request)]
+    try:
+        result = await node.exec(argv, timeout=timeout)
+    except TimeoutError:
+        raise FaultError(f"{tool.__name__} did not finish on {node.name} within {timeout:g} s") from None
+    if result.code != 0:
+        said = result.text.splitlines()[-1:] or ["it said nothing"]
+        raise FaultError(f"{tool.__name__} failed on {node.name}: {said[0]}")
+    try:
+        return json.loads(result.out)
+    except ValueError:
+        raise NodeError(f"{tool.__name__} on {node.name} answered something odd: {result.text[:200]}") from None

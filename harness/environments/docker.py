@@ -1,0 +1,259 @@
+"""Nodes as containers on a private network, with the faults injected from a sidecar.
+
+Each node is a small pod. Its sidecar comes first, from the node image: it owns the network and pid namespaces, holds
+them open when every server of the node is dead, and has the fault tools. Each server is a container of its own that
+joins the sidecar's namespaces, so an unmodified vendor image without a shell can be tested, and its server can be
+killed and started again without losing the node's address or its rules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import socket
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Final, TypeVar
+
+import docker
+import docker.errors
+import requests
+
+import harness
+from harness.environments.base import Node, Result
+from harness.errors import MissingError, NodeError
+from harness.faults.process import TOOL_MARK
+
+T = TypeVar("T")
+
+IMAGE: Final = f"splitbrain/node:{harness.__version__}"
+RUN_LABEL: Final = "splitbrain.run"
+OWNER_LABEL: Final = "splitbrain.owner"
+"""Says which process on which machine a container belongs to, so that leftovers can be told from runs that still go."""
+
+_DATA: Final = "/var/lib/splitbrain"
+_SOURCE: Final = "/opt/splitbrain"
+_LOG_TAIL: Final = 64 * 1024
+
+
+def connect() -> Any:
+    """A client of the Docker engine. Raises ``MissingError`` when none answers."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException):
+        raise MissingError(
+            "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use --on local"
+        ) from None
+    return client
+
+
+def owner() -> str:
+    """This process, told apart from every other one that ever ran on this machine."""
+    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+    return f"{socket.gethostname()}/{os.getpid()}/{started}"
+
+
+def alive(label: str) -> bool:
+    """Whether the process that wrote an owner label still runs; processes of other machines count as running."""
+    host, _, rest = label.partition("/")
+    pid, _, started = rest.partition("/")
+    if host != socket.gethostname():
+        return True
+    try:
+        return Path(f"/proc/{int(pid)}/stat").read_text().rpartition(")")[2].split()[19] == started
+    except (OSError, ValueError):
+        return False
+
+
+def remove(client: Any, matches: Callable[[Mapping[str, str]], bool]) -> dict[str, list[str]]:
+    """Remove every container, network and volume of ours whose labels match; the names of what was removed."""
+    query = {"label": RUN_LABEL}
+    removed: dict[str, list[str]] = {"containers": [], "networks": [], "volumes": []}
+    containers = [c for c in client.containers.list(all=True, filters=query) if matches(c.labels)]
+    # A sidecar last: the servers' containers live in its namespaces.
+    for container in sorted(containers, key=lambda c: c.labels.get("splitbrain.part") == "sidecar"):
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True, v=True)
+            removed["containers"].append(container.name)
+    for kind, collection in (("networks", client.networks), ("volumes", client.volumes)):
+        for thing in collection.list(filters=query):
+            labels = thing.attrs.get("Labels") or {}
+            if matches(labels):
+                with contextlib.suppress(docker.errors.NotFound):
+                    thing.remove()
+                    removed[kind].append(thing.name)
+    return removed
+
+
+async def _call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Call the Docker SDK, which blocks, without stopping the clients."""
+    try:
+        return await asyncio.to_thread(function, *arguments, **named)
+    except docker.errors.ImageNotFound as error:
+        raise MissingError(f"the image is not there and cannot be pulled: {error.explanation}") from None
+    except docker.errors.APIError as error:
+        raise NodeError(f"the Docker engine refused: {error.explanation or error}") from None
+
+
+class DockerNode:
+    """One pod: a sidecar, and a container for each server."""
+
+    def __init__(self, client: Any, name: str, stem: str, labels: Mapping[str, str], image: str, logs: Path) -> None:
+        self.name = name
+        self.address = ""
+        self.directory = _DATA
+        self.python = "python3"
+        self._client = client
+        self._stem = stem
+        self._labels = labels
+        self._image = image
+        self._logs = logs
+        self._sidecar: Any = None
+        self._servers: dict[str, Any] = {}
+
+    async def hold(self, network: str) -> None:
+        """Start the sidecar and learn the node's address."""
+        volume = await _call(self._client.volumes.create, name=self._stem, labels=self._labels)
+        self._sidecar = await _call(
+            self._client.containers.run,
+            IMAGE,
+            ["sleep", "infinity"],
+            name=self._stem,
+            hostname=self.name,
+            detach=True,
+            init=True,
+            network=network,
+            cap_add=["NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN"],
+            security_opt=["apparmor=unconfined"],
+            environment={TOOL_MARK: "1"},
+            volumes={volume.name: {"bind": _DATA, "mode": "rw"}},
+            labels={**self._labels, "splitbrain.part": "sidecar"},
+        )
+        await _call(self._sidecar.reload)
+        self.address = self._sidecar.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
+
+    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
+        if stdin:
+            raise NotImplementedError("a container's tools are not given any input")
+        code, (out, err) = await asyncio.wait_for(_call(self._sidecar.exec_run, list(argv), demux=True), timeout)
+        return Result(code, out or b"", err or b"")
+
+    async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        if name in self._servers:
+            container = self._servers[name]
+            await _call(container.wait, timeout=10)
+            await _call(container.start)
+            return
+        pod = f"container:{self._sidecar.id}"
+        try:
+            container = await _call(
+                self._client.containers.create,
+                self._image,
+                list(argv[1:]),
+                entrypoint=[argv[0]],
+                name=f"{self._stem}-{name}",
+                network_mode=pod,
+                pid_mode=pod,
+                user="0:0",
+                environment=dict(env or {}),
+                volumes={self._stem: {"bind": _DATA, "mode": "rw"}},
+                labels={**self._labels, "splitbrain.part": "server"},
+            )
+            self._servers[name] = container
+            await _call(container.start)
+        except NodeError as error:
+            if "executable file not found" in str(error) or "no such file" in str(error):
+                raise MissingError(f"{argv[0]} is not in the image {self._image}") from None
+            raise
+
+    async def running(self) -> Mapping[str, bool]:
+        for container in self._servers.values():
+            await _call(container.reload)
+        return {name: container.status == "running" for name, container in self._servers.items()}
+
+    async def write(self, path: str, data: bytes) -> None:
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            entry = tarfile.TarInfo(path.lstrip("/"))
+            entry.size, entry.mode = len(data), 0o644
+            tar.addfile(entry, io.BytesIO(data))
+        if not await _call(self._sidecar.put_archive, "/", archive.getvalue()):
+            raise NodeError(f"{path} could not be written on {self.name}")
+
+    async def log(self, name: str) -> str:
+        if name not in self._servers:
+            return ""
+        output: bytes = await _call(self._servers[name].logs, tail=1000)
+        return output[-_LOG_TAIL:].decode(errors="replace")
+
+    async def save_logs(self) -> None:
+        """Copy what every server printed into the run's directory."""
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for name, container in self._servers.items():
+            output: bytes = await _call(container.logs)
+            (self._logs / f"{name}.log").write_bytes(output)
+
+
+class DockerEnvironment:
+    """Containers on a private network of the local Docker engine."""
+
+    name: ClassVar[str] = "docker"
+    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
+
+    def __init__(self, image: str | None = None) -> None:
+        self.python_reference = "python3"
+        self.source = _SOURCE
+        self._image = image or IMAGE
+        self._client: Any = None
+        self._run_id: str | None = None
+        self._nodes: list[DockerNode] = []
+
+    @classmethod
+    def missing(cls, image: str | None) -> str | None:
+        try:
+            client = connect()
+        except MissingError as error:
+            return str(error)
+        if not _has(client, IMAGE):
+            return f"the engine has no node image {IMAGE}: `splitbrain images build` makes it (--bootstrap: offline)"
+        if image is not None and not _has(client, image):
+            try:
+                client.images.pull(image)
+            except docker.errors.APIError as error:
+                return f"the image {image} is not there and cannot be pulled: {error.explanation or error}"
+        return None
+
+    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+        self._client = await asyncio.to_thread(connect)
+        self._run_id = run_id
+        labels = {RUN_LABEL: run_id, OWNER_LABEL: owner()}
+        network = f"splitbrain-{run_id}"
+        # An internal network: nothing in it can reach the world, and the world cannot reach it.
+        await _call(self._client.networks.create, network, driver="bridge", internal=True, labels=labels)
+        for name in names:
+            stem = f"splitbrain-{run_id}-{name}"
+            self._nodes.append(DockerNode(self._client, name, stem, labels, self._image, logs / name))
+        await asyncio.gather(*(node.hold(network) for node in self._nodes))
+        return list(self._nodes)
+
+    async def stop(self) -> None:
+        if self._client is None:
+            return
+        for node in self._nodes:
+            with contextlib.suppress(NodeError):
+                await node.save_logs()
+        run_id = self._run_id
+        await _call(remove, self._client, lambda labels: labels.get(RUN_LABEL) == run_id)
+        self._nodes.clear()
+
+
+def _has(client: Any, image: str) -> bool:
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""Building the node image, and a base for it where none can be pulled."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import docker.errors
+
+from harness.environments.docker import IMAGE, connect
+from harness.errors import MissingError, NodeError
+
+BASE: Final = "splitbrain/base:latest"
+_ROOT: Final = Path(__file__).parents[2]
+_COPIED: Final = ("harness", "targets")
+
+
+def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
+    """Build the node image and return its name; with ``bootstrap`` on a base made from this machine's own sources."""
+    client = connect()
+    dockerfile = _ROOT / "Dockerfile"
+    if not dockerfile.is_file():
+        raise MissingError(f"{dockerfile} is not there: build the image from a clone of the repository")
+    arguments = {}
+    if bootstrap:
+        _bootstrap(client, say)
+        arguments["BASE"] = BASE
+    say(f"building {IMAGE}")
+    try:
+        for chunk in client.api.build(
+            fileobj=_context(dockerfile),
+            custom_context=True,
+            tag=IMAGE,
+            buildargs=arguments,
+            rm=True,
+            decode=True,
+        ):
+            if text := str(chunk.get("stream", "")).strip():
+                say(text)
+            if "error" in chunk:
+                raise NodeError(f"the node image could not be built: {chunk['error'].strip()}{_hint(bootstrap)}")
+    except docker.errors.APIError as error:
+        raise NodeError(f"the node image could not be built: {error.explanation or error}{_hint(bootstrap)}") from None
+    return IMAGE
+
+
+def _hint(bootstrap: bool) -> str:
+    return "" if bootstrap else "; where the base image cannot be pulled, add --bootstrap"
+
+
+def _context(dockerfile: Path) -> io.BytesIO:
+    """The build context: the Dockerfile and the Python sources that go into the image."""
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        tar.add(dockerfile, "Dockerfile")
+        for package in _COPIED:
+            for path in sorted((_ROOT / package).rglob("*.py")):
+                tar.add(path, str(path.relative_to(_ROOT)))
+    context.seek(0)
+    return context
+
+
+def _bootstrap(client: Any, say: Callable[[str], None]) -> None:
+    if os.geteuid() != 0:
+        raise MissingError("a base image can only be made by root: run `splitbrain images build --bootstrap` as root")
+    if shutil.which("debootstrap") is None:
+        raise MissingError("debootstrap is not on this machine: apt-get install debootstrap")
+    mirror, suite, components = _own_sources()
+    say(f"making {BASE} with debootstrap from {mirror} ({suite})")
+    with tempfile.TemporaryDirectory(prefix="splitbrain-base-") as folder:
+        root = Path(folder) / "root"
+        command = ["debootstrap", "--variant=minbase", f"--components={components}", suite, str(root), mirror]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            raise NodeError(f"debootstrap failed: {' '.join(said)}")
+        archive = Path(folder) / "base.tar"
+        packages = "--exclude=./var/cache/apt/archives/*.deb"
+        subprocess.run(["tar", "-C", str(root), packages, "-cf", str(archive), "."], check=True)
+        name, _, tag = BASE.partition(":")
+        client.api.import_image_from_file(str(archive), repository=name, tag=tag)
+
+
+def _own_sources() -> tuple[str, str, str]:
+    """The mirror, the suite and the components that this machine's own packages come from."""
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    suite = release.get("VERSION_CODENAME", "").strip('"')
+    listed = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for line in listed.stdout.splitlines():
+        mirror, _, name = line.partition(" ")
+        if name == suite:
+            return mirror, suite, "main,universe" if release.get("ID") == "ubuntu" else "main"
+    raise MissingError(
+        f"this machine's apt sources name no mirror of {suite or 'a Debian release'}: see apt-get update"
+    )

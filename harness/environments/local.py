@@ -1,0 +1,190 @@
+"""Nodes as Linux namespaces on this machine: real server processes on a throwaway network, no engine, no images.
+
+The harness itself runs inside namespaces (see ``namespaces``), builds a bridge there, and gives every node its own
+network, pid, mount and host name. Node data lives on a tmpfs that vanishes with the namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, ClassVar, Final
+
+from harness.environments import namespaces
+from harness.environments.base import Node, Result
+from harness.errors import MissingError, NodeError
+from harness.faults.process import TOOL_MARK
+
+_SUBNET: Final = "10.66.0"
+_BRIDGE: Final = "splitbrain0"
+_DATA: Final = "/dev/shm"
+_TOOLS: Final = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux", "unshare": "util-linux"}
+_LOG_TAIL: Final = 64 * 1024
+
+
+class LocalNode:
+    """One node: an init process that holds its namespaces open, and the servers started in them."""
+
+    def __init__(self, name: str, address: str, logs: Path) -> None:
+        self.name = name
+        self.address = address
+        self.directory = f"{_DATA}/{name}"
+        self.python = sys.executable
+        self._logs = logs
+        self._holder: asyncio.subprocess.Process | None = None
+        self._enter: list[str] = []
+        self._servers: dict[str, tuple[asyncio.subprocess.Process, IO[bytes]]] = {}
+
+    async def hold(self, interface: str) -> None:
+        """Create the node's namespaces and plug it into the bridge."""
+        Path(self.directory).mkdir()
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._holder = await asyncio.create_subprocess_exec(
+            *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
+            *("sh", "-c", "echo up; exec sleep infinity"),
+            stdout=subprocess.PIPE,
+            env={**os.environ, TOOL_MARK: "1"},
+        )
+        assert self._holder.stdout is not None
+        if await self._holder.stdout.readline() != b"up\n":
+            raise NodeError(f"the namespaces of {self.name} could not be made")
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
+        self._enter = ["nsenter", "-t", children[0], "-n", "-m", "-p", "-u", "--"]
+        await _ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", children[0])
+        await _ip("link", "set", interface, "master", _BRIDGE, "up")
+        for command in (
+            ["hostname", self.name],
+            ["ip", "link", "set", "lo", "up"],
+            ["ip", "address", "add", f"{self.address}/24", "dev", "eth0"],
+            ["ip", "link", "set", "eth0", "up"],
+        ):
+            result = await self.exec(command)
+            if result.code != 0:
+                raise NodeError(f"{' '.join(command)} failed in {self.name}: {result.text}")
+
+    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
+        process = await asyncio.create_subprocess_exec(
+            *self._enter,
+            *argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, TOOL_MARK: "1"},
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(stdin), timeout)
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+        assert process.returncode is not None
+        return Result(process.returncode, out, err)
+
+    async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        if shutil.which(argv[0]) is None:
+            raise MissingError(f"{argv[0]} is not on this machine: install it, `splitbrain doctor` says how")
+        if name in self._servers:
+            process, log = self._servers[name]
+            if process.returncode is None:
+                # The server was killed inside its namespace; the process that waits for it follows at once.
+                try:
+                    await asyncio.wait_for(process.wait(), 5)
+                except TimeoutError:
+                    raise NodeError(f"{name} still runs on {self.name}, so it cannot be started again") from None
+        else:
+            log = (self._logs / f"{name}.log").open("ab", buffering=0)
+        process = await asyncio.create_subprocess_exec(
+            *self._enter,
+            *argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **(env or {})},
+        )
+        self._servers[name] = (process, log)
+
+    async def running(self) -> Mapping[str, bool]:
+        return {name: process.returncode is None for name, (process, _) in self._servers.items()}
+
+    async def write(self, path: str, data: bytes) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+
+    async def log(self, name: str) -> str:
+        path = self._logs / f"{name}.log"
+        return path.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if path.exists() else ""
+
+    async def stop(self) -> None:
+        """End the node's init, and with it everything in its pid namespace."""
+        if self._holder is not None and self._holder.returncode is None:
+            self._holder.kill()
+            await self._holder.wait()
+        for process, log in self._servers.values():
+            await process.wait()
+            log.close()
+        self._servers.clear()
+
+
+class LocalEnvironment:
+    """Nodes in namespaces of this machine."""
+
+    name: ClassVar[str] = "local"
+    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
+
+    def __init__(self, image: str | None = None) -> None:
+        self.python_reference = sys.executable
+        self.source = str(Path(__file__).parents[2])
+        self._nodes: list[LocalNode] = []
+
+    @classmethod
+    def missing(cls, image: str | None) -> str | None:
+        if sys.platform != "linux":
+            return "local nodes need Linux: use --on docker"
+        for tool, package in _TOOLS.items():
+            if shutil.which(tool) is None:
+                return f"the command {tool} is not on this machine: apt-get install {package}"
+        return None if namespaces.inside() else namespaces.missing()
+
+    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+        if not namespaces.inside():
+            raise NodeError(
+                "local nodes live in namespaces of their own: start the harness through namespaces.reexecute"
+            )
+        if len(names) > 250:
+            raise NodeError(f"{len(names)} nodes do not fit into one local network: use at most 250")
+        await _command("mount", "-t", "tmpfs", "splitbrain", _DATA)
+        await _ip("link", "set", "lo", "up")
+        await _ip("link", "add", _BRIDGE, "type", "bridge")
+        await _ip("address", "add", f"{_SUBNET}.254/24", "dev", _BRIDGE)
+        await _ip("link", "set", _BRIDGE, "up")
+        for number, name in enumerate(names, 1):
+            node = LocalNode(name, f"{_SUBNET}.{number}", logs / name)
+            self._nodes.append(node)
+            await node.hold(f"sb{number}")
+        return list(self._nodes)
+
+    async def stop(self) -> None:
+        for node in self._nodes:
+            await node.stop()
+        if self._nodes:
+            await _ip("link", "delete", _BRIDGE)
+            await _command("umount", "-l", _DATA)
+        self._nodes.clear()
+
+
+async def _ip(*arguments: str) -> None:
+    await _command("ip", *arguments)
+
+
+async def _command(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    out, _ = await process.communicate()
+    if process.returncode != 0:
+        raise NodeError(f"{' '.join(argv)} failed: {out.decode(errors='replace').strip()}")

@@ -1,0 +1,133 @@
+"""Re-execute the harness inside throwaway Linux namespaces, with a user namespace when it is not root.
+
+Everything that is started inside (processes, interfaces, rules, mounts) ends with the process tree: the kernel kills
+a pid namespace whole when its first process dies, and that one dies with the harness, even by SIGKILL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Final, NoReturn
+
+from harness.errors import MissingError
+
+INSIDE: Final = "SPLITBRAIN_INSIDE"
+"""Set in the environment of a harness that already lives in namespaces of its own."""
+
+_CLONE_NEWNS: Final = 0x00020000
+_CLONE_NEWUTS: Final = 0x04000000
+_CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWPID: Final = 0x20000000
+_CLONE_NEWNET: Final = 0x40000000
+_MS_PRIVATE_RECURSIVE: Final = 0x44000
+_PR_SET_PDEATHSIG: Final = 1
+
+_FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def inside() -> bool:
+    """Whether this process already is in namespaces that ``reexecute`` made."""
+    return os.environ.get(INSIDE) == "1"
+
+
+def missing() -> str | None:
+    """Why namespaces cannot be had here, in one sentence; None if they can."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _unshare()
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+        return None
+    return (
+        "this machine does not let you make Linux namespaces: run as root, or allow unprivileged user namespaces "
+        "(sysctl kernel.unprivileged_userns_clone=1, or kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu)"
+    )
+
+
+def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run ``argv`` in new namespaces and return its exit code; signals to this process are passed on to it.
+
+    Must be called before the process has threads. Raises ``MissingError`` when namespaces cannot be had.
+    """
+    try:
+        _unshare()
+    except OSError:
+        raise MissingError(missing() or "namespaces could not be made") from None
+    sys.stdout.flush()
+    sys.stderr.flush()
+    harness = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _run_as_init(lambda: _exec(argv, environment), harness)
+    return _wait_for(pid)
+
+
+def _unshare() -> None:
+    namespaces = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWPID | _CLONE_NEWNET
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0 and libc.unshare(namespaces) == 0:
+        return
+    user, group = os.geteuid(), os.getegid()
+    if libc.unshare(namespaces | _CLONE_NEWUSER) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+
+
+def _run_as_init(start: Callable[[], NoReturn], harness: int) -> NoReturn:
+    """Be process 1 of the new pid namespace: start the harness, pass signals on, reap, end with its exit code."""
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # A group of its own, so that a Ctrl-C at the terminal arrives once, through the process outside.
+        os.setpgid(0, 0)
+        libc.mount(b"none", b"/", None, _MS_PRIVATE_RECURSIVE, None)
+        if libc.mount(b"proc", b"/proc", b"proc", 0, None) != 0:
+            raise OSError(ctypes.get_errno(), "mounting /proc in a new pid namespace")
+        child = os.fork()
+        if child == 0:
+            start()
+
+        def forward(number: int, _frame: FrameType | None) -> None:
+            os.kill(child, number)
+
+        for number in _FORWARDED:
+            signal.signal(number, forward)
+        while True:
+            ended, status = os.wait()
+            if ended == child:
+                os._exit(_code(status))
+    except BaseException as error:
+        print(f"splitbrain: the namespaces of this run (harness {harness}) failed: {error}", file=sys.stderr)
+        os._exit(4)
+
+
+def _exec(argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    for number in _FORWARDED:
+        signal.signal(number, signal.SIG_DFL)
+    os.execvpe(argv[0], list(argv), {**environment, INSIDE: "1"})
+
+
+def _wait_for(pid: int) -> int:
+    def forward(number: int, _frame: FrameType | None) -> None:
+        os.kill(pid, number)
+
+    for number in _FORWARDED:
+        signal.signal(number, forward)
+    return _code(os.waitpid(pid, 0)[1])
+
+
+def _code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

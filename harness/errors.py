@@ -1,0 +1,37 @@
+"""What can go wrong, each with the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+
+class SplitbrainError(Exception):
+    """An error whose message is one clear sentence for the person at the terminal."""
+
+    exit_code = 4
+
+
+class UsageError(SplitbrainError):
+    """The person asked for something that does not exist or makes no sense."""
+
+    exit_code = 2
+
+
+class HistoryError(UsageError):
+    """A history cannot be read: which line, and what is wrong with it."""
+
+    def __init__(self, message: str, *, line: int | None = None, path: str | None = None) -> None:
+        where = f"{path}, " if path else ""
+        super().__init__(f"{where}line {line}: {message}" if line is not None else f"{where}{message}")
+        self.message = message
+        self.line = line
+
+
+class MissingError(SplitbrainError):
+    """Something that the run needs is not on this machine (a server, an engine, a tool)."""
+
+
+class NodeError(SplitbrainError):
+    """A command in a node, or a server on it, did not do what it was started for."""
+
+
+class FaultError(SplitbrainError):
+    """A fault was asked for and its effect could not be seen from inside the node."""

@@ -1,0 +1,71 @@
+"""The experiment: everything needed to run it again, from one seed."""
+
+from __future__ import annotations
+
+import shlex
+
+import msgspec
+
+from harness.errors import UsageError
+
+
+class Experiment(msgspec.Struct, frozen=True):
+    """A target on an environment, driven by a workload, disturbed by nemeses. Times are in seconds."""
+
+    target: str
+    workload: str = "register"
+    nemeses: tuple[str, ...] = ()
+    environment: str = "local"
+    image: str | None = None
+    nodes: int = 3
+    time: float = 30.0
+    rate: float = 200.0
+    """Operations a second of all clients together; 0 is as many as they can."""
+    concurrency: int = 10
+    timeout: float = 1.0
+    interval: float = 5.0
+    recovery: float = 60.0
+    seed: int = 0
+    options: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        limits = {
+            "nodes": (self.nodes >= 1, "at least 1"),
+            "time": (self.time > 0, "more than 0 seconds"),
+            "rate": (self.rate >= 0, "0 (no limit) or more"),
+            "concurrency": (self.concurrency >= 1, "at least 1"),
+            "timeout": (self.timeout > 0, "more than 0 seconds"),
+            "interval": (self.interval > 0, "more than 0 seconds"),
+            "recovery": (self.recovery > 0, "more than 0 seconds"),
+        }
+        for name, (holds, wanted) in limits.items():
+            if not holds:
+                raise UsageError(f"--{name} is {getattr(self, name):g}, but it must be {wanted}")
+
+    @property
+    def node_names(self) -> list[str]:
+        """n1, n2, ..."""
+        return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    def command(self) -> str:
+        """The command line that runs this experiment again."""
+        words = ["splitbrain", "run", self.target, "--on", self.environment]
+        given = {
+            "--image": self.image,
+            "--nodes": self.nodes,
+            "--workload": self.workload,
+            "--nemesis": ",".join(self.nemeses) or None,
+            "--time": f"{self.time:g}",
+            "--rate": f"{self.rate:g}",
+            "--concurrency": self.concurrency,
+            "--timeout": f"{self.timeout:g}",
+            "--interval": f"{self.interval:g}",
+            "--recovery": f"{self.recovery:g}",
+            "--seed": self.seed,
+        }
+        for name, value in given.items():
+            if value is not None:
+                words += [name, str(value)]
+        for name, text in self.options.items():
+            words += ["--option", f"{name}={text}"]
+        return shlex.join(words)

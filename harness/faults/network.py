@@ -1,0 +1,109 @@
+"""Cut and restore the network of the node that this runs in, and measure what it can still reach.
+
+Rules live in chains of their own, so that a heal removes exactly what was added. A cut drops packets by the peer's
+address; established connections stall, as on a real network. ``how: "reject"`` refuses instead of dropping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-OUT", "-d")}
+PROBED_PORT = 9
+"""Nothing listens on the discard port: a reachable peer refuses the connection at once."""
+
+
+def iptables(*arguments: str, check: bool = True) -> str:
+    """Run iptables in this network namespace."""
+    command = ["iptables", "-w", "10", *arguments]
+    environment = {**os.environ, "XTABLES_LOCKFILE": "/tmp/splitbrain-xtables.lock"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if check and done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
+    return done.stdout
+
+
+def cut(peers: list[dict[str, str]], how: str) -> None:
+    """Cut this node from each peer: ``{"address": A, "direction": "in"|"out"|"both"}``."""
+    target = ["DROP"] if how == "drop" else ["REJECT"]
+    for hook, chain, _ in CHAINS.values():
+        iptables("-N", chain, check=False)
+        if f"-A {hook} -j {chain}" not in iptables("-S", hook):
+            iptables("-I", hook, "-j", chain)
+    for peer in peers:
+        for direction, (_, chain, flag) in CHAINS.items():
+            if peer.get("direction", "both") in (direction, "both"):
+                iptables("-A", chain, flag, peer["address"], "-j", *target)
+
+
+def heal() -> dict[str, int]:
+    """Remove every rule of ours; returns how many packets each rule's peer lost to them."""
+    lost: dict[str, int] = {}
+    for hook, chain, flag in CHAINS.values():
+        for line in iptables("-L", chain, "-v", "-n", "-x", check=False).splitlines()[2:]:
+            packets, *_, source, destination = line.split()[:9]
+            peer = destination if flag == "-d" else source
+            lost[peer] = lost.get(peer, 0) + int(packets)
+        iptables("-D", hook, "-j", chain, check=False)
+        iptables("-F", chain, check=False)
+        iptables("-X", chain, check=False)
+    left = [line for line in iptables("-S").splitlines() if "SPLITBRAIN" in line]
+    if left:
+        raise SystemExit(f"these rules could not be removed: {left}")
+    return lost
+
+
+def reach(peers: list[str], patience: float) -> dict[str, bool]:
+    """Try to open a TCP connection to each peer: True where the peer's kernel answered within ``patience`` seconds."""
+    waiting: dict[int, tuple[socket.socket, str]] = {}
+    answer = dict.fromkeys(peers, False)
+    for peer in peers:
+        attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        attempt.setblocking(False)
+        code = attempt.connect_ex((peer, PROBED_PORT))
+        if code in (0, errno.ECONNREFUSED):
+            answer[peer] = True
+            attempt.close()
+        elif code == errno.EINPROGRESS:
+            waiting[attempt.fileno()] = (attempt, peer)
+        else:
+            attempt.close()
+    deadline = time.monotonic() + patience
+    poll = select.poll()
+    for descriptor in waiting:
+        poll.register(descriptor, select.POLLOUT)
+    while waiting and (left := deadline - time.monotonic()) > 0:
+        for descriptor, _ in poll.poll(left * 1000):
+            attempt, peer = waiting.pop(descriptor)
+            poll.unregister(descriptor)
+            code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            answer[peer] = code in (0, errno.ECONNREFUSED)
+            attempt.close()
+    for attempt, _ in waiting.values():
+        with contextlib.suppress(OSError):
+            attempt.close()
+    return answer
+
+
+def main(request: dict[str, Any]) -> Any:
+    """Do what ``request["do"]`` says: cut, heal or reach."""
+    if request["do"] == "cut":
+        return cut(request["peers"], request.get("how", "drop"))
+    if request["do"] == "heal":
+        return heal()
+    if request["do"] == "reach":
+        return reach(request["peers"], request["patience"])
+    raise SystemExit(f"unknown action {request['do']!r}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -1,0 +1,84 @@
+"""Find, kill, pause and resume every server process of the node that this runs in, and say what was seen.
+
+The answer of every action is read from the process table after the action took effect:
+``[{"pid": 7, "state": "T", "command": "redis-server"}, ...]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+
+TOOL_MARK = "SPLITBRAIN_TOOL"
+"""Set in the environment of every process that belongs to the harness and not to the store."""
+
+
+def _is_tool(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return any(item.startswith(TOOL_MARK.encode() + b"=") for item in file.read().split(b"\0"))
+    except PermissionError:
+        return False  # the harness can read its own: this belongs to the store
+
+
+def servers() -> list[dict[str, object]]:
+    """The living server processes in this pid namespace: not its init, not the tools of the harness."""
+    found: list[dict[str, object]] = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or entry == "1" or int(entry) == os.getpid():
+            continue
+        try:
+            if _is_tool(entry):
+                continue
+            with open(f"/proc/{entry}/stat") as file:
+                name, _, rest = file.read().partition("(")[2].rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state = rest.split()[0]
+        if state not in "ZX":
+            found.append({"pid": int(entry), "state": state, "command": name})
+    return found
+
+
+def _send(number: int, until_states: str, gone: bool = False) -> list[dict[str, object]]:
+    """Signal every server until the process table shows the effect; returns those that were affected."""
+    affected: dict[object, dict[str, object]] = {}
+    deadline = time.monotonic() + 10
+    while True:
+        now = servers()
+        left = now if gone else [one for one in now if str(one["state"]) not in until_states]
+        for one in now:
+            affected[one["pid"]] = one
+        if not left:
+            return list(affected.values())
+        if time.monotonic() > deadline:
+            raise SystemExit(f"after 10 s these processes still do not show it: {left}")
+        for one in left:
+            try:
+                os.kill(int(str(one["pid"])), number)
+            except ProcessLookupError:
+                continue
+        time.sleep(0.005)
+
+
+def main(request: dict[str, str]) -> list[dict[str, object]]:
+    """Do what ``request["do"]`` says: list, kill, terminate, pause or resume."""
+    action = request["do"]
+    if action == "list":
+        return servers()
+    if action == "kill":
+        return _send(signal.SIGKILL, "", gone=True)
+    if action == "terminate":
+        return _send(signal.SIGTERM, "", gone=True)
+    if action == "pause":
+        return _send(signal.SIGSTOP, "Tt")
+    if action == "resume":
+        return _send(signal.SIGCONT, "RSDI")
+    raise SystemExit(f"unknown action {action!r}")
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(sys.argv[1]))))

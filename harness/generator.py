@@ -1,0 +1,498 @@
+"""Generators decide what happens next: from the seed, the time and what has completed so far.
+
+A generator is an immutable value. ``next(context)`` answers with a step and the generator that follows once the
+step was taken, so a step that was only looked at can be dropped again; ``update`` tells it of an event. The shape
+follows Jepsen's pure generators (Kingsbury, "jepsen.generator", 2020). No generator touches a clock: time is what
+the context says, in nanoseconds since the run began.
+
+Randomness comes from a ``random.Random`` that each leaf owns. What a leaf drew is kept until it is used, so the
+sequence of draws depends on the seed alone, not on how often it was looked at.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
+
+from harness.operation import NEMESIS, Event, Operation
+
+SECOND: Final = 1_000_000_000
+
+Process = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a generator may look at: the time, all processes and those of them that are free."""
+
+    time: int
+    processes: Sequence[Process]
+    free: Sequence[Process]
+
+    def only(self, wanted: Callable[[Process], bool]) -> Context:
+        """The same moment, seen by a generator that has only some of the processes."""
+        return Context(self.time, [p for p in self.processes if wanted(p)], [p for p in self.free if wanted(p)])
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Process ``process`` is to invoke ``operation`` at ``time`` (ns), or as soon after it as it can."""
+
+    time: int
+    process: Process
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Nothing to do now: ask again at ``until`` (ns), or after the next completion if that comes first."""
+
+    until: int | None = None
+
+
+class Generator(Protocol):
+    """``next`` returns None when the generator is exhausted."""
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None: ...
+
+    def update(self, event: Event) -> Generator: ...
+
+
+class _Leaf:
+    """A generator that completions do not change."""
+
+    def update(self, event: Event) -> Any:
+        return self
+
+
+@dataclass(frozen=True)
+class Stream(_Leaf):
+    """Operations from a function that draws one at a time, for ever or until it returns None."""
+
+    draw: Callable[[], Operation | None]
+    on_event: Callable[[Event], None] | None = None
+    _drawn: list[Operation | None] = field(default_factory=list)
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if not context.free:
+            return Pending(), self
+        if not self._drawn:
+            self._drawn.append(self.draw())
+        operation = self._drawn[0]
+        if operation is None:
+            return None
+        return Step(context.time, context.free[0], operation), Stream(self.draw, self.on_event)
+
+    def update(self, event: Event) -> Generator:
+        if self.on_event is not None:
+            self.on_event(event)
+        return self
+
+
+@dataclass(frozen=True)
+class Sequential(_Leaf):
+    """These operations, one after the other, each on whichever process is free."""
+
+    operations: tuple[Operation, ...]
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if not self.operations:
+            return None
+        if not context.free:
+            return Pending(), self
+        return Step(context.time, context.free[0], self.operations[0]), Sequential(self.operations[1:])
+
+
+def operations(items: Iterable[Operation]) -> Generator:
+    """Exactly these operations, in order."""
+    return Sequential(tuple(items))
+
+
+@dataclass(frozen=True)
+class Sleep(_Leaf):
+    """No operation for ``seconds``, counted from when it is first asked."""
+
+    seconds: float
+    until: int | None = None
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        until = context.time + int(self.seconds * SECOND) if self.until is None else self.until
+        if context.time >= until:
+            return None
+        return Pending(until), Sleep(self.seconds, until)
+
+
+def sleep(seconds: float) -> Generator:
+    """Do nothing for this long."""
+    return Sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most ``remaining`` operations of ``inner``."""
+
+    remaining: int
+    inner: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if self.remaining <= 0 or (found := self.inner.next(context)) is None:
+            return None
+        step, inner = found
+        return step, Limit(self.remaining - isinstance(step, Step), inner)
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, inner=self.inner.update(event))
+
+
+def limit(count: int, inner: Generator) -> Generator:
+    """The first ``count`` operations of ``inner``."""
+    return Limit(count, inner)
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """``inner`` until ``seconds`` have gone by since it was first asked."""
+
+    seconds: float
+    inner: Generator
+    until: int | None = None
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        until = context.time + int(self.seconds * SECOND) if self.until is None else self.until
+        if context.time >= until or (found := self.inner.next(context)) is None:
+            return None
+        step, inner = found
+        following = TimeLimit(self.seconds, inner, until)
+        if isinstance(step, Step):
+            return (step, following) if step.time < until else (Pending(until), replace(self, until=until))
+        return Pending(until if step.until is None else min(until, step.until)), following
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, inner=self.inner.update(event))
+
+
+def time_limit(seconds: float, inner: Generator) -> Generator:
+    """Stop ``inner`` after this long."""
+    return TimeLimit(seconds, inner)
+
+
+@dataclass(frozen=True)
+class Stagger:
+    """Operations of ``inner`` at random intervals that are ``interval`` (ns) on average, the whole crowd together."""
+
+    interval: float
+    inner: Generator
+    rng: random.Random
+    previous: int | None = None
+    _gap: list[int] = field(default_factory=list)
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if (found := self.inner.next(context)) is None:
+            return None
+        step, inner = found
+        if isinstance(step, Pending):
+            return step, replace(self, inner=inner)
+        due = step.time
+        if self.previous is not None:
+            if not self._gap:
+                self._gap.append(int(self.rng.uniform(0, 2 * self.interval)))
+            # A crowd that fell behind catches up, but never by more than a second's worth.
+            due = max(self.previous + self._gap[0], step.time - SECOND)
+        at = Step(max(step.time, due), step.process, step.operation)
+        return at, Stagger(self.interval, inner, self.rng, due)
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, inner=self.inner.update(event))
+
+
+def stagger(seconds: float, inner: Generator, rng: random.Random) -> Generator:
+    """Space the operations of ``inner`` by ``seconds`` on average."""
+    return Stagger(seconds * SECOND, inner, rng)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A random one of the generators for each operation; an exhausted one drops out."""
+
+    members: tuple[Generator, ...]
+    rng: random.Random
+    _chosen: list[int] = field(default_factory=list)
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if not self.members:
+            return None
+        if not self._chosen:
+            self._chosen.append(self.rng.randrange(len(self.members)))
+        at = self._chosen[0]
+        found = self.members[at].next(context)
+        if found is None:
+            return Mix(self.members[:at] + self.members[at + 1 :], self.rng).next(context)
+        step, inner = found
+        members = (*self.members[:at], inner, *self.members[at + 1 :])
+        return step, Mix(members, self.rng, self._chosen if isinstance(step, Pending) else [])
+
+    def update(self, event: Event) -> Generator:
+        return Mix(tuple(m.update(event) for m in self.members), self.rng, self._chosen)
+
+
+def mix(rng: random.Random, *members: Generator) -> Generator:
+    """Interleave the generators at random."""
+    return Mix(members, rng)
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Whichever of the generators has the soonest operation."""
+
+    members: tuple[Generator, ...]
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        best: tuple[int, Step] | None = None
+        wake: int | None = None
+        members = list(self.members)
+        followers: dict[int, Generator] = {}
+        alive = False
+        for at, member in enumerate(self.members):
+            found = member.next(context)
+            if found is None:
+                continue
+            alive = True
+            step, following = found
+            if isinstance(step, Pending):
+                members[at] = following
+                if step.until is not None:
+                    wake = step.until if wake is None else min(wake, step.until)
+            else:
+                followers[at] = following
+                if best is None or step.time < best[1].time:
+                    best = (at, step)
+        if not alive:
+            return None
+        if best is None:
+            return Pending(wake), AnyOf(tuple(members))
+        at, step = best
+        if wake is not None and wake < step.time:
+            return Pending(wake), AnyOf(tuple(members))
+        members[at] = followers[at]
+        return step, AnyOf(tuple(members))
+
+    def update(self, event: Event) -> Generator:
+        return AnyOf(tuple(m.update(event) for m in self.members))
+
+
+def any_of(*members: Generator) -> Generator:
+    """Run the generators side by side."""
+    return AnyOf(members)
+
+
+@dataclass(frozen=True)
+class Then:
+    """``first`` until it is exhausted, then ``second``."""
+
+    first: Generator
+    second: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        found = self.first.next(context)
+        if found is None:
+            return self.second.next(context)
+        step, inner = found
+        return step, Then(inner, self.second)
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, first=self.first.update(event))
+
+
+def then(first: Generator, second: Generator) -> Generator:
+    """One generator after another, without waiting for operations that are still open."""
+    return Then(first, second)
+
+
+@dataclass(frozen=True)
+class Synchronize:
+    """Wait until every process is free, then become ``inner``."""
+
+    inner: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if len(context.free) < len(context.processes):
+            return Pending(), self
+        return self.inner.next(context)
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, inner=self.inner.update(event))
+
+
+def synchronize(inner: Generator) -> Generator:
+    """``inner``, once no operation is open."""
+    return Synchronize(inner)
+
+
+def phases(*members: Generator) -> Generator:
+    """One generator after another, each starting only when no operation of those before it is open."""
+    result = synchronize(members[-1])
+    for member in reversed(members[:-1]):
+        result = synchronize(Then(member, result))
+    return result
+
+
+@dataclass(frozen=True)
+class EachProcess:
+    """A generator of its own for every process."""
+
+    make: Callable[[], Generator]
+    members: tuple[tuple[Process, Generator], ...] = ()
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        known = dict(self.members)
+        waiting = False
+        for process in context.processes:
+            member = known[process] if process in known else self.make()
+            known[process] = member
+            free = [process] if process in context.free else []
+            found = member.next(Context(context.time, [process], free))
+            if found is None:
+                continue
+            step, following = found
+            if isinstance(step, Step):
+                known[process] = following
+                return step, EachProcess(self.make, tuple(known.items()))
+            waiting = True
+        return (Pending(), EachProcess(self.make, tuple(known.items()))) if waiting else None
+
+    def update(self, event: Event) -> Generator:
+        members = tuple((p, m.update(event) if p == event.process else m) for p, m in self.members)
+        return EachProcess(self.make, members)
+
+
+def each_process(make: Callable[[], Generator]) -> Generator:
+    """Give every process its own copy of a generator."""
+    return EachProcess(make)
+
+
+@dataclass(frozen=True)
+class Reserve:
+    """The first ``count`` workers for ``first``, the others for ``rest``."""
+
+    count: int
+    first: Generator
+    rest: Generator
+
+    def _split(self, context: Context) -> tuple[Context, Context]:
+        mine = set(sorted(context.processes, key=lambda p: (_worker(p, len(context.processes)), str(p)))[: self.count])
+        return context.only(lambda p: p in mine), context.only(lambda p: p not in mine)
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        mine, others = self._split(context)
+        found = AnyOf((_Within(self.first, mine), _Within(self.rest, others))).next(context)
+        if found is None:
+            return None
+        step, following = found
+        assert isinstance(following, AnyOf)
+        first, rest = (member.inner for member in following.members if isinstance(member, _Within))
+        return step, Reserve(self.count, first, rest)
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, first=self.first.update(event), rest=self.rest.update(event))
+
+
+def _worker(process: Process, workers: int) -> int:
+    """The worker behind a process id: ids of retired processes go on in steps of the number of workers."""
+    return process % workers if isinstance(process, int) and workers else -1
+
+
+@dataclass(frozen=True)
+class _Within:
+    """``inner`` as seen in a context fixed by somebody else."""
+
+    inner: Generator
+    context: Context
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        found = self.inner.next(self.context)
+        return None if found is None else (found[0], _Within(found[1], self.context))
+
+    def update(self, event: Event) -> Generator:
+        return replace(self, inner=self.inner.update(event))
+
+
+def reserve(count: int, first: Generator, rest: Generator) -> Generator:
+    """Keep ``count`` workers for ``first``; all others do ``rest``."""
+    return Reserve(count, first, rest)
+
+
+@dataclass(frozen=True)
+class FlipFlop:
+    """An operation of one, then an operation of the other, until one is exhausted."""
+
+    now: Generator
+    after: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if (found := self.now.next(context)) is None:
+            return None
+        step, inner = found
+        return step, FlipFlop(self.after, inner) if isinstance(step, Step) else FlipFlop(inner, self.after)
+
+    def update(self, event: Event) -> Generator:
+        return FlipFlop(self.now.update(event), self.after.update(event))
+
+
+def flip_flop(first: Generator, second: Generator) -> Generator:
+    """Alternate between two generators."""
+    return FlipFlop(first, second)
+
+
+@dataclass(frozen=True)
+class UntilOk:
+    """Operations of ``inner`` until one of them completes ``ok``."""
+
+    inner: Generator
+    mine: frozenset[Process] = frozenset()
+    done: bool = False
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if self.done or (found := self.inner.next(context)) is None:
+            return None
+        step, inner = found
+        mine = self.mine | {step.process} if isinstance(step, Step) else self.mine
+        return step, UntilOk(inner, mine)
+
+    def update(self, event: Event) -> Generator:
+        ours = event.process in self.mine and event.type != "invoke"
+        mine = self.mine - {event.process} if ours else self.mine
+        return UntilOk(self.inner.update(event), mine, self.done or (ours and event.type == "ok"))
+
+
+def until_ok(inner: Generator) -> Generator:
+    """Repeat until it works once."""
+    return UntilOk(inner)
+
+
+@dataclass(frozen=True)
+class On:
+    """``inner``, which sees only the clients, or only the nemesis."""
+
+    nemesis: bool
+    inner: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        found = self.inner.next(context.only(lambda process: (process == NEMESIS) == self.nemesis))
+        return None if found is None else (found[0], On(self.nemesis, found[1]))
+
+    def update(self, event: Event) -> Generator:
+        if (event.process == NEMESIS) != self.nemesis:
+            return self
+        return On(self.nemesis, self.inner.update(event))
+
+
+def on_clients(inner: Generator) -> Generator:
+    """Only clients do the operations of ``inner``."""
+    return On(False, inner)
+
+
+def on_nemesis(inner: Generator) -> Generator:
+    """Only the nemesis does the operations of ``inner``."""
+    return On(True, inner)

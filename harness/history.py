@@ -1,0 +1,405 @@
+"""The history: JSON lines on disk while the run goes, columns in memory afterwards.
+
+``Recorder`` appends one line per event with one ``write`` each, so a killed harness loses at most the line that
+it was writing. ``History`` holds the events as columns, ``Operations`` pairs each invocation with its completion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import HistoryError
+from harness.operation import MONITOR, NEMESIS, Event, EventType
+
+INVOKE: Final = 0
+OK: Final = 1
+FAIL: Final = 2
+INFO: Final = 3
+TYPES: Final[tuple[EventType, ...]] = ("invoke", "ok", "fail", "info")
+TYPE_CODES: Final = {name: code for code, name in enumerate(TYPES)}
+
+NEMESIS_PROCESS: Final = -1
+MONITOR_PROCESS: Final = -2
+SPECIAL_PROCESSES: Final = {NEMESIS: NEMESIS_PROCESS, MONITOR: MONITOR_PROCESS}
+
+NEVER: Final = np.iinfo(np.int64).max
+"""The return time of an operation that crashed: it may take effect at any later time."""
+
+_CHUNK_BYTES: Final = 1 << 22
+
+Ints = NDArray[np.int64]
+
+
+class Recorder:
+    """Appends events to a file as they happen and hands each to whoever listens."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._encode = msgspec.json.Encoder().encode
+        self._listeners: list[Callable[[Event], None]] = []
+        self.events: list[Event] = []
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call ``listener`` with each event from now on."""
+        self._listeners.append(listener)
+
+    def record(self, event: Event) -> Event:
+        """Append ``event``, whose index is set to its place in the history."""
+        event.index = len(self.events)
+        self.events.append(event)
+        os.write(self._file, self._encode(event) + b"\n")
+        for listener in self._listeners:
+            listener(event)
+        return event
+
+    def close(self) -> None:
+        """Close the file; recording again is an error."""
+        os.close(self._file)
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The clients' operations, one row each, in the order of their invocations.
+
+    ``call`` and ``ret`` are nanoseconds; ``ret`` is ``NEVER`` for an operation without a known outcome.
+    ``type`` is ``OK``, ``FAIL`` or ``INFO``. ``invoked`` and ``completed`` are rows of the history
+    (``completed`` is -1 where the history ends before the completion).
+    """
+
+    history: History
+    invoked: Ints
+    completed: Ints
+    type: NDArray[np.int8]
+    call: Ints
+    ret: Ints
+
+    def __len__(self) -> int:
+        return len(self.invoked)
+
+    @property
+    def process(self) -> Ints:
+        """The process of each operation."""
+        return self.history.process[self.invoked]
+
+    @property
+    def f(self) -> NDArray[np.int32]:
+        """The function of each operation, a code into ``history.functions``."""
+        return self.history.f[self.invoked]
+
+    @property
+    def key(self) -> NDArray[np.int32]:
+        """The key of each operation, a code into ``history.keys``."""
+        return self.history.key[self.invoked]
+
+    def argument(self, row: int) -> Any:
+        """What the operation was invoked with."""
+        return self.history.value[self.invoked[row]]
+
+    def result(self, row: int) -> Any:
+        """What the operation completed with; None where it never completed."""
+        completed = self.completed[row]
+        return None if completed < 0 else self.history.value[completed]
+
+    def error(self, row: int) -> str | None:
+        """What the client said of a completion that is not ``ok``."""
+        return self.history.error.get(int(self.completed[row]))
+
+    def name(self, row: int) -> str:
+        """The function of one operation, by name."""
+        name: str = self.history.functions[self.history.f[self.invoked[row]]]
+        return name
+
+    def key_name(self, row: int) -> Any:
+        """The key of one operation as the workload knows it."""
+        return self.history.keys[self.history.key[self.invoked[row]]]
+
+    def node_name(self, row: int) -> str | None:
+        """The node that the operation was sent to."""
+        node: str | None = self.history.nodes[self.history.node[self.invoked[row]]]
+        return node
+
+
+@dataclass
+class History:
+    """All events of a run as columns of equal length; ``f``, ``key`` and ``node`` are codes into their lists."""
+
+    time: Ints
+    process: Ints
+    type: NDArray[np.int8]
+    f: NDArray[np.int32]
+    key: NDArray[np.int32]
+    node: NDArray[np.int32]
+    value: list[Any]
+    functions: list[str]
+    keys: list[Any]
+    nodes: list[str | None]
+    error: dict[int, str] = field(default_factory=dict)
+    line: Ints | None = None
+    """The line of the file that each event stood on, where that is not simply row + 1."""
+    torn: bool = False
+    """The file ended in the middle of a line, as after a kill of the harness: that line is left out."""
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def events(self) -> Iterator[Event]:
+        """The events one by one, as they would be written."""
+        names = {code: name for name, code in SPECIAL_PROCESSES.items()}
+        for row in range(len(self)):
+            process = int(self.process[row])
+            yield Event(
+                index=row,
+                time=int(self.time[row]),
+                process=names.get(process, process),
+                type=TYPES[self.type[row]],
+                f=self.functions[self.f[row]],
+                key=self.keys[self.key[row]],
+                value=self.value[row],
+                node=self.nodes[self.node[row]],
+                error=self.error.get(row),
+            )
+
+    def special(self, process: int) -> list[Event]:
+        """The events of the nemesis or of the monitor."""
+        rows = np.flatnonzero(self.process == process)
+        return [event for row in rows for event in self._slice(int(row))]
+
+    def _slice(self, row: int) -> Iterator[Event]:
+        return History.events(self.select(np.array([row])))
+
+    def select(self, rows: Ints) -> History:
+        """The history of these rows alone, in this order."""
+        return History(
+            time=self.time[rows],
+            process=self.process[rows],
+            type=self.type[rows],
+            f=self.f[rows],
+            key=self.key[rows],
+            node=self.node[rows],
+            value=[self.value[row] for row in rows],
+            functions=self.functions,
+            keys=self.keys,
+            nodes=self.nodes,
+            error={new: self.error[old] for new, old in enumerate(rows.tolist()) if old in self.error},
+            line=None if self.line is None else self.line[rows],
+        )
+
+    def line_of(self, row: int) -> int:
+        """The number of the line that the event stood on, counted from 1."""
+        return int(row) + 1 if self.line is None else int(self.line[row])
+
+    def operations(self) -> Operations:
+        """Pair each client's invocation with its completion.
+
+        Raises ``HistoryError`` for a completion without an invocation, for a process that invokes while its
+        previous operation is still open, and for time that runs backwards.
+        """
+        back = np.flatnonzero(np.diff(self.time) < 0)
+        if len(back):
+            row = int(back[0]) + 1
+            message = f"time runs backwards, from {self.time[row - 1]} to {self.time[row]}"
+            raise HistoryError(message, line=self.line_of(row))
+        rows = np.flatnonzero(self.process >= 0)
+        rows = rows[np.argsort(self.process[rows], kind="stable")]
+        process, types = self.process[rows], self.type[rows]
+        starts = types == INVOKE
+        same_as_next = np.zeros(len(rows), dtype=bool)
+        same_as_next[:-1] = process[1:] == process[:-1]
+        answered = np.zeros(len(rows), dtype=bool)
+        answered[:-1] = starts[:-1] & ~starts[1:] & same_as_next[:-1]
+        follows = np.zeros(len(rows), dtype=bool)
+        follows[1:] = answered[:-1]
+        self._refuse_unpaired(rows, process, starts, follows, same_as_next)
+        at = np.flatnonzero(starts)
+        invoked = rows[at]
+        completed = np.where(answered[at], rows[np.minimum(at + 1, len(rows) - 1)], -1) if len(rows) else at
+        order = np.argsort(invoked, kind="stable")
+        invoked, completed = invoked[order], completed[order]
+        outcome = np.where(completed >= 0, self.type[completed], INFO).astype(np.int8)
+        self._refuse_changed(invoked, completed)
+        return Operations(
+            history=self,
+            invoked=invoked,
+            completed=completed,
+            type=outcome,
+            call=self.time[invoked],
+            ret=np.where(outcome == INFO, NEVER, self.time[completed]),
+        )
+
+    def _refuse_unpaired(
+        self,
+        rows: Ints,
+        process: Ints,
+        starts: NDArray[np.bool_],
+        follows: NDArray[np.bool_],
+        same_as_next: NDArray[np.bool_],
+    ) -> None:
+        orphans = rows[~starts & ~follows]
+        again = np.zeros(len(rows), dtype=bool)
+        again[1:] = starts[:-1] & starts[1:] & same_as_next[:-1]
+        doubles = rows[again]
+        first = min([*orphans.tolist(), *doubles.tolist()], default=None)
+        if first is None:
+            return
+        who = int(self.process[first])
+        if first in orphans:
+            what = f"process {who} completes ({TYPES[self.type[first]]}) an operation that it never invoked"
+        else:
+            what = f"process {who} invokes an operation while its previous one has not completed"
+        raise HistoryError(what, line=self.line_of(first))
+
+    def _refuse_changed(self, invoked: Ints, completed: Ints) -> None:
+        known = completed >= 0
+        a, b = invoked[known], completed[known]
+        changed = np.flatnonzero((self.f[a] != self.f[b]) | (self.key[a] != self.key[b]))
+        if len(changed):
+            row, start = int(b[changed[0]]), int(a[changed[0]])
+            said = f"{self.functions[self.f[row]]!r} of key {self.keys[self.key[row]]!r}"
+            asked = f"{self.functions[self.f[start]]!r} of key {self.keys[self.key[start]]!r}"
+            message = f"process {self.process[row]} completes {said}, but what it invoked is {asked}"
+            raise HistoryError(message, line=self.line_of(row))
+
+
+def hashable(value: Any) -> Any:
+    """``value`` with every list as a tuple, every dict and set as sorted tuples: fit to be a key of a dict."""
+    if isinstance(value, list | tuple):
+        return tuple(hashable(item) for item in value)
+    if isinstance(value, dict):
+        return tuple(sorted(((hashable(k), hashable(v)) for k, v in value.items()), key=repr))
+    if isinstance(value, set | frozenset):
+        return tuple(sorted((hashable(item) for item in value), key=repr))
+    return value
+
+
+class HistoryBuilder:
+    """Collects events into columns, a chunk at a time."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[NDArray[Any]]] = {c: [] for c in ("time", "process", "type", "f", "key", "node")}
+        self._values: list[Any] = []
+        self._error: dict[int, str] = {}
+        self._functions: dict[str, int] = {}
+        self._keys: dict[Any, int] = {}
+        self._nodes: dict[str | None, int] = {None: 0}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Append these events."""
+        base = len(self._values)
+        special = SPECIAL_PROCESSES
+        add = {
+            "time": [e.time for e in events],
+            "process": [e.process if type(e.process) is int else special.get(e.process, -3) for e in events],  # type: ignore[arg-type]
+            "type": [TYPE_CODES[e.type] for e in events],
+            "f": _codes(self._functions, [e.f for e in events]),
+            "key": _codes(self._keys, [e.key for e in events]),
+            "node": _codes(self._nodes, [e.node for e in events]),
+        }
+        for name, column in add.items():
+            dtype = {"type": np.int8, "time": np.int64, "process": np.int64}.get(name, np.int32)
+            self._columns[name].append(np.array(column, dtype=dtype))
+        unknown = np.flatnonzero((self._columns["process"][-1] < 0) & ~np.isin(self._columns["process"][-1], [-1, -2]))
+        if len(unknown):
+            row = int(unknown[0])
+            message = f"process {events[row].process!r} is neither a number from 0 on, nor 'nemesis' or 'monitor'"
+            raise HistoryError(message, line=base + row + 1)
+        self._values.extend([e.value for e in events])
+        self._error.update({base + i: e.error for i, e in enumerate(events) if e.error is not None})
+
+    def build(self, *, line: Ints | None = None, torn: bool = False) -> History:
+        """The history of all events added so far."""
+        empty = {"time": np.int64, "process": np.int64, "type": np.int8}
+        columns: dict[str, Any] = {
+            name: np.concatenate(parts) if parts else np.zeros(0, dtype=empty.get(name, np.int32))
+            for name, parts in self._columns.items()
+        }
+        return History(
+            **columns,
+            value=self._values,
+            functions=list(self._functions),
+            keys=list(self._keys),
+            nodes=list(self._nodes),
+            error=self._error,
+            line=line,
+            torn=torn,
+        )
+
+
+def _codes(known: dict[Any, int], items: list[Any]) -> list[int]:
+    try:
+        for item in dict.fromkeys(items):
+            known.setdefault(item, len(known))
+        return [known[item] for item in items]
+    except TypeError:
+        return _codes(known, [hashable(item) for item in items])
+
+
+def from_events(events: Iterable[Event]) -> History:
+    """The history of these events, in memory."""
+    builder = HistoryBuilder()
+    builder.add(list(events))
+    return builder.build()
+
+
+def read_jsonl(path: Path) -> History:
+    """Read a history of JSON lines; a torn last line is left out and noted.
+
+    Raises ``HistoryError`` with the number of the first line that is not an event.
+    """
+    decoder = msgspec.json.Decoder(Event)
+    builder = HistoryBuilder()
+    torn = False
+    with path.open("rb") as file, _paused_gc():
+        rest = b""
+        while chunk := file.read(_CHUNK_BYTES):
+            head, newline, rest = (rest + chunk).rpartition(b"\n")
+            if newline:
+                builder.add(_decode(decoder, head, len(builder), path))
+        if rest.strip():
+            try:
+                builder.add([decoder.decode(rest)])
+            except msgspec.MsgspecError:
+                torn = True
+    if torn and not len(builder):
+        raise HistoryError("this is not an event of a history", line=1, path=str(path))
+    return builder.build(torn=torn)
+
+
+def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int, path: Path) -> list[Event]:
+    try:
+        events = decoder.decode_lines(data)
+        if len(events) == data.count(b"\n") + 1:
+            return events
+    except msgspec.MsgspecError:
+        pass
+    for number, line in enumerate(data.split(b"\n"), lines_before + 1):
+        try:
+            decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            said = "this line is empty" if not line.strip() else f"this is not an event of a history ({error})"
+            raise HistoryError(said, line=number, path=str(path)) from None
+    raise HistoryError("this is not a history of one event a line", line=lines_before + 1, path=str(path))
+
+
+@contextlib.contextmanager
+def _paused_gc() -> Iterator[None]:
+    """Millions of small objects that all stay alive: collecting them again and again doubles the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()

@@ -1,0 +1,196 @@
+"""Runs a generator: asks it what is next, hands the operation to the worker, records invocation and completion."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.generator import Context, Generator, Pending, Process
+from harness.history import Recorder
+from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
+from harness.target import Client
+
+_REST_AFTER_REFUSAL: Final = 0.1
+"""Seconds that a worker waits after it could not connect, so that a dead node is not hammered."""
+
+
+@dataclass
+class Worker:
+    """One logical thread of clients, bound to a node. ``process`` changes when an outcome stays unknown."""
+
+    process: int
+    node: str
+    client: Client
+    connected: bool = False
+
+
+class Interpreter:
+    """Drives workers and the nemesis with generators, one after the other, recording every event."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        clock: Callable[[], int],
+        workers: Sequence[Worker],
+        *,
+        reads: frozenset[str],
+        timeout: float,
+        nemesis: Callable[[Operation], Awaitable[Any]],
+    ) -> None:
+        self._recorder = recorder
+        self._clock = clock
+        self._workers: dict[Process, Worker] = {worker.process: worker for worker in workers}
+        self._concurrency = len(workers)
+        self._reads = reads
+        self._timeout = timeout
+        self._nemesis = nemesis
+        self._processes: list[Process] = [*self._workers, NEMESIS]
+        self._free: list[Process] = list(self._processes)
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._generator: Generator | None = None
+        self._stopped = False
+        self._broken: BaseException | None = None
+
+    def stop(self) -> None:
+        """Ask for no further operation of the generator that runs; those that are open still complete."""
+        self._stopped = True
+        self._wake.set()
+
+    async def run(self, generator: Generator) -> None:
+        """Run ``generator`` until it is exhausted or ``stop`` is called, and no operation is open any more."""
+        self._generator = generator
+        self._stopped = False
+        try:
+            while not self._stopped and self._broken is None:
+                self._wake.clear()
+                now = self._clock()
+                found = self._generator.next(Context(now, self._processes, self._free))
+                if found is None:
+                    if not self._tasks:
+                        break
+                    await self._wake.wait()
+                    continue
+                step, following = found
+                if isinstance(step, Pending):
+                    self._generator = following
+                    await self._sleep(now, step.until)
+                elif step.time > now:
+                    await self._sleep(now, step.time)
+                else:
+                    self._generator = following
+                    self._start(step.process, step.operation)
+            while self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._broken is not None:
+            raise self._broken
+
+    async def _sleep(self, now: int, until: int | None) -> None:
+        if until is None:
+            await self._wake.wait()
+            return
+        timer = asyncio.get_running_loop().call_later(max(until - now, 0) / 1e9, self._wake.set)
+        await self._wake.wait()
+        timer.cancel()
+
+    def _start(self, process: Process, operation: Operation) -> None:
+        self._free.remove(process)
+        perform = self._fault(operation) if process == NEMESIS else self._operate(self._workers[process], operation)
+        task = asyncio.get_running_loop().create_task(perform)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+
+    def _record(
+        self,
+        process: Process,
+        kind: EventType,
+        operation: Operation,
+        value: Any,
+        node: str | None,
+        error: str | None,
+    ) -> None:
+        event = Event(0, self._clock(), process, kind, operation.f, operation.key, value, node, error)
+        self._recorder.record(event)
+        if self._generator is not None:
+            self._generator = self._generator.update(event)
+
+    async def _operate(self, worker: Worker, operation: Operation) -> None:
+        process = worker.process
+        self._record(process, "invoke", operation, operation.value, worker.node, None)
+        kind: EventType
+        value, error = operation.value, None
+        refused = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                if not worker.connected:
+                    refused = True
+                    await worker.client.open()
+                    refused, worker.connected = False, True
+                value, kind = await worker.client.invoke(operation), "ok"
+        except Failed as failure:
+            kind, error = "fail", str(failure)
+        except asyncio.CancelledError:
+            self._record(process, "info", operation, value, worker.node, "the run was ended")
+            raise
+        except Exception as failure:
+            kind = "fail" if refused or operation.f in self._reads else "info"
+            error = _describe(failure)
+            await self._disconnect(worker)
+        if refused:
+            await self._disconnect(worker)
+        self._record(process, kind, operation, value, worker.node, error)
+        if refused:
+            await asyncio.sleep(_REST_AFTER_REFUSAL)
+        if kind == "info":
+            self._retire(worker)
+        self._free.append(worker.process)
+
+    def _retire(self, worker: Worker) -> None:
+        old, worker.process = worker.process, worker.process + self._concurrency
+        self._workers[worker.process] = self._workers.pop(old)
+        self._processes[self._processes.index(old)] = worker.process
+
+    async def _disconnect(self, worker: Worker) -> None:
+        worker.connected = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                await worker.client.close()
+        except Exception:  # noqa: S110 - a broken connection may refuse to be closed, and nothing depends on it
+            pass
+
+    async def _fault(self, operation: Operation) -> None:
+        self._record(NEMESIS, "invoke", operation, operation.value, None, None)
+        try:
+            value = await self._nemesis(operation)
+        except asyncio.CancelledError:
+            self._record(NEMESIS, "info", operation, None, None, "the run was ended")
+            raise
+        except Exception as failure:
+            self._record(NEMESIS, "info", operation, None, None, _describe(failure))
+        else:
+            self._record(NEMESIS, "ok", operation, value, None, None)
+        self._free.append(NEMESIS)
+
+    async def close(self) -> None:
+        """Close every client's connection."""
+        await asyncio.gather(*(self._disconnect(worker) for worker in self._workers.values()))
+
+
+def _describe(failure: BaseException) -> str:
+    if isinstance(failure, TimeoutError) and not str(failure):
+        return "timed out"
+    if isinstance(failure, Indeterminate):
+        return str(failure)
+    return f"{type(failure).__name__}: {failure}" if str(failure) else type(failure).__name__

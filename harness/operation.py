@@ -1,0 +1,48 @@
+"""Operations: what a process invokes, how it completes, and the events that a history is made of."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+EventType = Literal["invoke", "ok", "fail", "info"]
+
+NEMESIS: Final = "nemesis"
+"""The process that faults are recorded under."""
+MONITOR: Final = "monitor"
+"""The process that observations (who believes to be primary) are recorded under."""
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """What a process is to do: a function of the workload, a key of the store, an argument."""
+
+    f: str
+    key: Any = None
+    value: Any = None
+
+
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """One line of a history.
+
+    ``time`` is in nanoseconds since the run began, on the monotonic clock of the machine that drives the
+    clients. ``process`` is a number for a client, or ``"nemesis"`` or ``"monitor"``.
+    """
+
+    index: int
+    time: int
+    process: int | str
+    type: EventType
+    f: str
+    key: Any = None
+    value: Any = None
+    node: str | None = None
+    error: str | None = None
+
+
+class Failed(Exception):  # noqa: N818 - the field's word for this completion
+    """The store certainly has not applied the operation and never will: it completes as ``fail``."""
+
+
+class Indeterminate(Exception):  # noqa: N818 - the field's word for this completion
+    """The store may have applied the operation or may still do so: it completes as ``info``."""

@@ -1,0 +1,109 @@
+"""The HTML report: one self-contained file for whoever must understand what happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from harness.console.verdict import evidence_lines
+from harness.experiment import Experiment
+from harness.history import FAIL, INFO, OK, History, read_jsonl
+from harness.periods import Period, describe, fault_periods
+from harness.store import RunDirectory
+from harness.verdict import Anomaly, Verdict
+
+_WIDTH = 1000
+_BUCKETS = 100
+
+
+def write_report(directory: RunDirectory, experiment: Experiment, verdict: Verdict) -> None:
+    """Write ``report.html`` into the run's directory."""
+    history = read_jsonl(directory.history)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html.j2").render(
+        experiment=experiment,
+        verdict=verdict,
+        evidence=evidence_lines(verdict.evidence),
+        overview=_overview(history),
+        anomalies=[(anomaly, _timeline(anomaly)) for anomaly in verdict.anomalies],
+        logs=[str(p.relative_to(directory.path)) for p in sorted(directory.logs.rglob("*.log"))],
+    )
+    directory.report.write_text(page)
+
+
+def _overview(history: History) -> dict[str, Any]:
+    """Operations over time by outcome, and the periods of faults, in the coordinates of the picture."""
+    end = max(int(history.time[-1]) if len(history) else 0, 1)
+    operations = history.operations()
+    edges = np.linspace(0, end, _BUCKETS + 1)
+    done = np.where(operations.completed >= 0, history.time[operations.completed], operations.call)
+    counts = {
+        name: np.histogram(done[operations.type == code], edges)[0]
+        for name, code in (("ok", OK), ("fail", FAIL), ("info", INFO))
+    }
+    highest = max(int(np.sum(list(counts.values()), axis=0).max()), 1)
+    bars = []
+    for bucket in range(_BUCKETS):
+        bottom = 0.0
+        for name, column in counts.items():
+            height = 120 * int(column[bucket]) / highest
+            if height:
+                x = bucket * _WIDTH / _BUCKETS
+                bars.append({"x": x, "y": 120 - bottom - height, "height": height, "type": name})
+            bottom += height
+    return {
+        "width": _WIDTH,
+        "bar": _WIDTH / _BUCKETS - 1,
+        "seconds": end / 1e9,
+        "bars": bars,
+        "highest": round(highest / (end / 1e9 / _BUCKETS)),
+        "faults": [_band(period, end) for period in fault_periods(history)],
+    }
+
+
+def _band(period: Period, end: int) -> dict[str, Any]:
+    return {
+        "x": period.start * _WIDTH / end,
+        "width": max((period.end - period.start) * _WIDTH / end, 1),
+        "text": f"{describe(period)}, {period.start / 1e9:.2f} s to {period.end / 1e9:.2f} s",
+        "name": period.name,
+        "proved": period.proved,
+    }
+
+
+def _timeline(anomaly: Anomaly) -> dict[str, Any]:
+    """The operations of an anomaly as bars, one row a process."""
+    start = min(one.call for one in anomaly.operations)
+    last = max(one.call if one.ret is None else one.ret for one in anomaly.operations)
+    span = max(last - start, 1)
+    processes = list(dict.fromkeys(one.process for one in anomaly.operations))
+    bars = []
+    for one in anomaly.operations:
+        x = 110 + (one.call - start) * 820 / span
+        right = 960 if one.ret is None else 110 + (one.ret - start) * 820 / span
+        bars.append(
+            {
+                "x": x,
+                "width": max(right - x, 3),
+                "y": 8 + 34 * processes.index(one.process),
+                "label": f"{one.f} {'' if one.value is None and one.f != 'read' else one.value}",
+                "one": one,
+                "open": one.ret is None,
+                "end": x > 700,
+            }
+        )
+    rows = [{"y": 8 + 34 * at, "process": process} for at, process in enumerate(processes)]
+    return {
+        "bars": bars,
+        "rows": rows,
+        "height": 34 * len(processes) + 30,
+        "start": start / 1e9,
+        "end": last / 1e9,
+    }

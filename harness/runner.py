@@ -1,0 +1,221 @@
+"""The life of a run: start the store, drive it, hurt it, heal it, read it one last time, and judge."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.cluster import Cluster, wait_until
+from harness.environments.base import Environment
+from harness.errors import MissingError, NodeError, SplitbrainError, UsageError
+from harness.experiment import Experiment
+from harness.generator import Generator, any_of, on_clients, on_nemesis, stagger, synchronize, time_limit
+from harness.history import History, Recorder
+from harness.interpreter import Interpreter, Worker
+from harness.nemesis import Nemesis, Schedule, schedule
+from harness.operation import MONITOR, NEMESIS, Event, Operation
+from harness.periods import HEAL, START
+from harness.store import RunDirectory
+from harness.target import Target
+from harness.verdict import Budget, Checker, Verdict, combine
+from harness.workload import Workload
+
+_STARTUP_SECONDS = 90.0
+_MONITOR_SECONDS = 0.5
+
+
+class Run:
+    """One run of an experiment. ``execute`` does it all; ``stop`` ends the operations early and still judges."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        environment: Environment,
+        target: Target,
+        workload: Workload,
+        nemeses: Mapping[str, Nemesis],
+        directory: RunDirectory,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.experiment = experiment
+        self.directory = directory
+        self.recorder = Recorder(directory.history)
+        self._environment = environment
+        self._target = target
+        self._workload = workload
+        self._nemeses = nemeses
+        self._say = say
+        self._began = time.monotonic_ns()
+        self._interpreter: Interpreter | None = None
+        self._stopping = False
+        refuse_unsuitable(experiment, environment, target, workload, nemeses)
+
+    def clock(self) -> int:
+        """Nanoseconds since the run began."""
+        return time.monotonic_ns() - self._began
+
+    def stop(self) -> None:
+        """End the operations now; the heal, the final reads and the verdict still follow."""
+        self._stopping = True
+        if self._interpreter is not None:
+            self._interpreter.stop()
+
+    async def execute(self) -> None:
+        """Run the experiment up to the end of its history. The environment is stopped whatever happens."""
+        try:
+            nodes = await self._environment.start(
+                self.experiment.node_names, self.directory.logs, self.directory.path.name
+            )
+            cluster = Cluster(self._environment, nodes, self.experiment.seed)
+            await self._start_store(cluster)
+            await self._drive(cluster)
+        finally:
+            self.recorder.close()
+            self._say("stopping the nodes")
+            await self._environment.stop()
+
+    async def _start_store(self, cluster: Cluster) -> None:
+        self._say(f"starting {self._target.name} on {len(cluster.nodes)} nodes")
+        try:
+            await asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
+            await self._target.form(cluster)
+            await wait_until(
+                lambda: self._target.ready(cluster),
+                seconds=_STARTUP_SECONDS,
+                what=f"{self._target.name} being ready on all nodes",
+            )
+        except MissingError:
+            raise
+        except SplitbrainError as error:
+            raise NodeError(f"{error}{await _last_words(cluster)}") from error
+
+    async def _drive(self, cluster: Cluster) -> None:
+        experiment = self.experiment
+        workers = [
+            Worker(number, node.name, self._target.client(cluster, node, experiment.timeout))
+            for number in range(experiment.concurrency)
+            for node in [cluster.nodes[number % len(cluster.nodes)]]
+        ]
+        self._began = time.monotonic_ns()
+        interpreter = self._interpreter = Interpreter(
+            self.recorder,
+            self.clock,
+            workers,
+            reads=self._workload.reads,
+            timeout=experiment.timeout,
+            nemesis=lambda operation: self._fault(cluster, operation),
+        )
+        monitor = asyncio.create_task(self._watch_roles(cluster))
+        try:
+            if not self._stopping:
+                self._say(f"running for {experiment.time:g} s")
+                await interpreter.run(self._main_phase())
+            await self._recover(cluster)
+            if (final := self._workload.final()) is not None:
+                self._say("final reads")
+                await interpreter.run(synchronize(on_clients(final)))
+        finally:
+            monitor.cancel()
+            await asyncio.gather(monitor, return_exceptions=True)
+            await interpreter.close()
+
+    def _main_phase(self) -> Generator:
+        experiment = self.experiment
+        clients = self._workload.generator(random.Random(f"{experiment.seed}/{self._workload.name}"))
+        if experiment.rate > 0:
+            clients = stagger(1 / experiment.rate, clients, random.Random(f"{experiment.seed}/stagger"))
+        members = [on_clients(clients)]
+        if self._nemeses:
+            timing = Schedule(experiment.interval)
+            faults = schedule(self._nemeses, experiment.node_names, experiment.seed, timing)
+            members.append(on_nemesis(faults))
+        return time_limit(experiment.time, any_of(*members))
+
+    async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
+        action, _, name = operation.f.partition("-")
+        nemesis = self._nemeses[name]
+        if action + "-" == START:
+            return await nemesis.inject(cluster, self._target, operation.value)
+        return await nemesis.heal(cluster, self._target)
+
+    async def _recover(self, cluster: Cluster) -> None:
+        """Heal every fault, then wait until the store serves again; both stand in the history."""
+        self._say("healing, and waiting for the store to recover")
+        if self._nemeses:
+            self._note(NEMESIS, "invoke", HEAL)
+            healed: dict[str, Any] = {}
+            try:
+                for name, nemesis in self._nemeses.items():
+                    healed[name] = await nemesis.heal(cluster, self._target)
+            except SplitbrainError as error:
+                self._note(NEMESIS, "info", HEAL, healed, str(error))
+            else:
+                self._note(NEMESIS, "ok", HEAL, healed)
+        began = self.clock()
+        try:
+            await wait_until(
+                lambda: self._target.ready(cluster),
+                seconds=self.experiment.recovery,
+                what="the store's recovery",
+            )
+        except NodeError as error:
+            self._note(MONITOR, "info", "recovered", None, str(error))
+        else:
+            self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
+
+    def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
+        self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
+
+    async def _watch_roles(self, cluster: Cluster) -> None:
+        """Record who believes to be what, each time that it changes."""
+        before: Any = None
+        while True:
+            roles = list(await self._target.roles(cluster))
+            if roles != before:
+                self._note(
+                    MONITOR,
+                    "info",
+                    "roles",
+                    [{"node": r.node, "role": r.role, "term": r.term} for r in roles],
+                )
+                before = roles
+            await asyncio.sleep(_MONITOR_SECONDS)
+
+
+def refuse_unsuitable(
+    experiment: Experiment,
+    environment: Environment,
+    target: Target,
+    workload: Workload,
+    nemeses: Mapping[str, Nemesis],
+) -> None:
+    """Raise ``UsageError`` when these parts do not go together, before anything is started."""
+    if workload.name not in target.workloads:
+        supported = ", ".join(sorted(target.workloads))
+        raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
+    for name, nemesis in nemeses.items():
+        lacking = nemesis.needs - environment.capabilities
+        if lacking:
+            raise UsageError(
+                f"--nemesis {name} needs {', '.join(sorted(lacking))}, which --on {environment.name} lacks"
+            )
+
+
+def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> Verdict:
+    """The verdict of all checkers together."""
+    return combine({name: checker.check(history, budget) for name, checker in checkers.items()})
+
+
+async def _last_words(cluster: Cluster) -> str:
+    """The last line that a server printed on each node: the reason why a store did not start is usually there."""
+    said = []
+    for node in cluster.nodes:
+        for name, alive in (await node.running()).items():
+            lines = (await node.log(name)).strip().splitlines()
+            if lines and not alive:
+                said.append(f"{name} on {node.name} ended, saying: {lines[-1].strip()[:300]}")
+    return "; " + "; ".join(said) if said else ""

@@ -1,0 +1,64 @@
+"""What a store under test has to provide. ``targets/`` holds the bundled ones; copy one to begin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+
+from harness.cluster import Cluster, Role
+from harness.environments.base import Node
+from harness.operation import Operation
+
+
+class Client(Protocol):
+    """A connection of one worker to one node.
+
+    ``invoke`` returns what the operation's completion is to carry. It raises ``Failed`` only when the store cannot
+    have applied the operation; ``Indeterminate``, a time-out or any other error says that it may have. After an
+    error the runner closes the client and opens it again.
+    """
+
+    async def open(self) -> None: ...
+
+    async def invoke(self, operation: Operation) -> Any: ...
+
+    async def close(self) -> None: ...
+
+
+class Target(Protocol):
+    """A store: how to start it on nodes, how to talk to it, what it promises.
+
+    ``Options`` is a ``msgspec.Struct`` whose fields, types and defaults are the options on the command line.
+    ``claims`` says in the target's own words which model it promises under which faults.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[msgspec.Struct]]
+    workloads: ClassVar[frozenset[str]]
+    programs: ClassVar[Mapping[str, str]]
+    """The programs that must be on a node, and the Debian package of each."""
+    claims: ClassVar[str]
+
+    def __init__(self, options: Any) -> None: ...
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        """Start the store's servers on one node, for the first time or after they were killed."""
+        ...
+
+    async def form(self, cluster: Cluster) -> None:
+        """Once every node was started for the first time: whatever turns them into one cluster."""
+        ...
+
+    async def ready(self, cluster: Cluster) -> bool:
+        """Whether the whole store is in service: every node up, and one primary that can be written to."""
+        ...
+
+    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        """Who believes to be what, asked of each node that answers; quick, and never raising."""
+        ...
+
+    def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
+        """A client bound to ``node`` whose operations give up after ``timeout`` seconds."""
+        ...

@@ -1,0 +1,82 @@
+"""Verdicts: what a checker decided, why, and how much the decision means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from harness.history import History
+
+Validity = Literal["valid", "invalid", "unknown"]
+
+EXIT_CODES: Mapping[Validity, int] = {"valid": 0, "invalid": 1, "unknown": 3}
+
+
+class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation that an anomaly rests on. Times in ns since the run began; no ``ret``: never completed."""
+
+    process: int
+    f: str
+    key: Any
+    value: Any
+    call: int
+    ret: int | None
+    type: str
+    node: str | None = None
+    index: int | None = None
+
+
+class Anomaly(msgspec.Struct, omit_defaults=True):
+    """Something that no correct store could have done.
+
+    ``text`` says in one paragraph what was seen and why it is impossible. ``faults`` are the faults that were active
+    between the first and the last of its operations.
+    """
+
+    kind: str
+    text: str
+    operations: Sequence[Witness] = ()
+    key: Any = None
+    faults: Sequence[str] = ()
+
+
+class Verdict(msgspec.Struct, omit_defaults=True):
+    """The decision of one checker, or of all together (then ``parts`` holds each)."""
+
+    validity: Validity
+    reason: str = ""
+    anomalies: list[Anomaly] = []
+    evidence: dict[str, Any] = {}
+    parts: dict[str, Verdict] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with."""
+        return EXIT_CODES[self.validity]
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """How much a checker may spend before it answers ``unknown``."""
+
+    seconds: float = 120.0
+    bytes: int = 4 << 30
+
+
+class Checker(Protocol):
+    """A pure function from a history to a verdict."""
+
+    def check(self, history: History, budget: Budget) -> Verdict: ...
+
+
+def combine(parts: Mapping[str, Verdict]) -> Verdict:
+    """One verdict from several: invalid if any is, else unknown if any is, else valid."""
+    anomalies = [anomaly for part in parts.values() for anomaly in part.anomalies]
+    evidence = {key: value for part in parts.values() for key, value in part.evidence.items()}
+    for validity in ("invalid", "unknown"):
+        of_it = {name: part for name, part in parts.items() if part.validity == validity}
+        if of_it:
+            reason = "; ".join(f"{name}: {part.reason}" for name, part in of_it.items() if part.reason)
+            return Verdict(validity, reason, anomalies, evidence, dict(parts))
+    return Verdict("valid", "" if parts else "nothing was checked", anomalies, evidence, dict(parts))

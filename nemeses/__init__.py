@@ -1,0 +1,1 @@
+"""What goes wrong: one file for each family of faults."""

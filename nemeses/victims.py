@@ -1,0 +1,57 @@
+"""Choosing which nodes a fault hits: drawn from the seed, except for a role that only the moment knows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal
+
+from harness.cluster import Cluster
+from harness.environments.base import run_tool
+from harness.errors import FaultError
+from harness.faults import process
+from harness.nemesis import Plan
+from harness.target import Target
+
+Aim = Literal["any", "one", "primary", "minority", "majority", "all"]
+AIMS: tuple[str, ...] = ("one", "primary", "minority", "majority", "all")
+
+
+def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[str]) -> Plan:
+    """A plan: what to aim at, and an order of the nodes to take the victims from."""
+    order = list(nodes)
+    rng.shuffle(order)
+    chosen = rng.choice(choices)
+    return {"aim": chosen if aim == "any" else aim, "order": order}
+
+
+async def resolve(cluster: Cluster, target: Target, plan: Plan) -> list[str]:
+    """The nodes that a plan hits now. Where no node believes to be primary, the first of the order stands in."""
+    order: list[str] = plan["order"]
+    if plan["aim"] == "primary":
+        return [await primary(cluster, target) or order[0]]
+    count = {
+        "one": 1,
+        "minority": max(1, (len(order) - 1) // 2),
+        "majority": len(order) // 2 + 1,
+        "all": len(order),
+    }[plan["aim"]]
+    return order[:count]
+
+
+async def primary(cluster: Cluster, target: Target) -> str | None:
+    """The node that believes to be primary, in the highest term if several do."""
+    claimants = [role for role in await target.roles(cluster) if role.role == "primary"]
+    return max(claimants, key=lambda role: (role.term or 0, role.node)).node if claimants else None
+
+
+async def strike(cluster: Cluster, victims: Sequence[str], action: str) -> dict[str, list[str]]:
+    """Kill, pause, resume or list the server processes of some nodes; the commands found on each.
+
+    Raises ``FaultError`` when a node has no server process, since then nothing was done to it.
+    """
+    found = await cluster.on_each(victims, lambda node: run_tool(node, process, {"do": action}))
+    commands = {name: sorted(p["command"] for p in found[name]) for name in sorted(found)}
+    if idle := [name for name, processes in commands.items() if not processes]:
+        raise FaultError(f"{action}: there is no server process on {', '.join(idle)}")
+    return commands

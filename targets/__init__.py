@@ -1,0 +1,1 @@
+"""Stores under test: one file, or one folder, each."""

@@ -1,0 +1,152 @@
+"""etcd: a Raft cluster of 3 or 5 members, spoken to through its JSON gateway.
+
+``reads=linearizable`` (the default) asks the leader through a quorum; ``reads=serializable`` lets a member answer from
+its own state, which may be stale, and which etcd does not call linearizable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import aiohttp
+import msgspec
+
+from harness.cluster import Cluster, Role
+from harness.environments.base import Node
+from harness.errors import UsageError
+from harness.operation import Failed, Indeterminate, Operation
+from harness.target import Client
+
+CLIENT_PORT = 2379
+PEER_PORT = 2380
+
+_REFUSED_CODES = frozenset({3, 8})
+"""gRPC codes with which etcd refuses a request before it proposes it: invalid argument, resource exhausted."""
+_QUICK = aiohttp.ClientTimeout(total=0.5)
+
+
+class Etcd:
+    """An etcd cluster with one member on each node."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """Options of etcd."""
+
+        reads: Literal["linearizable", "serializable"] = "linearizable"
+        heartbeat_ms: int = 100
+        election_ms: int = 1000
+
+    name: ClassVar[str] = "etcd"
+    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
+    programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
+    claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        if len(cluster.nodes) % 2 == 0:
+            raise UsageError(f"etcd wants an odd number of nodes, 3 or 5, not {len(cluster.nodes)}")
+        client, peer = f"http://{node.address}:{CLIENT_PORT}", f"http://{node.address}:{PEER_PORT}"
+        members = ",".join(f"{other.name}=http://{other.address}:{PEER_PORT}" for other in cluster.nodes)
+        flags = {
+            "name": node.name,
+            "data-dir": f"{node.directory}/etcd",
+            "listen-client-urls": client,
+            "advertise-client-urls": client,
+            "listen-peer-urls": peer,
+            "initial-advertise-peer-urls": peer,
+            "initial-cluster": members,
+            "initial-cluster-state": "new",
+            "initial-cluster-token": "splitbrain",
+            "heartbeat-interval": str(self._options.heartbeat_ms),
+            "election-timeout": str(self._options.election_ms),
+        }
+        await node.start("etcd", ["etcd", *(f"--{name}={value}" for name, value in flags.items())])
+
+    async def form(self, cluster: Cluster) -> None:
+        """Nothing to do: the members were told of one another."""
+
+    async def ready(self, cluster: Cluster) -> bool:
+        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+            healthy = await asyncio.gather(*(self._healthy(session, node) for node in cluster.nodes))
+        return all(healthy)
+
+    async def _healthy(self, session: aiohttp.ClientSession, node: Node) -> bool:
+        try:
+            async with session.get(f"http://{node.address}:{CLIENT_PORT}/health") as response:
+                return bool((await response.json(content_type=None)).get("health") == "true")
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return False
+
+    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+            found = await asyncio.gather(*(self._role(session, node) for node in cluster.nodes))
+        return [role for role in found if role is not None]
+
+    async def _role(self, session: aiohttp.ClientSession, node: Node) -> Role | None:
+        url = f"http://{node.address}:{CLIENT_PORT}/v3/maintenance/status"
+        try:
+            async with session.post(url, json={}) as response:
+                status = await response.json(content_type=None)
+            leader, member = status.get("leader"), status["header"]["member_id"]
+            return Role(node.name, "primary" if leader == member else "replica", int(status["raftTerm"]))
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            return None
+
+    def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
+        return EtcdClient(node.address, timeout, serializable=self._options.reads == "serializable")
+
+
+class EtcdClient:
+    """One HTTP connection to one member."""
+
+    def __init__(self, address: str, timeout: float, *, serializable: bool) -> None:
+        self._url = f"http://{address}:{CLIENT_PORT}/v3/kv"
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._serializable = serializable
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        connector = aiohttp.TCPConnector(limit=1)
+        self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+
+    async def invoke(self, operation: Operation) -> Any:
+        key = _encode(operation.key)
+        if operation.f == "read":
+            found = await self._post("range", {"key": key, "serializable": self._serializable})
+            values = found.get("kvs", [])
+            return int(base64.b64decode(values[0]["value"])) if values else None
+        if operation.f == "write":
+            await self._post("put", {"key": key, "value": _encode(operation.value)})
+            return operation.value
+        old, new = operation.value
+        compare = {"key": key, "target": "VALUE", "result": "EQUAL", "value": _encode(old)}
+        put = {"request_put": {"key": key, "value": _encode(new)}}
+        answer = await self._post("txn", {"compare": [compare], "success": [put]})
+        if not answer.get("succeeded"):
+            raise Failed("the value was another one")
+        return operation.value
+
+    async def _post(self, method: str, body: dict[str, Any]) -> Any:
+        assert self._session is not None
+        try:
+            async with self._session.post(f"{self._url}/{method}", json=body) as response:
+                answer = await response.json(content_type=None)
+        except aiohttp.ClientConnectorError as error:
+            raise Failed(f"no connection: {error}") from None
+        if response.status != 200:
+            said = str(answer.get("message") or answer.get("error") or f"HTTP {response.status}")
+            raise Failed(said) if answer.get("code") in _REFUSED_CODES else Indeterminate(said)
+        return answer
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _encode(value: Any) -> str:
+    return base64.b64encode(str(value).encode()).decode()

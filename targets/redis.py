@@ -1,0 +1,214 @@
+"""Redis with Sentinel: one primary, replicas, a sentinel on every node, automatic failover.
+
+A client is bound to a node: it asks that node's sentinel who the primary is, and follows. Replication is
+asynchronous, so acknowledged writes can be lost and two primaries can serve at once; the options narrow the window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+from redis.exceptions import RedisError, ResponseError
+
+from harness.cluster import Cluster, Role
+from harness.environments.base import Node
+from harness.operation import Failed, Indeterminate, Operation
+from harness.target import Client
+from targets.resp import connect, quick, quick_info
+
+PORT = 6379
+SENTINEL_PORT = 26379
+SERVICE = "splitbrain"
+
+_FOLLOW_SECONDS = 0.2
+"""How long a client trusts what its sentinel said about the primary."""
+_REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED")
+"""Errors with which Redis refuses a command before it does anything."""
+_CAS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0"
+
+
+class Redis:
+    """A Redis primary with replicas, watched by a sentinel on every node."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """Options of Redis: see redis.conf for each; ``wait`` is the number of replicas that WAIT is called with."""
+
+        min_replicas_to_write: int = 0
+        wait: int = 0
+        appendonly: bool = False
+        down_after_ms: int = 1500
+
+    name: ClassVar[str] = "redis"
+    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
+    programs: ClassVar[Mapping[str, str]] = {
+        "redis-server": "redis-server",
+        "redis-sentinel": "redis-sentinel",
+    }
+    claims: ClassVar[str] = (
+        "linearizable while the primary stays the same; no promise for acknowledged writes across a failover"
+    )
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._configured: set[str] = set()
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        conf, sentinel = f"{node.directory}/redis.conf", f"{node.directory}/sentinel.conf"
+        if node.name not in self._configured:
+            # Written once: Sentinel and Redis rewrite these files as roles change, and a restart must find that.
+            await node.write(conf, self._redis_conf(cluster, node).encode())
+            await node.write(sentinel, self._sentinel_conf(cluster, node).encode())
+            self._configured.add(node.name)
+        await node.start("redis", ["redis-server", conf])
+        await node.start("sentinel", ["redis-server", sentinel, "--sentinel"])
+
+    def _redis_conf(self, cluster: Cluster, node: Node) -> str:
+        options = self._options
+        lines = [
+            f"bind {node.address} 127.0.0.1",
+            f"port {PORT}",
+            "protected-mode no",
+            "daemonize no",
+            f"dir {node.directory}",
+            'save ""',
+            f"appendonly {'yes' if options.appendonly else 'no'}",
+            "repl-diskless-sync yes",
+            "repl-diskless-sync-delay 0",
+            "repl-timeout 5",
+            "repl-ping-replica-period 1",
+            f"min-replicas-to-write {options.min_replicas_to_write}",
+            "min-replicas-max-lag 2",
+        ]
+        primary = cluster.nodes[0]
+        if node.name != primary.name:
+            lines.append(f"replicaof {primary.address} {PORT}")
+        return "\n".join(lines) + "\n"
+
+    def _sentinel_conf(self, cluster: Cluster, node: Node) -> str:
+        lines = [
+            f"bind {node.address} 127.0.0.1",
+            f"port {SENTINEL_PORT}",
+            "protected-mode no",
+            "daemonize no",
+            f"dir {node.directory}",
+            f"sentinel monitor {SERVICE} {cluster.nodes[0].address} {PORT} {cluster.majority}",
+            f"sentinel down-after-milliseconds {SERVICE} {self._options.down_after_ms}",
+            f"sentinel failover-timeout {SERVICE} 5000",
+            f"sentinel parallel-syncs {SERVICE} {len(cluster.nodes)}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    async def form(self, cluster: Cluster) -> None:
+        """Nothing to do: the configuration says who follows whom, and sentinels find one another through it."""
+
+    async def ready(self, cluster: Cluster) -> bool:
+        others = len(cluster.nodes) - 1
+        infos = await quick_info([(node.name, node.address) for node in cluster.nodes], PORT)
+        primaries = [info for info in infos.values() if info["role"] == "master"]
+        if len(infos) <= others or len(primaries) != 1 or primaries[0]["connected_slaves"] != others:
+            return False
+        if any(info.get("master_link_status", "up") != "up" for info in infos.values()):
+            return False
+        addresses = set()
+        for node in cluster.nodes:
+            seen = await self._sentinel_view(node)
+            if seen is None or int(seen["num-other-sentinels"]) != others or int(seen["num-slaves"]) != others:
+                return False
+            addresses.add(seen["ip"])
+        primary = next(node for node in cluster.nodes if infos[node.name]["role"] == "master")
+        return addresses == {primary.address}
+
+    async def _sentinel_view(self, node: Node) -> Mapping[str, Any] | None:
+        answer = await quick(node.address, SENTINEL_PORT, "SENTINEL", "MASTER", SERVICE)
+        if isinstance(answer, list):
+            return dict(zip(answer[::2], answer[1::2], strict=True))
+        return answer if isinstance(answer, Mapping) else None
+
+    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        infos = await quick_info([(node.name, node.address) for node in cluster.nodes], PORT)
+        roles = []
+        for name, info in infos.items():
+            seen = await self._sentinel_view(cluster.node(name))
+            epoch = int(seen["config-epoch"]) if seen is not None else None
+            roles.append(Role(name, "primary" if info["role"] == "master" else "replica", epoch))
+        return roles
+
+    def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
+        return RedisClient(node.address, timeout, self._options.wait)
+
+
+class RedisClient:
+    """Follows the primary that the sentinel of its own node names."""
+
+    def __init__(self, address: str, timeout: float, wait: int) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._wait = wait
+        self._sentinel: Any = None
+        self._primary: Any = None
+        self._primary_address = ""
+        self._asked = 0.0
+
+    async def open(self) -> None:
+        self._sentinel = await connect(self._address, SENTINEL_PORT, self._timeout)
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Be connected to whoever the sentinel says is primary now."""
+        answer = await self._sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        self._asked = time.monotonic()
+        if answer is None:
+            raise Failed("the sentinel knows no primary")
+        if answer[0] != self._primary_address:
+            if self._primary is not None:
+                await self._primary.aclose()
+                self._primary, self._primary_address = None, ""
+            self._primary = await connect(answer[0], int(answer[1]), self._timeout)
+            self._primary_address = answer[0]
+
+    async def invoke(self, operation: Operation) -> Any:
+        if time.monotonic() - self._asked > _FOLLOW_SECONDS:
+            try:
+                await self._follow()
+            except (RedisError, OSError) as error:
+                await self.close()
+                await self._reopen(error)
+        try:
+            return await self._apply(operation)
+        except ResponseError as error:
+            if str(error).split(maxsplit=1)[0] in _REFUSALS or type(error).__name__ == "ReadOnlyError":
+                raise Failed(str(error)) from None
+            raise Indeterminate(str(error)) from None
+
+    async def _reopen(self, cause: Exception) -> None:
+        try:
+            await self.open()
+        except (RedisError, OSError):
+            raise Failed(f"neither sentinel nor primary can be reached: {cause}") from None
+
+    async def _apply(self, operation: Operation) -> Any:
+        connection = self._primary
+        if operation.f == "read":
+            found = await connection.execute_command("GET", operation.key)
+            return None if found is None else int(found)
+        if operation.f == "write":
+            await connection.execute_command("SET", operation.key, operation.value)
+        else:
+            old, new = operation.value
+            if not await connection.execute_command("EVAL", _CAS, 1, operation.key, old, new):
+                raise Failed("the value was another one")
+        if self._wait:
+            reached = await connection.execute_command("WAIT", self._wait, int(self._timeout * 500))
+            if reached < self._wait:
+                raise Indeterminate(f"WAIT reached {reached} of {self._wait} replicas")
+        return operation.value
+
+    async def close(self) -> None:
+        for connection in (self._primary, self._sentinel):
+            if connection is not None:
+                await connection.aclose()
+        self._primary = self._sentinel = None
+        self._primary_address = ""

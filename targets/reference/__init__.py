@@ -1,0 +1,1 @@
+"""The bundled store. What runs on a node (``server`` and below) needs only the standard library."""

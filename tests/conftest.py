@@ -1,0 +1,58 @@
+"""What a test needs of the machine: a missing server skips it, or fails it where SPLITBRAIN_REQUIRE names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from harness.environments import namespaces
+from harness.environments.docker import DockerEnvironment
+
+SPLITBRAIN = str(Path(sys.executable).with_name("splitbrain"))
+
+
+def _program(name: str) -> str | None:
+    return None if shutil.which(name) else f"{name} is not installed"
+
+
+@cache
+def missing(need: str) -> str | None:
+    """Why this machine lacks something that tests need; None if it has it."""
+    looks: dict[str, Callable[[], str | None]] = {
+        "local": namespaces.missing,
+        "docker": lambda: DockerEnvironment.missing(None),
+        "redis": lambda: _program("redis-server") or _program("redis-cli"),
+        "etcd": lambda: _program("etcd"),
+        "browser": lambda: _program("chromium"),
+    }
+    return looks[need]()
+
+
+@pytest.fixture(autouse=True)
+def _needs(request: pytest.FixtureRequest) -> None:
+    required = os.environ.get("SPLITBRAIN_REQUIRE", "").split(",")
+    for marker in request.node.iter_markers("needs"):
+        for need in marker.args:
+            why = missing(need)
+            if why is not None and need in required:
+                pytest.fail(f"SPLITBRAIN_REQUIRE names {need}, but {why}")
+            if why is not None:
+                pytest.skip(why)
+
+
+@pytest.fixture
+def splitbrain(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real command in an empty folder and return what it printed and its exit code."""
+
+    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        command: Sequence[str] = [SPLITBRAIN, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run

@@ -1,0 +1,199 @@
+"""The command as its users meet it: good input, bad input, scripts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+GOOD = """\
+{"index":0,"time":0,"process":0,"type":"invoke","f":"write","key":"x","value":1}
+{"index":1,"time":10,"process":0,"type":"ok","f":"write","key":"x","value":1}
+{"index":2,"time":20,"process":1,"type":"invoke","f":"read","key":"x"}
+{"index":3,"time":30,"process":1,"type":"ok","f":"read","key":"x","value":1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["run", "postgress"], 2, "there is no target named 'postgress'"),
+        (["run", "redsi"], 2, "did you mean redis?"),
+        (["run", "redis", "--workload", "bank"], 2, "there is no workload named 'bank'"),
+        (["run", "redis", "--nemesis", "parition"], 2, "did you mean partition?"),
+        (["run", "redis", "--on", "moon"], 2, "there is no environment named 'moon'"),
+        (["run", "redis", "--nodes", "0"], 2, "--nodes is 0, but it must be at least 1"),
+        (["run", "redis", "--time", "-1"], 2, "--time is -1"),
+        (["run", "redis", "-o", "apendonly=yes"], 2, "did you mean appendonly?"),
+        (["run", "redis", "-o", "wait=soon"], 2, "an option of target redis has a wrong value"),
+        (["run", "redis", "-o", "wait"], 2, "an option is written NAME=VALUE"),
+        (["run", "./nowhere.py:Store"], 2, "there is no file ./nowhere.py"),
+        (["run"], 2, "name one target"),
+        (["run", "redis", "--nonsense"], 2, "No such option"),
+        (["check", "nowhere.jsonl"], 2, "there is no history at nowhere.jsonl"),
+        (["check", "good.jsonl", "--model", "spreadsheet"], 2, "there is no model named 'spreadsheet'"),
+        (["check", "bad.jsonl"], 2, "line 2"),
+        (["list", "planets"], 2, "planets"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_starts_nothing(
+    splitbrain: Command, tmp_path: Path, arguments: list[str], code: int, said: str
+) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD)
+    (tmp_path / "bad.jsonl").write_text(GOOD.splitlines()[0] + "\nhello\n")
+    done = splitbrain(*arguments)
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_no_engine_is_one_sentence(splitbrain: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no-engine.sock")
+    for arguments in (["run", "redis", "--on", "docker"], ["clean"], ["images", "build"]):
+        done = splitbrain(*arguments)
+        assert done.returncode == 4
+        assert "no Docker engine answers" in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.needs("local")
+def test_a_missing_server_is_one_sentence(splitbrain: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import shutil
+
+    for tool in ("ip", "iptables", "nsenter", "unshare", "sh", "sleep", "hostname", "mount"):
+        found = shutil.which(tool)
+        assert found is not None
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / tool).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    done = splitbrain("run", "etcd", "--on", "local")
+    assert done.returncode == 4
+    assert done.stderr == "splitbrain: etcd is not on this machine: apt-get install etcd-server\n"
+    assert not (tmp_path / "runs").exists()
+
+
+def test_check_gives_the_verdict_and_its_exit_code(splitbrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD)
+    (tmp_path / "stale.jsonl").write_text(
+        GOOD.replace('"type":"ok","f":"read","key":"x","value":1', '"type":"ok","f":"read","key":"x","value":null')
+    )
+    assert splitbrain("check", "good.jsonl").returncode == 0
+    done = splitbrain("check", "stale.jsonl", "--format", "json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["anomalies"][0]["kind"] == "stale read"
+    assert "\x1b[" not in splitbrain("check", "stale.jsonl").stdout
+
+
+@pytest.mark.parametrize("kind", ["targets", "workloads", "nemeses", "checkers", "environments"])
+def test_lists_are_readable_by_people_and_scripts(splitbrain: Command, kind: str) -> None:
+    rows = json.loads(splitbrain("list", kind, "--format", "json").stdout)
+    assert all(row["name"] and row["what"] for row in rows)
+    text = splitbrain("list", kind).stdout
+    assert all(row["name"] in text for row in rows)
+
+
+def test_doctor_says_what_is_there_and_how_to_get_the_rest(splitbrain: Command) -> None:
+    done = splitbrain("doctor", "--format", "json")
+    findings = json.loads(done.stdout)
+    usable = {finding["name"]: finding["there"] for finding in findings}
+    assert done.returncode == (0 if usable["--on local"] or usable["--on docker"] else 4)
+    assert all(finding["said"] for finding in findings)
+
+
+STORE = '''
+"""A store of one value per key in a folder that all nodes share: not distributed at all."""
+import msgspec
+from harness.cluster import Role
+from harness.operation import Failed
+
+
+class Memory:
+    """A dictionary."""
+
+    class Options(msgspec.Struct):
+        forget: bool = False
+
+    name = "memory"
+    workloads = frozenset({"register"})
+    programs = {}
+    claims = "linearizable"
+
+    def __init__(self, options):
+        self.values = {}
+        self.forget = options.forget
+
+    async def start(self, cluster, node):
+        pass
+
+    async def form(self, cluster):
+        pass
+
+    async def ready(self, cluster):
+        return True
+
+    async def roles(self, cluster):
+        return [Role("n1", "primary", 1)]
+
+    def client(self, cluster, node, timeout):
+        return Client(self)
+
+
+class Client:
+    def __init__(self, store):
+        self.store = store
+        self.count = 0
+
+    async def open(self):
+        pass
+
+    async def close(self):
+        pass
+
+    async def invoke(self, operation):
+        values = self.store.values
+        self.count += 1
+        if operation.f == "read":
+            return values.get(operation.key)
+        if operation.f == "write":
+            if not (self.store.forget and self.count % 7 == 0):
+                values[operation.key] = operation.value
+            return operation.value
+        old, new = operation.value
+        if values.get(operation.key) != old:
+            raise Failed("another value")
+        values[operation.key] = new
+        return operation.value
+'''
+
+
+@pytest.mark.needs("local")
+def test_a_store_in_a_file_of_ones_own_plugs_in(splitbrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "my_store.py").write_text(STORE)
+    run = ["--on", "local", "--time", "2", "--format", "json"]
+    done = splitbrain("run", "--target", "./my_store.py:Memory", *run)
+    assert done.returncode == 0, done.stderr
+    assert Path(tmp_path / json.loads(done.stdout)["directory"]).name.startswith("my_store-register-")
+    done = splitbrain("run", "./my_store.py:Memory", *run, "-o", "forget=yes")
+    assert done.returncode == 1, done.stderr
+
+
+@pytest.mark.needs("local")
+def test_a_run_that_dies_says_why_and_keeps_its_directory(splitbrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "my_store.py").write_text(
+        STORE.replace(
+            "        pass\n\n    async def form",
+            '        await node.start("x", ["sh", "-c", "echo no space; exit 3"])\n\n    async def form',
+        ).replace("return True\n\n    async def roles", "return False\n\n    async def roles")
+    )
+    done = splitbrain("run", "./my_store.py:Memory", "--on", "local", timeout=150)
+    assert done.returncode == 4
+    last = done.stderr.splitlines()[-1]
+    assert "memory being ready on all nodes did not happen within" in last
+    assert "x on n1 ended, saying: no space" in last
+    assert len(list(tmp_path.glob("runs/*/nodes/n1/x.log"))) == 1

@@ -1,0 +1,123 @@
+"""Nothing is left behind, whatever happens to the harness."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SPLITBRAIN
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+RUN = ["run", "reference", "--nodes", "3", "--time", "60", "--nemesis", "partition", "--interval", "1", "--runs", "r"]
+
+
+def start(folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """A run that has recorded at least 300 events, and its history."""
+    harness = subprocess.Popen(
+        [SPLITBRAIN, *RUN, *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and harness.poll() is None:
+        for history in folder.glob("r/*/history.jsonl"):
+            if history.read_bytes().count(b"\n") > 300:
+                return harness, history
+        time.sleep(0.1)
+    harness.kill()
+    raise AssertionError(f"the run did not get going: {harness.communicate()[0].decode()}")
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Processes of the run in ``folder`` that still exist anywhere on this machine."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if os.readlink(entry / "cwd") == str(folder) and "Z" not in (entry / "stat").read_text().split(")")[1]:
+                    found.append((entry / "cmdline").read_bytes().decode())
+            except OSError:
+                continue
+    return found
+
+
+def host_network() -> str:
+    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
+    rules = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=False).stdout
+    return "\n".join(line for line in (links + rules).splitlines() if "splitbrain" in line.lower() or line[:2] == "sb")
+
+
+@pytest.mark.needs("local")
+def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, splitbrain: Command) -> None:
+    harness, history = start(tmp_path, "--on", "local")
+    assert leftovers(tmp_path)
+    harness.kill()
+    harness.wait()
+    deadline = time.monotonic() + 10
+    while leftovers(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert leftovers(tmp_path) == []
+    assert host_network() == ""
+    assert list(Path("/dev/shm").glob("n[0-9]*")) == []
+    done = splitbrain("check", str(history.parent))
+    assert (done.returncode, done.stdout.split()[-1].strip(":")) == (0, "valid"), done
+
+
+@pytest.mark.needs("docker")
+def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: Path, splitbrain: Command) -> None:
+    import docker
+
+    client = docker.from_env()
+
+    def existing() -> set[str]:
+        containers = {container.name for container in client.containers.list(all=True)}
+        return containers | {n.name for n in client.networks.list()} | {v.name for v in client.volumes.list()}
+
+    before = existing()
+    stranger = client.containers.create("splitbrain/base:latest", ["true"], name=f"stranger-{os.getpid()}")
+    try:
+        harness, history = start(tmp_path, "--on", "docker")
+        assert splitbrain("clean").stdout.startswith("nothing"), "a run that still goes must not be touched"
+        harness.kill()
+        harness.wait()
+        assert len(existing() - before) > 6
+        done = splitbrain("clean")
+        assert done.returncode == 0
+        assert existing() - before == {stranger.name}
+        assert splitbrain("clean").stdout.startswith("nothing")
+        assert splitbrain("check", str(history)).returncode == 0
+    finally:
+        stranger.remove(force=True)
+
+
+@pytest.mark.needs("local")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_signal_stops_gracefully_and_still_judges(tmp_path: Path, number: signal.Signals) -> None:
+    harness, history = start(tmp_path, "--on", "local")
+    harness.send_signal(number)
+    output = harness.communicate(timeout=90)[0].decode()
+    assert harness.returncode in (0, 3), output
+    assert "stopping" in output
+    assert "final reads" in output
+    assert (history.parent / "verdict.json").exists()
+    assert (history.parent / "report.html").exists()
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.needs("local")
+def test_two_signals_abort_and_keep_the_history(tmp_path: Path, splitbrain: Command) -> None:
+    harness, history = start(tmp_path, "--on", "local")
+    harness.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    harness.send_signal(signal.SIGINT)
+    output = harness.communicate(timeout=60)[0].decode()
+    if harness.returncode not in (0, 3):  # the run may have come to its end between the two
+        assert harness.returncode == 4, output
+        assert "aborted" in output
+    assert splitbrain("check", str(history)).returncode == 0
+    assert leftovers(tmp_path) == []

@@ -1,0 +1,172 @@
+"""Faults as the nodes themselves see them, on real nodes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.cluster import Cluster, wait_until
+from harness.environments.base import Node, run_tool
+from harness.errors import FaultError, MissingError
+from harness.faults import process
+from nemeses.kill import Kill
+from nemeses.partition import Partition
+from nemeses.pause import Pause
+from targets.reference.target import Reference
+from tests.integration.inside import on
+
+ENVIRONMENTS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("local", "docker")]
+
+# Standard library only, and not the tool that the nemesis proves itself with.
+CONNECT = """
+import json, socket, sys
+answer = {}
+for address in sys.argv[2:]:
+    try:
+        socket.create_connection((address, int(sys.argv[1])), timeout=0.5).close()
+        answer[address] = "open"
+    except OSError as error:
+        answer[address] = type(error).__name__
+print(json.dumps(answer))
+"""
+LISTEN = "import socket, time; s = socket.create_server(('0.0.0.0', 7777)); time.sleep(600)"
+TICK = "import time, sys\nwhile True: print(time.monotonic(), flush=True); time.sleep(0.05)"
+
+
+async def connect(node: Node, port: int, *others: Node) -> list[str]:
+    """What this node sees when it opens a TCP connection to each of the others."""
+    result = await node.exec([node.python, "-c", CONNECT, str(port), *(other.address for other in others)])
+    assert result.code == 0, result.text
+    answers: dict[str, str] = json.loads(result.out)
+    return [answers[other.address] for other in others]
+
+
+async def states(node: Node) -> list[str]:
+    """The states of the node's server processes, from the process table inside the node."""
+    table: list[dict[str, Any]] = await run_tool(node, process, {"do": "list"})
+    return [one["state"] for one in table]
+
+
+def reference() -> Reference:
+    return Reference(Reference.Options())
+
+
+async def listening(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        await node.start("listener", [node.python, "-c", LISTEN])
+    first, *others = cluster.nodes
+
+    async def all_open() -> bool:
+        return await connect(first, 7777, *others) == ["open"] * len(others)
+
+    await wait_until(all_open, seconds=20, what="every listener")
+
+
+async def a_partition_cuts_exactly_the_links_across(cluster: Cluster) -> None:
+    await listening(cluster)
+    a, b, c = cluster.nodes
+    partition = Partition(Partition.Options(partition="one"))
+    done = await partition.inject(
+        cluster, reference(), {"kind": "one", "order": ["n1", "n3", "n2"], "minority": 1, "how": "drop"}
+    )
+    assert done["groups"] == [["n1"], ["n2", "n3"]]
+    assert await connect(a, 7777, b, c) == ["TimeoutError", "TimeoutError"]
+    assert await connect(b, 7777, a, c) == ["TimeoutError", "open"]
+    assert await connect(c, 7777, a, b) == ["TimeoutError", "open"]
+    healed = await partition.heal(cluster, reference())
+    assert all(count > 0 for count in healed["packets_dropped"].values())
+    for node in cluster.nodes:
+        others = [other for other in cluster.nodes if other is not node]
+        assert await connect(node, 7777, *others) == ["open", "open"]
+        rules = await node.exec(["iptables", "-S"])
+        assert "SPLITBRAIN" not in rules.text
+
+
+async def a_rejecting_partition_refuses(cluster: Cluster) -> None:
+    await listening(cluster)
+    a, b, c = cluster.nodes
+    partition = Partition(Partition.Options())
+    plan = {"kind": "one", "order": ["n1", "n2", "n3"], "minority": 1, "how": "reject"}
+    await partition.inject(cluster, reference(), plan)
+    assert await connect(a, 7777, b, c) == ["ConnectionRefusedError"] * 2
+    await partition.heal(cluster, reference())
+    assert await connect(a, 7777, b, c) == ["open", "open"]
+
+
+async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    await node.start("ticker", [node.python, "-c", TICK])
+
+    async def ticks() -> bool:
+        return len((await node.log("ticker")).split()) > 3
+
+    await wait_until(ticks, seconds=20, what="the first ticks")
+    pause = Pause(Pause.Options())
+    await pause.inject(cluster, reference(), {"aim": "one", "order": ["n1", "n2", "n3"]})
+    assert await states(node) == ["T"]
+    before = await node.log("ticker")
+    assert await states(node) == ["T"]
+    assert await node.log("ticker") == before
+    await pause.heal(cluster, reference())
+    assert await states(node) in (["S"], ["R"])
+
+    async def goes_on() -> bool:
+        return len(await node.log("ticker")) > len(before)
+
+    await wait_until(goes_on, seconds=20, what="further ticks")
+
+
+async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> None:
+    store = reference()
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    before = {node.name: await states(node) for node in cluster.nodes}
+    assert all(len(found) == 1 for found in before.values())
+    kill = Kill(Kill.Options())
+    done = await kill.inject(cluster, store, {"aim": "majority", "order": ["n2", "n3", "n1"]})
+    assert sorted(done["killed"]) == ["n2", "n3"]
+    assert [len(await states(node)) for node in cluster.nodes] == [1, 0, 0]
+
+    async def noticed() -> bool:
+        return [(await node.running())["reference"] for node in cluster.nodes] == [True, False, False]
+
+    await wait_until(noticed, seconds=10, what="the harness noticing")
+    await kill.heal(cluster, store)
+    assert [len(await states(node)) for node in cluster.nodes] == [1, 1, 1]
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+
+
+async def a_fault_without_effect_is_an_error(cluster: Cluster) -> None:
+    for nemesis in (Kill(Kill.Options()), Pause(Pause.Options())):
+        with pytest.raises(FaultError, match="no server process"):
+            await nemesis.inject(cluster, reference(), {"aim": "one", "order": ["n1", "n2", "n3"]})
+
+
+async def a_server_that_is_not_there_is_named(cluster: Cluster) -> None:
+    with pytest.raises(MissingError, match="no-such-server"):
+        await cluster.nodes[0].start("x", ["no-such-server"])
+
+
+async def nodes_reach_nothing_outside(cluster: Cluster) -> None:
+    result = await cluster.nodes[0].exec(["ip", "route"])
+    assert "default" not in result.text
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        a_partition_cuts_exactly_the_links_across,
+        a_rejecting_partition_refuses,
+        a_pause_stops_and_resumes,
+        a_kill_ends_processes_and_the_heal_starts_them,
+        a_fault_without_effect_is_an_error,
+        a_server_that_is_not_there_is_named,
+        nodes_reach_nothing_outside,
+    ],
+)
+def test_on_real_nodes(environment: str, scenario: Any) -> None:
+    on(environment, scenario)

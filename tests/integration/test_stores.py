@@ -1,0 +1,82 @@
+"""Real stores, end to end: what keeps its promise passes, what does not is found out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+LOCAL = pytest.param("local", marks=pytest.mark.needs("local"))
+DOCKER = pytest.param("docker", marks=pytest.mark.needs("docker"))
+
+
+def run(splitbrain: Command, *arguments: str) -> tuple[int, dict[str, Any], Path]:
+    done = splitbrain("run", *arguments, "--format", "json", "--runs", "r")
+    assert done.returncode in (0, 1, 3), done.stderr + done.stdout
+    outcome = json.loads(done.stdout)
+    return done.returncode, outcome["verdict"], Path(outcome["directory"])
+
+
+@pytest.mark.parametrize("environment", [LOCAL, DOCKER])
+@pytest.mark.needs("etcd")
+def test_etcd_keeps_its_promise(environment: str, splitbrain: Command, tmp_path: Path) -> None:
+    code, verdict, directory = run(
+        splitbrain, "etcd", "--on", environment, "--time", "20", "--nemesis", "partition,kill,pause",
+        "--interval", "2", "--seed", "7",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    evidence = verdict["evidence"]
+    assert evidence["ok"] > 1000
+    assert sum(entry["proved"] for entry in evidence["faults"].values()) >= 3
+    path = tmp_path / directory
+    assert {"experiment.json", "history.jsonl", "verdict.json", "report.html", "junit.xml"} <= {
+        p.name for p in path.iterdir()
+    }
+    assert (path / "nodes/n1/etcd.log").stat().st_size > 0
+    suite = ElementTree.parse(path / "junit.xml").getroot()
+    assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
+
+
+@pytest.mark.parametrize("environment", [LOCAL, DOCKER])
+@pytest.mark.needs("redis")
+def test_redis_with_sentinel_loses_writes_when_its_primary_is_cut_off(
+    environment: str, splitbrain: Command, tmp_path: Path
+) -> None:
+    code, verdict, directory = run(
+        splitbrain, "redis", "--on", environment, "--time", "25", "--nemesis", "partition",
+        "--interval", "5", "--seed", "1", "-o", "partition=primary",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (1, "invalid"), verdict
+    anomaly = verdict["anomalies"][0]
+    assert anomaly["kind"] in ("lost write", "stale read", "lost update", "impossible update")
+    assert any(fault.startswith("partition") for fault in anomaly["faults"])
+    assert len(anomaly["operations"]) >= 2
+    suite = ElementTree.parse(tmp_path / directory / "junit.xml").getroot()
+    assert suite.get("failures") == "1"
+
+
+@pytest.mark.needs("local")
+def test_the_reference_store_passes_in_sync_and_fails_in_async_mode(splitbrain: Command) -> None:
+    faults = ["--nemesis", "partition,kill,pause", "--interval", "2", "--time", "15"]
+    code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "--nodes", "5", "--seed", "3")
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    faults = ["--nemesis", "partition", "-o", "partition=primary", "--interval", "2", "--time", "12"]
+    code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "-o", "replication=async")
+    assert (code, verdict["validity"]) == (1, "invalid"), verdict
+
+
+@pytest.mark.needs("local", "etcd")
+def test_serializable_reads_of_etcd_are_stale(splitbrain: Command) -> None:
+    code, verdict, _ = run(
+        splitbrain, "etcd", "--on", "local", "--time", "15", "--nemesis", "partition", "--interval", "3",
+        "-o", "reads=serializable",
+    )  # fmt: skip
+    assert code == 1
+    assert {anomaly["kind"] for anomaly in verdict["anomalies"]} <= {"stale read", "lost write"}

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import random
+from itertools import count
+
+from harness import generator as g
+from harness.generator import Context, Generator, Pending, Process, Step
+from harness.operation import NEMESIS, Event, Operation
+
+MS = 1_000_000
+
+
+def drive(
+    generator: Generator, *, processes: int = 2, latency: int = 10 * MS, outcome: str = "ok", most: int = 1000
+) -> list[Step]:
+    """Run a generator on virtual time, each operation taking ``latency`` ns; what was invoked, and when."""
+    everyone: list[Process] = [*range(processes), NEMESIS]
+    busy: dict[Process, tuple[int, Operation]] = {}
+    now, steps = 0, []
+    while len(steps) < most:
+        found = generator.next(Context(now, everyone, [p for p in everyone if p not in busy]))
+        wake = [at for at, _ in busy.values()]
+        if found is None:
+            if not busy:
+                break
+        else:
+            step, following = found
+            if isinstance(step, Pending):
+                generator = following
+                wake += [step.until] if step.until is not None else []
+            elif step.time <= now:
+                generator = following
+                steps.append(Step(now, step.process, step.operation))
+                busy[step.process] = (now + latency, step.operation)
+                generator = generator.update(Event(0, now, step.process, "invoke", step.operation.f))
+                continue
+            else:
+                wake.append(step.time)
+        now = min(wake)
+        for process, (at, operation) in list(busy.items()):
+            if at <= now:
+                del busy[process]
+                generator = generator.update(Event(0, now, process, outcome, operation.f))  # type: ignore[arg-type]
+    return steps
+
+
+def stream(f: str = "read") -> Generator:
+    return g.Stream(lambda: Operation(f))
+
+
+def numbers(f: str) -> Generator:
+    numbering = count()
+    return g.Stream(lambda: Operation(f, value=next(numbering)))
+
+
+def names(steps: list[Step]) -> str:
+    return "".join(step.operation.f for step in steps)
+
+
+def test_limit_and_time_limit() -> None:
+    assert len(drive(g.limit(5, stream()))) == 5
+    steps = drive(g.on_clients(g.time_limit(0.1, stream())))
+    assert len(steps) == 20
+    assert max(step.time for step in steps) < 100 * MS
+
+
+def test_stagger_spaces_operations_on_average() -> None:
+    steps = drive(g.on_clients(g.limit(500, g.stagger(0.02, stream(), random.Random(1)))), processes=8)
+    assert 0.018 < steps[-1].time / 1e9 / 500 < 0.022
+
+
+def test_then_goes_on_at_once_and_phases_wait() -> None:
+    a, b = g.limit(1, stream("a")), g.limit(1, stream("b"))
+    assert [step.time for step in drive(g.on_clients(g.then(a, b)))] == [0, 0]
+    assert [step.time for step in drive(g.on_clients(g.phases(a, b)))] == [0, 10 * MS]
+
+
+def test_mix_uses_every_member_and_drops_an_exhausted_one() -> None:
+    steps = drive(g.mix(random.Random(1), g.limit(5, stream("a")), g.limit(40, stream("b"))))
+    assert names(steps).count("a") == 5
+    assert names(steps).count("b") == 40
+    assert "ab" in names(steps)
+    assert "ba" in names(steps)
+
+
+def test_flip_flop_alternates() -> None:
+    assert names(drive(g.limit(6, g.flip_flop(stream("a"), stream("b"))))) == "ababab"
+
+
+def test_each_process_gets_its_own_copy() -> None:
+    steps = drive(g.on_clients(g.each_process(lambda: g.operations([Operation("a"), Operation("b")]))), processes=3)
+    for process in range(3):
+        assert names([step for step in steps if step.process == process]) == "ab"
+
+
+def test_reserve_keeps_workers_apart() -> None:
+    steps = drive(g.on_clients(g.time_limit(0.1, g.reserve(1, stream("a"), stream("b")))), processes=3)
+    assert {step.process for step in steps if step.operation.f == "a"} == {0}
+    assert {step.process for step in steps if step.operation.f == "b"} == {1, 2}
+
+
+def test_until_ok_repeats_until_one_succeeds() -> None:
+    assert len(drive(g.until_ok(stream()), processes=1, outcome="ok")) <= 2
+    assert len(drive(g.until_ok(g.limit(7, stream())), processes=1, outcome="fail")) == 7
+
+
+def test_sleep_delays_what_follows() -> None:
+    assert [s.time for s in drive(g.then(g.sleep(0.5), g.limit(1, stream())))] == [500 * MS]
+
+
+def test_clients_and_nemesis_run_side_by_side() -> None:
+    faults = g.on_nemesis(g.then(g.sleep(0.05), g.limit(1, stream("f"))))
+    steps = drive(g.time_limit(0.1, g.any_of(g.on_clients(stream("c")), faults)))
+    assert {step.process for step in steps if step.operation.f == "c"} == {0, 1}
+    assert [(step.process, step.time) for step in steps if step.operation.f == "f"] == [(NEMESIS, 50 * MS)]
+
+
+def test_synchronize_waits_for_everyone() -> None:
+    first = g.limit(2, stream("a"))
+    steps = drive(g.on_clients(g.then(first, g.synchronize(g.limit(1, stream("b"))))))
+    assert [(s.operation.f, s.time) for s in steps] == [("a", 0), ("a", 0), ("b", 10 * MS)]
+
+
+def test_operations_that_were_only_looked_at_are_not_lost() -> None:
+    both = g.any_of(g.on_clients(numbers("c")), g.on_nemesis(numbers("n")))
+    steps = drive(g.time_limit(0.2, both))
+    for f in "cn":
+        seen = [step.operation.value for step in steps if step.operation.f == f]
+        assert seen == list(range(len(seen)))
+
+
+def test_the_same_seed_gives_the_same_operations_whatever_the_latency() -> None:
+    def make() -> Generator:
+        rng = random.Random(7)
+        draw = g.Stream(lambda: Operation("w", value=rng.random()))
+        return g.on_clients(g.limit(50, g.stagger(0.005, draw, random.Random(8))))
+
+    fast = [step.operation.value for step in drive(make(), latency=1 * MS)]
+    slow = [step.operation.value for step in drive(make(), latency=90 * MS)]
+    assert fast == slow

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HistoryError
+from harness.history import FAIL, INFO, NEVER, OK, Recorder, from_events, read_jsonl
+from harness.operation import NEMESIS, Event
+
+
+def event(time: int, process: int | str, kind: str, f: str = "write", value: object = 1, key: str = "x") -> Event:
+    return Event(0, time, process, kind, f, key, value)  # type: ignore[arg-type]
+
+
+def test_pairs_invocations_with_completions_of_interleaved_processes() -> None:
+    history = from_events(
+        [
+            event(1, 0, "invoke"),
+            event(2, 1, "invoke", "read", None),
+            event(3, NEMESIS, "invoke", "start-kill", None),
+            event(4, 1, "ok", "read", 7),
+            event(5, 1, "invoke", "write", 8),
+            event(6, 0, "info"),
+            event(7, 1, "fail", "write", 8),
+            event(8, 2, "invoke", "write", 9),
+        ]
+    )
+    operations = history.operations()
+    assert operations.invoked.tolist() == [0, 1, 4, 7]
+    assert operations.type.tolist() == [INFO, OK, FAIL, INFO]
+    assert operations.ret.tolist() == [NEVER, 4, 7, NEVER]
+    assert [operations.result(row) for row in range(4)] == [1, 7, 8, None]
+
+
+@pytest.mark.parametrize(
+    ("events", "line", "said"),
+    [
+        ([event(1, 0, "ok")], 1, "never invoked"),
+        ([event(1, 0, "invoke"), event(2, 0, "invoke")], 2, "has not completed"),
+        ([event(5, 0, "invoke"), event(4, 0, "ok")], 2, "runs backwards"),
+        ([event(1, 0, "invoke"), event(2, 0, "ok", key="y")], 2, "what it invoked is"),
+    ],
+)
+def test_refuses_a_history_that_cannot_have_happened(events: list[Event], line: int, said: str) -> None:
+    with pytest.raises(HistoryError, match=said) as caught:
+        from_events(events).operations()
+    assert caught.value.line == line
+
+
+def test_what_the_recorder_wrote_reads_back_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    recorder = Recorder(path)
+    events = [event(1, 0, "invoke"), event(2, NEMESIS, "info", "heal", {"a": [1]}), event(3, 0, "ok")]
+    events[2].node, events[1].error = "n1", "why"
+    for one in events:
+        recorder.record(one)
+    recorder.close()
+    assert list(read_jsonl(path).events()) == events
+    assert [one.index for one in events] == [0, 1, 2]
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    recorder = Recorder(path)
+    for one in (event(1, 0, "invoke"), event(3, 0, "ok")):
+        recorder.record(one)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9])
+    history = read_jsonl(path)
+    assert history.torn
+    assert len(history) == 1
+    assert history.operations().type.tolist() == [INFO]
+
+
+@pytest.mark.parametrize("bad", [b"{}", b"hello", b"", b'{"index":0,"time":"x","process":0,"type":"ok","f":"read"}'])
+def test_a_wrong_line_is_named_by_its_number(tmp_path: Path, bad: bytes) -> None:
+    good = b'{"index":0,"time":1,"process":0,"type":"invoke","f":"read","key":"x"}\n'
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(good + bad + b"\n" + good)
+    with pytest.raises(HistoryError) as caught:
+        read_jsonl(path)
+    assert caught.value.line == 2
+
+
+def test_a_process_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(b'{"index":0,"time":1,"process":"sam","type":"invoke","f":"read"}\n')
+    with pytest.raises(HistoryError, match="'sam'") as caught:
+        read_jsonl(path)
+    assert caught.value.line == 1

@@ -1,0 +1,75 @@
+"""Dependencies point one way: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RECORDED = {
+    "harness.errors",
+    "harness.operation",
+    "harness.history",
+    "harness.periods",
+    "harness.verdict",
+}
+"""The part of the engine that knows histories and verdicts only."""
+
+RULES = {
+    "checkers": {*RECORDED, "checkers"},
+    "workloads": {*RECORDED, "harness.generator", "harness.workload", "checkers"},
+    "nemeses": {
+        *RECORDED,
+        "harness.nemesis",
+        "harness.cluster",
+        "harness.target",
+        "harness.environments.base",
+        "harness.faults",
+        "nemeses",
+    },
+    "targets": {*RECORDED, "harness.cluster", "harness.target", "harness.environments.base", "targets"},
+}
+OURS = ("harness", "checkers", "workloads", "nemeses", "targets")
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in OURS}
+
+
+def allowed(name: str, rule: set[str]) -> bool:
+    return any(name == one or name.startswith(one + ".") or one.startswith(name + ".") for one in rule)
+
+
+@pytest.mark.parametrize("package", sorted(RULES))
+def test_plugins_reach_only_what_they_may(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        wrong = {name for name in imports(path) if not allowed(name, RULES[package])}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_the_engine_reaches_plugins_only_through_entry_points() -> None:
+    for path in (ROOT / "harness").rglob("*.py"):
+        wrong = {name for name in imports(path) if not name.startswith("harness")}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_what_runs_inside_a_node_needs_only_the_standard_library() -> None:
+    import sys
+
+    inside = [*(ROOT / "harness/faults").glob("*.py")]
+    inside += [p for p in (ROOT / "targets/reference").glob("*.py") if p.name != "target.py"]
+    for path in inside:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for name in names:
+                top = name.split(".")[0]
+                assert top in sys.stdlib_module_names or name.startswith("targets.reference"), f"{path}: {name}"

@@ -1,0 +1,83 @@
+"""Registers: reads, unique writes and compare-and-set on several keys.
+
+Every written value is unique, so a read names the write that it saw. A compare-and-set takes its expected value from
+what was last seen of its key, so that it often succeeds. Refutes: any store that loses acknowledged writes, serves
+stale reads, or has two primaries that both accept writes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from checkers.linearizability import Linearizable
+from harness.errors import UsageError
+from harness.generator import Generator, Stream, each_process, limit, operations, then, until_ok
+from harness.operation import Event, Operation
+from harness.verdict import Checker
+
+_FINAL_TRIES = 20
+
+
+class Register:
+    """Clients read, write and compare-and-set registers; the history must be linearizable key by key."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """``keys`` registers; ``read``, ``write`` and ``cas`` are the weights of the three functions."""
+
+        keys: int = 5
+        read: float = 2.0
+        write: float = 2.0
+        cas: float = 1.0
+
+    name: ClassVar[str] = "register"
+    reads: ClassVar[frozenset[str]] = frozenset({"read"})
+
+    def __init__(self, options: Options) -> None:
+        weights = {"read": options.read, "write": options.write, "cas": options.cas}
+        if options.keys < 1:
+            raise UsageError(f"the workload register needs at least 1 key, not {options.keys}")
+        if min(weights.values()) < 0 or options.read <= 0 or options.write <= 0:
+            raise UsageError("the workload register needs read and write above 0, and no weight below 0")
+        self._keys = [f"k{number}" for number in range(options.keys)]
+        self._weights = weights
+
+    def generator(self, rng: random.Random) -> Generator:
+        functions, weights = list(self._weights), list(self._weights.values())
+        seen: dict[str, Any] = {}
+        written = 0
+
+        def draw() -> Operation:
+            nonlocal written
+            function = rng.choices(functions, weights)[0]
+            key = rng.choice(self._keys)
+            if function == "read":
+                return Operation("read", key)
+            written += 1
+            if function == "cas" and seen.get(key) is not None:
+                return Operation("cas", key, [seen[key], written])
+            return Operation("write", key, written)
+
+        def learn(event: Event) -> None:
+            if event.type == "ok" and event.key is not None:
+                seen[event.key] = event.value[1] if event.f == "cas" else event.value
+
+        return Stream(draw, learn)
+
+    def final(self) -> Generator:
+        """Every process reads every key, again and again until it gets an answer or has tried often enough."""
+
+        def reads() -> Generator:
+            chain = operations([])
+            for key in self._keys:
+                tries = Stream(lambda key=key: Operation("read", key))  # type: ignore[misc]
+                chain = then(chain, until_ok(limit(_FINAL_TRIES, tries)))
+            return chain
+
+        return each_process(reads)
+
+    def checkers(self) -> Mapping[str, Checker]:
+        return {"linearizable": Linearizable()}
