@@ -38,15 +38,15 @@ class Node(Protocol):
     directory: str
     python: str
 
-    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
+    async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         """Run a command inside the node's namespaces, as root, with the fault tools at hand."""
         ...
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         """Start a server that goes on running; what it prints goes to the log ``name``.
 
-        Starting a name again after the server ended starts it anew. Raises ``MissingError`` when the program is not
-        there and ``NodeError`` when a server of that name still runs.
+        Starting a name again after the server ended starts it anew; while it runs nothing is done. Raises
+        ``MissingError`` when the program is not there.
         """
         ...
 

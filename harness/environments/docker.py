@@ -136,17 +136,17 @@ class DockerNode:
         await _call(self._sidecar.reload)
         self.address = self._sidecar.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
 
-    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
-        if stdin:
-            raise NotImplementedError("a container's tools are not given any input")
+    async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         code, (out, err) = await asyncio.wait_for(_call(self._sidecar.exec_run, list(argv), demux=True), timeout)
         return Result(code, out or b"", err or b"")
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         if name in self._servers:
             container = self._servers[name]
-            await _call(container.wait, timeout=10)
-            await _call(container.start)
+            # The engine notices a kill a little later than the kernel, and would take it for running until then.
+            with contextlib.suppress(requests.RequestException):
+                await _call(container.wait, timeout=2)
+                await _call(container.start)
             return
         pod = f"container:{self._sidecar.id}"
         try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, ClassVar, Final
+from typing import ClassVar, Final
 
 from harness.environments import namespaces
 from harness.environments.base import Node, Result
@@ -39,7 +39,8 @@ class LocalNode:
         self._logs = logs
         self._holder: asyncio.subprocess.Process | None = None
         self._enter: list[str] = []
-        self._servers: dict[str, tuple[asyncio.subprocess.Process, IO[bytes]]] = {}
+        self._init = 0
+        self._servers: dict[str, subprocess.Popen[bytes]] = {}
 
     async def hold(self, interface: str) -> None:
         """Create the node's namespaces and plug it into the bridge."""
@@ -55,7 +56,8 @@ class LocalNode:
         if await self._holder.stdout.readline() != b"up\n":
             raise NodeError(f"the namespaces of {self.name} could not be made")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
-        self._enter = ["nsenter", "-t", children[0], "-n", "-m", "-p", "-u", "--"]
+        self._init = int(children[0])
+        self._enter = ["nsenter", "-t", children[0], "-n", "-m", "-u"]
         await _ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", children[0])
         await _ip("link", "set", interface, "master", _BRIDGE, "up")
         for command in (
@@ -68,17 +70,19 @@ class LocalNode:
             if result.code != 0:
                 raise NodeError(f"{' '.join(command)} failed in {self.name}: {result.text}")
 
-    async def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 30.0) -> Result:
+    async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         process = await asyncio.create_subprocess_exec(
             *self._enter,
+            "-p",
+            "--",
             *argv,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, TOOL_MARK: "1"},
         )
         try:
-            out, err = await asyncio.wait_for(process.communicate(stdin), timeout)
+            out, err = await asyncio.wait_for(process.communicate(), timeout)
         finally:
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
@@ -89,28 +93,21 @@ class LocalNode:
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         if shutil.which(argv[0]) is None:
             raise MissingError(f"{argv[0]} is not on this machine: install it, `splitbrain doctor` says how")
-        if name in self._servers:
-            process, log = self._servers[name]
-            if process.returncode is None:
-                # The server was killed inside its namespace; the process that waits for it follows at once.
-                try:
-                    await asyncio.wait_for(process.wait(), 5)
-                except TimeoutError:
-                    raise NodeError(f"{name} still runs on {self.name}, so it cannot be started again") from None
-        else:
-            log = (self._logs / f"{name}.log").open("ab", buffering=0)
-        process = await asyncio.create_subprocess_exec(
-            *self._enter,
-            *argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={**os.environ, **(env or {})},
-        )
-        self._servers[name] = (process, log)
+        if name in self._servers and self._servers[name].poll() is None:
+            return
+        # The server is born in the node's pid namespace. nsenter would do that by staying its parent, and would
+        # stand still with it in a pause, never to be resumed.
+        with (self._logs / f"{name}.log").open("ab") as log, namespaces.children_in(self._init):
+            self._servers[name] = subprocess.Popen(
+                [*self._enter, "--", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(env or {})},
+            )
 
     async def running(self) -> Mapping[str, bool]:
-        return {name: process.returncode is None for name, (process, _) in self._servers.items()}
+        return {name: process.poll() is None for name, process in self._servers.items()}
 
     async def write(self, path: str, data: bytes) -> None:
         target = Path(path)
@@ -126,9 +123,8 @@ class LocalNode:
         if self._holder is not None and self._holder.returncode is None:
             self._holder.kill()
             await self._holder.wait()
-        for process, log in self._servers.values():
-            await process.wait()
-            log.close()
+        for process in self._servers.values():
+            await asyncio.to_thread(process.wait)
         self._servers.clear()
 
 

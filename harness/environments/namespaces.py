@@ -6,11 +6,12 @@ a pid namespace whole when its first process dies, and that one dies with the ha
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
@@ -69,6 +70,26 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     if pid == 0:
         _run_as_init(lambda: _exec(argv, environment), harness)
     return _wait_for(pid)
+
+
+@contextlib.contextmanager
+def children_in(pid: int) -> Iterator[None]:
+    """Within this block, processes that this thread starts are born in the pid namespace of ``pid``.
+
+    Must not await or start threads inside: the kernel refuses new threads meanwhile.
+    """
+    with open(f"/proc/{pid}/ns/pid") as there, open("/proc/self/ns/pid") as here:
+        _setns(there.fileno())
+        try:
+            yield
+        finally:
+            _setns(here.fileno())
+
+
+def _setns(descriptor: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWPID) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _unshare() -> None:

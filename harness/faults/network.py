@@ -1,7 +1,8 @@
 """Cut and restore the network of the node that this runs in, and measure what it can still reach.
 
 Rules live in chains of their own, so that a heal removes exactly what was added. A cut drops packets by the peer's
-address; established connections stall, as on a real network. ``how: "reject"`` refuses instead of dropping.
+address; established connections stall, as on a real network. With ``how: "reject"`` the sender is told at once that
+the host cannot be reached.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def iptables(*arguments: str, check: bool = True) -> str:
 
 def cut(peers: list[dict[str, str]], how: str) -> None:
     """Cut this node from each peer: ``{"address": A, "direction": "in"|"out"|"both"}``."""
-    target = ["DROP"] if how == "drop" else ["REJECT"]
+    # Not a TCP reset: a peer that refuses a connection by itself must be told apart from the cut.
+    target = ["DROP"] if how == "drop" else ["REJECT", "--reject-with", "icmp-host-prohibited"]
     for hook, chain, _ in CHAINS.values():
         iptables("-N", chain, check=False)
         if f"-A {hook} -j {chain}" not in iptables("-S", hook):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.environments.docker import IMAGE
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,8 +79,9 @@ def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: 
         containers = {container.name for container in client.containers.list(all=True)}
         return containers | {n.name for n in client.networks.list()} | {v.name for v in client.volumes.list()}
 
+    splitbrain("clean")
     before = existing()
-    stranger = client.containers.create("splitbrain/base:latest", ["true"], name=f"stranger-{os.getpid()}")
+    stranger = client.containers.create(IMAGE, ["true"], name=f"stranger-{os.getpid()}")
     try:
         harness, history = start(tmp_path, "--on", "docker")
         assert splitbrain("clean").stdout.startswith("nothing"), "a run that still goes must not be touched"
