@@ -35,7 +35,15 @@ SPECIAL_PROCESSES: Final = {NEMESIS: NEMESIS_PROCESS, MONITOR: MONITOR_PROCESS}
 NEVER: Final = np.iinfo(np.int64).max
 """The return time of an operation that crashed: it may take effect at any later time."""
 
+NOTHING: Final = np.iinfo(np.int64).min
+"""In ``number`` and ``second``: there is no value there."""
+OTHER: Final = NOTHING + 1
+"""In ``number`` and ``second``: a value that is not a whole number of at most 62 bits."""
+SINGLE: Final = NOTHING + 2
+"""In ``second``: the value is not a pair of whole numbers or nothing."""
+
 _CHUNK_BYTES: Final = 1 << 22
+_LARGEST: Final = 1 << 62
 
 Ints = NDArray[np.int64]
 
@@ -131,7 +139,10 @@ class Operations:
 
 @dataclass
 class History:
-    """All events of a run as columns of equal length; ``f``, ``key`` and ``node`` are codes into their lists."""
+    """All events of a run as columns of equal length; ``f``, ``key`` and ``node`` are codes into their lists.
+
+    ``number`` is the value where that is a whole number or nothing, ``number`` and ``second`` are the two of a pair.
+    """
 
     time: Ints
     process: Ints
@@ -139,6 +150,8 @@ class History:
     f: NDArray[np.int32]
     key: NDArray[np.int32]
     node: NDArray[np.int32]
+    number: Ints
+    second: Ints
     value: list[Any]
     functions: list[str]
     keys: list[Any]
@@ -186,6 +199,8 @@ class History:
             f=self.f[rows],
             key=self.key[rows],
             node=self.node[rows],
+            number=self.number[rows],
+            second=self.second[rows],
             value=[self.value[row] for row in rows],
             functions=self.functions,
             keys=self.keys,
@@ -281,11 +296,23 @@ def hashable(value: Any) -> Any:
     return value
 
 
+_COLUMNS: Final[dict[str, type[np.integer[Any]]]] = {
+    "time": np.int64,
+    "process": np.int64,
+    "type": np.int8,
+    "f": np.int32,
+    "key": np.int32,
+    "node": np.int32,
+    "number": np.int64,
+    "second": np.int64,
+}
+
+
 class HistoryBuilder:
     """Collects events into columns, a chunk at a time."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, list[NDArray[Any]]] = {c: [] for c in ("time", "process", "type", "f", "key", "node")}
+        self._columns: dict[str, list[NDArray[Any]]] = {c: [] for c in _COLUMNS}
         self._values: list[Any] = []
         self._error: dict[int, str] = {}
         self._functions: dict[str, int] = {}
@@ -298,31 +325,35 @@ class HistoryBuilder:
     def add(self, events: Sequence[Event]) -> None:
         """Append these events."""
         base = len(self._values)
-        special = SPECIAL_PROCESSES
-        add = {
-            "time": [e.time for e in events],
-            "process": [e.process if type(e.process) is int else special.get(e.process, -3) for e in events],  # type: ignore[arg-type]
-            "type": [TYPE_CODES[e.type] for e in events],
-            "f": _codes(self._functions, [e.f for e in events]),
-            "key": _codes(self._keys, [e.key for e in events]),
-            "node": _codes(self._nodes, [e.node for e in events]),
-        }
-        for name, column in add.items():
-            dtype = {"type": np.int8, "time": np.int64, "process": np.int64}.get(name, np.int32)
-            self._columns[name].append(np.array(column, dtype=dtype))
-        unknown = np.flatnonzero((self._columns["process"][-1] < 0) & ~np.isin(self._columns["process"][-1], [-1, -2]))
-        if len(unknown):
+        processes = [e.process for e in events]
+        numbers: Iterable[int] = processes  # type: ignore[assignment]
+        if not {int}.issuperset(map(type, processes)):
+            numbers = [p if isinstance(p, int) else SPECIAL_PROCESSES.get(p, -3) for p in processes]
+        process = np.fromiter(numbers, np.int64, len(events))
+        if len(unknown := np.flatnonzero((process < 0) & (process != NEMESIS_PROCESS) & (process != MONITOR_PROCESS))):
             row = int(unknown[0])
-            message = f"process {events[row].process!r} is neither a number from 0 on, nor 'nemesis' or 'monitor'"
+            message = f"process {processes[row]!r} is neither a number from 0 on, nor 'nemesis' or 'monitor'"
             raise HistoryError(message, line=base + row + 1)
-        self._values.extend([e.value for e in events])
-        self._error.update({base + i: e.error for i, e in enumerate(events) if e.error is not None})
+        columns = self._columns
+        columns["time"].append(np.fromiter([e.time for e in events], np.int64, len(events)))
+        columns["process"].append(process)
+        columns["type"].append(_codes(TYPE_CODES, [e.type for e in events]).astype(np.int8))
+        columns["f"].append(_codes(self._functions, [e.f for e in events]))
+        columns["key"].append(_codes(self._keys, [e.key for e in events]))
+        columns["node"].append(_codes(self._nodes, [e.node for e in events]))
+        values = [e.value for e in events]
+        number, second = _numbers(values)
+        columns["number"].append(number)
+        columns["second"].append(second)
+        self._values += values
+        errors = [e.error for e in events]
+        if any(errors):
+            self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
 
     def build(self, *, line: Ints | None = None, torn: bool = False) -> History:
         """The history of all events added so far."""
-        empty = {"time": np.int64, "process": np.int64, "type": np.int8}
         columns: dict[str, Any] = {
-            name: np.concatenate(parts) if parts else np.zeros(0, dtype=empty.get(name, np.int32))
+            name: np.concatenate(parts) if parts else np.zeros(0, dtype=_COLUMNS[name])
             for name, parts in self._columns.items()
         }
         return History(
@@ -337,11 +368,32 @@ class HistoryBuilder:
         )
 
 
-def _codes(known: dict[Any, int], items: list[Any]) -> list[int]:
+def _numbers(values: list[Any]) -> tuple[Ints, Ints]:
+    """The columns ``number`` and ``second`` of some values."""
+    single = [v if type(v) is int else NOTHING if v is None else OTHER for v in values]
+    second = np.full(len(values), SINGLE, dtype=np.int64)
+    for at in [at for at, value in enumerate(values) if type(value) is list]:
+        pair = values[at]
+        if len(pair) == 2:
+            first, last = pair
+            if {int, type(None)}.issuperset((type(first), type(last))):
+                single[at] = NOTHING if first is None else first
+                second[at] = NOTHING if last is None else last if -_LARGEST < last < _LARGEST else OTHER
     try:
-        for item in dict.fromkeys(items):
-            known.setdefault(item, len(known))
-        return [known[item] for item in items]
+        number = np.fromiter(single, np.int64, len(values))
+    except OverflowError:
+        number = np.fromiter([n if abs(n) < _LARGEST else OTHER for n in single], np.int64, len(values))
+    number[(abs(number) >= _LARGEST) & (number != NOTHING)] = OTHER
+    return number, second
+
+
+def _codes(known: dict[Any, int], items: list[Any]) -> NDArray[np.int32]:
+    """The number of each item in ``known``, which grows by those that are new."""
+    try:
+        if not known.keys() >= set(items):
+            for item in dict.fromkeys(items):
+                known.setdefault(item, len(known))
+        return np.fromiter(map(known.__getitem__, items), np.int32, len(items))
     except TypeError:
         return _codes(known, [hashable(item) for item in items])
 
@@ -402,4 +454,6 @@ def _paused_gc() -> Iterator[None]:
         yield
     finally:
         if was_on:
+            # What was read stays: the collector need not walk through it each time that a check makes a list.
+            gc.freeze()
             gc.enable()

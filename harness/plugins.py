@@ -33,7 +33,7 @@ def load(kind: str, name: str) -> Any:
     Raises ``UsageError`` for an unknown name, a missing file or class, and a file that does not run.
     """
     if ".py:" in name:
-        return _load_file(name)
+        return load_file(name)
     found: list[EntryPoint] = list(entry_points(group=f"splitbrain.{kind}", name=name))
     if not found:
         close = difflib.get_close_matches(name, names(kind), n=1)
@@ -42,7 +42,8 @@ def load(kind: str, name: str) -> Any:
     return found[0].load()
 
 
-def _load_file(name: str) -> Any:
+def load_file(name: str) -> Any:
+    """The class that ``FILE.py:Class`` names. Raises ``UsageError`` when it cannot be had."""
     path_text, _, attribute = name.rpartition(":")
     path = Path(path_text)
     if not path.is_file():
@@ -60,6 +61,9 @@ def _load_file(name: str) -> Any:
     if not hasattr(module, attribute):
         raise UsageError(f"{path_text} defines no {attribute}")
     return getattr(module, attribute)
+
+
+_WORDS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 def parse_options(given: list[str]) -> dict[str, str]:
@@ -88,7 +92,9 @@ def distribute(options: dict[str, str], owners: dict[str, type]) -> dict[str, An
             raise UsageError(f"neither {' nor '.join(owners)} has an option {name!r}: {hint}")
     result = {}
     for owner, plugin in owners.items():
-        mine = {name: value for name, value in options.items() if name in declared[owner]}
+        fields = {field.name: field.type for field in msgspec.structs.fields(plugin.Options)}  # type: ignore[attr-defined]
+        mine: dict[str, Any] = {name: value for name, value in options.items() if name in fields}
+        mine |= {n: _WORDS.get(v.lower(), v) for n, v in mine.items() if fields[n] is bool}
         try:
             result[owner] = msgspec.convert(mine, plugin.Options, strict=False)  # type: ignore[attr-defined]
         except msgspec.ValidationError as error:

@@ -84,7 +84,7 @@ class Run:
             await asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
             await self._target.form(cluster)
             await wait_until(
-                lambda: self._target.ready(cluster),
+                lambda: self._in_service(cluster),
                 seconds=_STARTUP_SECONDS,
                 what=f"{self._target.name} being ready on all nodes",
             )
@@ -92,6 +92,16 @@ class Run:
             raise
         except SplitbrainError as error:
             raise NodeError(f"{error}{await _last_words(cluster)}") from error
+
+    async def _in_service(self, cluster: Cluster) -> bool:
+        """Whether the store is ready. Raises ``NodeError`` when a server has ended: it never will be."""
+        if await self._target.ready(cluster):
+            return True
+        for node in cluster.nodes:
+            for name, alive in (await node.running()).items():
+                if not alive:
+                    raise NodeError(f"{self._target.name} did not start: {name} on {node.name} ended at once")
+        return False
 
     async def _drive(self, cluster: Cluster) -> None:
         experiment = self.experiment
@@ -217,5 +227,5 @@ async def _last_words(cluster: Cluster) -> str:
         for name, alive in (await node.running()).items():
             lines = (await node.log(name)).strip().splitlines()
             if lines and not alive:
-                said.append(f"{name} on {node.name} ended, saying: {lines[-1].strip()[:300]}")
+                said.append(f"{name} on {node.name} said: {lines[-1].strip()[:300]}")
     return "; " + "; ".join(said) if said else ""

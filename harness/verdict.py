@@ -65,7 +65,10 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Checker(Protocol):
-    """A pure function from a history to a verdict."""
+    """A pure function from a history to a verdict.
+
+    One that must compile or load something large may also have ``warm()``, called while the cluster boots.
+    """
 
     def check(self, history: History, budget: Budget) -> Verdict: ...
 

@@ -1,38 +1,90 @@
-"""Linearizability of registers: does an order of all operations exist that respects real time and explains each?"""
+"""Linearizability: does an order of all operations exist that respects real time and that the model explains?
+
+Registers whose written values are unique are decided by ``blocks`` in O(n log n); everything else by ``search``.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
 
-from harness.history import History
-from harness.periods import fault_periods
-from harness.verdict import Budget, Verdict
+from harness.errors import HistoryError, UsageError
+from harness.history import History, Operations
+from harness.periods import Period, fault_periods
+from harness.verdict import Anomaly, Budget, Verdict
+
+if TYPE_CHECKING:
+    from checkers.linearizability.models import Model
+    from checkers.linearizability.partitions import Checked
+    from checkers.linearizability.registers import RegisterOperations
 
 _REPORTED = 10
 """How many anomalies are explained; all are counted."""
 
 
 class Linearizable:
-    """Checks registers with read, write and cas, key by key. ``initial`` is what a register holds before any write."""
+    """Checks a history against a model, partition by partition.
 
-    def __init__(self, initial: Any = None) -> None:
-        self._initial = initial
+    ``model`` is a name of ``models.MODELS`` or a model of one's own. ``executor`` runs the searches of partitions, for
+    instance on other machines; by default threads of this process do. Raises ``UsageError`` for an unknown model.
+    """
+
+    def __init__(self, model: str | Model = "cas-register", executor: Executor | None = None) -> None:
+        self._name = model if isinstance(model, str) else type(model).__name__
+        self._given = model
+        self._executor = executor
+
+    @staticmethod
+    def models() -> dict[str, type[Model]]:
+        """The models that come with the product, by name."""
+        from checkers.linearizability.models import MODELS
+
+        return MODELS
+
+    def warm(self) -> None:
+        """Have the search compiled, in the background, by the time that it may be needed."""
+        from checkers.linearizability.warm import warm_in_background
+
+        warm_in_background()
+
+    def _model(self) -> Model:
+        from checkers.linearizability.models import MODELS
+
+        if not isinstance(self._given, str):
+            return self._given
+        if self._given not in MODELS:
+            raise UsageError(f"there is no model named {self._given!r}: there are {', '.join(MODELS)}")
+        return MODELS[self._given]()
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        from checkers.linearizability.blocks import NotUniqueError, check
+        """The verdict of all partitions. Raises ``HistoryError`` for an operation that the model does not have."""
+        model = self._model()
+        operations = history.operations()
+        evidence: dict[str, Any] = {"model": self._name}
+        periods = fault_periods(history)
+        if self._given in ("register", "cas-register"):
+            return self._check_registers(model, operations, budget, periods, evidence)
+        evidence["operations_checked"] = len(operations)
+        return self._search(model, operations, range(len(operations)), budget, periods, evidence, [], 0)
+
+    def _check_registers(
+        self, model: Model, operations: Operations, budget: Budget, periods: list[Period], evidence: dict[str, Any]
+    ) -> Verdict:
+        import numpy as np
+
+        from checkers.linearizability import blocks
         from checkers.linearizability.explain import Explainer
         from checkers.linearizability.registers import encode
 
-        operations = history.operations()
-        encoded = encode(operations, self._initial)
-        evidence = {"operations_checked": len(encoded.row), "keys": len(set(encoded.key.tolist()))}
-        try:
-            found = check(encoded)
-        except NotUniqueError:
-            return Verdict("unknown", "some value was written twice, and only unique ones can be checked yet")
-        if not found:
-            return Verdict("valid", evidence=evidence)
-        periods = fault_periods(history)
+        if self._given == "register" and "cas" in operations.history.functions:
+            _refuse_cas(operations)
+        encoded = encode(operations)
+        evidence |= {"operations_checked": len(encoded.row), "keys": int((np.bincount(encoded.key) > 0).sum())}
+        encoded = blocks.drop_unobserved(encoded)
+        repeated = blocks.repeated(encoded)
+        unique = encoded if not repeated.any() else encoded.select(~repeated)
+        found = blocks.check(unique)
         explainers = [Explainer(part.operations, part.blocks, periods) for part in found]
         violations = [
             (v, explainer) for part, explainer in zip(found, explainers, strict=True) for v in part.violations
@@ -41,6 +93,72 @@ class Linearizable:
         first_of_key = {violation.key: (violation, explainer) for violation, explainer in reversed(violations)}
         chosen = sorted(first_of_key.values(), key=lambda pair: pair[0].time)[:_REPORTED]
         anomalies = [explainer.anomaly(violation) for violation, explainer in chosen]
-        evidence["violations"] = len(violations)
-        reason = f"{len(violations)} violations on {len(first_of_key)} of {evidence['keys']} keys"
-        return Verdict("invalid", reason, anomalies, evidence)
+        if stale := [e.staleness(v) for v, e in chosen]:
+            evidence["stalest_read_ms"] = round(max(one[0] for one in stale) / 1e6, 3)
+            evidence["most_newer_writes"] = max(one[1] for one in stale)
+        rest = self._rows(encoded, repeated)
+        return self._search(model, operations, rest, budget, periods, evidence, anomalies, len(violations))
+
+    @staticmethod
+    def _rows(encoded: RegisterOperations, chosen: Any) -> Sequence[int]:
+        rows: list[int] = encoded.row[chosen].tolist()
+        return rows
+
+    def _search(
+        self,
+        model: Model,
+        operations: Operations,
+        rows: Sequence[int],
+        budget: Budget,
+        periods: list[Period],
+        evidence: dict[str, Any],
+        anomalies: list[Anomaly],
+        violations: int,
+    ) -> Verdict:
+        """Search the given rows, and put what was found together with what is known already."""
+        unfinished: list[str] = []
+        if len(rows):
+            from checkers.linearizability.explain import explain_search
+            from checkers.linearizability.partitions import check_all, partitions
+
+            parts = partitions(model, operations, rows)
+            evidence.setdefault("keys", len(parts))
+            stuck: list[Checked] = []
+            for checked in check_all(model, parts, budget, self._executor):
+                if checked.outcome.verdict == "impossible":
+                    stuck.append(checked)
+                elif checked.outcome.verdict != "linearizable":
+                    unfinished.append(_how_far(checked))
+            stuck.sort(key=lambda one: one.outcome.furthest.ret if one.outcome.furthest else 0)
+            anomalies += [
+                explain_search(model, operations, one, periods) for one in stuck[: _REPORTED - len(anomalies)]
+            ]
+            violations += len(stuck)
+        if violations:
+            evidence["violations"] = violations
+            keys = len({repr(anomaly.key) for anomaly in anomalies})
+            reason = f"{violations} violation{'s' * (violations != 1)} of {self._name}"
+            if keys < _REPORTED:
+                reason += f" on {keys} of {evidence.get('keys', keys)} keys"
+            return Verdict("invalid", reason, anomalies, evidence)
+        if unfinished:
+            return Verdict("unknown", "; ".join(unfinished[:5]), [], evidence)
+        return Verdict("valid", evidence=evidence)
+
+
+def _how_far(checked: Checked) -> str:
+    outcome, part = checked.outcome, checked.partition
+    which = "" if part.key is None else f" of key {part.key}"
+    done = sum(op.ret <= outcome.furthest.ret for op in part.operations) if outcome.furthest else 0
+    return (
+        f"out of {outcome.verdict} after {outcome.returns_passed:,} of {len(part.operations):,} operations{which} "
+        f"({outcome.expanded:,} configurations; {done:,} had returned)"
+    )
+
+
+def _refuse_cas(operations: Operations) -> None:
+    history = operations.history
+    code = history.functions.index("cas")
+    row = int((operations.f == code).argmax())
+    line = history.line_of(int(operations.invoked[row]))
+    raise HistoryError("the model register has no function 'cas': use cas-register", line=line)

@@ -59,8 +59,13 @@ class Blocks:
     member: Ints
 
 
-class NotUniqueError(Exception):
-    """Some value was written twice: this algorithm does not apply."""
+def repeated(operations: RegisterOperations) -> NDArray[np.bool_]:
+    """Which operations are on a key where some value was written twice, or the initial one again: not for ``check``."""
+    written = operations.writes != NOTHING
+    times = np.bincount(operations.writes[written], minlength=operations.values)
+    times[operations.initial] += 1
+    keys = np.unique(operations.key[written][times[operations.writes[written]] > 1])
+    return np.isin(operations.key, keys)
 
 
 def drop_unobserved(operations: RegisterOperations) -> RegisterOperations:
@@ -101,9 +106,8 @@ class Findings:
 def check(operations: RegisterOperations) -> list[Findings]:
     """All violations of all keys; empty when the history is linearizable.
 
-    Raises ``NotUniqueError`` when a value was written twice, or is the initial one and was written.
+    What ``drop_unobserved`` leaves out must be left out, and no key may be ``repeated``.
     """
-    operations = drop_unobserved(operations)
     writer = _writers(operations)
     found = _unwritten(operations, writer) + _forked(operations)
     if not found:
@@ -128,10 +132,7 @@ def _writers(operations: RegisterOperations) -> Ints:
     writer = np.full(operations.values, -1, dtype=np.int64)
     writer[operations.initial] = -2
     rows = np.flatnonzero(operations.writes != NOTHING)
-    written = operations.writes[rows]
-    if len(written) and (np.bincount(written, minlength=operations.values).max() > 1 or (writer[written] == -2).any()):
-        raise NotUniqueError
-    writer[written] = rows
+    writer[operations.writes[rows]] = rows
     return writer
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from checkers.linearizability.blocks import Blocks, Violation
+from checkers.linearizability.blocks import ALWAYS, Blocks, Violation
+from checkers.linearizability.minimal import closest, minimal
+from checkers.linearizability.models import Model
+from checkers.linearizability.partitions import Checked
 from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
+from checkers.linearizability.search import Timed
 from harness.history import NEVER, OK, TYPES, History, Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Witness
@@ -50,7 +55,7 @@ def witness(operations: Operations, row: int) -> Witness:
 
 def sentence(one: Witness, clock: Clock) -> str:
     """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
-    if one.f == "read":
+    if one.f in ("read", "get"):
         did = f"read {_show(one.value)}"
     elif one.f == "write":
         did = f"wrote {_show(one.value)}"
@@ -86,7 +91,29 @@ class Explainer:
         end = max(one.call if one.ret is None else one.ret for one in witnesses)
         faults = active(self._periods, start, end)
         about = f"Key {key}: " if key is not None else ""
+        stale, newer = self.staleness(violation)
+        if newer and kind == "stale read":
+            text += f" It is at least {self._clock.between(0, stale)} stale, with {newer} newer completed writes."
         return Anomaly(kind, about + text, witnesses, key, faults)
+
+    def staleness(self, violation: Violation) -> tuple[int, int]:
+        """How far from atomic the operation that came too late is: (ns, newer writes).
+
+        The time since its value was certainly overwritten (Δ of Golab, Li & Shah, "Analyzing Consistency Properties for
+        Fun and Profit", 2011), and how many newer writes had completed (k of k-atomicity). Zero for other violations.
+        """
+        if self._blocks is None or violation.kind != "conflict":
+            return 0, 0
+        blocks, operations = self._blocks, self._operations
+        late = violation.rows[3]
+        mine = blocks.member[late]
+        moment = operations.call[late]
+        newer = (blocks.key == violation.key) & (blocks.f[mine] < blocks.s) & (blocks.f < moment) & (blocks.f > ALWAYS)
+        newer[mine] = False
+        if not newer.any():
+            return 0, 0
+        written = newer[blocks.member] & (operations.writes != NOTHING) & (operations.ret < moment)
+        return int(moment - blocks.f[newer].min()), int(np.count_nonzero(written))
 
     def _witness(self, row: int) -> Witness:
         return witness(self._operations.source, int(self._operations.row[row]))
@@ -185,3 +212,42 @@ class Explainer:
         assert self._blocks is not None
         mine = self._blocks.member == self._blocks.member[x_call]
         return int(np.count_nonzero(mine & (self._operations.call > self._operations.ret[y_return])))
+
+
+_EXPLAIN_SECONDS = 0.5
+"""How long the search for a smaller history may take, and again that for the order that gets furthest."""
+_NAMED = 8
+"""How many operations of the order that gets furthest are named."""
+_SHOWN = 40
+"""How many operations an anomaly carries."""
+
+
+def explain_search(model: Model, operations: Operations, checked: Checked, periods: list[Period]) -> Anomaly:
+    """The anomaly of a partition that no order explains: the smallest part of it, and where every order ends."""
+    kept, furthest = minimal(model, checked.partition.operations, checked.outcome, _EXPLAIN_SECONDS)
+    clock = Clock(operations.history)
+    kept.sort(key=lambda op: (op.ret, op.start))
+    last = sorted(kept, key=lambda op: (min(op.ret, furthest.ret), op.start))[-_SHOWN:]
+    witnesses = sorted((witness(operations, op.row) for op in last), key=lambda one: one.call)
+    key = checked.partition.key
+    about = f"Key {key}: " if key is not None else ""
+    shown = "" if len(last) == len(kept) else f" (the last {len(last)} are shown)"
+    text = f"{about}no order of these {len(kept):,} operations{shown} explains all of them. "
+    text += f"The one that none can place: {sentence(witness(operations, furthest.row), clock)}. "
+    text += _furthest(model, kept, furthest)
+    start = min(one.call for one in witnesses)
+    return Anomaly("not linearizable", text, witnesses, key, active(periods, start, furthest.ret))
+
+
+def _furthest(model: Model, kept: Sequence[Timed], furthest: Timed) -> str:
+    """An order of all that returned before, in words, and that the operation does not follow it."""
+    order = closest(model, kept, furthest, _EXPLAIN_SECONDS)
+    if order is None:
+        return ""
+    calls = {op.row: op.call for op in kept}
+    names = [model.describe(calls[row]) for row in order]
+    before = "... " if len(names) > _NAMED else ""
+    told = before + ", ".join(names[-_NAMED:]) if names else "nothing at all"
+    return (
+        f"An order of all changes before it is: {told}; no such order makes {model.describe(furthest.call)} possible."
+    )

@@ -100,7 +100,7 @@ class Model:
     def describe(self, call: Call) -> str:
         """``call`` in words."""
         argument = "" if call.argument is None else repr(call.argument)
-        return f"{call.f}({argument})" + ("" if call.crashed else f" → {call.result!r}")
+        return f"{call.f}({argument})" + ("" if call.result in (None, UNKNOWN) else f" → {call.result!r}")
 
 
 class Register(Model):
@@ -336,8 +336,8 @@ class FencedLock(Model):
         if held:
             return []
         if call.crashed:
-            # The token that nobody saw can only be told to have been higher than the last.
-            return [(True, token)]
+            # Nobody saw the token, but it was a higher whole number.
+            return [(True, token + 1)]
         return [(True, call.result)] if number(call, call.result) > token else []
 
 

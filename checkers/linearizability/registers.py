@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import HistoryError
-from harness.history import FAIL, INFO, OK, Ints, Operations, hashable
+from harness.history import FAIL, INFO, OK, OTHER, SINGLE, History, Ints, Operations, hashable
+from harness.history import NOTHING as NO_VALUE
 
 READ: Final = 0
 WRITE: Final = 1
@@ -73,52 +74,75 @@ def encode(operations: Operations, initial: Any = None) -> RegisterOperations:
     wanted = (operations.type != FAIL) & ~((kind == READ) & (operations.type != OK))
     row = np.flatnonzero(wanted)
     kind = kind[row]
-    invoked, completed = operations.invoked[row].tolist(), operations.completed[row].tolist()
-    value = history.value
-    given = [value[c] if k == READ else value[i] for k, i, c in zip(kind.tolist(), invoked, completed, strict=True)]
-    pairs = np.flatnonzero(kind == CAS)
-    observed, written = list(given), given
-    for at in pairs.tolist():
-        pair = given[at]
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            message = f"a cas takes [expected, new], not {pair!r}"
-            raise HistoryError(message, line=history.line_of(invoked[at]))
-        observed[at], written[at] = pair
-    both = _codes([*observed, *written, initial])
-    count = len(row)
+    rows = np.where(kind == READ, operations.completed[row], operations.invoked[row])
+    seen = _numbers(history, rows, kind, initial)
+    if seen is None:
+        seen = _numbered_values(history, rows, kind, initial)
+    observing, writing = np.flatnonzero(kind != WRITE), np.flatnonzero(kind != READ)
+    keys = max(len(history.keys), 1)
     key = operations.key[row]
-    keys = len(history.keys)
-    codes = both * np.int64(max(keys, 1))
-    codes[:count] += key
-    codes[count : 2 * count] += key
-    initials = codes[-1] + np.arange(max(keys, 1))
-    _, dense = np.unique(np.concatenate([codes[:-1], initials]), return_inverse=True)
+    # A value is another one on another key: (value, key) pairs are numbered.
+    codes = dense(seen) * np.int64(keys)
+    initials = codes[-1] + np.arange(keys)
+    codes = np.concatenate([codes[:-1], initials])
+    codes[: len(observing)] += key[observing]
+    codes[len(observing) : len(observing) + len(writing)] += key[writing]
+    numbers = dense(codes)
+    observes = np.full(len(row), NOTHING, dtype=np.int64)
+    observes[observing] = numbers[: len(observing)]
+    writes = np.full(len(row), NOTHING, dtype=np.int64)
+    writes[writing] = numbers[len(observing) : len(observing) + len(writing)]
     return RegisterOperations(
         source=operations,
         row=row,
         kind=kind,
         key=key,
-        observes=np.where(kind == WRITE, NOTHING, dense[:count]),
-        writes=np.where(kind == READ, NOTHING, dense[count : 2 * count]),
+        observes=observes,
+        writes=writes,
         call=operations.call[row],
         ret=operations.ret[row],
         crashed=operations.type[row] == INFO,
-        initial=dense[2 * count :],
-        values=int(dense.max()) + 1,
+        initial=numbers[-keys:],
+        values=int(numbers.max()) + 1,
     )
 
 
-def _codes(values: list[Any]) -> Ints:
-    """A number for each value, the same for equal ones."""
-    types = set(map(type, values))
-    if types <= {int, type(None)}:
-        try:
-            absent = min((v for v in values if v is not None), default=0) - 1
-            numbers = np.array([absent if v is None else v for v in values], dtype=np.int64)
-        except OverflowError:
-            pass
+def dense(codes: Ints) -> Ints:
+    """The codes renumbered from 0 without gaps, in the same order."""
+    low, high = int(codes.min()), int(codes.max())
+    if high - low > 8 * len(codes) + 1024:
+        return np.unique(codes, return_inverse=True)[1]
+    present = np.zeros(high - low + 1, dtype=np.int64)
+    present[codes - low] = 1
+    result: Ints = (np.cumsum(present) - 1)[codes - low]
+    return result
+
+
+def _numbers(history: History, rows: Ints, kind: NDArray[np.int8], initial: Any) -> Ints | None:
+    """What was observed, what was written, and the initial value, as numbers; None where some are no whole numbers."""
+    number, second = history.number[rows], history.second[rows]
+    seen = np.concatenate([number[kind != WRITE], np.where(kind == CAS, second, number)[kind != READ]])
+    odd = (seen == OTHER).any() or ((second == SINGLE) != (kind != CAS)).any()
+    if odd or not (initial is None or type(initial) is int):
+        return None
+    low = int(seen[seen > OTHER].min(initial=0 if initial is None else initial)) - 1
+    return np.append(np.where(seen == NO_VALUE, low, seen), low if initial is None else initial)
+
+
+def _numbered_values(history: History, rows: Ints, kind: NDArray[np.int8], initial: Any) -> Ints:
+    """The same for values of any type: equal ones get the same number."""
+    observed: list[Any] = []
+    written: list[Any] = []
+    for row, code in zip(rows.tolist(), kind.tolist(), strict=True):
+        value = history.value[row]
+        if code == CAS:
+            if not isinstance(value, list | tuple) or len(value) != 2:
+                raise HistoryError(f"a cas takes [expected, new], not {value!r}", line=history.line_of(row))
+            observed.append(value[0])
+            written.append(value[1])
         else:
-            return np.unique(numbers, return_inverse=True)[1]
+            (observed if code == READ else written).append(value)
     known: dict[Any, int] = {}
     # The type goes into the key, since Python calls 1, 1.0 and True equal and a store does not.
-    return np.array([known.setdefault((type(v), hashable(v)), len(known)) for v in values], dtype=np.int64)
+    numbers = [known.setdefault((type(v), hashable(v)), len(known)) for v in [*observed, *written, initial]]
+    return np.array(numbers, dtype=np.int64)

@@ -38,6 +38,7 @@ class Kind(enum.StrEnum):
     nemeses = "nemeses"
     checkers = "checkers"
     environments = "environments"
+    models = "models"
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, JSON for scripts.")]
@@ -111,13 +112,42 @@ def run(
 @app.command()
 def check(
     history: Annotated[Path, typer.Argument(help="A history, or a run's directory.")],
-    model: Annotated[str, typer.Option(help="What the store is to be: register or cas-register.")] = "cas-register",
+    model: Annotated[
+        str, typer.Option(help="What the store is to be: a name of `list models`, or FILE.py:Class.")
+    ] = "cas-register",
+    independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
+    seconds: Annotated[float, typer.Option(help="Give up, with the verdict unknown, after this long.")] = 120.0,
+    memory: Annotated[int, typer.Option(help="Give up when the search needs more than this many MiB.")] = 4096,
+    executor: Annotated[
+        str | None, typer.Option(help="Who searches: threads:N, processes:N, or dask://HOST:PORT.")
+    ] = None,
     output: FormatOption = Format.text,
 ) -> None:
-    """Decide from a recorded history alone, without any store."""
+    """Decide from a recorded history alone, without any store.
+
+    Reads splitbrain's JSON lines, EDN and text logs of Jepsen and Knossos, and EDN of Porcupine's tests.
+    """
+    from harness.cli import check as command
+    from harness.errors import UsageError
+    from harness.verdict import Budget
+
+    if seconds <= 0 or memory <= 0:
+        raise UsageError("--seconds and --memory must be more than 0")
+    budget = Budget(seconds, memory << 20)
+    as_json = output is Format.json
+    raise typer.Exit(command.check(history, model, budget, executor, independent=independent, as_json=as_json))
+
+
+@app.command()
+def convert(
+    history: Annotated[Path, typer.Argument(help="A history of any tool, or a run's directory.")],
+    to: Annotated[Path, typer.Argument(help="The EDN file to write; - for standard output.")] = Path("-"),
+    independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
+) -> None:
+    """Write a history as EDN that Jepsen's own tools read; keyed values become [key value] tuples."""
     from harness.cli import check as command
 
-    raise typer.Exit(command.check(history, model, as_json=output is Format.json))
+    command.convert(history, to, independent=independent)
 
 
 @app.command("list")

@@ -1,28 +1,36 @@
-"""``splitbrain check``: a verdict on a history from a file."""
+"""``splitbrain check`` and ``convert``: histories from files."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from harness.errors import HistoryError, UsageError
-from harness.history import read_jsonl
-from harness.plugins import load
+from harness.interop import read_history
+from harness.plugins import load, load_file
 from harness.store import find_history
 from harness.verdict import Budget, Verdict
 
-MODELS = ("register", "cas-register")
 
-
-def check(path: Path, model: str, *, as_json: bool) -> int:
+def check(path: Path, model: str, budget: Budget, executor: str | None, *, independent: bool, as_json: bool) -> int:
     """Check a history against a model and return the exit code of the verdict."""
-    if model not in MODELS:
-        raise UsageError(f"there is no model named {model!r}: there are {', '.join(MODELS)}")
     file = find_history(path)
-    history = read_jsonl(file)
+    chosen: Any = load_file(model)() if ".py:" in model else model
+    checker = load("checkers", "linearizable")
+    if isinstance(chosen, str) and chosen not in checker.models():
+        raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
+    history = read_history(file, independent=independent)
     try:
-        verdict: Verdict = load("checkers", "linearizable")().check(history, Budget())
+        if executor is None:
+            verdict: Verdict = checker(chosen).check(history, budget)
+        else:
+            from harness.executors import connect
+
+            with connect(executor) as pool:
+                verdict = checker(chosen, pool).check(history, budget)
     except HistoryError as error:
         raise HistoryError(error.message, line=error.line, path=str(file)) from None
     if as_json:
@@ -34,3 +42,18 @@ def check(path: Path, model: str, *, as_json: bool) -> int:
             print("(the last line of the history is torn and was left out)")
         print_verdict(verdict)
     return verdict.exit_code
+
+
+def convert(path: Path, to: Path, *, independent: bool) -> None:
+    """Write a history as EDN to a file, or to standard output for ``-``."""
+    from harness.interop.jepsen import to_edn
+
+    history = read_history(find_history(path), independent=independent)
+    if str(to) == "-":
+        to_edn(history, sys.stdout.write)
+        return
+    try:
+        with to.open("w") as file:
+            to_edn(history, file.write)
+    except OSError as error:
+        raise UsageError(f"{to} cannot be written: {error.strerror}") from None

@@ -15,7 +15,7 @@ from harness.plugins import load, names
 
 def show(kind: str, *, as_json: bool) -> None:
     """Print the plug-ins of one kind."""
-    rows = [_row(kind, name) for name in names(kind)]
+    rows = _models() if kind == "models" else [_row(kind, name) for name in names(kind)]
     if as_json:
         print(json.dumps(rows))
         return
@@ -26,6 +26,11 @@ def show(kind: str, *, as_json: bool) -> None:
     for row in rows:
         table.add_row(*(_words(row.get(column)) for column in columns))
     Console(highlight=False).print(table)
+
+
+def _models() -> list[dict[str, Any]]:
+    models: dict[str, Any] = load("checkers", "linearizable").models()
+    return [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
 
 
 def _row(kind: str, name: str) -> dict[str, Any]:

@@ -58,6 +58,9 @@ def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, 
     refuse_unsuitable(experiment, environment, parts.target, parts.workload, parts.nemeses)
     directory = RunDirectory.create(runs, experiment)
     checkers = parts.workload.checkers()
+    for checker in checkers.values():
+        if hasattr(checker, "warm"):
+            checker.warm()
     began = time.monotonic()
     with Progress(experiment, checkers, quiet=as_json) as progress:
         this = Run(

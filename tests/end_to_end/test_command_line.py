@@ -194,6 +194,6 @@ def test_a_run_that_dies_says_why_and_keeps_its_directory(splitbrain: Command, t
     done = splitbrain("run", "./my_store.py:Memory", "--on", "local", timeout=150)
     assert done.returncode == 4
     last = done.stderr.splitlines()[-1]
-    assert "memory being ready on all nodes did not happen within" in last
-    assert "x on n1 ended, saying: no space" in last
+    assert "memory did not start: x on n1 ended at once" in last
+    assert "x on n1 said: no space" in last
     assert len(list(tmp_path.glob("runs/*/nodes/n1/x.log"))) == 1

@@ -1,0 +1,69 @@
+"""The smallest part of a partition that still cannot be linearized: what a person should look at.
+
+Only what can be left out soundly is left out: operations after the return that no order gets past; reads (the rest of a
+linearizable history is linearizable); and, for objects that are overwritten, writes of values that nobody saw.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from checkers.linearizability.models import Model
+from checkers.linearizability.search import Outcome, Timed, search
+from harness.history import NEVER
+from harness.verdict import Budget
+
+
+def minimal(model: Model, operations: Sequence[Timed], stuck: Outcome, seconds: float) -> tuple[list[Timed], Timed]:
+    """A small sub-history that is impossible, at best effort within ``seconds``, and the operation that it ends at."""
+    assert stuck.furthest is not None
+    deadline = time.monotonic() + seconds
+    kept, furthest = _prefix(model, operations, stuck.furthest.ret), stuck.furthest
+    size = max(1, len(kept) // 2)
+    while size >= 1 and time.monotonic() < deadline:
+        at = 0
+        while at < len(kept) and time.monotonic() < deadline:
+            gone = {op.row for op in kept[at : at + size] if _may_go(model, op, kept)}
+            fewer = [op for op in kept if op.row not in gone]
+            left = Budget(max(0.01, deadline - time.monotonic()))
+            attempt = search(model, fewer, left, depth_first=False) if gone else stuck
+            if gone and attempt.verdict == "impossible" and attempt.furthest is not None:
+                kept, furthest = fewer, attempt.furthest
+            else:
+                at += size
+        size //= 2
+    return kept, furthest
+
+
+def closest(model: Model, kept: Sequence[Timed], furthest: Timed, seconds: float) -> list[int] | None:
+    """An order, as rows, of everything that returned before ``furthest`` did, if one is found in time."""
+    before = [_truncated(op, furthest.ret - 1) for op in kept]
+    return search(model, before, Budget(seconds), depth_first=True).order
+
+
+def _prefix(model: Model, operations: Sequence[Timed], end: int) -> list[Timed]:
+    """What had happened when an operation returned; what returned later had not returned yet."""
+    known = [_truncated(op, end) for op in operations if op.start <= end]
+    return [op for op in known if op.ret != NEVER or not model.observes(op.call)]
+
+
+def _truncated(op: Timed, end: int) -> Timed:
+    """What is known of an operation at ``end``: one still open may have happened or not, but if so, like this."""
+    return op if op.ret <= end else op._replace(ret=NEVER)
+
+
+def _may_go(model: Model, op: Timed, among: Sequence[Timed]) -> bool:
+    if model.observes(op.call):
+        return True
+    if not model.overwrites(op.call):
+        return False
+    value = op.call.argument
+    return not any(_mentions(other.call, value) for other in among if other.row != op.row)
+
+
+def _mentions(call: Any, value: Any) -> bool:
+    """Whether another operation may have seen or wanted the value."""
+    expected = call.argument[0] if call.f == "cas" and isinstance(call.argument, tuple) else None
+    return value in (call.result, expected) or call.f not in ("read", "get", "write", "put", "cas")

@@ -1,0 +1,35 @@
+"""Compile the search's kernels and keep them on disk: ``python -m checkers.linearizability.warm``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+
+def warm() -> None:
+    """Run each kernel once on next to nothing; what is compiled already is only loaded."""
+    from checkers.linearizability.models import Call, Register
+    from checkers.linearizability.search import Timed, search
+    from harness.verdict import Budget
+
+    write, read = Call("write", None, 1, None), Call("read", None, None, 1)
+    for depth_first in (True, False):
+        search(Register(), [Timed(write, 0, 2, 0), Timed(read, 1, 3, 1)], Budget(), depth_first=depth_first)
+
+
+def warm_in_background() -> None:
+    """The same in a process of its own, which compiling would otherwise slow down for seconds."""
+    subprocess.Popen(
+        [sys.executable, "-m", "checkers.linearizability.warm"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+if __name__ == "__main__":
+    import os
+
+    os.nice(19)
+    warm()

@@ -1,0 +1,42 @@
+"""Who does the work of a large check: threads or processes of this machine, or a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+from harness.errors import MissingError, UsageError
+
+
+@contextlib.contextmanager
+def connect(where: str) -> Iterator[Executor]:
+    """The executor that ``threads:N``, ``processes:N`` or ``dask://HOST:PORT`` names.
+
+    Raises ``UsageError`` for anything else, and ``MissingError`` when a cluster does not answer.
+    """
+    kind, _, rest = where.partition(":")
+    if kind in ("threads", "processes") and rest.isdigit() and int(rest) > 0:
+        pool = ThreadPoolExecutor if kind == "threads" else ProcessPoolExecutor
+        with pool(int(rest)) as executor:
+            yield executor
+    elif kind == "dask" and rest.startswith("//") and ":" in rest:
+        with _dask(rest.removeprefix("//")) as executor:
+            yield executor
+    else:
+        raise UsageError(f"an executor is threads:N, processes:N or dask://HOST:PORT, not {where!r}")
+
+
+@contextlib.contextmanager
+def _dask(address: str) -> Iterator[Executor]:
+    try:
+        from distributed import Client
+    except ImportError:
+        raise MissingError("Dask is not installed: pip install 'splitbrain[dask]'") from None
+    try:
+        client: Any = Client(f"tcp://{address}", timeout=10)  # type: ignore[no-untyped-call]
+    except (OSError, TimeoutError):
+        raise MissingError(f"no Dask scheduler answers at {address}") from None
+    with client:
+        yield client.get_executor()
