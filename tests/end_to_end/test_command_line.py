@@ -39,13 +39,31 @@ GOOD = """\
         (["check", "good.jsonl", "--model", "spreadsheet"], 2, "there is no model named 'spreadsheet'"),
         (["check", "bad.jsonl"], 2, "line 2"),
         (["list", "planets"], 2, "planets"),
+        (["check", "good.jsonl", "--executor", "moon"], 2, "an executor is threads:N"),
+        (["check", "good.jsonl", "--executor", "dask://127.0.0.1:9"], 4, "no Dask scheduler answers"),
+        (["check", "good.jsonl", "--model", "nothing.py:Model"], 2, "there is no file nothing.py"),
+        (["check", "good.jsonl", "--model", "kv"], 0, ""),
+        (["check", "good.jsonl", "--model", "mutex"], 2, "line 1: the model Mutex has no function 'write'"),
+        (["check", "torn.edn"], 2, "torn.edn, line 3: '{' is never closed"),
+        (["check", "back.jsonl"], 2, "back.jsonl, line 3: time runs backwards"),
+        (["check", "orphan.jsonl"], 2, "orphan.jsonl, line 3: process 9 completes (ok) an operation that it never"),
+        (["check", "types.jsonl"], 2, "types.jsonl, line 2: this is not an event of a history"),
     ],
 )
 def test_bad_input_is_one_sentence_and_starts_nothing(
     splitbrain: Command, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     (tmp_path / "good.jsonl").write_text(GOOD)
-    (tmp_path / "bad.jsonl").write_text(GOOD.splitlines()[0] + "\nhello\n")
+    first, second, third, fourth = GOOD.splitlines()
+    files = {
+        "bad.jsonl": [first, "hello"],
+        "torn.edn": ["{:process 0 :type :invoke :f :read}", "{:process 0 :type :ok :f :read}", "{:process"],
+        "back.jsonl": [first, second, third.replace("20", "5"), fourth],
+        "orphan.jsonl": [first, second, third.replace('"process":1', '"process":9').replace("invoke", "ok")],
+        "types.jsonl": [first, second.replace('"time":10', '"time":"ten"')],
+    }
+    for name, lines in files.items():
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
     done = splitbrain(*arguments)
     assert done.returncode == code, done.stderr
     assert said in " ".join(done.stderr.replace("│", " ").split())
@@ -90,7 +108,53 @@ def test_check_gives_the_verdict_and_its_exit_code(splitbrain: Command, tmp_path
     assert "\x1b[" not in splitbrain("check", "stale.jsonl").stdout
 
 
-@pytest.mark.parametrize("kind", ["targets", "workloads", "nemeses", "checkers", "environments"])
+TOGGLE = """
+from checkers.linearizability.models import Model, UNKNOWN
+
+class Toggle(Model):
+    def init(self):
+        return False
+
+    def step(self, state, call):
+        return [not state] if call.result in (UNKNOWN, not state) else []
+"""
+
+
+@pytest.mark.parametrize(("second", "code"), [("false", 0), ("true", 1)])
+def test_a_model_of_ones_own_judges(splitbrain: Command, tmp_path: Path, second: str, code: int) -> None:
+    (tmp_path / "my_model.py").write_text(TOGGLE)
+    lines = []
+    for answer in ("true", second):
+        lines += ["{:process 0, :type :invoke, :f :toggle}", f"{{:process 0, :type :ok, :f :toggle, :value {answer}}}"]
+    (tmp_path / "toggle.edn").write_text("\n".join(lines))
+    done = splitbrain("check", "toggle.edn", "--model", "my_model.py:Toggle")
+    assert done.returncode == code, done.stderr
+
+
+def test_a_history_converts_to_edn_and_checks_as_that(splitbrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "good.jsonl").write_text(GOOD)
+    assert splitbrain("convert", "good.jsonl", "good.edn").returncode == 0
+    assert (tmp_path / "good.edn").read_text().splitlines()[0] == (
+        '{:index 0, :time 0, :process 0, :type :invoke, :f :write, :value ["x" 1]}'
+    )
+    assert splitbrain("check", "good.edn", "--independent").returncode == 0
+    assert splitbrain("convert", "good.jsonl").stdout == (tmp_path / "good.edn").read_text()
+
+
+def test_a_dask_cluster_checks_a_history(splitbrain: Command, tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    text = GOOD.replace('"value":1', '"value":[1]').replace("write", "enqueue").replace("read", "dequeue")
+    (tmp_path / "queue.jsonl").write_text(text)
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        where = cluster.scheduler_address.replace("tcp://", "dask://")
+        done = splitbrain("check", "queue.jsonl", "--model", "fifo-queue", "--executor", where)
+    assert (done.returncode, done.stdout) == (0, "valid\n"), done.stderr
+
+
+@pytest.mark.parametrize("kind", ["models", "targets", "workloads", "nemeses", "checkers", "environments"])
 def test_lists_are_readable_by_people_and_scripts(splitbrain: Command, kind: str) -> None:
     rows = json.loads(splitbrain("list", kind, "--format", "json").stdout)
     assert all(row["name"] and row["what"] for row in rows)
