@@ -27,13 +27,17 @@ class Linearizable:
     """Checks a history against a model, partition by partition.
 
     ``model`` is a name of ``models.MODELS`` or a model of one's own. ``executor`` runs the searches of partitions, for
-    instance on other machines; by default threads of this process do. Raises ``UsageError`` for an unknown model.
+    instance on other machines; by default threads of this process do. ``initial`` is what registers hold before any
+    write. Raises ``UsageError`` for an unknown model, and for an initial value of a model that takes none.
     """
 
-    def __init__(self, model: str | Model = "cas-register", executor: Executor | None = None) -> None:
+    def __init__(
+        self, model: str | Model = "cas-register", executor: Executor | None = None, initial: Any = None
+    ) -> None:
         self._name = model if isinstance(model, str) else type(model).__name__
         self._given = model
         self._executor = executor
+        self._initial = initial
 
     @staticmethod
     def models() -> dict[str, type[Model]]:
@@ -55,7 +59,12 @@ class Linearizable:
             return self._given
         if self._given not in MODELS:
             raise UsageError(f"there is no model named {self._given!r}: there are {', '.join(MODELS)}")
-        return MODELS[self._given]()
+        made = MODELS[self._given]
+        if self._initial is None:
+            return made()
+        if self._given not in ("register", "cas-register", "multi-register"):
+            raise UsageError(f"the model {self._given} takes no initial value")
+        return made(self._initial)  # type: ignore[call-arg]
 
     def check(self, history: History, budget: Budget) -> Verdict:
         """The verdict of all partitions. Raises ``HistoryError`` for an operation that the model does not have."""
@@ -79,7 +88,7 @@ class Linearizable:
 
         if self._given == "register" and "cas" in operations.history.functions:
             _refuse_cas(operations)
-        encoded = encode(operations)
+        encoded = encode(operations, self._initial)
         evidence |= {"operations_checked": len(encoded.row), "keys": int((np.bincount(encoded.key) > 0).sum())}
         encoded = blocks.drop_unobserved(encoded)
         repeated = blocks.repeated(encoded)

@@ -7,9 +7,9 @@ A model says three things, as in Porcupine (Athalye, "Porcupine: A fast lineariz
                         empty if it cannot have completed like that. Most models return no or one state.
 ``partition(call)``     operations of different partitions do not affect each other and are checked apart
 
-and may say more: ``describe`` an operation in words, and two facts that make the search faster without changing its
-answer: whether an operation ``observes`` (leaves every state as it is) and whether it ``overwrites`` (is always
-possible and leads to the same state from everywhere).
+and may say more: ``describe`` an operation in words; and three things that make the search faster without changing its
+answer: whether an operation ``observes`` (leaves every state as it is), whether it ``overwrites`` (is always possible
+and leads to the same state from everywhere), and a model ``prepared`` for the operations of one partition.
 
 A crashed operation has the result ``UNKNOWN``: ``step`` must allow every result that it could have had. It need not
 allow that nothing happened; the search considers that anyway. Reads without an answer are never asked about.
@@ -28,7 +28,7 @@ allow that nothing happened; the search considers that anyway. Reads without an 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from harness.errors import HistoryError
@@ -97,6 +97,14 @@ class Model:
         """Whether ``call`` is possible in every state and leads to the same state from all of them."""
         return False
 
+    def prepared(self, calls: Sequence[tuple[Call, float, float]]) -> Model:
+        """A model that gives the same verdict on these operations (call, start, return) of one partition, but faster.
+
+        Knowing all answers, it may treat states alike that none of them can tell apart, or refuse states from which the
+        answers that are still to come cannot be given.
+        """
+        return self
+
     def describe(self, call: Call) -> str:
         """``call`` in words."""
         argument = "" if call.argument is None else repr(call.argument)
@@ -144,8 +152,11 @@ class MultiRegister(Model):
     reads = frozenset({"read"})
     answers_in_result = frozenset({"read", "txn"})
 
+    def __init__(self, initial: Any = None) -> None:
+        self._initial = frozenset(dict(initial or {}).items())
+
     def init(self) -> State:
-        return frozenset()
+        return self._initial
 
     def partition(self, call: Call) -> Hashable:
         return None
@@ -196,6 +207,28 @@ class KeyValue(Model):
 
     def overwrites(self, call: Call) -> bool:
         return call.f in ("put", "write", "delete")
+
+    def prepared(self, calls: Sequence[tuple[Call, float, float]]) -> Model:
+        return _SeenKeyValue({call.result for call, _, _ in calls if call.f in self.reads})
+
+
+class _Unseen:
+    """A value that no get ever answered with, however it goes on."""
+
+
+class _SeenKeyValue(KeyValue):
+    """The same, but values that are not the beginning of any answer are all one: nobody will ever tell them apart."""
+
+    def __init__(self, answers: set[Any]) -> None:
+        texts = [answer for answer in answers if isinstance(answer, str)]
+        self._beginnings = {text[:end] for text in texts for end in range(len(text) + 1)} | answers | {""}
+
+    def step(self, state: State, call: Call) -> Iterable[State]:
+        if state is _Unseen and call.f in self.reads:
+            return []
+        if state is _Unseen and call.f == "append":
+            return [state]
+        return [after if after in self._beginnings else _Unseen for after in super().step(state, call)]
 
 
 class Counter(Model):
@@ -252,6 +285,37 @@ class FifoQueue(Model):
             return [state] if call.crashed or call.result is None else []
         taken, left = state[end], state[1:] if end == 0 else state[:-1]
         return [left] if call.crashed or same(taken, call.result) else []
+
+    def prepared(self, calls: Sequence[tuple[Call, float, float]]) -> Model:
+        elements = [call.argument for call, _, _ in calls if call.f == "enqueue"]
+        crashed = any(call.crashed for call, _, _ in calls if call.f == "dequeue")
+        if type(self) is not FifoQueue or None in elements or len(set(elements)) < len(elements):
+            return self
+        taken = {call.result: (start, ret) for call, start, ret in calls if call.f == "dequeue" and not call.crashed}
+        return _OrderedQueue(taken, crashed)
+
+
+class _OrderedQueue(FifoQueue):
+    """The same for unique elements: refuses an order in which they cannot be taken as they were.
+
+    ``taken`` is when each element was; any other one stays, unless a dequeue ``crashed`` that may have taken it.
+    """
+
+    def __init__(self, taken: dict[Any, tuple[float, float]], crashed: bool) -> None:
+        self._taken = taken
+        self._crashed = crashed
+
+    def step(self, state: State, call: Call) -> Iterable[State]:
+        if call.f == "enqueue" and state:
+            new = self._taken.get(call.argument)
+            if new is not None and not all(self._may_precede(element, new) for element in state):
+                return []
+        return super().step(state, call)
+
+    def _may_precede(self, element: Any, new: tuple[float, float]) -> bool:
+        """Whether an element that is in the queue can be taken before one that is taken in the interval ``new``."""
+        mine = self._taken.get(element)
+        return self._crashed if mine is None else mine[0] <= new[1]
 
 
 class Stack(FifoQueue):

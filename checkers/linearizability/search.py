@@ -65,7 +65,7 @@ class _Problem:
         from checkers.linearizability import kernel
 
         self._kernel = kernel
-        self._model = model
+        model = self._model = model.prepared([(op.call, op.start, op.ret) for op in operations])
         kinds: dict[Call, int] = {}
         self.live = sorted((op for op in operations if op.ret != NEVER), key=lambda op: op.ret)
         crashed = [op for op in operations if op.ret == NEVER and not model.observes(op.call)]

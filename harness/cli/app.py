@@ -116,6 +116,9 @@ def check(
         str, typer.Option(help="What the store is to be: a name of `list models`, or FILE.py:Class.")
     ] = "cas-register",
     independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
+    initial: Annotated[
+        str | None, typer.Option(help='What a register holds before any write, as JSON: 0, or {"x": 0}.')
+    ] = None,
     seconds: Annotated[float, typer.Option(help="Give up, with the verdict unknown, after this long.")] = 120.0,
     memory: Annotated[int, typer.Option(help="Give up when the search needs more than this many MiB.")] = 4096,
     executor: Annotated[
@@ -135,7 +138,7 @@ def check(
         raise UsageError("--seconds and --memory must be more than 0")
     budget = Budget(seconds, memory << 20)
     as_json = output is Format.json
-    raise typer.Exit(command.check(history, model, budget, executor, independent=independent, as_json=as_json))
+    raise typer.Exit(command.check(history, model, budget, executor, initial, independent=independent, as_json=as_json))
 
 
 @app.command()

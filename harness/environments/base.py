@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from harness.errors import FaultError, NodeError
+from harness.errors import FaultError
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -89,24 +90,44 @@ class Environment(Protocol):
         ...
 
 
+_TAIL = """
+if __name__ == "__main__":
+    import json as _json, sys as _sys
+    _text = _json.dumps([_sys.argv[2], main(_json.loads(_sys.argv[1]))])
+    with open(_sys.argv[3], "w") as _file:
+        _file.write(_text)
+    print(_text)
+"""
+"""What turns a tool into a command: the answer is printed, and kept in a file beside the node's data."""
+
+_calls = itertools.count()
+
+
 async def run_tool(node: Node, tool: ModuleType, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
-    """Run one of the fault tools of ``harness.faults`` inside a node and return what it answers.
+    """Run one of the fault tools of ``harness.faults`` inside a node and return what its ``main`` answers.
 
     A tool is one file of the standard library: its source is handed to the node's interpreter, so that what runs is
     always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
     words when it fails.
     """
     assert tool.__file__ is not None
-    source = Path(tool.__file__).read_text()
-    argv = [node.python, "-I", "-S", "-c", source, json.dumps(request)]
+    source = Path(tool.__file__).read_text() + _TAIL
+    call, file = str(next(_calls)), f"{node.directory}/.splitbrain-answer"
     try:
+        argv = [node.python, "-I", "-S", "-c", source, json.dumps(request), call, file]
         result = await node.exec(argv, timeout=timeout)
+        if result.code == 0 and not result.out:
+            # Docker's engine now and then loses what a command printed; a fault must not be repeated to hear it again.
+            result = await node.exec(["cat", file], timeout=timeout)
     except TimeoutError:
         raise FaultError(f"{tool.__name__} did not finish on {node.name} within {timeout:g} s") from None
     if result.code != 0:
         said = result.text.splitlines()[-1:] or ["it said nothing"]
         raise FaultError(f"{tool.__name__} failed on {node.name}: {said[0]}")
     try:
-        return json.loads(result.out)
+        answered, answer = json.loads(result.out)
     except ValueError:
-        raise NodeError(f"{tool.__name__} on {node.name} answered something odd: {result.text[:200]}") from None
+        raise FaultError(f"{tool.__name__} on {node.name} answered something odd: {result.text[:200]}") from None
+    if answered != call:
+        raise FaultError(f"{tool.__name__} on {node.name} gave no answer")
+    return answer

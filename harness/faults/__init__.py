@@ -1,5 +1,6 @@
 """The mechanisms of faults.
 
-Each module here is also a tool: one file that needs only Python's standard library, handed to the interpreter inside
-a node with one JSON argument; it prints one JSON answer. Nothing else may be imported by them.
+Each module here is also a tool: one file that needs only Python's standard library, whose ``main`` takes a request and
+gives an answer that JSON can hold. ``run_tool`` in ``harness.environments.base`` hands its source to the interpreter
+inside a node.
 """

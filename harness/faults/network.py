@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from typing import Any
 
@@ -105,7 +103,3 @@ def main(request: dict[str, Any]) -> Any:
     if request["do"] == "reach":
         return reach(request["peers"], request["patience"])
     raise SystemExit(f"unknown action {request['do']!r}")
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))

@@ -6,10 +6,8 @@ The answer of every action is read from the process table after the action took 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
 
 TOOL_MARK = "SPLITBRAIN_TOOL"
@@ -78,7 +76,3 @@ def main(request: dict[str, str]) -> list[dict[str, object]]:
     if action == "resume":
         return _send(signal.SIGCONT, "RSDI")
     raise SystemExit(f"unknown action {action!r}")
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1]))))

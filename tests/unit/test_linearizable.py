@@ -67,6 +67,15 @@ def test_keys_with_repeated_values_are_searched_and_all_others_are_not() -> None
     assert {anomaly.key for anomaly in check(*both).anomalies} == {"a", "b"}
 
 
+def test_registers_can_begin_with_a_value() -> None:
+    recorded = history([Op("read", 0, 0, 1), Op("cas", [0, 5], 2, 3), Op("read", 5, 4, 5)])
+    assert Linearizable(initial=0).check(recorded, Budget()).validity == "valid"
+    assert Linearizable(initial=1).check(recorded, Budget()).validity == "invalid"
+    assert Linearizable().check(recorded, Budget()).validity == "invalid"
+    with pytest.raises(UsageError, match="no initial value"):
+        Linearizable("mutex", initial=1).check(recorded, Budget())
+
+
 def test_values_of_several_types_are_told_apart() -> None:
     assert check(Op("write", 1, 0, 1), Op("read", True, 2, 3)).validity == "invalid"
     assert check(Op("write", "1", 0, 1), Op("read", 1, 2, 3)).validity == "invalid"
