@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import os
 import socket
@@ -34,6 +35,10 @@ RUN_LABEL: Final = "splitbrain.run"
 OWNER_LABEL: Final = "splitbrain.owner"
 """Says which process on which machine a container belongs to, so that leftovers can be told from runs that still go."""
 
+SOURCE_LABEL: Final = "splitbrain.source"
+"""Says which sources an image was built from: an old reference store must not stand in for this one."""
+
+_ROOT: Final = Path(__file__).parents[2]
 _DATA: Final = "/var/lib/splitbrain"
 _SOURCE: Final = "/opt/splitbrain"
 _LOG_TAIL: Final = 64 * 1024
@@ -49,6 +54,14 @@ def connect() -> Any:
             "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use --on local"
         ) from None
     return client
+
+
+def source_digest() -> str:
+    """A digest of the reference store as it is now: the part of the node image that must be up to date."""
+    digest = hashlib.sha256()
+    for path in sorted((_ROOT / "targets" / "reference").glob("*.py")):
+        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def owner() -> str:
@@ -218,9 +231,12 @@ class DockerEnvironment:
             client = connect()
         except MissingError as error:
             return str(error)
-        if not _has(client, IMAGE):
+        node_image = _find(client, IMAGE)
+        if node_image is None:
             return f"the engine has no node image {IMAGE}: `splitbrain images build` makes it (--bootstrap: offline)"
-        if image is not None and not _has(client, image):
+        if node_image.labels.get(SOURCE_LABEL) != source_digest():
+            return f"the engine's node image {IMAGE} was built from other sources: `splitbrain images build` renews it"
+        if image is not None and _find(client, image) is None:
             try:
                 client.images.pull(image)
             except docker.errors.APIError as error:
@@ -251,9 +267,8 @@ class DockerEnvironment:
         self._nodes.clear()
 
 
-def _has(client: Any, image: str) -> bool:
+def _find(client: Any, image: str) -> Any:
     try:
-        client.images.get(image)
+        return client.images.get(image)
     except docker.errors.ImageNotFound:
-        return False
-    return True
+        return None

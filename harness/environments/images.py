@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import docker.errors
 
-from harness.environments.docker import IMAGE, connect
+from harness.environments.docker import IMAGE, SOURCE_LABEL, connect, source_digest
 from harness.errors import MissingError, NodeError
 
 BASE: Final = "splitbrain/base:latest"
@@ -41,6 +41,7 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
             buildargs=arguments,
             rm=True,
             decode=True,
+            labels={SOURCE_LABEL: source_digest()},
         ):
             if text := str(chunk.get("stream", "")).strip():
                 say(text)
