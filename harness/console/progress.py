@@ -81,7 +81,7 @@ class Progress:
         if self._recent:
             since, before = self._recent[0]
             rate = (self._total - before) / max(now - since, 0.1)
-        line = Text(f"{now - self._began:5.1f} s  ", "bold")
+        line = Text(f"{now - self._began:5.1f} s  ", "bold", no_wrap=True, overflow="ellipsis")
         line.append(f"{self._total:,} ops  {rate:,.0f}/s  ")
         line.append(f"{self._done['fail']:,} failed  {self._done['info']:,} unknown  ", "dim")
         line.append(f"{self._fault or 'no fault'}  ", "yellow" if self._fault else "dim")

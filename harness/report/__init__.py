@@ -17,6 +17,7 @@ from harness.verdict import Anomaly, Verdict
 
 _WIDTH = 1000
 _BUCKETS = 100
+_LEFT, _RIGHT, _ROW = 150, 980, 30
 
 
 def write_report(directory: RunDirectory, experiment: Experiment, verdict: Verdict) -> None:
@@ -79,31 +80,25 @@ def _band(period: Period, end: int) -> dict[str, Any]:
 
 
 def _timeline(anomaly: Anomaly) -> dict[str, Any]:
-    """The operations of an anomaly as bars, one row a process."""
+    """The operations of an anomaly as bars, one row each, in the order of their invocations."""
     start = min(one.call for one in anomaly.operations)
     last = max(one.call if one.ret is None else one.ret for one in anomaly.operations)
-    span = max(last - start, 1)
-    processes = list(dict.fromkeys(one.process for one in anomaly.operations))
+    scale = (_RIGHT - _LEFT) / max(last - start, 1)
     bars = []
-    for one in anomaly.operations:
-        x = 110 + (one.call - start) * 820 / span
-        right = 960 if one.ret is None else 110 + (one.ret - start) * 820 / span
+    for row, one in enumerate(anomaly.operations):
+        x = _LEFT + (one.call - start) * scale
+        right = _WIDTH if one.ret is None else _LEFT + (one.ret - start) * scale
         bars.append(
             {
                 "x": x,
                 "width": max(right - x, 3),
-                "y": 8 + 34 * processes.index(one.process),
+                "y": 4 + _ROW * row,
+                "who": f"process {one.process}" + (f" on {one.node}" if one.node else ""),
                 "label": f"{one.f} {'' if one.value is None and one.f != 'read' else one.value}",
                 "one": one,
                 "open": one.ret is None,
-                "end": x > 700,
+                "end": x > _WIDTH * 0.7,
             }
         )
-    rows = [{"y": 8 + 34 * at, "process": process} for at, process in enumerate(processes)]
-    return {
-        "bars": bars,
-        "rows": rows,
-        "height": 34 * len(processes) + 30,
-        "start": start / 1e9,
-        "end": last / 1e9,
-    }
+    height = _ROW * len(bars) + 24
+    return {"bars": bars, "left": _LEFT, "right": _RIGHT, "height": height, "start": start / 1e9, "end": last / 1e9}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from targets.reference.server import CLIENT_PORT
+from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -70,6 +75,63 @@ def test_the_reference_store_passes_in_sync_and_fails_in_async_mode(splitbrain: 
     faults = ["--nemesis", "partition", "-o", "partition=primary", "--interval", "2", "--time", "12"]
     code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "-o", "replication=async")
     assert (code, verdict["validity"]) == (1, "invalid"), verdict
+
+
+@pytest.mark.needs("docker", "redis")
+def test_a_vendors_image_runs_unmodified(splitbrain: Command) -> None:
+    import docker
+
+    from harness.environments.docker import IMAGE
+
+    client = docker.from_env()
+    client.images.get(IMAGE).tag("splitbrain-test/vendor", "1")
+    try:
+        faults = ["--nemesis", "kill", "-o", "kill=one", "--interval", "2", "--time", "6"]
+        code, verdict, _ = run(splitbrain, "redis", "--image", "splitbrain-test/vendor:1", *faults)
+    finally:
+        client.images.remove("splitbrain-test/vendor:1")
+    assert code in (0, 1)
+    assert verdict["evidence"]["faults"]["kill"]["proved"] >= 1
+
+
+@pytest.mark.needs("local")
+def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: Command, tmp_path: Path) -> None:
+    rights = "-sys_admin,-net_admin"
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", SPLITBRAIN, "run", "reference",
+         "--on", "local", "--time", "6", "--nemesis", "partition,pause", "--interval", "1.5", "--format", "json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["verdict"]["validity"] == "valid"
+
+
+@pytest.mark.needs("redis")
+def test_redis_cli_talks_to_the_reference_store(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
+    server = subprocess.Popen([*command, "--data", str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert b"serves clients" in server.stdout.readline()
+
+        def cli(*words: str) -> str:
+            argv = ["redis-cli", "-h", "127.0.0.1", "-p", str(CLIENT_PORT), *words]
+            return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+        deadline = time.monotonic() + 20
+        while "NOTPRIMARY" in cli("SET", "k", "1") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert cli("SET", "k", "2") == "OK"
+        assert (cli("CAS", "k", "2", "3"), cli("CAS", "k", "2", "4"), cli("GET", "k")) == ("1", "0", "3")
+        assert (cli("DEL", "k"), cli("GET", "k"), cli("PING")) == ("1", "", "PONG")
+        assert "role:primary" in cli("INFO")
+        assert cli("FROBNICATE").startswith("ERR unknown command")
+        second = subprocess.run([*command, "--data", str(tmp_path / "2")], capture_output=True, text=True, check=False)
+        assert second.returncode != 0
+        assert "could not start" in second.stderr
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.mark.needs("local", "etcd")
