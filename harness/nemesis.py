@@ -19,7 +19,10 @@ Plan = dict[str, Any]
 
 
 class Nemesis(Protocol):
-    """One family of faults. ``needs`` names the capabilities that the environment must have."""
+    """One family of faults. ``needs`` names the capabilities that the environment must have.
+
+    A nemesis may also say ``least``, the number of nodes without which it can do nothing.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]

@@ -184,7 +184,11 @@ class Run:
         """Record who believes to be what, each time that it changes."""
         before: Any = None
         while True:
-            roles = list(await self._target.roles(cluster))
+            try:
+                roles = list(await self._target.roles(cluster))
+            except Exception as error:
+                self._note(MONITOR, "info", "roles", None, f"{type(error).__name__}: {error}")
+                return
             if roles != before:
                 self._note(
                     MONITOR,
@@ -207,7 +211,14 @@ def refuse_unsuitable(
     if workload.name not in target.workloads:
         supported = ", ".join(sorted(target.workloads))
         raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
+    sizes = getattr(target, "sizes", None)
+    if sizes is not None and experiment.nodes not in sizes:
+        wanted = ", ".join(map(str, sorted(sizes)))
+        raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
     for name, nemesis in nemeses.items():
+        least = getattr(nemesis, "least", 1)
+        if experiment.nodes < least:
+            raise UsageError(f"--nemesis {name} needs at least {least} nodes, not {experiment.nodes}")
         lacking = nemesis.needs - environment.capabilities
         if lacking:
             raise UsageError(

@@ -31,7 +31,6 @@ class Target(Protocol):
     """A store: how to start it on nodes, how to talk to it, what it promises.
 
     ``Options`` is a ``msgspec.Struct`` whose fields, types and defaults are the options on the command line.
-    ``claims`` says in the target's own words which model it promises under which faults.
     """
 
     name: ClassVar[str]
@@ -40,6 +39,7 @@ class Target(Protocol):
     programs: ClassVar[Mapping[str, str]]
     """The programs that must be on a node, and the Debian package of each."""
     claims: ClassVar[str]
+    """What it promises, in words. A target may also say ``sizes``: the numbers of nodes that it can have."""
 
     def __init__(self, options: Any) -> None: ...
 

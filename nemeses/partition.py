@@ -36,6 +36,7 @@ class Partition:
 
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[str]] = frozenset({"partition"})
+    least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -56,8 +57,6 @@ class Partition:
             order = [lone, *(name for name in order if name != lone)]
         size = {"halves": len(order) // 2, "majority": plan["minority"]}.get(plan["kind"], 1)
         groups = [sorted(order[:size]), sorted(order[size:])]
-        if not all(groups):
-            raise FaultError(f"a partition needs at least two nodes, not {len(order)}")
         across = {name: [o for group in groups if name not in group for o in group] for name in order}
 
         async def cut(node: Node) -> Any:

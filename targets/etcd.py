@@ -16,7 +16,6 @@ import msgspec
 
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
-from harness.errors import UsageError
 from harness.operation import Failed, Indeterminate, Operation
 from harness.target import Client
 
@@ -41,14 +40,13 @@ class Etcd:
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
+    sizes: ClassVar[frozenset[int]] = frozenset({1, 3, 5, 7})
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        if len(cluster.nodes) % 2 == 0:
-            raise UsageError(f"etcd wants an odd number of nodes, 3 or 5, not {len(cluster.nodes)}")
         client, peer = f"http://{node.address}:{CLIENT_PORT}", f"http://{node.address}:{PEER_PORT}"
         members = ",".join(f"{other.name}=http://{other.address}:{PEER_PORT}" for other in cluster.nodes)
         flags = {

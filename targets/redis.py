@@ -170,24 +170,18 @@ class RedisClient:
             self._primary_address = answer[0]
 
     async def invoke(self, operation: Operation) -> Any:
-        if time.monotonic() - self._asked > _FOLLOW_SECONDS:
+        if self._primary is None or time.monotonic() - self._asked > _FOLLOW_SECONDS:
             try:
-                await self._follow()
+                await (self.open() if self._sentinel is None else self._follow())
             except (RedisError, OSError) as error:
                 await self.close()
-                await self._reopen(error)
+                raise Failed(f"the sentinel or the primary cannot be reached: {error}") from None
         try:
             return await self._apply(operation)
         except ResponseError as error:
             if str(error).split(maxsplit=1)[0] in _REFUSALS or type(error).__name__ == "ReadOnlyError":
                 raise Failed(str(error)) from None
             raise Indeterminate(str(error)) from None
-
-    async def _reopen(self, cause: Exception) -> None:
-        try:
-            await self.open()
-        except (RedisError, OSError):
-            raise Failed(f"neither sentinel nor primary can be reached: {cause}") from None
 
     async def _apply(self, operation: Operation) -> Any:
         connection = self._primary

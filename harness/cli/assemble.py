@@ -34,6 +34,8 @@ def assemble(experiment: Experiment) -> Parts:
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:
     """Which environment to use, and why. Raises ``MissingError`` when it cannot be had here."""
+    if image is not None and name not in ("auto", "docker"):
+        raise UsageError(f"--image is for nodes in containers: use --on docker, not --on {name}")
     if name != "auto":
         why = load("environments", name).missing(image)
         if why is not None:

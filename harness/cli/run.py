@@ -17,6 +17,7 @@ from harness.environments import namespaces
 from harness.errors import MissingError, SplitbrainError
 from harness.experiment import Experiment
 from harness.plugins import load
+from harness.runner import refuse_unsuitable
 from harness.store import RunDirectory
 from harness.verdict import Budget, Verdict
 
@@ -27,6 +28,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     check_environment_name(experiment.environment)
     name, why = choose_environment(experiment.environment, experiment.image)
     if name == "local" and not namespaces.inside():
+        refuse_unsuitable(experiment, load("environments", name)(), parts.target, parts.workload, parts.nemeses)
         _refuse_missing_programs(parts.target)
         if not as_json and experiment.environment == "auto":
             print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
@@ -53,7 +55,7 @@ def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, 
     import uvloop
 
     from harness.console.progress import Progress
-    from harness.runner import Run, refuse_unsuitable
+    from harness.runner import Run
 
     refuse_unsuitable(experiment, environment, parts.target, parts.workload, parts.nemeses)
     directory = RunDirectory.create(runs, experiment)
