@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,14 +48,14 @@ class Run:
         self._workload = workload
         self._nemeses = nemeses
         self._say = say
-        self._began = time.monotonic_ns()
+        self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._stopping = False
         refuse_unsuitable(experiment, environment, target, workload, nemeses)
 
     def clock(self) -> int:
         """Nanoseconds since the run began."""
-        return time.monotonic_ns() - self._began
+        return 0 if self._began is None else self._environment.clock() - self._began
 
     def stop(self) -> None:
         """End the operations now; the heal, the final reads and the verdict still follow."""
@@ -110,7 +109,7 @@ class Run:
             for number in range(experiment.concurrency)
             for node in [cluster.nodes[number % len(cluster.nodes)]]
         ]
-        self._began = time.monotonic_ns()
+        self._began = self._environment.clock()
         interpreter = self._interpreter = Interpreter(
             self.recorder,
             self.clock,

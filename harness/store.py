@@ -44,6 +44,15 @@ class RunDirectory:
             return run
         raise SplitbrainError(f"no free name for a run directory like {runs / stem}")
 
+    def load_experiment(self) -> Experiment:
+        """The experiment that was run. Raises ``UsageError`` when it is not there or not one."""
+        try:
+            return msgspec.json.decode(self.experiment.read_bytes(), type=Experiment)
+        except OSError:
+            raise UsageError(f"{self.path} is no run's directory: it has no experiment.json") from None
+        except msgspec.MsgspecError as error:
+            raise UsageError(f"{self.experiment} is not an experiment: {error}") from None
+
     def write_verdict(self, verdict: Verdict, experiment: Experiment, seconds: float) -> None:
         """Write ``verdict.json`` and ``junit.xml``."""
         self.verdict.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)) + b"\n")

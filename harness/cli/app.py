@@ -63,7 +63,9 @@ def run(
     target_file: Annotated[
         str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
     ] = "",
-    on: Annotated[str, typer.Option("--on", help="Where: local, docker, or auto to take what is there.")] = "auto",
+    on: Annotated[
+        str, typer.Option("--on", help="Where: local, docker, simulation, or auto: docker or local.")
+    ] = "auto",
     image: Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")] = None,
     nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
     workload: Annotated[str, typer.Option(help="What clients do: see `list workloads`.")] = "register",
@@ -107,6 +109,18 @@ def run(
         options=parse_options(option or []),
     )
     raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
+
+
+@app.command()
+def replay(
+    run: Annotated[Path, typer.Argument(help="The directory of a run that was made with --on simulation.")],
+    runs: Annotated[Path, typer.Option(help="Where the new run's directory is made.")] = Path("runs"),
+    output: FormatOption = Format.text,
+) -> None:
+    """Run a simulated run again: the same history, byte for byte."""
+    from harness.cli import replay as command
+
+    raise typer.Exit(command.replay(run, runs, as_json=output is Format.json))
 
 
 @app.command()

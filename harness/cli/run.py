@@ -23,7 +23,7 @@ from harness.verdict import Budget, Verdict
 
 
 def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
-    """Run an experiment and return the exit code of its verdict."""
+    """Run an experiment, print its outcome, and return the exit code of its verdict."""
     parts = assemble(experiment)
     check_environment_name(experiment.environment)
     name, why = choose_environment(experiment.environment, experiment.image)
@@ -39,8 +39,20 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     if not as_json and experiment.environment == "auto":
         print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
     experiment = msgspec.structs.replace(experiment, environment=name)
-    environment = load("environments", name)(image=experiment.image)
-    return _run(experiment, parts, environment, runs, as_json=as_json)
+    environment = load("environments", name)(experiment.image, experiment.seed)
+    try:
+        directory, verdict = perform(experiment, parts, environment, runs, quiet=as_json)
+    except AbortedError as aborted:
+        print(f"splitbrain: aborted; what was recorded is in {aborted}", file=sys.stderr)
+        return 4
+    from harness.console.verdict import print_run
+
+    print_run(directory, experiment, verdict, as_json=as_json)
+    return verdict.exit_code
+
+
+class AbortedError(Exception):
+    """The person ended the run at once; the message is where its history is."""
 
 
 def _refuse_missing_programs(target: Any) -> None:
@@ -51,9 +63,10 @@ def _refuse_missing_programs(target: Any) -> None:
             raise MissingError(f"{program} is not on this machine: apt-get install {package}")
 
 
-def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, as_json: bool) -> int:
-    import uvloop
-
+def perform(
+    experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, quiet: bool
+) -> tuple[RunDirectory, Verdict]:
+    """Run an experiment on its environment, judge it, and write everything down. Raises ``AbortedError``."""
     from harness.console.progress import Progress
     from harness.runner import Run
 
@@ -64,7 +77,7 @@ def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, 
         if hasattr(checker, "warm"):
             checker.warm()
     began = time.monotonic()
-    with Progress(experiment, checkers, quiet=as_json) as progress:
+    with Progress(experiment, checkers, quiet=quiet) as progress:
         this = Run(
             experiment,
             environment=environment,
@@ -76,11 +89,9 @@ def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, 
         )
         this.recorder.listen(progress.saw)
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_until_stopped(this, progress))
+            environment.run(_until_stopped(this, progress) if environment.real_time else this.execute())
         except (KeyboardInterrupt, asyncio.CancelledError):
-            print(f"splitbrain: aborted; what was recorded is in {directory.history}", file=sys.stderr)
-            return 4
+            raise AbortedError(str(directory.history)) from None
         except SplitbrainError as error:
             raise type(error)(f"{error}; the run's directory is {directory.path}") from error
         progress.say("checking")
@@ -90,10 +101,7 @@ def _run(experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, 
     from harness.report import write_report
 
     write_report(directory, experiment, verdict)
-    from harness.console.verdict import print_run
-
-    print_run(directory, experiment, verdict, as_json=as_json)
-    return verdict.exit_code
+    return directory, verdict
 
 
 def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) -> Verdict:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
 from harness.errors import FaultError
+
+
+def run_in_real_time(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end as fast as it goes."""
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -68,6 +77,7 @@ class Environment(Protocol):
     """A place that can start nodes. ``capabilities`` names the faults that it can do here."""
 
     name: ClassVar[str]
+    real_time: ClassVar[bool]
     python_reference: str
     """The interpreter that can run the bundled reference store inside a node."""
     source: str
@@ -81,6 +91,14 @@ class Environment(Protocol):
     @property
     def capabilities(self) -> frozenset[str]: ...
 
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end, on the event loop that this environment needs."""
+        ...
+
+    def clock(self) -> int:
+        """Monotonic nanoseconds of the machine that drives the clients, from any moment on."""
+        ...
+
     async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
         """Start one node for each name; server logs are to end up below ``logs/<node>/``."""
         ...
@@ -88,6 +106,13 @@ class Environment(Protocol):
     async def stop(self) -> None:
         """End everything that ``start`` and the nodes started; safe to call at any moment."""
         ...
+
+
+@runtime_checkable
+class SimulatesTools(Protocol):
+    """A node on which no command can run, and that does itself what the fault tools would do."""
+
+    async def simulate_tool(self, tool: str, request: Mapping[str, Any]) -> Any: ...
 
 
 _TAIL = """
@@ -110,6 +135,8 @@ async def run_tool(node: Node, tool: ModuleType, request: Mapping[str, Any], *, 
     always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
     words when it fails.
     """
+    if isinstance(node, SimulatesTools):
+        return await node.simulate_tool(tool.__name__.rpartition(".")[2], request)
     assert tool.__file__ is not None
     source = Path(tool.__file__).read_text() + _TAIL
     call, file = str(next(_calls)), f"{node.directory}/.splitbrain-answer"

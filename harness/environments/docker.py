@@ -15,7 +15,8 @@ import io
 import os
 import socket
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -24,7 +25,7 @@ import docker.errors
 import requests
 
 import harness
-from harness.environments.base import Node, Result
+from harness.environments.base import Node, Result, run_in_real_time
 from harness.errors import MissingError, NodeError
 from harness.faults.process import TOOL_MARK
 
@@ -215,15 +216,22 @@ class DockerEnvironment:
     """Containers on a private network of the local Docker engine."""
 
     name: ClassVar[str] = "docker"
+    real_time: ClassVar[bool] = True
     capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
 
-    def __init__(self, image: str | None = None) -> None:
+    def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python3"
         self.source = _SOURCE
         self._image = image or IMAGE
         self._client: Any = None
         self._run_id: str | None = None
         self._nodes: list[DockerNode] = []
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        run_in_real_time(main)
+
+    def clock(self) -> int:
+        return time.monotonic_ns()
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:

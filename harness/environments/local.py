@@ -12,12 +12,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from harness.environments import namespaces
-from harness.environments.base import Node, Result
+from harness.environments.base import Node, Result, run_in_real_time
 from harness.errors import MissingError, NodeError
 from harness.faults.process import TOOL_MARK
 
@@ -132,12 +133,19 @@ class LocalEnvironment:
     """Nodes in namespaces of this machine."""
 
     name: ClassVar[str] = "local"
+    real_time: ClassVar[bool] = True
     capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
 
-    def __init__(self, image: str | None = None) -> None:
+    def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = sys.executable
         self.source = str(Path(__file__).parents[2])
         self._nodes: list[LocalNode] = []
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        run_in_real_time(main)
+
+    def clock(self) -> int:
+        return time.monotonic_ns()
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import NamedTuple
+
+from targets.reference.disk import File
 
 
 class Entry(NamedTuple):
@@ -22,13 +22,12 @@ class Log:
     crash is cut off when the log is opened again: nothing can have been acknowledged on the strength of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: File) -> None:
         self.entries: list[Entry] = []
         self.term = 0
         self.voted_for: str | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._load(path)
+        self._file = file
+        self._load()
 
     @property
     def last(self) -> int:
@@ -59,12 +58,12 @@ class Log:
         self.entries.append(entry)
 
     def _write(self, lines: list[dict[str, object]]) -> None:
-        os.write(self._file, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        os.fsync(self._file)
+        self._file.append(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+        self._file.sync()
 
-    def _load(self, path: Path) -> None:
+    def _load(self) -> None:
         good = 0
-        for line in path.read_bytes().splitlines(keepends=True):
+        for line in self._file.read().splitlines(keepends=True):
             try:
                 record = json.loads(line)
             except ValueError:
@@ -76,5 +75,4 @@ class Log:
                 self._place(record["index"], Entry(record["term"], record["command"]))
             else:
                 self.term, self.voted_for = record["term"], record["vote"]
-        os.truncate(self._file, good)
-        os.lseek(self._file, good, os.SEEK_SET)
+        self._file.truncate(good)

@@ -10,14 +10,13 @@ import argparse
 import asyncio
 import contextlib
 import json
-import random
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
 from targets.reference import resp
+from targets.reference.disk import Host, RealHost
 from targets.reference.log import Log
 from targets.reference.primary_backup import Message, NotPrimary, Replica
 
@@ -68,6 +67,8 @@ class Peer:
 
 def _fail_fast(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
+    if connection is None:
+        return  # a simulated connection has no socket
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
 
@@ -153,8 +154,9 @@ class Server:
     """Each command by name: how many arguments it takes (None: any number), and what answers it."""
 
 
-async def run(options: argparse.Namespace) -> None:
-    """Serve until killed."""
+async def run(arguments: Sequence[str], host: Host) -> None:
+    """Serve until killed, on a real or a simulated machine."""
+    options = _parse(arguments)
     addresses = dict(item.split("=", 1) for item in options.node)
     peers = {name: Peer(address) for name, address in addresses.items() if name != options.name}
 
@@ -164,30 +166,34 @@ async def run(options: argparse.Namespace) -> None:
     replica = Replica(
         options.name,
         sorted(peers),
-        Log(Path(options.data) / "log.jsonl"),
+        Log(host.open(f"{options.data}/log.jsonl")),
         send,
         sync=options.replication == "sync",
-        rng=random.Random(),
+        rng=host.rng,
     )
     server = Server(replica, addresses)
     own = addresses[options.name]
     await asyncio.start_server(server.serve_peer, own, PEER_PORT, limit=1 << 26)
     clients = await asyncio.start_server(server.serve_client, own, CLIENT_PORT)
-    print(f"{options.name} serves clients at {own}:{CLIENT_PORT}, term {replica.log.term}", flush=True)
+    host.say(f"{options.name} serves clients at {own}:{CLIENT_PORT}, term {replica.log.term}")
     replica.start()
     tasks: list[Any] = [peer.run() for peer in peers.values()]
     await asyncio.gather(clients.serve_forever(), *tasks)
 
 
-def main() -> None:
-    """Parse the command line of one node."""
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="one node of the splitbrain reference store")
     parser.add_argument("--name", required=True, help="this node's name")
     parser.add_argument("--node", action="append", required=True, help="NAME=ADDRESS of every node, this one too")
     parser.add_argument("--data", required=True, help="the folder for the write-ahead log")
     parser.add_argument("--replication", choices=["sync", "async"], default="sync")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Be one node."""
     try:
-        asyncio.run(run(parser.parse_args()))
+        asyncio.run(run(sys.argv[1:], RealHost()))
     except OSError as error:
         sys.exit(f"the reference store could not start: {error}")
 

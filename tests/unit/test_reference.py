@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 
 from targets.reference import resp
+from targets.reference.disk import RealFile
 from targets.reference.log import Entry, Log
 from targets.reference.state import State
 
 
 def test_the_log_survives_being_opened_again(tmp_path: Path) -> None:
-    log = Log(tmp_path / "log")
+    log = Log(RealFile(tmp_path / "log"))
     log.vote(3, "n2")
     log.append(1, [Entry(3, ["SET", "a", "1"]), Entry(3, ["SET", "a", "2"])])
     log.append(2, [Entry(4, ["SET", "a", "3"])])
-    again = Log(tmp_path / "log")
+    again = Log(RealFile(tmp_path / "log"))
     assert again.entries == [Entry(3, ["SET", "a", "1"]), Entry(4, ["SET", "a", "3"])]
     assert (again.term, again.voted_for) == (3, "n2")
     assert [again.term_of(index) for index in range(4)] == [0, 3, 4, -1]
@@ -23,12 +24,12 @@ def test_the_log_survives_being_opened_again(tmp_path: Path) -> None:
 
 def test_a_torn_line_is_cut_off_and_the_log_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    Log(path).append(1, [Entry(1, ["SET", "a", "1"]), Entry(1, ["SET", "a", "2"])])
+    Log(RealFile(path)).append(1, [Entry(1, ["SET", "a", "1"]), Entry(1, ["SET", "a", "2"])])
     path.write_bytes(path.read_bytes()[:-7])
-    log = Log(path)
+    log = Log(RealFile(path))
     assert log.last == 1
     log.append(2, [Entry(2, ["DEL", "a"])])
-    assert Log(path).entries == [Entry(1, ["SET", "a", "1"]), Entry(2, ["DEL", "a"])]
+    assert Log(RealFile(path)).entries == [Entry(1, ["SET", "a", "1"]), Entry(2, ["DEL", "a"])]
 
 
 def test_the_state_runs_commands() -> None:

@@ -1,0 +1,150 @@
+"""Virtual time, the simulated network, disks and processes, each by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.environments.base import run_tool
+from harness.environments.simulation.disk import SimulatedDisk
+from harness.environments.simulation.environment import SimulationEnvironment
+from harness.environments.simulation.loop import Process, SimulatedLoop
+from harness.errors import MissingError, SplitbrainError
+from harness.faults import network, process
+
+
+def simulate(main: Coroutine[Any, Any, Any]) -> Any:
+    return SimulatedLoop().run_to_end(main)
+
+
+def test_time_passes_only_by_sleeping() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        moments = [loop.time()]
+        await asyncio.sleep(3600)
+        moments.append(loop.time())
+        return moments
+
+    began = time.monotonic()
+    first, last = simulate(main())
+    assert (first, round(last, 3)) == (0.0, 3600.0)
+    assert time.monotonic() - began < 60
+
+
+def test_a_simulation_that_waits_for_nothing_says_so() -> None:
+    async def main() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    with pytest.raises(SplitbrainError, match="stuck"):
+        simulate(main())
+
+
+@pytest.mark.parametrize(("state", "ticks"), [("running", 10), ("paused", 5), ("dead", 5)])
+def test_a_process_runs_only_while_it_may(state: str, ticks: int) -> None:
+    seen: list[float] = []
+    cleaned_up = []
+
+    async def tick() -> None:
+        try:
+            while True:
+                await asyncio.sleep(1)
+                seen.append(asyncio.get_running_loop().time())
+        finally:
+            cleaned_up.append(True)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        one = Process("n1", "ticker")
+        one.keep.append(loop.create_task(tick(), context=one.context()))
+        await asyncio.sleep(5.5)
+        one.state = state
+        await asyncio.sleep(5)
+        assert len(seen) == ticks
+        assert not cleaned_up
+        if state == "paused":
+            one.resume(loop)
+            await asyncio.sleep(2.1)
+            assert len(seen) > 5
+
+    simulate(main())
+
+
+def test_a_crash_loses_what_was_not_synced_and_nothing_else() -> None:
+    lost = set()
+    for seed in range(50):
+        disk = SimulatedDisk(random.Random(seed))
+        file = disk.open("log")
+        file.append(b"safe")
+        file.sync()
+        file.append(b"maybe")
+        disk.crash()
+        assert file.read().startswith(b"safe")
+        lost.add(len(file.read()))
+    assert lost == set(range(4, 10))
+
+
+ECHO = """
+import asyncio
+
+async def run(arguments, host):
+    async def serve(reader, writer):
+        while data := await reader.readline():
+            writer.write(data)
+            await writer.drain()
+    await asyncio.start_server(serve, arguments[0], 7000)
+    await asyncio.get_running_loop().create_future()
+"""
+
+
+def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "echo_server.py").write_text(ECHO)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def main() -> None:
+        made = SimulationEnvironment(seed=3)
+        one, two = await made.start(["n1", "n2"], tmp_path, "test")
+        with pytest.raises(MissingError, match="can be simulated"):
+            await one.start("x", ["redis-server"])
+        await one.start("echo", ["python", "-m", "echo_server", one.address])
+        await asyncio.sleep(0.1)
+        reader, writer = await asyncio.open_connection(one.address, 7000)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+
+        cut = {"do": "cut", "peers": [{"address": one.address}], "how": "drop"}
+        await run_tool(two, network, cut)
+        reach = {"do": "reach", "peers": [one.address], "patience": 0.3}
+        assert await run_tool(two, network, reach) == {one.address: False}
+        assert await run_tool(one, network, {**reach, "peers": [two.address]}) == {two.address: False}
+        writer.write(b"clients are not cut\n")
+        assert await reader.readline() == b"clients are not cut\n"
+        await run_tool(two, network, {"do": "heal"})
+        assert await run_tool(two, network, reach) == {one.address: True}
+
+        assert [p["command"] for p in await run_tool(one, process, {"do": "pause"})] == ["echo"]
+        writer.write(b"late\n")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(30):
+                await reader.readline()
+        await run_tool(one, process, {"do": "resume"})
+        assert await reader.readline() == b"late\n"
+
+        assert len(await run_tool(one, process, {"do": "kill"})) == 1
+        assert await run_tool(one, process, {"do": "list"}) == []
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(one.address, 7000)
+        await one.start("echo", ["python", "-m", "echo_server", one.address])
+        await asyncio.sleep(0.1)
+        await asyncio.open_connection(one.address, 7000)
+        await made.stop()
+
+    simulate(main())
