@@ -93,7 +93,7 @@ class Explainer:
         about = f"Key {key}: " if key is not None else ""
         stale, newer = self.staleness(violation)
         if newer and kind == "stale read":
-            text += f" It is at least {self._clock.between(0, stale)} stale, with {newer} newer completed writes."
+            text += f" It is at least {self._clock.between(0, stale)} stale: {newer} newer writes had completed."
         return Anomaly(kind, about + text, witnesses, key, faults)
 
     def staleness(self, violation: Violation) -> tuple[int, int]:
