@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -50,12 +51,15 @@ async def wait_until(
     condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every: float = 0.1
 ) -> None:
     """Ask again and again until it holds. Raises ``NodeError`` naming ``what`` when it does not in time."""
-    try:
-        async with asyncio.timeout(seconds):
-            while not await condition():
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
+    while loop.time() < deadline:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                if await condition():
+                    return
                 await asyncio.sleep(every)
-    except TimeoutError:
-        raise NodeError(f"{what} did not happen within {seconds:g} s") from None
+    raise NodeError(f"{what} did not happen within {seconds:g} s")
 
 
 Json = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -118,7 +119,8 @@ class Run:
             timeout=experiment.timeout,
             nemesis=lambda operation: self._fault(cluster, operation),
         )
-        monitor = asyncio.create_task(self._watch_roles(cluster))
+        over = asyncio.Event()
+        monitor = asyncio.create_task(self._watch_roles(cluster, over))
         try:
             if not self._stopping:
                 self._say(f"running for {experiment.time:g} s")
@@ -128,8 +130,9 @@ class Run:
                 self._say("final reads")
                 await interpreter.run(synchronize(on_clients(final)))
         finally:
-            monitor.cancel()
-            await asyncio.gather(monitor, return_exceptions=True)
+            # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
+            over.set()
+            await monitor
             await interpreter.close()
 
     def _main_phase(self) -> Generator:
@@ -179,10 +182,10 @@ class Run:
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
 
-    async def _watch_roles(self, cluster: Cluster) -> None:
-        """Record who believes to be what, each time that it changes."""
+    async def _watch_roles(self, cluster: Cluster, over: asyncio.Event) -> None:
+        """Record who believes to be what, each time that it changes, until the run is over."""
         before: Any = None
-        while True:
+        while not over.is_set():
             try:
                 roles = list(await self._target.roles(cluster))
             except Exception as error:
@@ -196,7 +199,8 @@ class Run:
                     [{"node": r.node, "role": r.role, "term": r.term} for r in roles],
                 )
                 before = roles
-            await asyncio.sleep(_MONITOR_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _MONITOR_SECONDS)
 
 
 def refuse_unsuitable(
