@@ -14,7 +14,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from operator import is_not
+from typing import Any, Final, Protocol, TypeVar
 
 from harness.operation import NEMESIS, Event, Operation
 
@@ -60,6 +61,20 @@ class Generator(Protocol):
     def update(self, event: Event) -> Generator: ...
 
 
+W = TypeVar("W", bound="Wrapper")
+
+
+class Wrapper(Protocol):
+    """A generator around another one; most events change neither, and then both stay as they are."""
+
+    @property
+    def inner(self) -> Generator: ...
+
+
+def _with_inner(wrapper: W, inner: Generator) -> W:
+    return wrapper if inner is wrapper.inner else replace(wrapper, inner=inner)  # type: ignore[type-var]
+
+
 class _Leaf:
     """A generator that completions do not change."""
 
@@ -89,6 +104,11 @@ class Stream(_Leaf):
         if self.on_event is not None:
             self.on_event(event)
         return self
+
+
+def repeat(operation: Operation) -> Generator:
+    """The same operation again and again."""
+    return Stream(lambda: operation)
 
 
 @dataclass(frozen=True)
@@ -143,7 +163,7 @@ class Limit:
         return step, Limit(self.remaining - isinstance(step, Step), inner)
 
     def update(self, event: Event) -> Generator:
-        return replace(self, inner=self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def limit(count: int, inner: Generator) -> Generator:
@@ -170,7 +190,7 @@ class TimeLimit:
         return Pending(until if step.until is None else min(until, step.until)), following
 
     def update(self, event: Event) -> Generator:
-        return replace(self, inner=self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def time_limit(seconds: float, inner: Generator) -> Generator:
@@ -204,7 +224,7 @@ class Stagger:
         return at, Stagger(self.interval, inner, self.rng, due)
 
     def update(self, event: Event) -> Generator:
-        return replace(self, inner=self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def stagger(seconds: float, inner: Generator, rng: random.Random) -> Generator:
@@ -279,7 +299,8 @@ class AnyOf:
         return step, AnyOf(tuple(members))
 
     def update(self, event: Event) -> Generator:
-        return AnyOf(tuple(m.update(event) for m in self.members))
+        members = tuple(member.update(event) for member in self.members)
+        return AnyOf(members) if any(map(is_not, members, self.members)) else self
 
 
 def any_of(*members: Generator) -> Generator:
@@ -288,26 +309,28 @@ def any_of(*members: Generator) -> Generator:
 
 
 @dataclass(frozen=True)
-class Then:
-    """``first`` until it is exhausted, then ``second``."""
+class Chain:
+    """The first of the generators until it is exhausted, then the next one, and so on."""
 
-    first: Generator
-    second: Generator
+    members: tuple[Generator, ...]
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        found = self.first.next(context)
-        if found is None:
-            return self.second.next(context)
-        step, inner = found
-        return step, Then(inner, self.second)
+        for at, member in enumerate(self.members):
+            if (found := member.next(context)) is not None:
+                step, following = found
+                return step, Chain((following, *self.members[at + 1 :]))
+        return None
 
     def update(self, event: Event) -> Generator:
-        return replace(self, first=self.first.update(event))
+        if not self.members:
+            return self
+        first = self.members[0].update(event)
+        return self if first is self.members[0] else Chain((first, *self.members[1:]))
 
 
-def then(first: Generator, second: Generator) -> Generator:
+def then(*members: Generator) -> Generator:
     """One generator after another, without waiting for operations that are still open."""
-    return Then(first, second)
+    return Chain(members)
 
 
 @dataclass(frozen=True)
@@ -322,7 +345,7 @@ class Synchronize:
         return self.inner.next(context)
 
     def update(self, event: Event) -> Generator:
-        return replace(self, inner=self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def synchronize(inner: Generator) -> Generator:
@@ -334,7 +357,7 @@ def phases(*members: Generator) -> Generator:
     """One generator after another, each starting only when no operation of those before it is open."""
     result = synchronize(members[-1])
     for member in reversed(members[:-1]):
-        result = synchronize(Then(member, result))
+        result = synchronize(Chain((member, result)))
     return result
 
 
@@ -415,7 +438,7 @@ class _Within:
         return None if found is None else (found[0], _Within(found[1], self.context))
 
     def update(self, event: Event) -> Generator:
-        return replace(self, inner=self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def reserve(count: int, first: Generator, rest: Generator) -> Generator:
@@ -479,13 +502,18 @@ class On:
     inner: Generator
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        found = self.inner.next(context.only(lambda process: (process == NEMESIS) == self.nemesis))
+        if self.nemesis:
+            mine = Context(context.time, [NEMESIS], [NEMESIS] if NEMESIS in context.free else [])
+        else:
+            clients = [process for process in context.processes if process != NEMESIS]
+            mine = Context(context.time, clients, [process for process in context.free if process != NEMESIS])
+        found = self.inner.next(mine)
         return None if found is None else (found[0], On(self.nemesis, found[1]))
 
     def update(self, event: Event) -> Generator:
         if (event.process == NEMESIS) != self.nemesis:
             return self
-        return On(self.nemesis, self.inner.update(event))
+        return _with_inner(self, self.inner.update(event))
 
 
 def on_clients(inner: Generator) -> Generator:

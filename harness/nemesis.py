@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from harness.cluster import Cluster
-from harness.generator import Generator, Sleep, Stream, Then
+from harness.generator import Chain, Generator, Sleep, Stream
 from harness.operation import Operation
 from harness.periods import START, STOP
 from harness.target import Target
@@ -68,7 +68,7 @@ def _once(operation: Operation) -> Generator:
 
 
 def _chain(members: Iterator[Generator]) -> Generator:
-    return Then(next(members), _Lazily(members))
+    return Chain((next(members), _Lazily(members)))
 
 
 class _Lazily:

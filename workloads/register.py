@@ -15,7 +15,7 @@ import msgspec
 
 from checkers.linearizability import Linearizable
 from harness.errors import UsageError
-from harness.generator import Generator, Stream, each_process, limit, operations, then, until_ok
+from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Event, Operation
 from harness.verdict import Checker
 
@@ -71,11 +71,7 @@ class Register:
         """Every process reads every key, again and again until it gets an answer or has tried often enough."""
 
         def reads() -> Generator:
-            chain = operations([])
-            for key in self._keys:
-                tries = Stream(lambda key=key: Operation("read", key))  # type: ignore[misc]
-                chain = then(chain, until_ok(limit(_FINAL_TRIES, tries)))
-            return chain
+            return then(*(until_ok(limit(_FINAL_TRIES, repeat(Operation("read", key)))) for key in self._keys))
 
         return each_process(reads)
 

@@ -122,8 +122,9 @@ def check(operations: RegisterOperations) -> list[Findings]:
 
 def _check_blocks(operations: RegisterOperations, root: Ints, depth: Ints) -> list[Findings]:
     block, stage = _places(operations, root, depth)
-    blocks = _blocks(operations, block)
-    violations = _disordered(operations, block, stage) + _conflicts(blocks)
+    order = np.lexsort((stage, block))
+    blocks = _blocks(operations, block, order)
+    violations = _disordered(operations, block, stage, order) + _conflicts(blocks)
     return [Findings(violations, operations, blocks)] if violations else []
 
 
@@ -190,11 +191,10 @@ def _places(operations: RegisterOperations, root: Ints, depth: Ints) -> tuple[In
     return root[value], 2 * depth[value] + (operations.kind == READ)
 
 
-def _disordered(operations: RegisterOperations, block: Ints, stage: Ints) -> list[Violation]:
+def _disordered(operations: RegisterOperations, block: Ints, stage: Ints, order: Ints) -> list[Violation]:
     """Operations that returned before one of an earlier stage of their block was invoked."""
     if not len(block):
         return []
-    order = np.lexsort((stage, block))
     block, stage, call, ret = block[order], stage[order], operations.call[order], operations.ret[order]
     new_stage = np.flatnonzero(np.concatenate([[True], (block[1:] != block[:-1]) | (stage[1:] != stage[:-1])]))
     owner = block[new_stage]
@@ -215,14 +215,18 @@ def _disordered(operations: RegisterOperations, block: Ints, stage: Ints) -> lis
 
 def _running_maximum(values: Ints, group: Ints) -> Ints:
     """The running maximum within each group; equal groups stand together."""
-    distinct, ranks = np.unique(values, return_inverse=True)
     number = np.concatenate([[0], np.cumsum(group[1:] != group[:-1])])
+    low = int(values.min())
+    span = int(values.max()) - low + 1
+    if span * (int(number[-1]) + 1) < 1 << 62:
+        offset = number * np.int64(span) - low
+        return np.maximum.accumulate(values + offset) - offset
+    distinct, ranks = np.unique(values, return_inverse=True)
     offset = number * np.int64(len(distinct))
     return distinct[np.maximum.accumulate(ranks + offset) - offset]
 
 
-def _blocks(operations: RegisterOperations, block: Ints) -> Blocks:
-    order = np.argsort(block, kind="stable")
+def _blocks(operations: RegisterOperations, block: Ints, order: Ints) -> Blocks:
     sorted_block = block[order]
     starts = np.flatnonzero(np.concatenate([[True], sorted_block[1:] != sorted_block[:-1]])) if len(order) else order
     if not len(starts):

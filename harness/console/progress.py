@@ -99,7 +99,7 @@ class Progress:
             if self._live is None and now - last_print >= _PLAIN_SECONDS:
                 last_print = now
                 self._console.print(f"splitbrain: {self._line().plain.strip()}", soft_wrap=True)
-            if now - last_check >= _CHECK_SECONDS and self._total:
+            if not self._console.quiet and now - last_check >= _CHECK_SECONDS and self._total:
                 found = await asyncio.to_thread(self._check, list(recorder.events))
                 self._anomalies = len(found)
                 last_check = time.monotonic() + 10 * (time.monotonic() - now)
