@@ -108,7 +108,7 @@ class Redis:
         others = len(cluster.nodes) - 1
         infos = await quick_info([(node.name, node.address) for node in cluster.nodes], PORT)
         primaries = [info for info in infos.values() if info["role"] == "master"]
-        if len(infos) <= others or len(primaries) != 1 or primaries[0]["connected_slaves"] != others:
+        if len(infos) <= others or len(primaries) != 1 or int(primaries[0]["connected_slaves"]) != others:
             return False
         if any(info.get("master_link_status", "up") != "up" for info in infos.values()):
             return False
