@@ -156,8 +156,9 @@ def dominates(rows, a, b, words, width, overwriting, observing):  # type: ignore
 
 
 @njit
-def insert(rows, row_event, row_flag, row_next, row_code, head, head_stamp, stamp, new, words, masks):  # type: ignore[no-untyped-def]
+def insert(shelf, stamp, new, words, masks):  # type: ignore[no-untyped-def]
     """Keep row ``new`` unless another of its return dominates it: whether it was kept."""
+    rows, row_event, row_flag, row_next, row_code, head, head_stamp = shelf
     width = rows.shape[1]
     event = row_event[new]
     overwriting, observing = masks[0], masks[1]
@@ -185,6 +186,32 @@ def insert(rows, row_event, row_flag, row_next, row_code, head, head_stamp, stam
     row_next[new] = head[at]
     head[at] = new
     return True
+
+
+@njit
+def pass_return(shelf, new, words, event, returning):  # type: ignore[no-untyped-def]
+    """Row ``new`` gets past a return: the slot of the operation that returned is free again."""
+    rows, row_event, row_flag = shelf[0], shelf[1], shelf[2]
+    word, bit = returning // BITS, np.int64(1) << (returning % BITS)
+    rows[new, 1 + word] &= ~bit
+    rows[new, 1 + words + word] &= ~bit
+    row_event[new] = event + 1
+    row_flag[new] = 0
+
+
+@njit
+def keep(shelf, stamp, words, masks, later, stack, following, registers):  # type: ignore[no-untyped-def]
+    """Keep the row behind the last one unless it is dominated, to be looked at next, or with the next return."""
+    new = registers[ROWS]
+    if not insert(shelf, stamp, new, words, masks):
+        return
+    registers[ROWS] += 1
+    if later:
+        following[registers[FOLLOWING]] = new
+        registers[FOLLOWING] += 1
+    else:
+        stack[registers[STACK]] = new
+        registers[STACK] += 1
 
 
 @njit
@@ -229,6 +256,7 @@ def explore(  # type: ignore[no-untyped-def]
     stack, following, needs, registers,
 ):  # fmt: skip
     """Go on with the search until it has a verdict, needs something, or is out of fuel."""
+    shelf = (rows, row_event, row_flag, row_next, row_code, head, head_stamp)
     returns = len(slot)
     crashes = len(crash_kind)
     now_masks = np.zeros((2, words), dtype=np.int64)
@@ -254,19 +282,7 @@ def explore(  # type: ignore[no-untyped-def]
             registers[FOLLOWING] = 0
             fill_masks(registers[LEVEL], bounds, entries, slot, kind, kind_flag, now_masks)
             for row in range(kept):
-                insert(
-                    rows,
-                    row_event,
-                    row_flag,
-                    row_next,
-                    row_code,
-                    head,
-                    head_stamp,
-                    2 * registers[LEVEL],
-                    row,
-                    words,
-                    now_masks,
-                )
+                insert(shelf, 2 * registers[LEVEL], row, words, now_masks)
         if registers[FUEL] <= 0:
             return PAUSED
         registers[FUEL] -= 1
@@ -379,71 +395,24 @@ def explore(  # type: ignore[no-untyped-def]
                     row_step[new] = taken if taken >= 0 else -2 - choice
                     row_flag[new] = INSIDE | LAST_OVERWROTE if overwrites else INSIDE
                     row_event[new] = event
-                    if taken == returning:
-                        row_event[new] = event + 1
-                        row_flag[new] = 0
-                        rows[new, 1 + word] &= ~bit
-                        rows[new, 1 + words + word] &= ~bit
-                        if event + 1 == returns:
-                            registers[ROWS] += 1
-                            registers[FURTHEST] = returns
-                            return LINEARIZABLE
-                        kept = insert(
-                            rows,
-                            row_event,
-                            row_flag,
-                            row_next,
-                            row_code,
-                            head,
-                            head_stamp,
-                            next_stamp,
-                            new,
-                            words,
-                            next_masks,
-                        )
-                    else:
-                        kept = insert(
-                            rows,
-                            row_event,
-                            row_flag,
-                            row_next,
-                            row_code,
-                            head,
-                            head_stamp,
-                            now_stamp,
-                            new,
-                            words,
-                            now_masks,
-                        )
-                    if kept:
+                    if taken != returning:
+                        keep(shelf, now_stamp, words, now_masks, False, stack, following, registers)
+                        continue
+                    pass_return(shelf, new, words, event, returning)
+                    if event + 1 == returns:
                         registers[ROWS] += 1
-                        if depth_first or taken != returning:
-                            stack[registers[STACK]] = new
-                            registers[STACK] += 1
-                        else:
-                            following[registers[FOLLOWING]] = new
-                            registers[FOLLOWING] += 1
+                        registers[FURTHEST] = returns
+                        return LINEARIZABLE
+                    keep(shelf, next_stamp, words, next_masks, not depth_first, stack, following, registers)
         # An optional operation may as well be absorbed before any other step: those can follow at the next return.
         if is_done or (is_optional and not row_flag[row] & INSIDE):
             new = registers[ROWS]
             rows[new] = rows[row]
-            rows[new, 1 + word] &= ~bit
-            rows[new, 1 + words + word] &= ~bit
-            row_event[new] = event + 1
-            row_flag[new] = 0
+            pass_return(shelf, new, words, event, returning)
             row_parent[new] = row
             row_step[new] = -1
             if event + 1 == returns:
                 registers[ROWS] += 1
                 registers[FURTHEST] = returns
                 return LINEARIZABLE
-            if insert(
-                rows, row_event, row_flag, row_next, row_code, head, head_stamp, next_stamp, new, words, next_masks
-            ):
-                registers[ROWS] += 1
-                if depth_first:
-                    stack[registers[STACK]] = new
-                    registers[STACK] += 1
-                else:
-                    following[registers[FOLLOWING]] = new
-                    registers[FOLLOWING] += 1
+            keep(shelf, next_stamp, words, next_masks, not depth_first, stack, following, registers)
