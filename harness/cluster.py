@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -60,6 +60,3 @@ async def wait_until(
                     return
                 await asyncio.sleep(every)
     raise NodeError(f"{what} did not happen within {seconds:g} s")
-
-
-Json = dict[str, Any]

@@ -165,10 +165,10 @@ class History:
     def __len__(self) -> int:
         return len(self.time)
 
-    def events(self) -> Iterator[Event]:
-        """The events one by one, as they would be written."""
+    def events(self, rows: Iterable[int] | None = None) -> Iterator[Event]:
+        """The events one by one, as they would be written: all, or those of these rows."""
         names = {code: name for name, code in SPECIAL_PROCESSES.items()}
-        for row in range(len(self)):
+        for row in range(len(self)) if rows is None else rows:
             process = int(self.process[row])
             yield Event(
                 index=row,
@@ -184,30 +184,7 @@ class History:
 
     def special(self, process: int) -> list[Event]:
         """The events of the nemesis or of the monitor."""
-        rows = np.flatnonzero(self.process == process)
-        return [event for row in rows for event in self._slice(int(row))]
-
-    def _slice(self, row: int) -> Iterator[Event]:
-        return History.events(self.select(np.array([row])))
-
-    def select(self, rows: Ints) -> History:
-        """The history of these rows alone, in this order."""
-        return History(
-            time=self.time[rows],
-            process=self.process[rows],
-            type=self.type[rows],
-            f=self.f[rows],
-            key=self.key[rows],
-            node=self.node[rows],
-            number=self.number[rows],
-            second=self.second[rows],
-            value=[self.value[row] for row in rows],
-            functions=self.functions,
-            keys=self.keys,
-            nodes=self.nodes,
-            error={new: self.error[old] for new, old in enumerate(rows.tolist()) if old in self.error},
-            line=None if self.line is None else self.line[rows],
-        )
+        return list(self.events(np.flatnonzero(self.process == process).tolist()))
 
     def line_of(self, row: int) -> int:
         """The number of the line that the event stood on, counted from 1."""

@@ -6,8 +6,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
-import msgspec
-
 from harness.cluster import Cluster
 from harness.generator import Chain, Generator, Sleep, Stream
 from harness.operation import Operation
@@ -40,23 +38,20 @@ class Nemesis(Protocol):
         ...
 
 
-class Schedule(msgspec.Struct, frozen=True):
-    """When faults happen: quiet for about ``interval`` seconds, then a fault for about as long, and so on."""
+def schedule(nemeses: Mapping[str, Nemesis], nodes: Sequence[str], seed: int, interval: float) -> Generator:
+    """One fault at a time, each drawn from the seed: a random nemesis, its plan, its length.
 
-    interval: float = 5.0
-
-
-def schedule(nemeses: Mapping[str, Nemesis], nodes: Sequence[str], seed: int, timing: Schedule) -> Generator:
-    """One fault at a time, each drawn from the seed: a random nemesis, its plan, its length."""
+    It is quiet for about ``interval`` seconds, then there is a fault for about as long, and so on.
+    """
     rng = random.Random(f"{seed}/nemesis")
 
     def faults() -> Iterator[Generator]:
         while True:
             name = rng.choice(sorted(nemeses))
             plan = nemeses[name].plan(rng, nodes)
-            yield Sleep(timing.interval * rng.uniform(0.5, 1.0))
+            yield Sleep(interval * rng.uniform(0.5, 1.0))
             yield _once(Operation(START + name, value=plan))
-            yield Sleep(timing.interval * rng.uniform(0.7, 1.3))
+            yield Sleep(interval * rng.uniform(0.7, 1.3))
             yield _once(Operation(STOP + name))
 
     return _chain(faults())

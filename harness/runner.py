@@ -15,7 +15,7 @@ from harness.experiment import Experiment
 from harness.generator import Generator, any_of, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import History, Recorder
 from harness.interpreter import Interpreter, Worker
-from harness.nemesis import Nemesis, Schedule, schedule
+from harness.nemesis import Nemesis, schedule
 from harness.operation import MONITOR, NEMESIS, Event, Operation
 from harness.periods import HEAL, START
 from harness.store import RunDirectory
@@ -52,7 +52,6 @@ class Run:
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._stopping = False
-        refuse_unsuitable(experiment, environment, target, workload, nemeses)
 
     def clock(self) -> int:
         """Nanoseconds since the run began."""
@@ -142,8 +141,7 @@ class Run:
             clients = stagger(1 / experiment.rate, clients, random.Random(f"{experiment.seed}/stagger"))
         members = [on_clients(clients)]
         if self._nemeses:
-            timing = Schedule(experiment.interval)
-            faults = schedule(self._nemeses, experiment.node_names, experiment.seed, timing)
+            faults = schedule(self._nemeses, experiment.node_names, experiment.seed, experiment.interval)
             members.append(on_nemesis(faults))
         return time_limit(experiment.time, any_of(*members))
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HistoryError, UsageError
+from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
@@ -17,7 +17,6 @@ from harness.verdict import Anomaly, Budget, Verdict
 if TYPE_CHECKING:
     from checkers.linearizability.models import Model
     from checkers.linearizability.partitions import Checked
-    from checkers.linearizability.registers import RegisterOperations
 
 _REPORTED = 10
 """How many anomalies are explained; all are counted."""
@@ -86,9 +85,7 @@ class Linearizable:
         from checkers.linearizability.explain import Explainer
         from checkers.linearizability.registers import encode
 
-        if self._given == "register" and "cas" in operations.history.functions:
-            _refuse_cas(operations)
-        encoded = encode(operations, self._initial)
+        encoded = encode(operations, self._initial, model.functions)
         evidence |= {"operations_checked": len(encoded.row), "keys": int((np.bincount(encoded.key) > 0).sum())}
         encoded = blocks.drop_unobserved(encoded)
         repeated = blocks.repeated(encoded)
@@ -105,13 +102,8 @@ class Linearizable:
         if stale := [e.staleness(v) for v, e in chosen]:
             evidence["stalest_read_ms"] = round(max(one[0] for one in stale) / 1e6, 3)
             evidence["most_newer_writes"] = max(one[1] for one in stale)
-        rest = self._rows(encoded, repeated)
+        rest: list[int] = encoded.row[repeated].tolist()
         return self._search(model, operations, rest, budget, periods, evidence, anomalies, len(violations))
-
-    @staticmethod
-    def _rows(encoded: RegisterOperations, chosen: Any) -> Sequence[int]:
-        rows: list[int] = encoded.row[chosen].tolist()
-        return rows
 
     def _search(
         self,
@@ -163,11 +155,3 @@ def _how_far(checked: Checked) -> str:
         f"out of {outcome.verdict} after {outcome.returns_passed:,} of {len(part.operations):,} operations{which} "
         f"({outcome.expanded:,} configurations; {done:,} had returned)"
     )
-
-
-def _refuse_cas(operations: Operations) -> None:
-    history = operations.history
-    code = history.functions.index("cas")
-    row = int((operations.f == code).argmax())
-    line = history.line_of(int(operations.invoked[row]))
-    raise HistoryError("the model register has no function 'cas': use cas-register", line=line)

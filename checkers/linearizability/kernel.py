@@ -48,6 +48,8 @@ LAST_OVERWROTE, INSIDE, DEAD = 1, 2, 4
 """Bits of ``row_flag``: the last step at this return overwrote; there was a step; another row dominates this one."""
 
 njit = numba.njit(cache=True, nogil=True)
+part_of_explore = numba.njit(cache=True, nogil=True, forceinline=True)
+"""For pieces of the innermost loop: a call would pass, and count, a dozen arrays each time."""
 
 
 @njit
@@ -155,7 +157,7 @@ def dominates(rows, a, b, words, width, overwriting, observing):  # type: ignore
     return True
 
 
-@njit
+@part_of_explore
 def insert(shelf, stamp, new, words, masks):  # type: ignore[no-untyped-def]
     """Keep row ``new`` unless another of its return dominates it: whether it was kept."""
     rows, row_event, row_flag, row_next, row_code, head, head_stamp = shelf
@@ -188,7 +190,7 @@ def insert(shelf, stamp, new, words, masks):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit
+@part_of_explore
 def pass_return(shelf, new, words, event, returning):  # type: ignore[no-untyped-def]
     """Row ``new`` gets past a return: the slot of the operation that returned is free again."""
     rows, row_event, row_flag = shelf[0], shelf[1], shelf[2]
@@ -199,7 +201,7 @@ def pass_return(shelf, new, words, event, returning):  # type: ignore[no-untyped
     row_flag[new] = 0
 
 
-@njit
+@part_of_explore
 def keep(shelf, stamp, words, masks, later, stack, following, registers):  # type: ignore[no-untyped-def]
     """Keep the row behind the last one unless it is dominated, to be looked at next, or with the next return."""
     new = registers[ROWS]

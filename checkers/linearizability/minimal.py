@@ -28,8 +28,8 @@ def minimal(model: Model, operations: Sequence[Timed], stuck: Outcome, seconds: 
             gone = {op.row for op in kept[at : at + size] if _may_go(model, op, kept)}
             fewer = [op for op in kept if op.row not in gone]
             left = Budget(max(0.01, deadline - time.monotonic()))
-            attempt = search(model, fewer, left, depth_first=False) if gone else stuck
-            if gone and attempt.verdict == "impossible" and attempt.furthest is not None:
+            attempt = search(model, fewer, left, depth_first=False) if gone else None
+            if attempt is not None and attempt.verdict == "impossible" and attempt.furthest is not None:
                 kept, furthest = fewer, attempt.furthest
             else:
                 at += size

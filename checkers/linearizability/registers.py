@@ -59,17 +59,19 @@ class RegisterOperations:
         )
 
 
-def encode(operations: Operations, initial: Any = None) -> RegisterOperations:
+def encode(
+    operations: Operations, initial: Any = None, functions: frozenset[str] = frozenset(FUNCTIONS)
+) -> RegisterOperations:
     """The reads, writes and compare-and-sets of a history; what failed or was read without an answer is left out.
 
-    Raises ``HistoryError`` for a function that registers do not have and for a compare-and-set without two values.
+    Raises ``HistoryError`` for a function that is none of ``functions`` and for a compare-and-set without two values.
     """
     history = operations.history
-    lookup = np.array([FUNCTIONS.get(name, -1) for name in history.functions], dtype=np.int8)
+    lookup = np.array([FUNCTIONS[f] if f in functions else -1 for f in history.functions], dtype=np.int8)
     kind = lookup[operations.f] if len(operations) else np.zeros(0, dtype=np.int8)
     if len(foreign := np.flatnonzero(kind < 0)):
         first = int(foreign[0])
-        message = f"a register has no function {operations.name(first)!r}, only read, write and cas"
+        message = f"this register has no function {operations.name(first)!r}, only {', '.join(sorted(functions))}"
         raise HistoryError(message, line=history.line_of(int(operations.invoked[first])))
     wanted = (operations.type != FAIL) & ~((kind == READ) & (operations.type != OK))
     row = np.flatnonzero(wanted)

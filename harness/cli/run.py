@@ -77,7 +77,7 @@ def perform(
         if hasattr(checker, "warm"):
             checker.warm()
     began = time.monotonic()
-    with Progress(experiment, checkers, quiet=quiet) as progress:
+    with Progress(checkers, quiet=quiet) as progress:
         this = Run(
             experiment,
             environment=environment,

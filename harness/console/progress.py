@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from harness.experiment import Experiment
 from harness.history import Recorder, from_events
 from harness.operation import MONITOR, NEMESIS, Event
 from harness.periods import HEAL, START
@@ -26,8 +25,7 @@ _PLAIN_SECONDS = 10.0
 class Progress:
     """One line that changes on a terminal; elsewhere a line every ten seconds; nothing when ``quiet``."""
 
-    def __init__(self, experiment: Experiment, checkers: Mapping[str, Checker], *, quiet: bool) -> None:
-        self._experiment = experiment
+    def __init__(self, checkers: Mapping[str, Checker], *, quiet: bool) -> None:
         self._checkers = checkers
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live: Live | None = None

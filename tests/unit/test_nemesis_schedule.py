@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 
 from harness.generator import time_limit
-from harness.nemesis import Nemesis, Schedule, schedule
+from harness.nemesis import Nemesis, schedule
 from nemeses.kill import Kill
 from nemeses.partition import Partition
 from nemeses.pause import Pause
@@ -22,7 +22,7 @@ def made() -> dict[str, Nemesis]:
 
 
 def faults(seed: int, nodes: Sequence[str] = NODES, latency: int = 10_000_000) -> list[object]:
-    steps = drive(time_limit(300, schedule(made(), nodes, seed, Schedule(2.0))), latency=latency)
+    steps = drive(time_limit(300, schedule(made(), nodes, seed, 2.0)), latency=latency)
     return [(step.operation.f, step.operation.value) for step in steps]
 
 

@@ -134,9 +134,7 @@ class Pipe(asyncio.Transport):
         """Hand the connection to its protocol."""
         self._protocol = protocol
         protocol.connection_made(self)
-        early, self._early = self._early, []
-        for data in early:
-            self._deliver(data)
+        self.resume_reading()
 
     def write(self, data: Any) -> None:
         if not self._closing and data and not self._is_dead():
