@@ -35,3 +35,7 @@ class NodeError(SplitbrainError):
 
 class FaultError(SplitbrainError):
     """A fault was asked for and its effect could not be seen from inside the node."""
+
+
+class NothingToDo(Exception):  # noqa: N818 - not an error
+    """A fault could not be injected or ended now, for an honest reason: whom it would hit is already down."""

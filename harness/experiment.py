@@ -7,6 +7,7 @@ import shlex
 import msgspec
 
 from harness.errors import UsageError
+from harness.timetable import Timetable
 
 
 class Experiment(msgspec.Struct, frozen=True):
@@ -26,6 +27,10 @@ class Experiment(msgspec.Struct, frozen=True):
     interval: float = 5.0
     recovery: float = 60.0
     seed: int = 0
+    overlap: bool = False
+    """Whether every nemesis goes by itself, so that several faults may be active at once."""
+    timetable: Timetable | None = None
+    """Explicit faults and operations in place of those that the seed draws."""
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -47,14 +52,19 @@ class Experiment(msgspec.Struct, frozen=True):
         """n1, n2, ..."""
         return [f"n{number}" for number in range(1, self.nodes + 1)]
 
-    def command(self) -> str:
-        """The command line that runs this experiment again."""
+    @property
+    def has_faults(self) -> bool:
+        """Whether anything is to go wrong."""
+        return bool(self.nemeses if self.timetable is None else self.timetable.faults)
+
+    def command(self, timetable: str = "timetable.json") -> str:
+        """The command line that runs this experiment again; an explicit timetable is in the file of that name."""
         words = ["splitbrain", "run", self.target, "--on", self.environment]
         given = {
             "--image": self.image,
             "--nodes": self.nodes,
             "--workload": self.workload,
-            "--nemesis": ",".join(self.nemeses) or None,
+            "--nemesis": ",".join(self.nemeses) if self.nemeses and self.timetable is None else None,
             "--time": f"{self.time:g}",
             "--rate": f"{self.rate:g}",
             "--concurrency": self.concurrency,
@@ -66,6 +76,10 @@ class Experiment(msgspec.Struct, frozen=True):
         for name, value in given.items():
             if value is not None:
                 words += [name, str(value)]
+        if self.timetable is not None:
+            words += ["--timetable", timetable]
+        if self.overlap:
+            words.append("--overlap")
         for name, text in self.options.items():
             words += ["--option", f"{name}={text}"]
         return shlex.join(words)

@@ -12,10 +12,13 @@ sequence of draws depends on the seed alone, not on how often it was looked at.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import is_not
 from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from harness.operation import NEMESIS, Event, Operation
 
@@ -24,8 +27,7 @@ SECOND: Final = 1_000_000_000
 Process = int | str
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Struct, frozen=True):
     """What a generator may look at: the time, all processes and those of them that are free."""
 
     time: int
@@ -37,8 +39,7 @@ class Context:
         return Context(self.time, [p for p in self.processes if wanted(p)], [p for p in self.free if wanted(p)])
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """Process ``process`` is to invoke ``operation`` at ``time`` (ns), or as soon after it as it can."""
 
     time: int
@@ -46,8 +47,7 @@ class Step:
     operation: Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(Struct, frozen=True):
     """Nothing to do now: ask again at ``until`` (ns), or after the next completion if that comes first."""
 
     until: int | None = None
@@ -75,20 +75,19 @@ def _with_inner(wrapper: W, inner: Generator) -> W:
     return wrapper if inner is wrapper.inner else replace(wrapper, inner=inner)  # type: ignore[type-var]
 
 
-class _Leaf:
+class _Leaf(Struct, frozen=True):
     """A generator that completions do not change."""
 
     def update(self, event: Event) -> Any:
         return self
 
 
-@dataclass(frozen=True)
-class Stream(_Leaf):
+class Stream(_Leaf, frozen=True):
     """Operations from a function that draws one at a time, for ever or until it returns None."""
 
     draw: Callable[[], Operation | None]
     on_event: Callable[[Event], None] | None = None
-    _drawn: list[Operation | None] = field(default_factory=list)
+    _drawn: list[Operation | None] = msgspec.field(default_factory=list)
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if not context.free:
@@ -111,8 +110,7 @@ def repeat(operation: Operation) -> Generator:
     return Stream(lambda: operation)
 
 
-@dataclass(frozen=True)
-class Sequential(_Leaf):
+class Sequential(_Leaf, frozen=True):
     """These operations, one after the other, each on whichever process is free."""
 
     operations: tuple[Operation, ...]
@@ -130,8 +128,7 @@ def operations(items: Iterable[Operation]) -> Generator:
     return Sequential(tuple(items))
 
 
-@dataclass(frozen=True)
-class Sleep(_Leaf):
+class Sleep(_Leaf, frozen=True):
     """No operation for ``seconds``, counted from when it is first asked."""
 
     seconds: float
@@ -149,8 +146,30 @@ def sleep(seconds: float) -> Generator:
     return Sleep(seconds)
 
 
-@dataclass(frozen=True)
-class Limit:
+class AtTimes(_Leaf, frozen=True):
+    """Operations with the times (seconds since the run began) before which they may not be invoked."""
+
+    entries: Iterator[tuple[float, Operation]]
+    _drawn: list[tuple[float, Operation] | None] = msgspec.field(default_factory=list)
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        if not self._drawn:
+            self._drawn.append(next(self.entries, None))
+        entry = self._drawn[0]
+        if entry is None:
+            return None
+        if not context.free:
+            return Pending(), self
+        when, operation = entry
+        return Step(max(int(when * SECOND), context.time), context.free[0], operation), AtTimes(self.entries)
+
+
+def at_times(entries: Iterable[tuple[float, Operation]]) -> Generator:
+    """Each operation at its time, in seconds since the run began, or as soon afterwards as a process is free."""
+    return AtTimes(iter(entries))
+
+
+class Limit(Struct, frozen=True):
     """At most ``remaining`` operations of ``inner``."""
 
     remaining: int
@@ -171,8 +190,7 @@ def limit(count: int, inner: Generator) -> Generator:
     return Limit(count, inner)
 
 
-@dataclass(frozen=True)
-class TimeLimit:
+class TimeLimit(Struct, frozen=True):
     """``inner`` until ``seconds`` have gone by since it was first asked."""
 
     seconds: float
@@ -198,15 +216,14 @@ def time_limit(seconds: float, inner: Generator) -> Generator:
     return TimeLimit(seconds, inner)
 
 
-@dataclass(frozen=True)
-class Stagger:
+class Stagger(Struct, frozen=True):
     """Operations of ``inner`` at random intervals that are ``interval`` (ns) on average, the whole crowd together."""
 
     interval: float
     inner: Generator
     rng: random.Random
     previous: int | None = None
-    _gap: list[int] = field(default_factory=list)
+    _gap: list[int] = msgspec.field(default_factory=list)
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if (found := self.inner.next(context)) is None:
@@ -232,13 +249,12 @@ def stagger(seconds: float, inner: Generator, rng: random.Random) -> Generator:
     return Stagger(seconds * SECOND, inner, rng)
 
 
-@dataclass(frozen=True)
-class Mix:
+class Mix(Struct, frozen=True):
     """A random one of the generators for each operation; an exhausted one drops out."""
 
     members: tuple[Generator, ...]
     rng: random.Random
-    _chosen: list[int] = field(default_factory=list)
+    _chosen: list[int] = msgspec.field(default_factory=list)
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if not self.members:
@@ -262,8 +278,7 @@ def mix(rng: random.Random, *members: Generator) -> Generator:
     return Mix(members, rng)
 
 
-@dataclass(frozen=True)
-class AnyOf:
+class AnyOf(Struct, frozen=True):
     """Whichever of the generators has the soonest operation."""
 
     members: tuple[Generator, ...]
@@ -308,8 +323,7 @@ def any_of(*members: Generator) -> Generator:
     return AnyOf(members)
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """The first of the generators until it is exhausted, then the next one, and so on."""
 
     members: tuple[Generator, ...]
@@ -333,8 +347,7 @@ def then(*members: Generator) -> Generator:
     return Chain(members)
 
 
-@dataclass(frozen=True)
-class Synchronize:
+class Synchronize(Struct, frozen=True):
     """Wait until every process is free, then become ``inner``."""
 
     inner: Generator
@@ -361,8 +374,7 @@ def phases(*members: Generator) -> Generator:
     return result
 
 
-@dataclass(frozen=True)
-class EachProcess:
+class EachProcess(Struct, frozen=True):
     """A generator of its own for every process."""
 
     make: Callable[[], Generator]
@@ -395,8 +407,7 @@ def each_process(make: Callable[[], Generator]) -> Generator:
     return EachProcess(make)
 
 
-@dataclass(frozen=True)
-class Reserve:
+class Reserve(Struct, frozen=True):
     """The first ``count`` workers for ``first``, the others for ``rest``."""
 
     count: int
@@ -426,8 +437,7 @@ def _worker(process: Process, workers: int) -> int:
     return process % workers if isinstance(process, int) and workers else -1
 
 
-@dataclass(frozen=True)
-class _Within:
+class _Within(Struct, frozen=True):
     """``inner`` as seen in a context fixed by somebody else."""
 
     inner: Generator
@@ -446,8 +456,7 @@ def reserve(count: int, first: Generator, rest: Generator) -> Generator:
     return Reserve(count, first, rest)
 
 
-@dataclass(frozen=True)
-class FlipFlop:
+class FlipFlop(Struct, frozen=True):
     """An operation of one, then an operation of the other, until one is exhausted."""
 
     now: Generator
@@ -468,8 +477,27 @@ def flip_flop(first: Generator, second: Generator) -> Generator:
     return FlipFlop(first, second)
 
 
-@dataclass(frozen=True)
-class UntilOk:
+class OnWorker(Struct, frozen=True):
+    """``inner``, which sees only one of ``workers`` logical threads of clients, under whatever process id it has."""
+
+    worker: int
+    workers: int
+    inner: Generator
+
+    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
+        found = self.inner.next(context.only(lambda process: _worker(process, self.workers) == self.worker))
+        return None if found is None else (found[0], replace(self, inner=found[1]))
+
+    def update(self, event: Event) -> Generator:
+        return _with_inner(self, self.inner.update(event))
+
+
+def on_worker(worker: int, workers: int, inner: Generator) -> Generator:
+    """Only this worker, of so many, does the operations of ``inner``."""
+    return OnWorker(worker, workers, inner)
+
+
+class UntilOk(Struct, frozen=True):
     """Operations of ``inner`` until one of them completes ``ok``."""
 
     inner: Generator
@@ -494,8 +522,7 @@ def until_ok(inner: Generator) -> Generator:
     return UntilOk(inner)
 
 
-@dataclass(frozen=True)
-class On:
+class On(Struct, frozen=True):
     """``inner``, which sees only the clients, or only the nemesis."""
 
     nemesis: bool

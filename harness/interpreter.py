@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.errors import NothingToDo
 from harness.generator import Context, Generator, Pending, Process
 from harness.history import Recorder
 from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
@@ -177,6 +178,8 @@ class Interpreter:
         except asyncio.CancelledError:
             self._record(NEMESIS, "info", operation, None, None, "the run was ended")
             raise
+        except NothingToDo as reason:
+            self._record(NEMESIS, "fail", operation, None, None, str(reason))
         except Exception as failure:
             self._record(NEMESIS, "info", operation, None, None, _describe(failure))
         else:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from harness.cluster import Cluster
-from harness.generator import Chain, Generator, Sleep, Stream
 from harness.operation import Operation
 from harness.periods import START, STOP
 from harness.target import Target
@@ -19,7 +19,8 @@ Plan = dict[str, Any]
 class Nemesis(Protocol):
     """One family of faults. ``needs`` names the capabilities that the environment must have.
 
-    A nemesis may also say ``least``, the number of nodes without which it can do nothing.
+    A nemesis may also say ``least``, the number of nodes without which it can do nothing, and ``needs_of_target``, the
+    names of methods that the target must have.
     """
 
     name: ClassVar[str]
@@ -30,7 +31,10 @@ class Nemesis(Protocol):
         ...
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        """Do it, and return what was really done and seen. Raises ``FaultError`` if no effect can be seen."""
+        """Do it, and return what was really done and seen: ``said`` describes it in a few words.
+
+        Raises ``FaultError`` if no effect can be seen, and ``NothingToDo`` where there is nobody to do it to.
+        """
         ...
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
@@ -38,45 +42,35 @@ class Nemesis(Protocol):
         ...
 
 
-def schedule(nemeses: Mapping[str, Nemesis], nodes: Sequence[str], seed: int, interval: float) -> Generator:
-    """One fault at a time, each drawn from the seed: a random nemesis, its plan, its length.
+def schedule(
+    nemeses: Mapping[str, Nemesis], nodes: Sequence[str], seed: int, interval: float, *, overlapping: bool = False
+) -> Iterator[tuple[float, Operation]]:
+    """When each fault starts and stops, in seconds since the beginning; endless, and drawn from the seed alone.
 
-    It is quiet for about ``interval`` seconds, then there is a fault for about as long, and so on.
+    One fault at a time: it is quiet for about ``interval`` seconds, then a random nemesis is active for about as long,
+    and so on. ``overlapping``: every nemesis does so by itself, with quiet periods so long that on average two are
+    active at once.
     """
-    rng = random.Random(f"{seed}/nemesis")
-
-    def faults() -> Iterator[Generator]:
-        while True:
-            name = rng.choice(sorted(nemeses))
-            plan = nemeses[name].plan(rng, nodes)
-            yield Sleep(interval * rng.uniform(0.5, 1.0))
-            yield _once(Operation(START + name, value=plan))
-            yield Sleep(interval * rng.uniform(0.7, 1.3))
-            yield _once(Operation(STOP + name))
-
-    return _chain(faults())
+    if overlapping:
+        each = [_timetable([name], nemeses, nodes, f"{seed}/{name}", interval, len(nemeses) / 2) for name in nemeses]
+        return heapq.merge(*each, key=lambda one: one[0])
+    return _timetable(sorted(nemeses), nemeses, nodes, f"{seed}/nemesis", interval, 0.75)
 
 
-def _once(operation: Operation) -> Generator:
-    remaining = iter([operation])
-    return Stream(lambda: next(remaining, None))
-
-
-def _chain(members: Iterator[Generator]) -> Generator:
-    return Chain((next(members), _Lazily(members)))
-
-
-class _Lazily:
-    """The rest of an endless chain, drawn when the part before it is exhausted."""
-
-    def __init__(self, members: Iterator[Generator]) -> None:
-        self._members = members
-        self._chain: Generator | None = None
-
-    def next(self, context: Any) -> Any:
-        if self._chain is None:
-            self._chain = _chain(self._members)
-        return self._chain.next(context)
-
-    def update(self, event: Any) -> Generator:
-        return self
+def _timetable(
+    names: Sequence[str],
+    nemeses: Mapping[str, Nemesis],
+    nodes: Sequence[str],
+    seed: str,
+    interval: float,
+    quiet: float,
+) -> Iterator[tuple[float, Operation]]:
+    rng = random.Random(seed)
+    now = 0.0
+    while True:
+        name = rng.choice(names)
+        plan = nemeses[name].plan(rng, nodes)
+        now += interval * quiet * rng.uniform(0.67, 1.33)
+        yield now, Operation(START + name, value=plan)
+        now += interval * rng.uniform(0.7, 1.3)
+        yield now, Operation(STOP + name)

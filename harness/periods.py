@@ -44,6 +44,8 @@ def fault_periods(history: History) -> list[Period]:
         if event.f.startswith(START):
             if event.type == "invoke":
                 opened[name] = (event.time, False, event.value)
+            elif event.type == "fail":
+                opened.pop(name, None)
             elif name in opened:
                 opened[name] = (opened[name][0], event.type == "ok", event.value or opened[name][2])
         elif event.type != "invoke":

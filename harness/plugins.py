@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import sys
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,15 @@ KINDS = {
 }
 
 
+@cache
+def _installed() -> EntryPoints:
+    """All entry points: to look for them means to read the metadata of everything that is installed."""
+    return entry_points()
+
+
 def names(kind: str) -> list[str]:
     """The names registered under the entry point group ``splitbrain.<kind>``."""
-    return sorted(entry_points(group=f"splitbrain.{kind}").names)
+    return sorted(_installed().select(group=f"splitbrain.{kind}").names)
 
 
 def load(kind: str, name: str) -> Any:
@@ -34,7 +41,7 @@ def load(kind: str, name: str) -> Any:
     """
     if ".py:" in name:
         return load_file(name)
-    found: list[EntryPoint] = list(entry_points(group=f"splitbrain.{kind}", name=name))
+    found: list[EntryPoint] = list(_installed().select(group=f"splitbrain.{kind}", name=name))
     if not found:
         close = difflib.get_close_matches(name, names(kind), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names(kind))}"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Environment
-from harness.errors import MissingError, NodeError, SplitbrainError, UsageError
+from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
-from harness.generator import Generator, any_of, on_clients, on_nemesis, stagger, synchronize, time_limit
+from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import History, Recorder
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, schedule
@@ -20,6 +20,7 @@ from harness.operation import MONITOR, NEMESIS, Event, Operation
 from harness.periods import HEAL, START
 from harness.store import RunDirectory
 from harness.target import Target
+from harness.timetable import by_worker
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
 
@@ -125,7 +126,7 @@ class Run:
                 self._say(f"running for {experiment.time:g} s")
                 await interpreter.run(self._main_phase())
             await self._recover(cluster)
-            if (final := self._workload.final()) is not None:
+            if (final := self._final()) is not None:
                 self._say("final reads")
                 await interpreter.run(synchronize(on_clients(final)))
         finally:
@@ -136,14 +137,35 @@ class Run:
 
     def _main_phase(self) -> Generator:
         experiment = self.experiment
+        members = [on_clients(self._operations())]
+        if self._nemeses:
+            if experiment.timetable is not None:
+                faults = experiment.timetable.fault_operations()
+            else:
+                faults = schedule(
+                    self._nemeses,
+                    experiment.node_names,
+                    experiment.seed,
+                    experiment.interval,
+                    overlapping=experiment.overlap,
+                )
+            members.append(on_nemesis(at_times(faults)))
+        return time_limit(experiment.time, any_of(*members))
+
+    def _operations(self) -> Generator:
+        experiment = self.experiment
+        if experiment.timetable is not None and experiment.timetable.operations is not None:
+            return by_worker(experiment.timetable.operations, experiment.concurrency)
         clients = self._workload.generator(random.Random(f"{experiment.seed}/{self._workload.name}"))
         if experiment.rate > 0:
             clients = stagger(1 / experiment.rate, clients, random.Random(f"{experiment.seed}/stagger"))
-        members = [on_clients(clients)]
-        if self._nemeses:
-            faults = schedule(self._nemeses, experiment.node_names, experiment.seed, experiment.interval)
-            members.append(on_nemesis(faults))
-        return time_limit(experiment.time, any_of(*members))
+        return clients
+
+    def _final(self) -> Generator | None:
+        timetable = self.experiment.timetable
+        if timetable is not None and timetable.operations is not None:
+            return by_worker(timetable.final, self.experiment.concurrency)
+        return self._workload.final()
 
     async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
         action, _, name = operation.f.partition("-")
@@ -157,12 +179,14 @@ class Run:
         self._say("healing, and waiting for the store to recover")
         if self._nemeses:
             self._note(NEMESIS, "invoke", HEAL)
-            healed: dict[str, Any] = {}
-            try:
-                for name, nemesis in self._nemeses.items():
-                    healed[name] = await nemesis.heal(cluster, self._target)
-            except SplitbrainError as error:
-                self._note(NEMESIS, "info", HEAL, healed, str(error))
+            healed, failed = await self._heal(cluster, list(self._nemeses))
+            if failed:
+                # What one fault left behind may have been in the way of another one's heal.
+                again, failed = await self._heal(cluster, list(failed))
+                healed |= again
+            if failed:
+                said = "; ".join(f"{name}: {error}" for name, error in failed.items())
+                self._note(NEMESIS, "info", HEAL, healed, said)
             else:
                 self._note(NEMESIS, "ok", HEAL, healed)
         began = self.clock()
@@ -176,6 +200,16 @@ class Run:
             self._note(MONITOR, "info", "recovered", None, str(error))
         else:
             self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
+
+    async def _heal(self, cluster: Cluster, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Heal these faults: what was seen, and the errors of those that could not be healed."""
+        healed, failed = {}, {}
+        for name in names:
+            try:
+                healed[name] = await self._nemeses[name].heal(cluster, self._target)
+            except (SplitbrainError, NothingToDo) as error:
+                failed[name] = str(error)
+        return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
@@ -216,15 +250,22 @@ def refuse_unsuitable(
     if sizes is not None and experiment.nodes not in sizes:
         wanted = ", ".join(map(str, sorted(sizes)))
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
-    for name, nemesis in nemeses.items():
-        least = getattr(nemesis, "least", 1)
-        if experiment.nodes < least:
-            raise UsageError(f"--nemesis {name} needs at least {least} nodes, not {experiment.nodes}")
-        lacking = nemesis.needs - environment.capabilities
-        if lacking:
-            raise UsageError(
-                f"--nemesis {name} needs {', '.join(sorted(lacking))}, which --on {environment.name} lacks"
-            )
+    for nemesis in nemeses.values():
+        if why := unsuitable(nemesis, experiment, environment, target):
+            raise UsageError(why)
+
+
+def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
+    """Why a nemesis can do nothing in an experiment; None if it can."""
+    methods = getattr(nemesis, "needs_of_target", ())
+    if lacks := [method for method in methods if not hasattr(target, method)]:
+        return f"--nemesis {nemesis.name} needs a target whose nodes can {' and '.join(lacks)}, not {target.name}"
+    least = getattr(nemesis, "least", 1)
+    if experiment.nodes < least:
+        return f"--nemesis {nemesis.name} needs at least {least} nodes, not {experiment.nodes}"
+    if lacking := nemesis.needs - environment.capabilities:
+        return f"--nemesis {nemesis.name} needs {', '.join(sorted(lacking))}, which --on {environment.name} lacks"
+    return None
 
 
 def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> Verdict:

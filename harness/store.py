@@ -20,6 +20,7 @@ class RunDirectory:
         self.path = path
         self.experiment = path / "experiment.json"
         self.history = path / "history.jsonl"
+        self.timetable = path / "timetable.json"
         self.verdict = path / "verdict.json"
         self.junit = path / "junit.xml"
         self.report = path / "report.html"
@@ -41,6 +42,8 @@ class RunDirectory:
                 raise UsageError(f"the run directory {path} cannot be made: {error.strerror}") from None
             run = cls(path)
             run.experiment.write_bytes(msgspec.json.format(msgspec.json.encode(experiment)) + b"\n")
+            if experiment.timetable is not None:
+                run.timetable.write_bytes(msgspec.json.format(msgspec.json.encode(experiment.timetable)) + b"\n")
             return run
         raise SplitbrainError(f"no free name for a run directory like {runs / stem}")
 

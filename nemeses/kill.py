@@ -11,7 +11,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import AIMS, Aim, draw, resolve, strike
+from nemeses.victims import Aim, draw, resolve, revive, strike
 
 
 class Kill:
@@ -30,17 +30,15 @@ class Kill:
         self._killed: set[str] = set()
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._options.kill, AIMS)
+        return draw(rng, nodes, self._options.kill)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = await resolve(cluster, target, plan)
-        self._killed.update(victims)
         commands = await strike(cluster, victims, "kill")
-        return {"said": f"{plan['aim']}: {' '.join(sorted(victims))}", "killed": commands}
+        self._killed.update(commands)
+        return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        killed = sorted(self._killed)
-        await cluster.on_each(killed, lambda node: target.start(cluster, node))
-        started = await strike(cluster, killed, "list")
+        started = await revive(cluster, target, sorted(self._killed))
         self._killed.clear()
         return {"started": started}

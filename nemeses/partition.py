@@ -1,4 +1,4 @@
-"""Network partitions: packets between two groups of nodes are dropped (or refused) in both directions.
+"""Network partitions: packets between two groups of nodes are dropped (or refused), in both directions or in one.
 
 Clients still reach every node. After a cut each node tries to open a TCP connection to every other: those across the
 cut must not answer and all others must, else the fault counts as not injected. The same is measured after a heal.
@@ -15,23 +15,22 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError
-from harness.faults import network
 from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import primary
 
-_KINDS = ("halves", "one", "primary", "majority")
+_KINDS = ("halves", "one", "primary", "majority", "one-way")
 _PATIENCE = {"cut": 0.3, "open": 3.0}
 """Seconds that a node waits for an answer across a cut, and where there is none."""
 
 
 class Partition:
-    """Cut the network into two groups: halves, one node, the primary alone, or a random minority."""
+    """Cut the network into two groups: halves, one node, the primary alone, a random minority, or one way only."""
 
     class Options(msgspec.Struct, frozen=True):
         """``partition`` fixes the kind; ``cut`` says whether packets are dropped or refused."""
 
-        partition: Literal["any", "halves", "one", "primary", "majority"] = "any"
+        partition: Literal["any", "halves", "one", "primary", "majority", "one-way"] = "any"
         cut: Literal["drop", "reject"] = "drop"
 
     name: ClassVar[str] = "partition"
@@ -55,22 +54,25 @@ class Partition:
         if plan["kind"] == "primary":
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
-        size = {"halves": len(order) // 2, "majority": plan["minority"]}.get(plan["kind"], 1)
+        size = {"one": 1, "primary": 1, "majority": plan["minority"]}.get(plan["kind"], len(order) // 2)
         groups = [sorted(order[:size]), sorted(order[size:])]
         across = {name: [o for group in groups if name not in group for o in group] for name in order}
 
         async def cut(node: Node) -> Any:
-            peers = [{"address": cluster.node(other).address} for other in across[node.name]]
-            return await run_tool(node, network, {"do": "cut", "peers": peers, "how": plan["how"]})
+            direction = "both"
+            if plan["kind"] == "one-way":  # what the first group sends is lost, what it is sent arrives
+                direction = "out" if node.name in groups[0] else "in"
+            peers = [{"address": cluster.node(other).address, "direction": direction} for other in across[node.name]]
+            return await run_tool(node, "network", {"do": "cut", "peers": peers, "how": plan["how"]})
 
         await cluster.on_each(order, cut)
         await verify_links(cluster, across)
-        said = " | ".join(" ".join(group) for group in groups)
+        said = (" -x " if plan["kind"] == "one-way" else " | ").join(" ".join(group) for group in groups)
         return {"said": f"{plan['kind']}: {said}", "groups": groups, "how": plan["how"]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        lost = await cluster.on_each(names, lambda node: run_tool(node, network, {"do": "heal"}))
+        lost = await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "heal"}))
         await verify_links(cluster, {})
         return {"packets_dropped": {name: sum(counts.values()) for name, counts in lost.items()}}
 
@@ -84,7 +86,7 @@ async def verify_links(cluster: Cluster, cut: dict[str, list[str]]) -> None:
             return []
         peers = {by_name[other].address: other for other in others}
         request = {"do": "reach", "peers": list(peers), "patience": _PATIENCE[kind]}
-        answer = await run_tool(node, network, request)
+        answer = await run_tool(node, "network", request)
         return [peers[address] for address, answered in answer.items() if answered]
 
     async def verify(node: Node) -> None:

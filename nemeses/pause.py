@@ -9,9 +9,10 @@ from typing import ClassVar
 import msgspec
 
 from harness.cluster import Cluster
+from harness.environments.base import run_tool
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import AIMS, Aim, draw, resolve, strike
+from nemeses.victims import Aim, draw, resolve, strike
 
 
 class Pause:
@@ -30,15 +31,15 @@ class Pause:
         self._paused: set[str] = set()
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._options.pause, AIMS)
+        return draw(rng, nodes, self._options.pause)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = await resolve(cluster, target, plan)
-        self._paused.update(victims)
         commands = await strike(cluster, victims, "pause")
-        return {"said": f"{plan['aim']}: {' '.join(sorted(victims))}", "paused": commands}
+        self._paused.update(commands)
+        return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        resumed = await strike(cluster, sorted(self._paused), "resume")
+        resumed = await cluster.on_each(sorted(self._paused), lambda node: run_tool(node, "process", {"do": "resume"}))
         self._paused.clear()
-        return {"resumed": resumed}
+        return {"resumed": {name: sorted(p["command"] for p in found) for name, found in resumed.items()}}

@@ -8,8 +8,7 @@ from typing import Literal
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
-from harness.errors import FaultError
-from harness.faults import process
+from harness.errors import NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
 
@@ -17,7 +16,7 @@ Aim = Literal["any", "one", "primary", "minority", "majority", "all"]
 AIMS: tuple[str, ...] = ("one", "primary", "minority", "majority", "all")
 
 
-def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[str]) -> Plan:
+def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[str] = AIMS) -> Plan:
     """A plan: what to aim at, and an order of the nodes to take the victims from."""
     order = list(nodes)
     rng.shuffle(order)
@@ -48,10 +47,17 @@ async def primary(cluster: Cluster, target: Target) -> str | None:
 async def strike(cluster: Cluster, victims: Sequence[str], action: str) -> dict[str, list[str]]:
     """Kill, pause, resume or list the server processes of some nodes; the commands found on each.
 
-    Raises ``FaultError`` when a node has no server process, since then nothing was done to it.
+    Nodes whose servers are down already are left out. Raises ``NothingToDo`` when all are.
     """
-    found = await cluster.on_each(victims, lambda node: run_tool(node, process, {"do": action}))
-    commands = {name: sorted(p["command"] for p in found[name]) for name in sorted(found)}
-    if idle := [name for name, processes in commands.items() if not processes]:
-        raise FaultError(f"{action}: there is no server process on {', '.join(idle)}")
+    found = await cluster.on_each(victims, lambda node: run_tool(node, "process", {"do": action}))
+    commands = {name: sorted(p["command"] for p in found[name]) for name in sorted(found) if found[name]}
+    if victims and not commands:
+        raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
     return commands
+
+
+async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
+    """Start the servers of some nodes, where they do not run, and list their processes."""
+    await cluster.on_each(names, lambda node: target.start(cluster, node))
+    found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": "list"}))
+    return {name: sorted(p["command"] for p in found[name]) for name in sorted(found)}

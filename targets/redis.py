@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
-from redis.exceptions import RedisError, ResponseError
+from hiredis import HiredisError, ReplyError
 
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
@@ -173,13 +173,13 @@ class RedisClient:
         if self._primary is None or time.monotonic() - self._asked > _FOLLOW_SECONDS:
             try:
                 await (self.open() if self._sentinel is None else self._follow())
-            except (RedisError, OSError) as error:
+            except (HiredisError, OSError) as error:
                 await self.close()
                 raise Failed(f"the sentinel or the primary cannot be reached: {error}") from None
         try:
             return await self._apply(operation)
-        except ResponseError as error:
-            if str(error).split(maxsplit=1)[0] in _REFUSALS or type(error).__name__ == "ReadOnlyError":
+        except ReplyError as error:
+            if str(error).split(maxsplit=1)[0] in _REFUSALS:
                 raise Failed(str(error)) from None
             raise Indeterminate(str(error)) from None
 

@@ -1,62 +1,84 @@
-"""Talking to stores that speak Redis' protocol, on single connections of redis-py."""
+"""Talking to stores that speak Redis' protocol: hiredis on bare connections."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from redis.asyncio import Connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+import hiredis
 
 _QUICK_SECONDS = 0.5
 
 
-class Link:
+class Link(asyncio.Protocol):
     """One open connection. It never retries: a write that is sent again would be a second write."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
+        self._reader = hiredis.Reader(encoding="utf-8")
+        self._transport: Any = None
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._lost: Exception | None = None
 
-    async def execute_command(self, *words: Any) -> Any:
-        """Send a command and return its answer as Redis gives it. Raises what redis-py raises."""
-        await self._connection.send_command(*words)
-        return await self._connection.read_response()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (answer := self._reader.gets()) is not False:
+                future = self._waiting.popleft()
+                if future.done():
+                    continue  # whoever asked has given up
+                if isinstance(answer, hiredis.ReplyError):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+        except (hiredis.ProtocolError, IndexError) as error:
+            self.connection_lost(ConnectionError(f"the server does not speak Redis' protocol: {error}"))
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = exc or ConnectionResetError("the server closed the connection")
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(self._lost)
+
+    async def execute_command(self, *words: str | int) -> Any:
+        """Send a command and return its answer. Raises ``hiredis.ReplyError`` and ``OSError``."""
+        if self._lost is not None:
+            raise self._lost
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._transport.write(hiredis.pack_command(words))
+        return await future
 
     async def aclose(self) -> None:
         """Close the connection; what it was doing is abandoned."""
-        await self._connection.disconnect(nowait=True)
+        self._transport.abort()
 
 
 async def connect(address: str, port: int, timeout: float) -> Link:
-    """A connection that is open when this returns."""
-    connection = Connection(
-        host=address,
-        port=port,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        decode_responses=True,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-    )
-    await connection.connect()  # type: ignore[no-untyped-call]
-    return Link(connection)
+    """A connection that is open when this returns. Raises ``OSError``, also when ``timeout`` seconds were too few."""
+    async with asyncio.timeout(timeout):
+        _, link = await asyncio.get_running_loop().create_connection(Link, address, port)
+    return link
 
 
 async def quick(address: str, port: int, *words: str) -> Any:
     """The answer to one command on a connection of its own; None when there is none within half a second."""
-    connection = None
+    link = None
     try:
         async with asyncio.timeout(_QUICK_SECONDS):
-            connection = await connect(address, port, _QUICK_SECONDS)
-            return await connection.execute_command(*words)
-    except (RedisError, OSError, TimeoutError):
+            link = await connect(address, port, _QUICK_SECONDS)
+            return await link.execute_command(*words)
+    except (hiredis.HiredisError, OSError):
         return None
     finally:
-        if connection is not None:
-            await connection.aclose()
+        if link is not None:
+            await link.aclose()
 
 
 async def quick_info(nodes: Sequence[tuple[str, str]], port: int) -> dict[str, dict[str, str]]:

@@ -13,63 +13,10 @@ from checkers.linearizability.models import Model
 from checkers.linearizability.partitions import Checked
 from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from checkers.linearizability.search import Timed
-from harness.history import NEVER, OK, TYPES, History, Operations
+from checkers.witness import Clock, sentence, show, witness
+from harness.history import Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Witness
-
-
-class Clock:
-    """Times of a history as a person reads them: seconds, or plain numbers where there are no real times."""
-
-    def __init__(self, history: History) -> None:
-        self._real = len(history) > 0 and int(history.time[-1]) > 2 * len(history)
-
-    def at(self, time: int) -> str:
-        """A moment."""
-        return f"{time / 1e9:.4f} s" if self._real else f"step {time}"
-
-    def between(self, start: int, end: int) -> str:
-        """A length of time."""
-        if not self._real:
-            return f"{end - start} steps"
-        seconds = (end - start) / 1e9
-        return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def witness(operations: Operations, row: int) -> Witness:
-    """One operation of the history, as an anomaly carries it."""
-    result = operations.result(row)
-    is_ok = operations.type[row] == OK
-    return Witness(
-        process=int(operations.process[row]),
-        f=operations.name(row),
-        key=operations.key_name(row),
-        value=result if is_ok and operations.argument(row) is None else operations.argument(row),
-        call=int(operations.call[row]),
-        ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
-        type=TYPES[operations.type[row]],
-        node=operations.node_name(row),
-        index=int(operations.invoked[row]),
-    )
-
-
-def sentence(one: Witness, clock: Clock) -> str:
-    """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
-    if one.f in ("read", "get"):
-        did = f"read {_show(one.value)}"
-    elif one.f == "write":
-        did = f"wrote {_show(one.value)}"
-    elif one.f == "cas" and isinstance(one.value, list | tuple) and len(one.value) == 2:
-        did = f"replaced {_show(one.value[0])} by {_show(one.value[1])}"
-    else:
-        did = f"did {one.f} {_show(one.value)}"
-    where = f" on {one.node}" if one.node else ""
-    until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
-    return f"process {one.process}{where} {did} from {clock.at(one.call)} {until}"
-
-
-def _show(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
 
 
 class Explainer:
@@ -158,12 +105,12 @@ class Explainer:
         gap = self._clock.between(int(self._operations.ret[early]), int(self._operations.call[late]))
         if kinds[late] == READ:
             return "stale read", (
-                f"{self._says(early)}: {_show(self._value(late))} had been replaced. Yet {self._says(late)}, invoked "
+                f"{self._says(early)}: {show(self._value(late))} had been replaced. Yet {self._says(late)}, invoked "
                 f"{gap} after that had completed, as if the replacement had never happened."
             )
         if kinds[early] == READ:
             return "read from the future", (
-                f"{self._says(early)}, but {self._says(late)}, and {_show(self._value(early))} comes from there: that "
+                f"{self._says(early)}, but {self._says(late)}, and {show(self._value(early))} comes from there: that "
                 f"was invoked only {gap} after the read had completed."
             )
         return "impossible update", (
@@ -180,8 +127,8 @@ class Explainer:
         kind = "lost write" if later >= 2 and not seen_again and operations.kind[y_return] != READ else "stale read"
         if operations.kind[x_call] != READ and operations.kind[x_call] != CAS:
             kind = "out of order"
-        old = _show(self._initial(x_call) if x_return < 0 else self._value(x_return))
-        new = _show(self._value(y_return))
+        old = show(self._initial(x_call) if x_return < 0 else self._value(x_return))
+        new = show(self._value(y_return))
         gap = clock.between(int(operations.ret[y_return]), int(operations.call[x_call]))
         if x_return < 0:
             first = f"The register began with {old}"
@@ -192,7 +139,7 @@ class Explainer:
             f"{first}. Then {self._says(y_return)}: {new} had taken its place{proof}. "
             f"Yet {self._says(x_call)}, invoked {gap} after {new} was certainly there"
         )
-        found = _show(self._seen(x_call))
+        found = show(self._seen(x_call))
         if found != old:
             text += f". {found} comes from {old} through compare-and-sets alone, with no {new} between"
         text += ". "

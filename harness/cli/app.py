@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import harness
+
+if TYPE_CHECKING:
+    from harness.experiment import Experiment
 
 app = typer.Typer(
     name="splitbrain",
@@ -39,6 +42,7 @@ class Kind(enum.StrEnum):
     checkers = "checkers"
     environments = "environments"
     models = "models"
+    bugs = "bugs"
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, JSON for scripts.")]
@@ -57,45 +61,142 @@ def root(
     """Options that stand before any command."""
 
 
+TargetArgument = Annotated[str, typer.Argument(help="The store: a name of `list targets`, or FILE.py:Class.")]
+TargetOption = Annotated[
+    str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
+]
+OnOption = Annotated[str, typer.Option("--on", help="Where: local, docker, simulation, or auto: docker or local.")]
+ImageOption = Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")]
+NodesOption = Annotated[int, typer.Option(help="How many nodes.")]
+WorkloadOption = Annotated[str, typer.Option(help="What clients do: see `list workloads`.")]
+NemesisOption = Annotated[
+    str, typer.Option(help="What goes wrong: names of `list nemeses` with commas, or chaos: all that are possible.")
+]
+TimeOption = Annotated[float, typer.Option(help="Seconds of operations.")]
+RateOption = Annotated[float, typer.Option(help="Operations a second of all clients; 0: as many as they can.")]
+ConcurrencyOption = Annotated[int, typer.Option(help="Clients, spread over the nodes.")]
+TimeoutOption = Annotated[float, typer.Option(help="Seconds after which an operation is given up.")]
+IntervalOption = Annotated[float, typer.Option(help="Seconds between faults, on average.")]
+RecoveryOption = Annotated[float, typer.Option(help="Seconds that the store may take to recover at the end.")]
+OverlapOption = Annotated[
+    bool, typer.Option("--overlap", help="Several faults at once, as chaos does; else one after the other.")
+]
+TimetableOption = Annotated[
+    Path | None, typer.Option(help="A JSON file of faults, and operations, with their times, as `shrink` writes it.")
+]
+BugOption = Annotated[str, typer.Option(help="Planted bugs of the reference store: names of `list bugs`.")]
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--option", help="NAME=VALUE of the target, workload or a nemesis; repeatable."),
+]
+RunsOption = Annotated[Path, typer.Option(help="Where the run's directory is made.")]
+
+
 @app.command()
 def run(
-    target: Annotated[str, typer.Argument(help="The store: a name of `list targets`, or FILE.py:Class.")] = "",
-    target_file: Annotated[
-        str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
-    ] = "",
-    on: Annotated[
-        str, typer.Option("--on", help="Where: local, docker, simulation, or auto: docker or local.")
-    ] = "auto",
-    image: Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")] = None,
-    nodes: Annotated[int, typer.Option(help="How many nodes.")] = 3,
-    workload: Annotated[str, typer.Option(help="What clients do: see `list workloads`.")] = "register",
-    nemesis: Annotated[str, typer.Option(help="What goes wrong: names of `list nemeses` with commas.")] = "",
-    time: Annotated[float, typer.Option(help="Seconds of operations.")] = 30.0,
-    rate: Annotated[float, typer.Option(help="Operations a second of all clients; 0: as many as they can.")] = 200.0,
-    concurrency: Annotated[int, typer.Option(help="Clients, spread over the nodes.")] = 10,
-    timeout: Annotated[float, typer.Option(help="Seconds after which an operation is given up.")] = 1.0,
-    interval: Annotated[float, typer.Option(help="Seconds between faults, on average.")] = 5.0,
-    recovery: Annotated[float, typer.Option(help="Seconds that the store may take to recover at the end.")] = 60.0,
+    target: TargetArgument = "",
+    target_option: TargetOption = "",
+    on: OnOption = "auto",
+    image: ImageOption = None,
+    nodes: NodesOption = 3,
+    workload: WorkloadOption = "register",
+    nemesis: NemesisOption = "",
+    time: TimeOption = 30.0,
+    rate: RateOption = 200.0,
+    concurrency: ConcurrencyOption = 10,
+    timeout: TimeoutOption = 1.0,
+    interval: IntervalOption = 5.0,
+    recovery: RecoveryOption = 60.0,
     seed: Annotated[int, typer.Option(help="Decides operations and faults.")] = 0,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="NAME=VALUE of the target, workload or a nemesis; repeatable."),
-    ] = None,
-    runs: Annotated[Path, typer.Option(help="Where the run's directory is made.")] = Path("runs"),
+    overlap: OverlapOption = False,
+    timetable: TimetableOption = None,
+    bug: BugOption = "",
+    option: OptionOption = None,
+    runs: RunsOption = Path("runs"),
     output: FormatOption = Format.text,
 ) -> None:
     """Start a store, drive it, hurt it, and judge its history."""
     from harness.cli import run as command
+
+    experiment = _experiment(
+        target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
+        recovery, seed, overlap, timetable, bug, option,
+    )  # fmt: skip
+    raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
+
+
+@app.command()
+def hunt(
+    target: TargetArgument = "",
+    target_option: TargetOption = "",
+    seeds: Annotated[int, typer.Option(help="How many seeds, from 0 on.")] = 100,
+    on: OnOption = "simulation",
+    image: ImageOption = None,
+    nodes: NodesOption = 5,
+    workload: WorkloadOption = "register",
+    nemesis: NemesisOption = "chaos",
+    time: TimeOption = 20.0,
+    rate: RateOption = 100.0,
+    concurrency: ConcurrencyOption = 10,
+    timeout: TimeoutOption = 1.0,
+    interval: IntervalOption = 5.0,
+    recovery: RecoveryOption = 60.0,
+    overlap: OverlapOption = False,
+    timetable: TimetableOption = None,
+    bug: BugOption = "",
+    option: OptionOption = None,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop at the first failure; else collect them all.")] = False,
+    directory: Annotated[
+        Path | None, typer.Option(help="Where results are kept; the same directory resumes a campaign.")
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="Who runs the seeds: processes:N (all cores), or dask://HOST:PORT.")
+    ] = None,
+    output: FormatOption = Format.text,
+) -> None:
+    """Run an experiment under many seeds, and tell its failures apart by their anomalies."""
+    from harness.cli import hunt as command
+
+    experiment = _experiment(
+        target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
+        recovery, 0, overlap, timetable, bug, option,
+    )  # fmt: skip
+    as_json = output is Format.json
+    raise typer.Exit(command.hunt(experiment, seeds, directory, executor, stop=stop, as_json=as_json))
+
+
+def _experiment(
+    target: str,
+    target_option: str,
+    on: str,
+    image: str | None,
+    nodes: int,
+    workload: str,
+    nemesis: str,
+    time: float,
+    rate: float,
+    concurrency: int,
+    timeout: float,
+    interval: float,
+    recovery: float,
+    seed: int,
+    overlap: bool,
+    timetable: Path | None,
+    bug: str,
+    option: list[str] | None,
+) -> Experiment:
     from harness.errors import UsageError
     from harness.experiment import Experiment
     from harness.plugins import parse_options
+    from harness.timetable import read_timetable
 
-    if bool(target) == bool(target_file):
+    if bool(target) == bool(target_option):
         raise UsageError("name one target: `splitbrain run TARGET`; `splitbrain list targets` shows what there is")
-    experiment = Experiment(
-        target=target or target_file,
+    nemeses = tuple(name.strip() for name in nemesis.split(",") if name.strip())
+    return Experiment(
+        target=target or target_option,
         workload=workload,
-        nemeses=tuple(name.strip() for name in nemesis.split(",") if name.strip()),
+        nemeses=nemeses,
         environment=on,
         image=image,
         nodes=nodes,
@@ -106,9 +207,26 @@ def run(
         interval=interval,
         recovery=recovery,
         seed=seed,
-        options=parse_options(option or []),
+        overlap=overlap or "chaos" in nemeses,
+        timetable=None if timetable is None else read_timetable(timetable),
+        options=parse_options(option or []) | ({"bug": bug} if bug else {}),
     )
-    raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
+
+
+@app.command()
+def shrink(
+    run: Annotated[Path, typer.Argument(help="The directory of a simulated run that found an anomaly.")],
+    seconds: Annotated[float, typer.Option(help="Stop trying after this long, with the smallest so far.")] = 300.0,
+    runs: RunsOption = Path("runs"),
+    output: FormatOption = Format.text,
+) -> None:
+    """Reduce a failing simulated run to the few faults and operations that it takes, and print the one command."""
+    from harness.cli import shrink as command
+    from harness.errors import UsageError
+
+    if seconds <= 0:
+        raise UsageError(f"--seconds is {seconds:g}, but it must be more than 0")
+    raise typer.Exit(command.shrink(run, runs, seconds, as_json=output is Format.json))
 
 
 @app.command()

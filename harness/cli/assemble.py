@@ -8,28 +8,47 @@ from typing import Any
 from harness.errors import MissingError, UsageError
 from harness.experiment import Experiment
 from harness.plugins import distribute, load, names
+from harness.runner import refuse_unsuitable, unsuitable
+
+
+CHAOS = "chaos"
+"""Stands for every nemesis that there is and that the environment and the target can do, overlapping."""
 
 
 @dataclass
 class Parts:
-    """What a run is made of, each with its options."""
+    """What a run is made of, each with its options. ``optional`` nemeses are left out where they cannot be had."""
 
     target: Any
     workload: Any
     nemeses: dict[str, Any]
+    optional: frozenset[str] = frozenset()
+
+    def suit(self, experiment: Experiment, environment: Any) -> None:
+        """Leave out optional nemeses that are impossible here. Raises ``UsageError`` where parts do not go together."""
+        for name in sorted(self.optional):
+            if unsuitable(self.nemeses[name], experiment, environment, self.target):
+                del self.nemeses[name]
+        self.optional = frozenset()
+        refuse_unsuitable(experiment, environment, self.target, self.workload, self.nemeses)
 
 
 def assemble(experiment: Experiment) -> Parts:
     """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
     target = load("targets", experiment.target)
     workload = load("workloads", experiment.workload)
-    nemeses = {name: load("nemeses", name) for name in experiment.nemeses}
+    asked = [name for name in experiment.nemeses if name != CHAOS]
+    every = names("nemeses") if CHAOS in experiment.nemeses else []
+    if experiment.timetable is not None:
+        asked, every = list(experiment.timetable.names), []
+    nemeses = {name: load("nemeses", name) for name in dict.fromkeys([*asked, *every])}
     owners = {f"target {target.name}": target, f"workload {workload.name}": workload}
     owners |= {f"nemesis {name}": nemesis for name, nemesis in nemeses.items()}
     options = distribute(experiment.options, owners)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
     first, second, *rest = made.values()
-    return Parts(first, second, {nemesis.name: nemesis for nemesis in rest})
+    found = {nemesis.name: nemesis for nemesis in rest}
+    return Parts(first, second, found, frozenset(every) - frozenset(asked))
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import shlex
 from typing import Any
 
 from rich.console import Console
@@ -15,12 +16,13 @@ from harness.plugins import load, names
 
 def show(kind: str, *, as_json: bool) -> None:
     """Print the plug-ins of one kind."""
-    rows = _models() if kind == "models" else [_row(kind, name) for name in names(kind)]
+    special = {"models": _models, "bugs": _bugs}
+    rows = special[kind]() if kind in special else [_row(kind, name) for name in names(kind)]
     if as_json:
         print(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
-    columns = [column for column in ("name", "what", "options", "workloads", "needs") if any(column in r for r in rows)]
+    columns = [column for column in ("name", "what", "options", "workloads", "needs", "found by", "refuted by") if any(column in r for r in rows)]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -31,6 +33,20 @@ def show(kind: str, *, as_json: bool) -> None:
 def _models() -> list[dict[str, Any]]:
     models: dict[str, Any] = load("checkers", "linearizable").models()
     return [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
+
+
+def _bugs() -> list[dict[str, Any]]:
+    """The planted bugs of all targets that have some."""
+    bugs = [bug for name in names("targets") for bug in getattr(load("targets", name), "bugs", {}).values()]
+    return [
+        {
+            "name": bug.name,
+            "what": f"{bug.replication}: {bug.breaks}",
+            "found by": f"splitbrain hunt {shlex.join(bug.arguments())}",
+            "refuted by": bug.checker,
+        }
+        for bug in bugs
+    ]
 
 
 def _row(kind: str, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from harness.cli.run import perform
 from harness.console.verdict import print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.plugins import load
+from harness.report import write_report
 from harness.store import RunDirectory
 
 
@@ -32,5 +33,6 @@ def replay(path: Path, runs: Path, *, as_json: bool) -> int:
             )
     if not as_json:
         print(f"the same history, {len(new):,} events, byte for byte")
+    write_report(directory, experiment, verdict)
     print_run(directory, experiment, verdict, as_json=as_json)
     return verdict.exit_code

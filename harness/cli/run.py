@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shlex
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,9 +20,8 @@ from harness.environments import namespaces
 from harness.errors import MissingError, SplitbrainError
 from harness.experiment import Experiment
 from harness.plugins import load
-from harness.runner import refuse_unsuitable
 from harness.store import RunDirectory
-from harness.verdict import Budget, Verdict
+from harness.verdict import EXIT_CODES, Budget, Verdict
 
 
 def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
@@ -28,7 +30,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     check_environment_name(experiment.environment)
     name, why = choose_environment(experiment.environment, experiment.image)
     if name == "local" and not namespaces.inside():
-        refuse_unsuitable(experiment, load("environments", name)(), parts.target, parts.workload, parts.nemeses)
+        parts.suit(experiment, load("environments", name)())
         _refuse_missing_programs(parts.target)
         if not as_json and experiment.environment == "auto":
             print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
@@ -46,7 +48,9 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
         print(f"splitbrain: aborted; what was recorded is in {aborted}", file=sys.stderr)
         return 4
     from harness.console.verdict import print_run
+    from harness.report import write_report
 
+    write_report(directory, experiment, verdict)
     print_run(directory, experiment, verdict, as_json=as_json)
     return verdict.exit_code
 
@@ -66,15 +70,16 @@ def _refuse_missing_programs(target: Any) -> None:
 def perform(
     experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, quiet: bool
 ) -> tuple[RunDirectory, Verdict]:
-    """Run an experiment on its environment, judge it, and write everything down. Raises ``AbortedError``."""
+    """Run an experiment on its environment, judge it, and write all but the report. Raises ``AbortedError``."""
     from harness.console.progress import Progress
     from harness.runner import Run
 
-    refuse_unsuitable(experiment, environment, parts.target, parts.workload, parts.nemeses)
+    parts.suit(experiment, environment)
     directory = RunDirectory.create(runs, experiment)
     checkers = parts.workload.checkers()
     for checker in checkers.values():
-        if hasattr(checker, "warm"):
+        # While a real store boots there is time for it; a simulation is over before it is done.
+        if environment.real_time and hasattr(checker, "warm"):
             checker.warm()
     began = time.monotonic()
     with Progress(checkers, quiet=quiet) as progress:
@@ -98,10 +103,32 @@ def perform(
         verdict = judge_run(directory, experiment, parts.workload)
     seconds = time.monotonic() - began
     directory.write_verdict(verdict, experiment, seconds)
-    from harness.report import write_report
-
-    write_report(directory, experiment, verdict)
     return directory, verdict
+
+
+def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+    """Run a simulated experiment in this process, without a word; a report is written where it did not pass."""
+    environment = load("environments", experiment.environment)(experiment.image, experiment.seed)
+    directory, verdict = perform(experiment, assemble(experiment), environment, runs, quiet=True)
+    if verdict.validity != "valid":
+        from harness.report import write_report
+
+        write_report(directory, experiment, verdict)
+    return verdict, directory.path
+
+
+def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+    """Run any experiment as a command of its own. Raises ``SplitbrainError`` with what it said where it broke."""
+    command = [sys.executable, "-c", "from harness.cli import main; main()"]
+    timetable = runs / "timetable.json"
+    if experiment.timetable is not None:
+        timetable.write_bytes(msgspec.json.encode(experiment.timetable))
+    command += [*shlex.split(experiment.command(str(timetable)))[1:], "--format", "json", "--runs", str(runs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode not in EXIT_CODES.values():
+        raise SplitbrainError(f"seed {experiment.seed}: {done.stderr.strip().splitlines()[-1:] or 'nothing was said'}")
+    said = json.loads(done.stdout)
+    return msgspec.convert(said["verdict"], Verdict), Path(said["directory"])
 
 
 def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) -> Verdict:
@@ -109,7 +136,7 @@ def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) ->
     from harness.history import read_jsonl
     from harness.runner import judge
 
-    evidence = load("checkers", "evidence")(faults=bool(experiment.nemeses))
+    evidence = load("checkers", "evidence")(faults=experiment.has_faults)
     return judge(read_jsonl(directory.history), {**workload.checkers(), "evidence": evidence}, Budget())
 
 

@@ -59,5 +59,5 @@ def print_run(directory: RunDirectory, experiment: Experiment, verdict: Verdict,
     console.print()
     for line in evidence_lines(verdict.evidence):
         console.print(f"  {line}", markup=False, soft_wrap=True)
-    console.print(f"  again:  {experiment.command()}", markup=False, soft_wrap=True)
+    console.print(f"  again:  {experiment.command(str(directory.timetable))}", markup=False, soft_wrap=True)
     console.print(f"  report: {directory.report}", markup=False, soft_wrap=True)

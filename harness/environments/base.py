@@ -7,7 +7,6 @@ import itertools
 import json
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
@@ -125,20 +124,20 @@ if __name__ == "__main__":
 """
 """What turns a tool into a command: the answer is printed, and kept in a file beside the node's data."""
 
+_FAULTS = Path(__file__).parents[1] / "faults"
 _calls = itertools.count()
 
 
-async def run_tool(node: Node, tool: ModuleType, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
-    """Run one of the fault tools of ``harness.faults`` inside a node and return what its ``main`` answers.
+async def run_tool(node: Node, tool: str, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
+    """Run one of the fault tools of ``harness.faults``, by name, inside a node and return what its ``main`` answers.
 
     A tool is one file of the standard library: its source is handed to the node's interpreter, so that what runs is
     always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
     words when it fails.
     """
     if isinstance(node, SimulatesTools):
-        return await node.simulate_tool(tool.__name__.rpartition(".")[2], request)
-    assert tool.__file__ is not None
-    source = Path(tool.__file__).read_text() + _TAIL
+        return await node.simulate_tool(tool, request)
+    source = (_FAULTS / f"{tool}.py").read_text() + _TAIL
     call, file = str(next(_calls)), f"{node.directory}/.splitbrain-answer"
     try:
         argv = [node.python, "-I", "-S", "-c", source, json.dumps(request), call, file]
@@ -147,14 +146,14 @@ async def run_tool(node: Node, tool: ModuleType, request: Mapping[str, Any], *, 
             # Docker's engine now and then loses what a command printed; a fault must not be repeated to hear it again.
             result = await node.exec(["cat", file], timeout=timeout)
     except TimeoutError:
-        raise FaultError(f"{tool.__name__} did not finish on {node.name} within {timeout:g} s") from None
+        raise FaultError(f"{tool} did not finish on {node.name} within {timeout:g} s") from None
     if result.code != 0:
         said = result.text.splitlines()[-1:] or ["it said nothing"]
-        raise FaultError(f"{tool.__name__} failed on {node.name}: {said[0]}")
+        raise FaultError(f"{tool} failed on {node.name}: {said[0]}")
     try:
         answered, answer = json.loads(result.out)
     except ValueError:
-        raise FaultError(f"{tool.__name__} on {node.name} answered something odd: {result.text[:200]}") from None
+        raise FaultError(f"{tool} on {node.name} answered something odd: {result.text[:200]}") from None
     if answered != call:
-        raise FaultError(f"{tool.__name__} on {node.name} gave no answer")
+        raise FaultError(f"{tool} on {node.name} gave no answer")
     return answer

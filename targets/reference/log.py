@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-from targets.reference.disk import File
+from targets.reference.journal import Journal, Record
 
 
 class Entry(NamedTuple):
@@ -18,61 +18,76 @@ class Entry(NamedTuple):
 class Log:
     """Entries numbered from 1, the current term, and who got this node's vote in it.
 
-    On disk it is one JSON line for each change. Appending below the end replaces what follows. A line torn by a
-    crash is cut off when the log is opened again: nothing can have been acknowledged on the strength of it.
+    The first ``base`` entries may have been replaced by a ``snapshot`` of the state after them. Appending below the
+    end replaces what follows.
     """
 
-    def __init__(self, file: File) -> None:
-        self.entries: list[Entry] = []
+    def __init__(self, journal: Journal) -> None:
+        self.base = 0
+        self.base_term = 0
+        self.snapshot: Any = None
         self.term = 0
         self.voted_for: str | None = None
-        self._file = file
-        self._load()
+        self._entries: list[Entry] = []
+        self._journal = journal
+        for record in journal.records:
+            self._take(record)
 
     @property
     def last(self) -> int:
-        """The number of the last entry; 0 when there is none."""
-        return len(self.entries)
+        """The number of the last entry; 0 when there was none."""
+        return self.base + len(self._entries)
+
+    @property
+    def size(self) -> int:
+        """How many entries are kept."""
+        return len(self._entries)
 
     def term_of(self, index: int) -> int:
         """The term of an entry; 0 for the start of the log, -1 for an entry that is not there."""
-        if index == 0:
-            return 0
-        return self.entries[index - 1].term if index <= len(self.entries) else -1
+        if index == self.base:
+            return self.base_term
+        return self._entries[index - self.base - 1].term if self.base < index <= self.last else -1
 
-    def append(self, index: int, entries: list[Entry]) -> None:
+    def __getitem__(self, index: int) -> Entry:
+        assert self.base < index <= self.last, f"entry {index} is not in the log, {self.base + 1} to {self.last} are"
+        return self._entries[index - self.base - 1]
+
+    def entries(self, first: int, count: int) -> list[Entry]:
+        """At most so many entries from ``first`` on."""
+        assert first > self.base
+        return self._entries[first - self.base - 1 : first - self.base - 1 + count]
+
+    def append(self, index: int, entries: Sequence[Entry]) -> None:
         """Make ``entries`` the log from ``index`` on; returns once they are on disk."""
-        lines = []
-        for offset, entry in enumerate(entries):
-            self._place(index + offset, entry)
-            lines.append({"index": index + offset, "term": entry.term, "command": entry.command})
-        self._write(lines)
+        del self._entries[index - self.base - 1 :]
+        self._entries += entries
+        self._journal.append(_entry(index + n, entry) for n, entry in enumerate(entries))
 
     def vote(self, term: int, candidate: str | None) -> None:
         """Enter ``term`` having voted for ``candidate``; returns once that is on disk."""
         self.term, self.voted_for = term, candidate
-        self._write([{"vote": candidate, "term": term}])
+        self._journal.append([self._vote()])
 
-    def _place(self, index: int, entry: Entry) -> None:
-        del self.entries[index - 1 :]
-        self.entries.append(entry)
+    def compact(self, index: int, term: int, snapshot: Any) -> None:
+        """Replace the entries up to ``index``, which is of ``term``, by a snapshot; later ones stay."""
+        tail = self.entries(index + 1, self.last) if index < self.last else []
+        self.base, self.base_term, self.snapshot, self._entries = index, term, snapshot, tail
+        head: Record = {"base": index, "term": term, "snapshot": snapshot}
+        self._journal.rewrite([self._vote(), head, *(_entry(index + n, e) for n, e in enumerate(tail, 1))])
 
-    def _write(self, lines: list[dict[str, object]]) -> None:
-        self._file.append(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
-        self._file.sync()
+    def _vote(self) -> Record:
+        return {"vote": self.voted_for, "term": self.term}
 
-    def _load(self) -> None:
-        good = 0
-        for line in self._file.read().splitlines(keepends=True):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            good += len(line)
-            if "index" in record:
-                self._place(record["index"], Entry(record["term"], record["command"]))
-            else:
-                self.term, self.voted_for = record["term"], record["vote"]
-        self._file.truncate(good)
+    def _take(self, record: Record) -> None:
+        if "index" in record:
+            del self._entries[record["index"] - self.base - 1 :]
+            self._entries.append(Entry(record["term"], record["command"]))
+        elif "base" in record:
+            self.base, self.base_term, self.snapshot = record["base"], record["term"], record["snapshot"]
+        else:
+            self.term, self.voted_for = record["term"], record["vote"]
+
+
+def _entry(index: int, entry: Entry) -> Record:
+    return {"index": index, "term": entry.term, "command": entry.command}

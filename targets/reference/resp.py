@@ -2,30 +2,63 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterator
 
 Reply = str | int | bytes | None | list["Reply"] | Exception
 """What a command answers: a status, a number, a bulk string, nothing, several of these, or an error."""
+
+
+_LONGEST_LINE = 1 << 16
 
 
 class ProtocolError(Exception):
     """The peer does not speak RESP."""
 
 
-async def read_command(reader: asyncio.StreamReader) -> list[bytes] | None:
-    """The next command: an array of bulk strings, or words on a line. None at the end of the stream."""
-    line = await reader.readline()
-    if not line.endswith(b"\n"):
-        return None
-    if not line.startswith(b"*"):
-        return line.split()
-    words = []
-    for _ in range(_length(line)):
-        header = await reader.readline()
-        if not header.startswith(b"$"):
-            raise ProtocolError(f"expected a bulk string, got {header[:20]!r}")
-        words.append((await reader.readexactly(_length(header) + 2))[:-2])
-    return words
+class Parser:
+    """Turns bytes into commands: arrays of bulk strings, or words on a line."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def feed(self, data: bytes) -> Iterator[list[bytes]]:
+        """The commands that are complete now. Raises ``ProtocolError``."""
+        self._data += data
+        while (found := self._command()) is not None:
+            words, used = found
+            self._data = self._data[used:]
+            yield words
+
+    def _command(self) -> tuple[list[bytes], int] | None:
+        """The first command and its length in bytes; None while it is not complete."""
+        line = self._line(0)
+        if line is None:
+            return None
+        header, at = line
+        if not header.startswith(b"*"):
+            return header.split(), at
+        words = []
+        for _ in range(_length(header)):
+            line = self._line(at)
+            if line is None:
+                return None
+            header, start = line
+            if not header.startswith(b"$"):
+                raise ProtocolError(f"expected a bulk string, got {header[:20]!r}")
+            at = start + _length(header) + 2
+            if len(self._data) < at:
+                return None
+            words.append(self._data[start : at - 2])
+        return words, at
+
+    def _line(self, start: int) -> tuple[bytes, int] | None:
+        """The line from ``start`` on and where the next begins."""
+        end = self._data.find(b"\n", start)
+        if end < 0:
+            if len(self._data) - start > _LONGEST_LINE:
+                raise ProtocolError("a line without an end")
+            return None
+        return self._data[start:end].rstrip(b"\r"), end + 1
 
 
 def _length(header: bytes) -> int:

@@ -1,137 +1,123 @@
 """One node of the reference store as a process: ``python -m targets.reference.server --name n1 ...``.
 
-It listens on two ports of its address: one for clients (RESP, so that redis-cli can talk to it) and one for its
-peers (a JSON message a line).
+It listens on three ports of its address: for clients (RESP, so that redis-cli can talk to it), for its peers, and for
+whoever collects metrics.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import socket
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 
-from targets.reference import resp
-from targets.reference.disk import Host, RealHost
-from targets.reference.log import Log
-from targets.reference.primary_backup import Message, NotPrimary, Replica
+from targets.reference import metrics, resp
+from targets.reference.bugs import plant
+from targets.reference.gossip import Gossip
+from targets.reference.host import Host, RealHost
+from targets.reference.multi_primary import MultiPrimary
+from targets.reference.options import Options
+from targets.reference.peers import Message
+from targets.reference.primary_backup import PrimaryBackup
+from targets.reference.quorum import Quorum
+from targets.reference.raft import Raft
+from targets.reference.replica import NotPrimary, Replica, Site, Unavailable, Unknown
+from targets.reference.state import WrongTypeError
 
 CLIENT_PORT = 6400
-PEER_PORT = 6401
-_STALLED_MS = 1000
-"""A connection to a peer whose data is not acknowledged for this long is given up and opened anew."""
+REPLICATIONS: dict[str, type[Replica]] = {
+    "raft": Raft,
+    "primary-backup": PrimaryBackup,
+    "quorum": Quorum,
+    "multi-primary": MultiPrimary,
+    "gossip": Gossip,
+}
 
 
-class Peer:
-    """The way to one peer. Messages to a peer that cannot be reached are dropped; the protocol allows for it."""
+class Connection(asyncio.Protocol):
+    """A client's connection: its commands are answered one after the other."""
 
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=10_000)
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._parser = resp.Parser()
+        self._commands: deque[list[str]] = deque()
+        self._transport: Any = None
+        self._serving: asyncio.Task[None] | None = None
 
-    def send(self, message: Message) -> None:
-        """Send soon, or never."""
-        with contextlib.suppress(asyncio.QueueFull):
-            self._queue.put_nowait(message)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
 
-    async def run(self) -> None:
-        """Connect, send what is queued, and begin again when the connection breaks."""
-        while True:
-            try:
-                async with asyncio.timeout(0.5):
-                    _, writer = await asyncio.open_connection(self._address, PEER_PORT)
-            except (OSError, TimeoutError):
-                await asyncio.sleep(0.1)
-                self._forget()
-                continue
-            try:
-                _fail_fast(writer)
-                self._forget()
-                while True:
-                    message = await self._queue.get()
-                    writer.write(json.dumps(message).encode() + b"\n")
-                    await writer.drain()
-            except OSError:
-                pass
-            finally:
-                writer.close()
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._commands.extend([word.decode() for word in words] for words in self._parser.feed(data) if words)
+        except (resp.ProtocolError, UnicodeDecodeError) as error:
+            self._transport.write(resp.encode(ValueError(f"ERR protocol: {error}")))
+            self._transport.close()
+            return
+        if self._commands and self._serving is None:
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
 
-    def _forget(self) -> None:
-        while not self._queue.empty():
-            self._queue.get_nowait()
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._commands.clear()
 
-
-def _fail_fast(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    if connection is None:
-        return  # a simulated connection has no socket
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
+    async def _serve(self) -> None:
+        while self._commands:
+            self._transport.write(resp.encode(await self._server.answer(self._commands.popleft())))
+        self._serving = None
 
 
 class Server:
-    """The two ports, and the replica behind them."""
+    """Commands by name, and the replica that executes them."""
 
     def __init__(self, replica: Replica, addresses: dict[str, str]) -> None:
         self._replica = replica
         self._addresses = addresses
 
-    async def serve_peer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take a peer's messages until it goes away."""
-        with contextlib.suppress(OSError):
-            while line := await reader.readline():
-                if not line.endswith(b"\n"):
-                    break
-                self._replica.receive(json.loads(line))
-        writer.close()
-
-    async def serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer a client's commands one after the other until it goes away."""
-        try:
-            while (words := await resp.read_command(reader)) is not None:
-                if words:
-                    writer.write(resp.encode(await self._answer([word.decode() for word in words])))
-                    await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, UnicodeDecodeError):
-            pass
-        except resp.ProtocolError as error:
-            writer.write(resp.encode(ValueError(f"ERR protocol: {error}")))
-        finally:
-            writer.close()
-
-    async def _answer(self, words: list[str]) -> resp.Reply:
+    async def answer(self, words: list[str]) -> resp.Reply:
+        """The reply to a command."""
         name, arguments = words[0].upper(), words[1:]
         command = self.COMMANDS.get(name)
         if command is None:
             return ValueError(f"ERR unknown command {words[0]!r}")
-        count, answer = command
-        if count is not None and len(arguments) != count:
-            return ValueError(f"ERR {name} takes {count} arguments, not {len(arguments)}")
+        least, most, handler = command
+        if not least <= len(arguments) <= most:
+            return ValueError(f"ERR {name} does not take {len(arguments)} arguments")
         try:
-            return await answer(self, name, arguments)
+            return await handler(self, name, arguments)
         except NotPrimary as error:
             primary = self._addresses.get(error.primary or "")
             return ValueError(f"NOTPRIMARY {error.primary} {primary}" if primary else "NOTPRIMARY ? ?")
+        except Unavailable as error:
+            return ValueError(f"UNAVAILABLE {error}")
+        except WrongTypeError as error:
+            return ValueError(f"WRONGTYPE {error}")
+        except Unknown as error:
+            return ValueError(f"UNKNOWN {error}")
 
-    async def _get(self, _name: str, arguments: list[str]) -> resp.Reply:
-        value = await self._replica.read(arguments[0])
-        return None if value is None else value.encode()
+    async def _execute(self, name: str, arguments: list[str]) -> resp.Reply:
+        return _reply(await self._replica.execute([name, *arguments]))
 
-    async def _change(self, name: str, arguments: list[str]) -> resp.Reply:
-        answer: resp.Reply = await self._replica.execute([name, *arguments])
-        return answer
+    async def _once(self, _name: str, arguments: list[str]) -> resp.Reply:
+        """``ONCE client number command...``: executed at most once, however often it is sent."""
+        inner = self.COMMANDS.get(arguments[2].upper())
+        if inner is None or inner[2] is not Server._execute or not inner[0] <= len(arguments) - 3 <= inner[1]:
+            return ValueError("ERR ONCE takes a client, a number and a command that changes something")
+        if not isinstance(self._replica, Raft | PrimaryBackup):
+            return await self._execute(arguments[2].upper(), arguments[3:])
+        return await self._execute("ONCE", [*arguments[:2], arguments[2].upper(), *arguments[3:]])
+
+    async def _peek(self, _name: str, arguments: list[str]) -> resp.Reply:
+        """``PEEK GET key``: what this very node holds."""
+        return _reply(self._replica.peek([arguments[0].upper(), *arguments[1:]]))
 
     async def _ping(self, _name: str, _arguments: list[str]) -> resp.Reply:
         return "PONG"
 
     async def _info(self, _name: str, _arguments: list[str]) -> resp.Reply:
-        replica = self._replica
-        lines = [f"role:{replica.role}", f"term:{replica.log.term}", f"primary:{replica.primary}"]
-        lines.append(f"log_entries:{replica.log.last}")
+        lines = [f"{name}:{value}" for name, value in self._replica.status().items()]
         return "\r\n".join(["# Replication", *lines, ""]).encode()
 
     async def _accept(self, _name: str, _arguments: list[str]) -> resp.Reply:
@@ -141,52 +127,61 @@ class Server:
         return []
 
     Handler = Callable[["Server", str, list[str]], Awaitable[resp.Reply]]
-    COMMANDS: ClassVar[dict[str, tuple[int | None, Handler]]] = {
-        "GET": (1, _get),
-        "SET": (2, _change),
-        "CAS": (3, _change),
-        "DEL": (1, _change),
-        "PING": (0, _ping),
-        "INFO": (None, _info),
-        "CLIENT": (None, _accept),
-        "COMMAND": (None, _nothing),
+    COMMANDS: ClassVar[dict[str, tuple[int, int, Handler]]] = {
+        "GET": (1, 1, _execute),
+        "SET": (2, 2, _execute),
+        "CAS": (3, 3, _execute),
+        "DEL": (1, 1, _execute),
+        "INCRBY": (2, 2, _execute),
+        "SADD": (2, 2, _execute),
+        "SREM": (2, 2, _execute),
+        "SMEMBERS": (1, 1, _execute),
+        "HSET": (3, 3, _execute),
+        "HGETALL": (1, 1, _execute),
+        "MEMBERS": (0, 99, _execute),
+        "ONCE": (4, 9, _once),
+        "PEEK": (2, 2, _peek),
+        "PING": (0, 0, _ping),
+        "INFO": (0, 9, _info),
+        "CLIENT": (0, 9, _accept),
+        "COMMAND": (0, 9, _nothing),
     }
-    """Each command by name: how many arguments it takes (None: any number), and what answers it."""
+    """Each command by name: the least and the most arguments, and what answers it."""
+
+
+def _reply(answer: Any) -> resp.Reply:
+    if isinstance(answer, dict):
+        return ValueError(answer["error"])
+    if isinstance(answer, list):
+        return [word.encode() for word in answer]
+    return answer.encode() if isinstance(answer, str) and answer != "OK" else answer
 
 
 async def run(arguments: Sequence[str], host: Host) -> None:
-    """Serve until killed, on a real or a simulated machine."""
-    options = _parse(arguments)
-    addresses = dict(item.split("=", 1) for item in options.node)
-    peers = {name: Peer(address) for name, address in addresses.items() if name != options.name}
-
-    def send(peer: str, message: Message) -> None:
-        peers[peer].send(message)
-
-    replica = Replica(
-        options.name,
-        sorted(peers),
-        Log(host.open(f"{options.data}/log.jsonl")),
-        send,
-        sync=options.replication == "sync",
-        rng=host.rng,
-    )
+    """Serve until killed, on a real or a simulated machine. Raises ``DiskError``."""
+    given = _parse(arguments)
+    options = Options(**json.loads(given.options))
+    addresses = dict(item.split("=", 1) for item in given.node)
+    own = addresses[given.name]
+    replica: Replica
+    send = host.join(given.name, addresses, lambda message: replica.receive(message))
+    site = Site(given.name, tuple(sorted(addresses)), host, send, given.data, options)
+    replica = plant(REPLICATIONS[options.replication], options.bug)(site)
     server = Server(replica, addresses)
-    own = addresses[options.name]
-    await asyncio.start_server(server.serve_peer, own, PEER_PORT, limit=1 << 26)
-    clients = await asyncio.start_server(server.serve_client, own, CLIENT_PORT)
-    host.say(f"{options.name} serves clients at {own}:{CLIENT_PORT}, term {replica.log.term}")
+    loop = asyncio.get_running_loop()
+    await loop.create_server(lambda: Connection(server), own, CLIENT_PORT)
+    await metrics.serve(own, replica)
+    host.say(f"{given.name} serves clients at {own}:{CLIENT_PORT}, {json.dumps(replica.status())}")
     replica.start()
-    tasks: list[Any] = [peer.run() for peer in peers.values()]
-    await asyncio.gather(clients.serve_forever(), *tasks)
+    await loop.create_future()
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="one node of the splitbrain reference store")
     parser.add_argument("--name", required=True, help="this node's name")
     parser.add_argument("--node", action="append", required=True, help="NAME=ADDRESS of every node, this one too")
-    parser.add_argument("--data", required=True, help="the folder for the write-ahead log")
-    parser.add_argument("--replication", choices=["sync", "async"], default="sync")
+    parser.add_argument("--data", required=True, help="the folder for the node's files")
+    parser.add_argument("--options", default="{}", help="the options of targets/reference/options.py, as JSON")
     return parser.parse_args(arguments)
 
 

@@ -1,23 +1,64 @@
-"""The replicated state: strings by key, changed by commands, the same on every node that ran the same commands."""
+"""The replicated state of the modes with one order of commands: the same on every node that ran the same commands."""
 
 from __future__ import annotations
 
+from typing import Any
+
+Answer = str | int | list[str] | dict[str, str] | None
+"""What a command answers, as JSON can hold it; ``{"error": text}`` where it cannot be done."""
+
+
+class WrongTypeError(Exception):
+    """A command for another kind of value than the key holds."""
+
 
 class State:
-    """A map from key to value."""
+    """A map from key to a string, a number or a set, and the last answer to each client that numbers its commands."""
 
-    def __init__(self) -> None:
-        self._values: dict[str, str] = {}
+    def __init__(self, dump: Any = None) -> None:
+        self._values: dict[str, str | int | set[str]] = {}
+        self._answered: dict[str, tuple[int, Any]] = {}
+        if dump is not None:
+            self._values = {k: set(v) if isinstance(v, list) else v for k, v in dump["values"].items()}
+            self._answered = {client: (number, answer) for client, number, answer in dump["answered"]}
 
-    def get(self, key: str) -> str | None:
-        """The value of a key, None where there is none."""
-        return self._values.get(key)
+    def dump(self) -> Any:
+        """All of it as JSON can hold it."""
+        values = {k: sorted(v) if isinstance(v, set) else v for k, v in self._values.items()}
+        return {"values": values, "answered": [[c, n, a] for c, (n, a) in self._answered.items()]}
 
-    def apply(self, command: list[str]) -> str | int | None:
-        """Run one command and return its answer: ``SET k v``, ``CAS k old new``, ``DEL k``, or nothing at all."""
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def read(self, command: list[str]) -> Answer:
+        """Answer ``GET k`` or ``SMEMBERS k``. Raises ``WrongTypeError``."""
+        value = self._values.get(command[1])
+        if command[0] == "SMEMBERS":
+            return sorted(self._set(command[1]))
+        if isinstance(value, set):
+            raise WrongTypeError(f"{command[1]} holds a set")
+        return value if value is None else str(value)
+
+    def apply(self, command: list[str]) -> Answer:
+        """Run one command and return its answer.
+
+        ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, or nothing at all. In
+        ``ONCE client number ...`` a command that its client already got an answer to is not run again.
+        """
         if not command:
             return None
-        name, key, *arguments = command
+        if command[0] == "ONCE":
+            client, number, inner = command[1], int(command[2]), command[3:]
+            done = self._answered.get(client)
+            if done is None or done[0] < number:
+                done = self._answered[client] = (number, self.apply(inner))
+            return done[1] if done[0] == number else None
+        try:
+            return self._change(*command)
+        except WrongTypeError as error:
+            return {"error": f"WRONGTYPE {error}"}
+
+    def _change(self, name: str, key: str, *arguments: str) -> Answer:
         if name == "SET":
             self._values[key] = arguments[0]
             return "OK"
@@ -26,4 +67,21 @@ class State:
                 return 0
             self._values[key] = arguments[1]
             return 1
+        if name == "INCRBY":
+            try:
+                total = self._values[key] = int(self._values.get(key, 0)) + int(arguments[0])  # type: ignore[arg-type]
+            except (TypeError, ValueError):
+                raise WrongTypeError(f"{key} holds no number") from None
+            return total
+        if name in ("SADD", "SREM"):
+            members = self._set(key)
+            changed = (arguments[0] in members) != (name == "SADD")
+            self._values[key] = members | {arguments[0]} if name == "SADD" else members - {arguments[0]}
+            return int(changed)
         return int(self._values.pop(key, None) is not None)
+
+    def _set(self, key: str) -> set[str]:
+        members = self._values.get(key, set())
+        if not isinstance(members, set):
+            raise WrongTypeError(f"{key} holds no set")
+        return members

@@ -1,56 +1,75 @@
-"""The bundled reference store as a target: starting its processes, and a client that follows its primary."""
+"""The bundled reference store as a target: starting its processes, and who believes to be what."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from dataclasses import fields
+from typing import Any, ClassVar, get_type_hints
 
 import msgspec
-from redis.exceptions import RedisError, ResponseError
 
-from harness.cluster import Cluster, Role
+from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
-from harness.operation import Failed, Indeterminate, Operation
+from harness.errors import NodeError, NothingToDo, UsageError
 from harness.target import Client
+from targets.reference.bugs import BUGS, Bug
+from targets.reference.client import ReferenceClient
+from targets.reference.options import Options as NodeOptions
 from targets.reference.server import CLIENT_PORT
-from targets.resp import connect, quick_info
+from targets.resp import quick, quick_info
+
+_PATIENCE = 5.0
+"""Seconds to wait for a primary that can change the members."""
+_HINTS = get_type_hints(NodeOptions)
 
 
 class Reference:
-    """Primary-backup replication, synchronous or asynchronous, with an elected primary."""
+    """Raft, primary-backup, quorums, multi-primary or gossip; its planted bugs are shown by `list bugs`."""
 
-    class Options(msgspec.Struct, frozen=True):
-        """Options of the reference store."""
-
-        replication: Literal["sync", "async"] = "sync"
-
-    name: ClassVar[str] = "reference"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
-    programs: ClassVar[Mapping[str, str]] = {}
-    claims: ClassVar[str] = (
-        "with replication=sync linearizable under partitions, kills and pauses; with replication=async nothing "
-        "once a primary is cut off or killed"
+    Options = msgspec.defstruct(
+        "Options", [(field.name, _HINTS[field.name], field.default) for field in fields(NodeOptions)], frozen=True
     )
 
-    def __init__(self, options: Options) -> None:
+    name: ClassVar[str] = "reference"
+    workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"})
+    programs: ClassVar[Mapping[str, str]] = {}
+    bugs: ClassVar[Mapping[str, Bug]] = BUGS
+    claims: ClassVar[str] = (
+        "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: linearizable "
+        "under every fault; everything else: nodes hold the same once faults are over"
+    )
+
+    def __init__(self, options: Any) -> None:
         self._options = options
+        self._clients = 0
+        for bug in filter(None, options.bug.split(",")):
+            if bug not in BUGS:
+                raise UsageError(f"there is no bug named {bug!r}: `splitbrain list bugs` shows what there is")
+            if BUGS[bug].replication != options.replication:
+                raise UsageError(f"the bug {bug} is one of replication={BUGS[bug].replication}")
+
+    @property
+    def _elects(self) -> bool:
+        return self._options.replication in ("raft", "primary-backup")
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         environment = cluster.environment
         argv = [environment.python_reference, "-m", "targets.reference.server", "--name", node.name]
         for other in cluster.nodes:
             argv += ["--node", f"{other.name}={other.address}"]
-        argv += ["--data", node.directory, "--replication", self._options.replication]
+        argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
         await node.start("reference", argv, {"PYTHONPATH": environment.source, "PYTHONUNBUFFERED": "1"})
 
     async def form(self, cluster: Cluster) -> None:
-        """Nothing to do: the nodes find and elect one another."""
+        """Nothing to do: the nodes find one another."""
 
     async def ready(self, cluster: Cluster) -> bool:
         roles = await self.roles(cluster)
+        if len(roles) < len(cluster.nodes) or not self._elects:
+            return len(roles) == len(cluster.nodes)
         primaries = [role for role in roles if role.role == "primary"]
-        same_term = len({role.term for role in roles}) == 1
-        return len(roles) == len(cluster.nodes) and len(primaries) == 1 and same_term
+        return len(primaries) == 1 and len({role.term for role in roles}) == 1
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
         answers = await quick_info([(node.name, node.address) for node in cluster.nodes], CLIENT_PORT)
@@ -59,63 +78,44 @@ class Reference:
             for name, info in answers.items()
         ]
 
+    async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Let nodes leave a Raft cluster, one after the other; the members afterwards."""
+        return await self._change_members(cluster, "REMOVE", names)
+
+    async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Let them join again."""
+        return await self._change_members(cluster, "ADD", names)
+
+    async def _change_members(self, cluster: Cluster, change: str, names: Sequence[str]) -> Sequence[str]:
+        if self._options.replication != "raft":
+            raise NothingToDo("only replication=raft can change its members")
+        members: list[str] = []
+
+        async def changed(name: str) -> bool:
+            """Whether the change is done. Whoever believes to be primary is asked; a deposed one cannot do it."""
+            nonlocal members
+            for role in await self.roles(cluster):
+                if role.role == "primary":
+                    address = cluster.node(role.node).address
+                    await quick(address, CLIENT_PORT, "MEMBERS", change, name)
+                    found = await quick(address, CLIENT_PORT, "MEMBERS")
+                    if isinstance(found, list):
+                        members = found
+                        return (name in members) == (change == "ADD")
+            return False
+
+        primary = next((role.node for role in await self.roles(cluster) if role.role == "primary"), None)
+        if primary is not None:
+            # All at once: a store that takes one change at a time refuses, and is then asked for one after the other.
+            await quick(cluster.node(primary).address, CLIENT_PORT, "MEMBERS", change, *names)
+        for name in names:
+            try:
+                await wait_until(lambda name=name: changed(name), seconds=_PATIENCE, what=f"{change} {name}")  # type: ignore[misc]
+            except NodeError as error:
+                if not members:
+                    raise NothingToDo(str(error)) from None
+        return members
+
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
-        return ReferenceClient(node.address, timeout)
-
-
-class ReferenceClient:
-    """Asks its own node; where that is not primary, asks the one that it names, once."""
-
-    def __init__(self, address: str, timeout: float) -> None:
-        self._address = address
-        self._timeout = timeout
-        self._connections: dict[str, Any] = {}
-
-    async def open(self) -> None:
-        self._connections[self._address] = await connect(self._address, CLIENT_PORT, self._timeout)
-
-    async def invoke(self, operation: Operation) -> Any:
-        try:
-            return await self._ask(self._address, operation)
-        except _Elsewhere as elsewhere:
-            try:
-                return await self._ask(elsewhere.address, operation)
-            except _Elsewhere:
-                raise Failed("neither this node nor the one that it calls primary is primary") from None
-
-    async def _ask(self, address: str, operation: Operation) -> Any:
-        if address not in self._connections:
-            try:
-                self._connections[address] = await connect(address, CLIENT_PORT, self._timeout)
-            except (RedisError, OSError) as error:
-                raise Failed(f"the primary cannot be reached: {error}") from None
-        connection = self._connections[address]
-        try:
-            if operation.f == "read":
-                found = await connection.execute_command("GET", operation.key)
-                return None if found is None else int(found)
-            if operation.f == "write":
-                await connection.execute_command("SET", operation.key, operation.value)
-                return operation.value
-            old, new = operation.value
-            if not await connection.execute_command("CAS", operation.key, old, new):
-                raise Failed("the value was another one")
-            return operation.value
-        except ResponseError as error:
-            words = str(error).split()
-            if words and words[0] == "NOTPRIMARY":
-                if words[-1] in ("?", address):
-                    raise Failed("no primary is known") from None
-                raise _Elsewhere(words[-1]) from None
-            raise Indeterminate(str(error)) from None
-
-    async def close(self) -> None:
-        connections, self._connections = self._connections, {}
-        for connection in connections.values():
-            await connection.aclose()
-
-
-class _Elsewhere(Exception):  # noqa: N818 - a redirection, not an error
-    def __init__(self, address: str) -> None:
-        super().__init__(address)
-        self.address = address
+        self._clients += 1
+        return ReferenceClient(node.address, f"{node.name}-{self._clients}", timeout, repeats=self._elects)

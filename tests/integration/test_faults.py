@@ -10,7 +10,7 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError, MissingError
-from harness.faults import process
+
 from nemeses.kill import Kill
 from nemeses.partition import Partition
 from nemeses.pause import Pause
@@ -45,7 +45,7 @@ async def connect(node: Node, port: int, *others: Node) -> list[str]:
 
 async def states(node: Node) -> list[str]:
     """The states of the node's server processes, from the process table inside the node."""
-    table: list[dict[str, Any]] = await run_tool(node, process, {"do": "list"})
+    table: list[dict[str, Any]] = await run_tool(node, "process", {"do": "list"})
     return [one["state"] for one in table]
 
 

@@ -16,7 +16,6 @@ from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.errors import MissingError, SplitbrainError
-from harness.faults import network, process
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:
@@ -119,25 +118,25 @@ def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: 
         assert await reader.readline() == b"hello\n"
 
         cut = {"do": "cut", "peers": [{"address": one.address}], "how": "drop"}
-        await run_tool(two, network, cut)
+        await run_tool(two, "network", cut)
         reach = {"do": "reach", "peers": [one.address], "patience": 0.3}
-        assert await run_tool(two, network, reach) == {one.address: False}
-        assert await run_tool(one, network, {**reach, "peers": [two.address]}) == {two.address: False}
+        assert await run_tool(two, "network", reach) == {one.address: False}
+        assert await run_tool(one, "network", {**reach, "peers": [two.address]}) == {two.address: False}
         writer.write(b"clients are not cut\n")
         assert await reader.readline() == b"clients are not cut\n"
-        await run_tool(two, network, {"do": "heal"})
-        assert await run_tool(two, network, reach) == {one.address: True}
+        await run_tool(two, "network", {"do": "heal"})
+        assert await run_tool(two, "network", reach) == {one.address: True}
 
-        assert [p["command"] for p in await run_tool(one, process, {"do": "pause"})] == ["echo"]
+        assert [p["command"] for p in await run_tool(one, "process", {"do": "pause"})] == ["echo"]
         writer.write(b"late\n")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(30):
                 await reader.readline()
-        await run_tool(one, process, {"do": "resume"})
+        await run_tool(one, "process", {"do": "resume"})
         assert await reader.readline() == b"late\n"
 
-        assert len(await run_tool(one, process, {"do": "kill"})) == 1
-        assert await run_tool(one, process, {"do": "list"}) == []
+        assert len(await run_tool(one, "process", {"do": "kill"})) == 1
+        assert await run_tool(one, "process", {"do": "list"}) == []
         with pytest.raises(ConnectionResetError):
             await reader.readline()
         with pytest.raises(ConnectionRefusedError):

@@ -1,23 +1,31 @@
-"""Simulated disks: a crash loses what was not synced, except for a random part that happened to be written."""
+"""Simulated disks: a crash loses what was not synced, but for a random part; disks fill up, and bits flip."""
 
 from __future__ import annotations
 
+import errno
 import random
 
 
 class SimulatedFile:
     """A file of which ``_safe`` bytes survive a crash for certain."""
 
-    def __init__(self) -> None:
+    def __init__(self, disk: SimulatedDisk) -> None:
+        self._disk = disk
         self._data = bytearray()
         self._safe = 0
+        self._original: bytes | None = None
+
+    def __len__(self) -> int:
+        return len(self._data)
 
     def read(self) -> bytes:
         """All of it."""
         return bytes(self._data)
 
     def append(self, data: bytes) -> None:
-        """Add to the end."""
+        """Add to the end. Raises ``OSError`` (ENOSPC) on a full disk."""
+        if self._disk.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
         self._data += data
 
     def truncate(self, size: int) -> None:
@@ -35,6 +43,21 @@ class SimulatedFile:
         if unsafe:
             del self._data[self._safe + rng.randint(0, unsafe) :]
 
+    def flip(self, rng: random.Random) -> int | None:
+        """Flip a bit of what is safe; the place, None in an empty file."""
+        if not self._safe:
+            return None
+        place = rng.randrange(self._safe)
+        self._original = bytes(self._data)
+        self._data[place] ^= 1 << rng.randrange(8)
+        return place
+
+    def restore(self) -> None:
+        """Undo the flip."""
+        if self._original is not None:
+            self._data[: len(self._original)] = self._original
+            self._original = None
+
 
 class SimulatedDisk:
     """The files of one node."""
@@ -42,12 +65,27 @@ class SimulatedDisk:
     def __init__(self, rng: random.Random) -> None:
         self._files: dict[str, SimulatedFile] = {}
         self._rng = rng
+        self.full = False
 
     def open(self, path: str) -> SimulatedFile:
         """A file, made if it is not there."""
-        return self._files.setdefault(path, SimulatedFile())
+        return self._files.setdefault(path, SimulatedFile(self))
 
     def crash(self) -> None:
         """The node crashes."""
         for file in self._files.values():
             file.crash(self._rng)
+
+    def flip(self) -> str | None:
+        """Flip one bit in the largest file; says where, None on an empty disk."""
+        if not self._files:
+            return None
+        path = max(self._files, key=lambda name: (len(self._files[name]), name))
+        place = self._files[path].flip(self._rng)
+        return None if place is None else f"bit flipped in byte {place} of {path}"
+
+    def restore(self) -> None:
+        """The disk is as good as new, with the data that it had."""
+        self.full = False
+        for file in self._files.values():
+            file.restore()

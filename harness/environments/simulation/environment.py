@@ -14,45 +14,32 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from harness.environments.base import Node, Result
-from harness.environments.simulation.disk import SimulatedDisk, SimulatedFile
+from harness.environments.simulation.disk import SimulatedDisk
+from harness.environments.simulation.host import SimulatedClock, SimulatedHost
 from harness.environments.simulation.loop import Process, SimulatedLoop
-from harness.environments.simulation.network import Network
+from harness.environments.simulation.network import Network, Quality
 from harness.errors import FaultError, MissingError
 
 
-class SimulatedHost:
-    """What a server sees of its node."""
-
-    def __init__(self, disk: SimulatedDisk, rng: random.Random, log: list[str]) -> None:
-        self.rng = rng
-        self._disk = disk
-        self._log = log
-
-    def open(self, path: str) -> SimulatedFile:
-        """A file on the node's disk."""
-        return self._disk.open(path)
-
-    def say(self, text: str) -> None:
-        """Write a line to the server's log."""
-        self._log.append(text)
-
-
 class SimulatedNode:
-    """One node: its processes, its disk, its place in the network."""
+    """One node: its processes, its disk, its clocks, its place in the network."""
 
-    def __init__(self, name: str, address: str, network: Network, seed: int, logs: Path) -> None:
+    def __init__(
+        self, name: str, address: str, loop: SimulatedLoop, network: Network, seed: int, logs: Path
+    ) -> None:
         self.name = name
         self.address = address
         self.directory = f"/{name}"
         self.python = "python"
+        self._loop = loop
         self._network = network
         self._seed = seed
         self._logs = logs
+        self._clock = SimulatedClock(loop)
         self._disk = SimulatedDisk(random.Random(f"{seed}/{name}/disk"))
         self._processes: dict[str, Process] = {}
         self._said: dict[str, list[str]] = {}
         self._started = 0
-        self._dead: list[Process] = []
 
     async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         raise FaultError(f"there are no commands on a simulated node, so {argv[0]} cannot run on {self.name}")
@@ -67,9 +54,20 @@ class SimulatedNode:
         self._started += 1
         process = self._processes[name] = Process(self.name, name)
         said = self._said.setdefault(name, [])
-        host = SimulatedHost(self._disk, random.Random(f"{self._seed}/{self.name}/{self._started}"), said)
-        loop = asyncio.get_running_loop()
-        process.keep.append(loop.create_task(module.run(argv[3:], host), context=process.context()))
+        rng = random.Random(f"{self._seed}/{self.name}/{self._started}")
+        host = SimulatedHost(self._clock, self._disk, self._network, rng, said)
+        process.exited = lambda last_words: self._exit(process, said, last_words)
+        self._loop.create_task(module.run(argv[3:], host), context=process.context)
+
+    def _exit(self, process: Process, said: list[str], last_words: str) -> None:
+        """A server has ended itself."""
+        said.append(last_words)
+        self._die(process)
+
+    def _die(self, process: Process) -> None:
+        process.state = "dead"
+        self._network.reset(process)
+        self._disk.crash()
 
     async def running(self) -> Mapping[str, bool]:
         return {name: process.state != "dead" for name, process in self._processes.items()}
@@ -86,50 +84,76 @@ class SimulatedNode:
     async def simulate_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Do what a fault tool does on a real node, and answer as it does."""
         await asyncio.sleep(0.02)
-        if tool == "process":
-            return self._signal(request["do"])
-        if tool == "network":
-            return await self._rewire(request)
-        raise FaultError(f"the tool {tool} does not exist on simulated nodes")
+        tools = {"process": self._signal, "network": self._rewire, "clock": self._set_clock, "disk": self._spoil}
+        if tool not in tools:
+            raise FaultError(f"the tool {tool} does not exist on simulated nodes")
+        return tools[tool](request)
 
-    def _signal(self, action: str) -> list[dict[str, Any]]:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimulatedLoop)
+    def _signal(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        action = request["do"]
         seen = []
         for name, process in self._processes.items():
             if process.state == "dead":
                 continue
             if action == "kill":
-                process.state = "dead"
-                self._dead.append(process)
-                self._network.reset(process)
+                self._die(process)
             elif action == "pause":
                 process.state = "paused"
             elif action == "resume" and process.state == "paused":
-                process.resume(loop)
+                self._loop.resume(process)
             seen.append({"pid": self._started, "state": "T" if process.state == "paused" else "S", "command": name})
-        if action == "kill" and seen:
-            self._disk.crash()
         return seen
 
-    async def _rewire(self, request: Mapping[str, Any]) -> Any:
+    def _rewire(self, request: Mapping[str, Any]) -> Any:
         network, here = self._network, self.address
         if request["do"] == "cut":
             for peer in request["peers"]:
                 direction, there = peer.get("direction", "both"), peer["address"]
                 if direction in ("out", "both"):
-                    network.cut[here, there] = request["how"]
+                    network.link(here, there).cut = request["how"]
                 if direction in ("in", "both"):
-                    network.cut[there, here] = request["how"]
+                    network.link(there, here).cut = request["how"]
             return None
         if request["do"] == "reach":
-            await asyncio.sleep(request["patience"] / 10)
-            return {p: not (network.cut.get((here, p)) or network.cut.get((p, here))) for p in request["peers"]}
-        mine = [link for link in network.cut if here in link]
-        for link in mine:
-            del network.cut[link]
-        lost = {link: network.dropped.pop(link) for link in list(network.dropped) if here == link[0]}
-        return {there: count for (_, there), count in lost.items()}
+            return {p: not (network.link(here, p).cut or network.link(p, here).cut) for p in request["peers"]}
+        if request["do"] == "degrade":
+            for peer in request["peers"]:
+                network.link(here, peer).quality = Quality(**request["quality"])
+            return None
+        if request["do"] == "mend":
+            for link in network.links(here).values():
+                link.quality = None
+            return None
+        lost = {}
+        for peer in network.addresses.values():
+            out, back = network.link(here, peer), network.link(peer, here)
+            out.cut = back.cut = None
+            if out.dropped:
+                lost[peer], out.dropped = out.dropped, 0
+        return lost
+
+    def _set_clock(self, request: Mapping[str, Any]) -> float:
+        """Seconds by which the clock is ahead afterwards."""
+        clock = self._clock
+        if request["do"] == "set":
+            clock.offset += request["offset"]
+            clock.set_rate(request["rate"])
+        elif request["do"] == "heal":
+            clock.right()
+        return clock.error()
+
+    def _spoil(self, request: Mapping[str, Any]) -> Any:
+        if request["do"] == "fill":
+            self._disk.full = True
+            try:
+                self._disk.open(f"{self.directory}/probe").append(b"probe")
+            except OSError as error:
+                return str(error)
+        elif request["do"] == "flip":
+            return self._disk.flip()
+        elif request["do"] == "heal":
+            self._disk.restore()
+        return None
 
     def save_logs(self) -> None:
         """Write what every server said into the run's directory."""
@@ -143,7 +167,7 @@ class SimulationEnvironment:
 
     name: ClassVar[str] = "simulation"
     real_time: ClassVar[bool] = False
-    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
+    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause", "clock", "disk", "netem"})
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python"
@@ -168,10 +192,11 @@ class SimulationEnvironment:
     async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
-        network = loop.network = Network(loop, random.Random(f"{self._seed}/network"))
+        network = loop.network = Network(loop, self._seed)
         for number, name in enumerate(names, 1):
             network.addresses[name] = f"10.66.0.{number}"
-            self._nodes.append(SimulatedNode(name, network.addresses[name], network, self._seed, logs / name))
+            node = SimulatedNode(name, network.addresses[name], loop, network, self._seed, logs / name)
+            self._nodes.append(node)
         return list(self._nodes)
 
     async def stop(self) -> None:

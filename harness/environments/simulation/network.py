@@ -1,11 +1,16 @@
-"""The simulated network: TCP connections in memory, with latency, and cuts that stall them as a real one would."""
+"""The simulated network: links with latency and faults, TCP connections and datagrams over them.
+
+Connections keep the order of their bytes and send again what was lost, so a cut stalls them as it would a real one.
+Datagrams, which servers use among themselves, are lost, doubled and overtaken exactly as their link does it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.environments.simulation.loop import CURRENT, Process, SimulatedLoop
@@ -13,7 +18,7 @@ from harness.environments.simulation.loop import CURRENT, Process, SimulatedLoop
 LATENCY: Final = (0.0002, 0.001)
 """Seconds that a packet takes one way: a random time from this range."""
 RETRANSMIT: Final = 0.2
-"""Seconds after which a packet that was dropped is sent again."""
+"""Seconds after which a lost packet of a connection is sent again."""
 _RESET: Final = b"reset"
 """Stands for the end of a connection whose other end is gone; told apart from data by identity."""
 _NOBODY: Final = contextvars.Context()
@@ -22,35 +27,105 @@ HARNESS: Final = "harness"
 """The address of the clients."""
 
 
-class Network:
-    """All addresses, who listens where, and which directed links are cut."""
+@dataclass(frozen=True)
+class Quality:
+    """How bad a link is: extra ``delay`` and ``jitter`` in seconds; the others are shares of packets from 0 to 1."""
 
-    def __init__(self, loop: SimulatedLoop, rng: random.Random) -> None:
+    delay: float = 0.0
+    jitter: float = 0.0
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+
+
+class Link:
+    """One direction between two addresses. Its randomness is its own, so that links do not disturb one another."""
+
+    __slots__ = ("_busy_until", "_random", "cut", "dropped", "quality")
+
+    def __init__(self, seed: str) -> None:
+        self._random = random.Random(seed).random
+        self._busy_until = 0.0
+        self.cut: str | None = None
+        """How the link is cut, if it is: ``drop`` or ``reject``."""
+        self.quality: Quality | None = None
+        self.dropped = 0
+
+    def loses(self) -> bool:
+        """Whether the packet that is sent now is lost; counts it."""
+        lost = self.cut is not None or (self.quality is not None and self._random() < self.quality.loss)
+        self.dropped += lost
+        return lost
+
+    def latency(self) -> float:
+        """Seconds that the packet takes."""
+        low, high = LATENCY
+        latency = low + (high - low) * self._random()
+        if self.quality is not None:
+            latency += self.quality.delay + self.quality.jitter * self._random()
+        return latency
+
+    def arrivals(self, now: float) -> list[float]:
+        """When the datagram that is sent now arrives: never, once, or twice; in order unless it is overtaken."""
+        if self.loses():
+            return []
+        times = [now + self.latency()]
+        quality = self.quality
+        if quality is None or not self._random() < quality.reorder:
+            self._busy_until = times[0] = max(times[0], self._busy_until)
+        else:
+            times[0] += 0.01 + 0.05 * self._random()
+        if quality is not None and self._random() < quality.duplicate:
+            times.append(times[0] + 0.05 * self._random())
+        return times
+
+
+class Network:
+    """All addresses, who listens where, and the links between them."""
+
+    def __init__(self, loop: SimulatedLoop, seed: int) -> None:
         self._loop = loop
-        self._rng = rng
+        self._seed = seed
         self._listeners: dict[tuple[str, int], tuple[Callable[[], Any], Process | None]] = {}
+        self._endpoints: dict[str, tuple[Callable[[Any], None], Process | None]] = {}
+        self._links: dict[tuple[str, str], Link] = {}
         self.addresses: dict[str, str] = {}
         """The address of each node by name."""
-        self.cut: dict[tuple[str, str], str] = {}
-        """Directed links (from, to) by address that are cut, and how: drop or reject."""
-        self.dropped: dict[tuple[str, str], int] = {}
         self._pipes: list[Pipe] = []
+
+    def link(self, source: str, target: str) -> Link:
+        """The link from one address to another."""
+        link = self._links.get((source, target))
+        if link is None:
+            link = self._links[source, target] = Link(f"{self._seed}/{source}/{target}")
+        return link
+
+    def links(self, source: str) -> Mapping[str, Link]:
+        """The links that leave an address, by target."""
+        return {target: link for (start, target), link in self._links.items() if start == source}
 
     def here(self) -> str:
         """The address of the process that runs now."""
         process = CURRENT.get()
         return HARNESS if process is None else self.addresses[process.node]
 
-    def latency(self) -> float:
-        """The time that one packet takes."""
-        return self._rng.uniform(*LATENCY)
+    # Datagrams
 
-    def blocked(self, source: str, target: str) -> str | None:
-        """How the link is cut, if it is; counts the packet that was to be sent."""
-        how = self.cut.get((source, target))
-        if how is not None:
-            self.dropped[source, target] = self.dropped.get((source, target), 0) + 1
-        return how
+    def receive(self, address: str, receiver: Callable[[Any], None]) -> None:
+        """Hand datagrams for an address to the running process, by this function, from now on."""
+        self._endpoints[address] = (receiver, CURRENT.get())
+
+    def post(self, source: str, target: str, message: Any) -> None:
+        """Send a datagram: any object, which nobody may change from now on."""
+        for when in self.link(source, target).arrivals(self._loop.time()):
+            self._loop.call_at(when, self._hand_over, target, message, context=_NOBODY)
+
+    def _hand_over(self, target: str, message: Any) -> None:
+        endpoint = self._endpoints.get(target)
+        if endpoint is not None:
+            self._loop.run_as(endpoint[1], endpoint[0], message)
+
+    # Connections
 
     def listen(self, factory: Callable[[], Any], host: str, port: int) -> Listener:
         """Accept connections to an address and port from now on."""
@@ -71,23 +146,23 @@ class Network:
     async def connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Pipe, Any]:
         """Open a connection, as ``loop.create_connection`` does."""
         source = self.here()
-        while self.blocked(source, host) or self.blocked(host, source):
-            if "reject" in (self.cut.get((source, host)), self.cut.get((host, source))):
+        there, back = self.link(source, host), self.link(host, source)
+        while there.loses() or back.loses():
+            if "reject" in (there.cut, back.cut):
                 raise OSError(113, "No route to host")
             await asyncio.sleep(RETRANSMIT)
-        await asyncio.sleep(self.latency() + self.latency())
+        await asyncio.sleep(there.latency() + back.latency())
         listener = self._listeners.get((host, port))
         if listener is None or (listener[1] is not None and listener[1].state == "dead"):
             raise ConnectionRefusedError(111, "Connection refused")
         accept, server = listener
-        near = Pipe(self, self._loop, source, host, CURRENT.get())
-        far = Pipe(self, self._loop, host, source, server)
+        near = Pipe(self._loop, there, CURRENT.get(), host)
+        far = Pipe(self._loop, back, server, source)
         near.peer, far.peer = far, near
         self._pipes += [near, far]
         protocol = factory()
         near.start(protocol)
-        context = server.context() if server is not None else None
-        self._loop.call_soon(lambda: far.start(accept()), context=context)
+        self._loop.run_as(server, lambda: far.start(accept()))
         return near, protocol
 
 
@@ -111,15 +186,12 @@ class Listener:
 
 
 class Pipe(asyncio.Transport):
-    """One end of a connection: bytes arrive in order, later where the link is cut meanwhile."""
+    """One end of a connection: bytes arrive in order, later where the link loses them meanwhile."""
 
-    def __init__(
-        self, network: Network, loop: SimulatedLoop, source: str, target: str, process: Process | None
-    ) -> None:
+    def __init__(self, loop: SimulatedLoop, link: Link, process: Process | None, target: str) -> None:
         super().__init__()
-        self._network = network
         self._loop = loop
-        self._source = source
+        self._link = link
         self._target = target
         self.process = process
         self._protocol: Any = None
@@ -171,7 +243,7 @@ class Pipe(asyncio.Transport):
         self._paused = False
         early, self._early = self._early, []
         for data in early:
-            self._deliver(data)
+            self.arrive(data)
 
     def reset(self) -> None:
         """The process at this end was killed: its kernel closes the connection."""
@@ -185,28 +257,28 @@ class Pipe(asyncio.Transport):
         self._outgoing.append(data)
         if not self._sending:
             self._sending = True
-            self._schedule(self._network.latency())
+            self._schedule(self._link.latency())
 
     def _schedule(self, delay: float) -> None:
         # The network runs by itself, whatever becomes of the process that sent.
-        self._loop.call_at(self._loop.time() + delay, self._transmit, context=_NOBODY)
+        self._loop.call_later(delay, self._transmit, context=_NOBODY)
 
     def _transmit(self) -> None:
-        if self._network.blocked(self._source, self._target) is not None:
+        if self._link.loses():
             self._schedule(RETRANSMIT)
             return
         outgoing, self._outgoing = self._outgoing, []
         self._sending = False
         assert self.peer is not None
+        peer = self.peer
         for data in outgoing:
-            self.peer.arrive(data)
+            if peer.process is None:
+                peer.arrive(data)
+            else:
+                self._loop.run_as(peer.process, peer.arrive, data)
 
     def arrive(self, data: bytes | None) -> None:
         """Bytes, or the end of the stream, reach this end."""
-        context = self.process.context() if self.process is not None else _NOBODY
-        self._loop.call_soon(self._deliver, data, context=context)
-
-    def _deliver(self, data: bytes | None) -> None:
         if self._protocol is None or self._paused:
             self._early.append(data)
         elif self._closing:

@@ -1,0 +1,76 @@
+"""Convergence: once faults are over and nothing is written any more, all nodes hold the same, and only what was written.
+
+The weakest promise that a replicated store can make (Vogels, "Eventually Consistent", 2008).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from checkers.final_reads import final_reads, rows_of
+from checkers.witness import show, witness
+from harness.history import FAIL, hashable
+from harness.periods import active, fault_periods
+from harness.verdict import Anomaly, Budget, Verdict
+
+_REPORTED = 10
+
+
+class Convergence:
+    """Compares the final reads of all nodes, which are operations of the function ``final``.
+
+    Unknown when no key was read from two nodes. Where values are written with ``write``, a final value that nobody
+    wrote is an anomaly too.
+    """
+
+    def __init__(self, final: str = "read-local") -> None:
+        self._final = final
+
+    def check(self, history: Any, budget: Budget) -> Verdict:
+        operations = history.operations()
+        faults = active(fault_periods(history), 0, int(history.time[-1]) if len(history) else 0)
+        reads = final_reads(operations, self._final)
+        compared = {key: rows for key, rows in reads.items() if len(rows) > 1}
+        evidence = {"keys_compared": len(compared)}
+        if not compared:
+            return Verdict("unknown", "no key was read from two nodes in the end", evidence=evidence)
+        anomalies = []
+        for key, rows in compared.items():
+            held = {node: operations.result(row) for node, row in rows.items()}
+            if len({hashable(value) for value in held.values()}) > 1:
+                said = ", ".join(f"{node} holds {_brief(value)}" for node, value in sorted(held.items()))
+                text = (
+                    f"Key {key}: all faults were over and nothing was written any more, yet {said}. "
+                    "Nodes that have received the same writes must hold the same."
+                )
+                witnesses = [witness(operations, row) for _, row in sorted(rows.items())]
+                anomalies.append(Anomaly("diverged", text, witnesses, key, faults))
+        anomalies += self._invented(operations, reads, faults)
+        if anomalies:
+            keys = len({repr(anomaly.key) for anomaly in anomalies})
+            reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {len(compared)} keys"
+            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
+        return Verdict("valid", evidence=evidence)
+
+    def _invented(self, operations: Any, reads: Any, faults: list[str]) -> list[Anomaly]:
+        """Final values that no write can have written."""
+        writes = rows_of(operations, "write")
+        if not writes:
+            return []
+        written = {(operations.key_name(row), operations.argument(row)) for row in writes if operations.type[row] != FAIL}
+        found = []
+        for key, rows in reads.items():
+            for node, row in rows.items():
+                result = operations.result(row)
+                values = result if isinstance(result, list) else [] if result is None else [result]
+                for value in values:
+                    if (key, value) not in written:
+                        text = f"Key {key}: {node} holds {show(value)} in the end, but no write of it took effect."
+                        found.append(Anomaly("invented", text, [witness(operations, row)], key, faults))
+        return found
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)} elements, the last of them {', '.join(map(repr, value[-5:]))}"
+    return show(value)

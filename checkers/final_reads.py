@@ -1,0 +1,26 @@
+"""What each node held in the end: the last answered read of every key by every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from harness.history import OK, Operations
+
+
+def final_reads(operations: Operations, function: str) -> Mapping[Any, Mapping[str, int]]:
+    """For each key the row of the last ``ok`` read of each node; ``function`` is what only final reads are called."""
+    found: dict[Any, dict[str, int]] = {}
+    for row in rows_of(operations, function):
+        if operations.type[row] == OK:
+            found.setdefault(operations.key_name(row), {})[str(operations.node_name(row))] = row
+    return found
+
+
+def rows_of(operations: Operations, *functions: str) -> list[int]:
+    """The rows of the operations of some functions, in the order of their invocations."""
+    codes = [code for code, name in enumerate(operations.history.functions) if name in functions]
+    rows: list[int] = np.flatnonzero(np.isin(operations.f, codes)).tolist()
+    return rows

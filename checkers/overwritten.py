@@ -1,0 +1,101 @@
+"""Overwritten values stay overwritten: what a process has seen and then replaced must not be there in the end.
+
+This is what a store without one order of writes can still promise about one key, if a later write of whoever saw a
+value always counts as later (the session guarantee "writes follow reads" and causality on each key; Terry et al.,
+"Session Guarantees for Weakly Consistent Replicated Data", 1994).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from checkers.final_reads import final_reads, rows_of
+from checkers.witness import Clock, sentence, show, witness
+from harness.history import FAIL, OK
+from harness.periods import active, fault_periods
+from harness.verdict import Anomaly, Budget, Verdict
+
+_REPORTED = 10
+
+
+class Overwritten:
+    """Looks for final values, read by operations of the function ``final``, that were certainly replaced.
+
+    A value is certainly replaced when one process read or wrote it, and afterwards wrote another one or deleted the
+    key, and that was acknowledged. Every value must be written once only.
+    """
+
+    def __init__(self, final: str = "read-local") -> None:
+        self._final = final
+
+    def check(self, history: Any, budget: Budget) -> Verdict:
+        operations = history.operations()
+        periods = fault_periods(history)
+        clock = Clock(history)
+        replaced = _replaced(operations)
+        finals = final_reads(operations, self._final)
+        anomalies = []
+        for key, rows in finals.items():
+            for node, row in sorted(rows.items()):
+                result = operations.result(row)
+                values = result if isinstance(result, list) else [result]
+                for value in values:
+                    if (key, value) in replaced:
+                        saw, then = replaced[key, value]
+                        gone = operations.name(then) == "delete"
+                        seen, did = witness(operations, saw), witness(operations, then)
+                        text = (
+                            f"Key {key}: {sentence(seen, clock)}, so it knew {show(value)}. Then "
+                            f"{_did(did, clock)}, which was acknowledged. Yet in the end {node} holds {show(value)}."
+                        )
+                        faults = active(periods, seen.call, did.ret or did.call)
+                        kind = "resurrected" if gone else "lost update"
+                        anomalies.append(Anomaly(kind, text, [seen, did, witness(operations, row)], key, faults))
+        anomalies += _vanished(operations, finals, active(periods, 0, int(history.time[-1])) if len(history) else [])
+        evidence = {"values_certainly_replaced": len(replaced)}
+        if anomalies:
+            reason = f"{len(anomalies)} final values were certainly overwritten or deleted before, or all writes are gone"
+            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
+        return Verdict("valid", evidence=evidence)
+
+
+def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
+    """For each key and value that was certainly replaced: who knew it, and the acknowledged write after that."""
+    known: dict[tuple[int, Any], tuple[Any, int]] = {}
+    replaced: dict[tuple[Any, Any], tuple[int, int]] = {}
+    for row in rows_of(operations, "read", "write", "delete"):
+        if operations.type[row] != OK:
+            continue
+        key, name = operations.key_name(row), operations.name(row)
+        session = (int(operations.process[row]), key)
+        if name != "read":
+            values, saw = known.pop(session, ([], -1))
+            for value in values:
+                replaced.setdefault((key, value), (saw, row))
+        seen = operations.argument(row) if name == "write" else operations.result(row) if name == "read" else None
+        if seen is not None:
+            known[session] = (seen if isinstance(seen, list) else [seen], row)
+    return replaced
+
+
+def _vanished(operations: Any, finals: Any, faults: list[str]) -> list[Anomaly]:
+    """Keys that hold nothing although a write was acknowledged and nobody ever tried to delete them."""
+    deleted = {operations.key_name(row) for row in rows_of(operations, "delete") if operations.type[row] != FAIL}
+    written: dict[Any, int] = {}
+    for row in rows_of(operations, "write"):
+        if operations.type[row] == OK:
+            written.setdefault(operations.key_name(row), row)
+    found = []
+    for key, rows in finals.items():
+        for node, row in rows.items():
+            if operations.result(row) is None and key in written and key not in deleted:
+                text = f"Key {key}: a write was acknowledged and nobody deleted the key, yet {node} holds nothing in the end."
+                witnesses = [witness(operations, written[key]), witness(operations, row)]
+                found.append(Anomaly("lost write", text, witnesses, key, faults))
+    return found
+
+
+def _did(one: Any, clock: Clock) -> str:
+    if one.f == "delete":
+        return f"it deleted the key from {clock.at(one.call)} to {clock.at(one.ret)}"
+    return f"it wrote {show(one.value)} from {clock.at(one.call)} to {clock.at(one.ret)}"

@@ -1,0 +1,63 @@
+"""Operations as the witnesses of an anomaly: as data, and as a clause of a sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.history import NEVER, OK, TYPES, History, Operations
+from harness.verdict import Witness
+
+
+class Clock:
+    """Times of a history as a person reads them: seconds, or plain numbers where there are no real times."""
+
+    def __init__(self, history: History) -> None:
+        self._real = len(history) > 0 and int(history.time[-1]) > 2 * len(history)
+
+    def at(self, time: int) -> str:
+        """A moment."""
+        return f"{time / 1e9:.4f} s" if self._real else f"step {time}"
+
+    def between(self, start: int, end: int) -> str:
+        """A length of time."""
+        if not self._real:
+            return f"{end - start} steps"
+        seconds = (end - start) / 1e9
+        return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def witness(operations: Operations, row: int) -> Witness:
+    """One operation of the history, as an anomaly carries it."""
+    result = operations.result(row)
+    is_ok = operations.type[row] == OK
+    return Witness(
+        process=int(operations.process[row]),
+        f=operations.name(row),
+        key=operations.key_name(row),
+        value=result if is_ok and operations.argument(row) is None else operations.argument(row),
+        call=int(operations.call[row]),
+        ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
+        type=TYPES[operations.type[row]],
+        node=operations.node_name(row),
+        index=int(operations.invoked[row]),
+    )
+
+
+def sentence(one: Witness, clock: Clock) -> str:
+    """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
+    if one.f in ("read", "get"):
+        did = f"read {show(one.value)}"
+    elif one.f == "write":
+        did = f"wrote {show(one.value)}"
+    elif one.f == "cas" and isinstance(one.value, list | tuple) and len(one.value) == 2:
+        did = f"replaced {show(one.value[0])} by {show(one.value[1])}"
+    else:
+        did = f"did {one.f} {show(one.value)}"
+    where = f" on {one.node}" if one.node else ""
+    until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
+    return f"process {one.process}{where} {did} from {clock.at(one.call)} {until}"
+
+
+def show(value: Any) -> str:
+    """A value as a person reads it."""
+    return "nothing" if value is None else repr(value)

@@ -1,0 +1,71 @@
+"""An explicit timetable: which fault when, and if wanted which operation when, in place of what the seed would draw."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import UsageError
+from harness.generator import Generator, any_of, at_times, on_worker
+from harness.operation import Operation
+from harness.periods import START, STOP
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """A fault of the nemesis ``name`` from ``start`` to ``stop``, in seconds since the run began."""
+
+    name: str
+    start: float
+    stop: float
+    plan: dict[str, Any] = {}
+
+
+class Planned(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operation of a worker, not before ``at`` seconds since the run began."""
+
+    at: float
+    worker: int
+    f: str
+    key: Any = None
+    value: Any = None
+
+
+class Timetable(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Faults, and operations where these are not the workload's; ``final`` ones follow once all faults are healed."""
+
+    faults: tuple[Fault, ...] = ()
+    operations: tuple[Planned, ...] | None = None
+    final: tuple[Planned, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The nemeses that it needs."""
+        return tuple(sorted({fault.name for fault in self.faults}))
+
+    def fault_operations(self) -> Iterator[tuple[float, Operation]]:
+        """The starts and stops in order."""
+        steps = [(fault.start, Operation(START + fault.name, value=fault.plan)) for fault in self.faults]
+        steps += [(fault.stop, Operation(STOP + fault.name)) for fault in self.faults]
+        return iter(sorted(steps, key=lambda step: step[0]))
+
+
+def by_worker(planned: Sequence[Planned], workers: int) -> Generator:
+    """Every worker does its own operations in order."""
+    each: dict[int, list[tuple[float, Operation]]] = defaultdict(list)
+    for one in sorted(planned, key=lambda one: one.at):
+        each[one.worker].append((one.at, Operation(one.f, one.key, one.value)))
+    return any_of(*(on_worker(worker, workers, at_times(steps)) for worker, steps in sorted(each.items())))
+
+
+def read_timetable(path: Path) -> Timetable:
+    """A timetable from a JSON file. Raises ``UsageError``."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Timetable)
+    except OSError as error:
+        raise UsageError(f"the timetable {path} cannot be read: {error.strerror}") from None
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path} is not a timetable: {error}") from None

@@ -1,0 +1,129 @@
+"""A client of the reference store: asks its own node, follows its redirections, repeats what may be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from hiredis import ReplyError
+
+from harness.operation import Failed, Indeterminate, Operation
+from targets.reference.server import CLIENT_PORT
+from targets.resp import connect
+
+_TRIES: Final = 4
+_REST: Final = 0.05
+"""Seconds between two tries."""
+
+
+class ReferenceClient:
+    """Sends each command to its own node, and where that is not primary, to the one that it names.
+
+    Commands that change something carry a number, so that the store can tell a repetition from a second command: a
+    command whose outcome is unknown is sent again, and answered as if it had been sent once.
+    """
+
+    def __init__(self, address: str, identity: str, timeout: float, *, repeats: bool) -> None:
+        self._address = address
+        self._identity = identity
+        self._timeout = timeout
+        self._repeats = repeats
+        self._number = 0
+        self._connections: dict[str, Any] = {}
+
+    async def open(self) -> None:
+        self._connections[self._address] = await connect(self._address, CLIENT_PORT, self._timeout)
+
+    async def invoke(self, operation: Operation) -> Any:
+        key, value = operation.key, operation.value
+        match operation.f:
+            case "read":
+                return _number(await self._send("GET", key))
+            case "read-local":
+                return _number(await self._ask(self._address, "PEEK", "GET", key))
+            case "write":
+                await self._change("SET", key, value)
+            case "delete":
+                await self._change("DEL", key)
+            case "cas":
+                if not await self._change("CAS", key, *value):
+                    raise Failed("the value was another one")
+            case "increment":
+                await self._change("INCRBY", key, value)
+            case "add":
+                await self._change("SADD", key, value)
+            case "remove":
+                await self._change("SREM", key, value)
+            case "members":
+                return sorted(map(int, await self._send("SMEMBERS", key)))
+            case "members-local":
+                return sorted(map(int, await self._ask(self._address, "PEEK", "SMEMBERS", key)))
+            case _:
+                raise Failed(f"the reference store has no function {operation.f}")
+        return value
+
+    async def _change(self, *words: Any) -> Any:
+        self._number += 1
+        return await self._send("ONCE", self._identity, self._number, *words)
+
+    async def _send(self, *words: Any) -> Any:
+        """The answer of whoever can give it. Raises ``Failed`` where certainly nobody has done anything."""
+        address, unknown = self._address, ""
+        for attempt in range(_TRIES):
+            if attempt:
+                await asyncio.sleep(_REST)
+            try:
+                return await self._ask(address, *words)
+            except _Elsewhere as elsewhere:
+                address = elsewhere.address or self._address
+                if not elsewhere.address and not unknown:
+                    raise Failed("no primary is known") from None
+            except _OutcomeUnknown as error:
+                if not self._repeats or words[0] != "ONCE":
+                    raise Indeterminate(str(error)) from None
+                address, unknown = self._address, str(error)
+            except Failed:
+                if not unknown:
+                    raise
+        if unknown:
+            raise Indeterminate(unknown)
+        raise Failed("no node that was asked is primary")
+
+    async def _ask(self, address: str, *words: Any) -> Any:
+        if address not in self._connections:
+            try:
+                self._connections[address] = await connect(address, CLIENT_PORT, self._timeout)
+            except OSError as error:
+                raise Failed(f"the primary cannot be reached: {error}") from None
+        try:
+            return await self._connections[address].execute_command(*words)
+        except ReplyError as error:
+            kind, *rest = str(error).split()
+            if kind == "NOTPRIMARY":
+                there = rest[-1] if rest and rest[-1] not in ("?", address) else ""
+                raise _Elsewhere(there) from None
+            if kind == "UNKNOWN":
+                raise _OutcomeUnknown(str(error)) from None
+            raise Failed(str(error)) from None
+
+    async def close(self) -> None:
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
+            await connection.aclose()
+
+
+class _Elsewhere(Exception):  # noqa: N818 - a redirection, not an error
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.address = address
+
+
+class _OutcomeUnknown(Exception):  # noqa: N818 - what the node says
+    pass
+
+
+def _number(found: Any) -> Any:
+    """What a register holds; several values where writes conflicted."""
+    if isinstance(found, list):
+        return sorted(map(int, found))
+    return None if found is None else int(found)

@@ -1,0 +1,68 @@
+"""Registers in stores without one order of writes: unique writes and deletes, and what every node holds in the end.
+
+A process sees what it reads and overwrites it, so that some values are certainly overwritten. Refutes: nodes that never
+agree, values that come back after they were overwritten or deleted, and writes that vanish. ``causal=false`` asks only
+that nodes agree: for last-write-wins by wall clocks, and for asynchronous replication, which promise no more.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from checkers.convergence import Convergence
+from checkers.overwritten import Overwritten
+from harness.errors import UsageError
+from harness.generator import Generator, Stream
+from harness.operation import Operation
+from harness.verdict import Checker
+from workloads.final import every_node_reads
+
+
+class Converge:
+    """Clients write, delete and read registers; in the end all nodes must hold the same, and nothing overwritten."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """``keys`` registers, ``settle`` seconds before the final reads, weights of the functions."""
+
+        keys: int = 20
+        settle: float = 10.0
+        causal: bool = True
+        read: float = 2.0
+        write: float = 2.0
+        delete: float = 0.3
+
+    name: ClassVar[str] = "converge"
+    reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
+
+    def __init__(self, options: Options) -> None:
+        if options.keys < 1 or options.write <= 0 or min(options.read, options.delete) < 0:
+            raise UsageError("the workload converge needs at least 1 key, write above 0, and no weight below 0")
+        self._options = options
+        self._keys = [f"k{number}" for number in range(options.keys)]
+        self._weights = {"read": options.read, "write": options.write, "delete": options.delete}
+
+    def generator(self, rng: random.Random) -> Generator:
+        functions, weights = list(self._weights), list(self._weights.values())
+        written = 0
+
+        def draw() -> Operation:
+            nonlocal written
+            function = rng.choices(functions, weights)[0]
+            key = rng.choice(self._keys)
+            if function != "write":
+                return Operation(function, key)
+            written += 1
+            return Operation("write", key, written)
+
+        return Stream(draw)
+
+    def final(self) -> Generator:
+        return every_node_reads("read-local", self._keys, self._options.settle)
+
+    def checkers(self) -> Mapping[str, Checker]:
+        agreement: dict[str, Any] = {"convergence": Convergence("read-local")}
+        return agreement | {"overwritten": Overwritten("read-local")} if self._options.causal else agreement

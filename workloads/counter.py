@@ -1,0 +1,54 @@
+"""Counters: increments and decrements, and what every node holds in the end.
+
+Refutes: increments that are lost or counted twice, and nodes that never agree on the total.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import ClassVar
+
+import msgspec
+
+from checkers.convergence import Convergence
+from checkers.total import Total
+from harness.errors import UsageError
+from harness.generator import Generator, Stream
+from harness.operation import Operation
+from harness.verdict import Checker
+from workloads.final import every_node_reads
+
+
+class CounterWorkload:
+    """Clients add to counters and subtract from them; in the end all nodes must hold what was acknowledged."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """``keys`` counters, ``settle`` seconds before the final reads."""
+
+        keys: int = 5
+        settle: float = 10.0
+
+    name: ClassVar[str] = "counter"
+    reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
+
+    def __init__(self, options: Options) -> None:
+        if options.keys < 1:
+            raise UsageError(f"the workload counter needs at least 1 key, not {options.keys}")
+        self._options = options
+        self._keys = [f"c{number}" for number in range(options.keys)]
+
+    def generator(self, rng: random.Random) -> Generator:
+        def draw() -> Operation:
+            key = rng.choice(self._keys)
+            if rng.random() < 0.25:
+                return Operation("read", key)
+            return Operation("increment", key, rng.randint(1, 5) * rng.choice((1, 1, -1)))
+
+        return Stream(draw)
+
+    def final(self) -> Generator:
+        return every_node_reads("read-local", self._keys, self._options.settle)
+
+    def checkers(self) -> Mapping[str, Checker]:
+        return {"total": Total("read-local"), "convergence": Convergence("read-local")}
