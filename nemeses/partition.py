@@ -45,16 +45,18 @@ class Partition:
         rng.shuffle(order)
         kind = rng.choice(_KINDS)
         size = rng.randint(1, max(1, (len(nodes) - 1) // 2))
+        senders = rng.randint(1, max(1, len(nodes) - 1))
         if self._options.partition != "any":
             kind = self._options.partition
-        return {"kind": kind, "order": order, "minority": size, "how": self._options.cut}
+        return {"kind": kind, "order": order, "minority": size, "senders": senders, "how": self._options.cut}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         order: list[str] = plan["order"]
         if plan["kind"] == "primary":
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
-        size = {"one": 1, "primary": 1, "majority": plan["minority"]}.get(plan["kind"], len(order) // 2)
+        sizes = {"halves": len(order) // 2, "majority": plan["minority"], "one-way": plan["senders"]}
+        size = sizes.get(plan["kind"], 1)
         groups = [sorted(order[:size]), sorted(order[size:])]
         across = {name: [o for group in groups if name not in group for o in group] for name in order}
 

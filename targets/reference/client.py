@@ -12,6 +12,8 @@ from targets.reference.server import CLIENT_PORT
 from targets.resp import connect
 
 _TRIES: Final = 4
+_PATIENCE: Final = 0.4
+"""The part of an operation's time-out after which a command that may be repeated is sent again."""
 _REST: Final = 0.05
 """Seconds between two tries."""
 
@@ -78,10 +80,10 @@ class ReferenceClient:
                 address = elsewhere.address or self._address
                 if not elsewhere.address and not unknown:
                     raise Failed("no primary is known") from None
-            except _OutcomeUnknown as error:
+            except (_OutcomeUnknown, OSError) as error:
                 if not self._repeats or words[0] != "ONCE":
-                    raise Indeterminate(str(error)) from None
-                address, unknown = self._address, str(error)
+                    raise
+                address, unknown = self._address, str(error) or "timed out"
             except Failed:
                 if not unknown:
                     raise
@@ -96,7 +98,13 @@ class ReferenceClient:
             except OSError as error:
                 raise Failed(f"the primary cannot be reached: {error}") from None
         try:
-            return await self._connections[address].execute_command(*words)
+            if not self._repeats:
+                return await self._connections[address].execute_command(*words)
+            async with asyncio.timeout(self._timeout * _PATIENCE):
+                return await self._connections[address].execute_command(*words)
+        except OSError:  # a time-out is one too; what was asked may yet be done
+            await self._connections.pop(address).aclose()
+            raise
         except ReplyError as error:
             kind, *rest = str(error).split()
             if kind == "NOTPRIMARY":
@@ -118,7 +126,7 @@ class _Elsewhere(Exception):  # noqa: N818 - a redirection, not an error
         self.address = address
 
 
-class _OutcomeUnknown(Exception):  # noqa: N818 - what the node says
+class _OutcomeUnknown(Indeterminate):
     pass
 
 

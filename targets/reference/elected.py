@@ -194,13 +194,15 @@ class Elected:
 
     def _is_deserted(self) -> bool:
         """Whether too few others were heard of for longer than an election takes."""
-        since = self.host.monotonic() - 2 * ELECTION[1]
+        since = self.host.monotonic() - ELECTION[1]
         heard = {self.name, *(peer for peer, when in self._heard_from.items() if when >= since)}
         return not self._are_enough(heard)
 
     def _on_append(self, sender: str, message: Message) -> None:
+        if self.role == "primary":
+            return  # there is one primary a term
         self.primary = sender
-        if self.role != "backup":
+        if self.role == "candidate":
             self._step_down()
         self._heard = self.host.monotonic()
         self._expect_primary()
@@ -251,7 +253,8 @@ class Elected:
         if self.role == "primary":
             self._heard_from[sender] = self.host.monotonic()
             self._next[sender] = max(1, message["from"])
-            self._held[sender] = min(self._held.get(sender, 0), message["from"] - 1)
+            if sender in self._held:
+                self._held[sender] = min(self._held[sender], message["from"] - 1)
 
     def _advance(self) -> None:
         """Commit what enough nodes hold, and answer those who wait."""
@@ -370,10 +373,14 @@ class Elected:
         self._next = dict.fromkeys(self.peers, self.log.last + 1)
         self._held, self._confirmed, self._round, self._round_began = {}, {}, 0, {}
         self._heard_from = dict.fromkeys(self._votes, now)
-        self._own_term_from = self.log.last + 1
-        self.log.append(self.log.last + 1, [Entry(self.log.term, [])])
+        self._begin_term()
         self._advance()
         self._heartbeat(self.log.term)
+
+    def _begin_term(self) -> None:
+        """Order an empty command: once that is committed, everything before it is."""
+        self._own_term_from = self.log.last + 1
+        self.log.append(self.log.last + 1, [Entry(self.log.term, [])])
 
     def _step_down(self) -> None:
         """Back to backup. The commands in the log may yet be committed by somebody else: nobody knows."""

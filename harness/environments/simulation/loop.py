@@ -89,31 +89,42 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return self._now
 
     def run_to_end(self, main: Coroutine[Any, Any, T]) -> T:
-        """Run ``main``, then drop everything else that still waits: killed processes never end by themselves."""
+        """Run ``main``, then drop everything else that still waits: killed processes never end by themselves.
+
+        When anything raises, ``main`` is cancelled and may still clean up before the error goes on.
+        """
         asyncio._set_running_loop(self)
+        task = self.create_task(main)
         try:
-            task = self.create_task(main)
-            ready, timers, pop = self._ready, self._timers, heapq.heappop
-            while not task.done():
-                if ready:
-                    handle = ready.popleft()
-                elif timers:
-                    due, _, handle = pop(timers)
-                    self._now = max(self._now, due)
-                else:
-                    raise SplitbrainError("the simulation is stuck: nothing is ready and no timer is set")
-                if handle._cancelled:
-                    continue
-                if handle.process is None:
-                    handle.context.run(handle.callback, *handle.arguments)
-                else:
-                    self._run(handle.process, handle)
+            try:
+                self._run_until(task)
+            except BaseException:
+                task.cancel()
+                self._run_until(task)
+                raise
             return task.result()
         finally:
             asyncio._set_running_loop(None)
             for left in asyncio.all_tasks(self):
                 left._log_destroy_pending = False  # type: ignore[attr-defined]
             self._closed = True
+
+    def _run_until(self, task: asyncio.Task[Any]) -> None:
+        ready, timers, pop = self._ready, self._timers, heapq.heappop
+        while not task.done():
+            if ready:
+                handle = ready.popleft()
+            elif timers:
+                due, _, handle = pop(timers)
+                self._now = max(self._now, due)
+            else:
+                raise SplitbrainError("the simulation is stuck: nothing is ready and no timer is set")
+            if handle._cancelled:
+                continue
+            if handle.process is None:
+                handle.context.run(handle.callback, *handle.arguments)
+            else:
+                self._run(handle.process, handle)
 
     def _run(self, process: Process, handle: Handle) -> None:
         if process.state != "running":

@@ -22,16 +22,20 @@ class FailoverToStaleBackup(PrimaryBackup):
         return True
 
 
-@bug(**_REGISTERS, nemesis="partition,pause", overlap=True)
+@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
 class NoFencing(PrimaryBackup):
-    """Goes on taking commands from a primary of an older term, and so follows two at once."""
+    """A primary that was cut off goes on as primary, and backups take commands from it again, though they follow one
+    of a newer term: they serve two at once.
+    """
+
+    def _is_deserted(self) -> bool:
+        return False
 
     def _accepts_old_term(self, message: Message) -> bool:
-        return message["kind"] in ("append", "held")
-
-    def _on_append(self, sender: str, message: Message) -> None:
-        super()._on_append(sender, message)
-        self.log.term = max(self.log.term, message["term"])
+        if message["kind"] != "append":
+            return False
+        self.log.vote(message["term"], message["sender"])
+        return True
 
 
 @bug(**_REGISTERS, nemesis="partition")

@@ -15,7 +15,7 @@ from targets.reference.state import Answer, State
 _REGISTERS = {"replication": "raft", "checker": "linearizable", "workload": "register"}
 
 
-@bug(**_REGISTERS, nemesis="partition,kill")
+@bug(**_REGISTERS, nemesis="partition,kill", options={"kill": "primary"}, overlap=True)
 class VoteWithoutCheckingTheLog(Raft):
     """Votes for any candidate, also for one whose log is behind: a new primary may lack what was acknowledged."""
 
@@ -23,7 +23,7 @@ class VoteWithoutCheckingTheLog(Raft):
         return True
 
 
-@bug(**_REGISTERS, nemesis="partition,kill,netem", overlap=True)
+@bug(**_REGISTERS, nemesis="kill,netem", options={"kill": "primary", "netem": "all"}, overlap=True)
 class VoteTwice(Raft):
     """Does not write down whom it voted for, and votes again in the same term: two primaries share a term, and each
     takes the other's entries for its own.
@@ -36,14 +36,17 @@ class VoteTwice(Raft):
         return False
 
 
-@bug(**_REGISTERS, nemesis="partition,kill", options={"partition": "primary", "kill": "primary"}, overlap=True)
+@bug(**_REGISTERS, nemesis="kill,partition", options={"kill": "primary", "partition": "primary"}, overlap=True)
 class CommitByCounting(Raft):
-    """Commits an entry of an earlier term as soon as a majority holds it, though a node without it can still win an
-    election and replace it (figure 8 of the Raft paper).
+    """Begins a term without an entry of its own, and commits one of an earlier term as soon as a majority holds it,
+    though a node without it can still win an election and replace it (figure 8 of the Raft paper).
     """
 
     def _may_commit(self, index: int) -> bool:
         return True
+
+    def _begin_term(self) -> None:
+        self._own_term_from = 0
 
 
 @bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
@@ -109,7 +112,7 @@ class MembersTwoAtOnce(Raft):
         return len(after) > 0
 
 
-@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
+@bug(**_REGISTERS, nemesis="partition,kill", options={"kill": "primary"}, overlap=True)
 class RetryAppliedTwice(Raft):
     """Does not remember which commands it has answered: one that a client repeats is executed twice."""
 
@@ -135,7 +138,7 @@ class CasCheckedEarly(Raft):
         return 1
 
 
-@bug(**_REGISTERS, nemesis="partition,netem", overlap=True)
+@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary", "keys": "200"})
 class AppendWithoutMatching(Raft):
     """Appends entries wherever they are to go, without looking whether what stands before them is the same."""
 
@@ -143,7 +146,7 @@ class AppendWithoutMatching(Raft):
         return previous <= self.log.last
 
 
-@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
+@bug(**_REGISTERS, nemesis="partition", options={"partition": "one-way"})
 class FailureThatHappened(Raft):
     """Tells waiting clients, as it steps down, that their commands failed; they stand in the log and are committed."""
 

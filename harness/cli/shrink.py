@@ -1,0 +1,55 @@
+"""``splitbrain shrink``: the few faults and operations that it takes, and the one command that shows it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.campaign import signatures
+from harness.cli.assemble import assemble
+from harness.cli.run import judge_run, perform, run_directly
+from harness.console.verdict import print_run
+from harness.errors import SplitbrainError, UsageError
+from harness.experiment import Experiment
+from harness.history import read_jsonl
+from harness.plugins import load
+from harness.report import write_report
+from harness.shrink import Shrinker, describe
+from harness.store import RunDirectory
+from harness.verdict import Verdict
+
+
+def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
+    """Shrink a run, run the smallest experiment once more for its report, and return the exit code of its verdict.
+
+    Raises ``UsageError`` for a run that was not simulated or did not fail, and ``SplitbrainError`` where it fails in
+    no other order of events than its own.
+    """
+    before = RunDirectory(path)
+    experiment = before.load_experiment()
+    if experiment.environment != "simulation":
+        raise UsageError(f"only a simulated run can be shrunk, and {path} was run on {experiment.environment}")
+    verdict = judge_run(before, experiment, assemble(experiment).workload)
+    if verdict.validity != "invalid":
+        raise UsageError(f"{path} found no anomaly: there is nothing to shrink")
+
+    def attempt(candidate: Experiment) -> Verdict:
+        with tempfile.TemporaryDirectory(prefix="splitbrain-shrink-") as folder:
+            return run_directly(candidate, Path(folder), report=False)[0]
+
+    def say(text: str) -> None:
+        if not as_json:
+            print(f"splitbrain: {text}", file=sys.stderr)
+
+    checkers = frozenset(signature.partition(":")[0] for signature in signatures(verdict))
+    shrinker = Shrinker(attempt, checkers, seconds, say)
+    found = shrinker.shrink(experiment, read_jsonl(before.history), verdict)
+    if found is None:
+        raise SplitbrainError(f"{path} does not fail any more when its faults and operations are given explicitly")
+    say(f"{describe(found)}, after {shrinker.tried} runs")
+    environment = load("environments", "simulation")(found.image, found.seed)
+    directory, verdict = perform(found, assemble(found), environment, runs, quiet=True)
+    write_report(directory, found, verdict)
+    print_run(directory, found, verdict, as_json=as_json)
+    return verdict.exit_code

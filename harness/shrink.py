@@ -1,0 +1,237 @@
+"""Shrinking: from a failing simulated run to the few faults and operations that it takes to fail.
+
+The run becomes an explicit timetable, from which parts are left out as long as what remains still fails: delta
+debugging (Zeller & Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", 2002). Whatever is left out changes
+what happens afterwards, so every candidate is tried with several seeds, which decide latencies and elections.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from msgspec.structs import replace
+
+from harness.experiment import Experiment
+from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
+from harness.periods import HEAL, START, STOP
+from harness.timetable import Fault, Planned, Timetable
+from harness.verdict import Verdict
+
+T = TypeVar("T")
+
+SEEDS: Final = 6
+"""How many seeds a candidate is tried with."""
+_MARGIN: Final = 0.5
+"""Seconds of operations that a shrunk run goes on after its last step."""
+_GAP: Final = (0.05, 0.3, 1.0)
+"""Seconds to which pauses between two steps are cut, the shortest that still fails."""
+
+
+def timetable_of(history: History, workers: int) -> Timetable:
+    """What was done in a run and when: faults by their plans, operations by their workers."""
+    started: dict[str, tuple[float, Any]] = {}
+    faults, healed = [], float(history.time[-1]) / 1e9 if len(history) else 0.0
+    for event in history.special(NEMESIS_PROCESS):
+        at, name = event.time / 1e9, event.f.removeprefix(START).removeprefix(STOP)
+        if event.type != "invoke":
+            continue
+        if event.f == HEAL:
+            healed = at
+            break
+        if event.f.startswith(START):
+            started[name] = (at, event.value)
+        elif name in started:
+            begun, plan = started.pop(name)
+            faults.append(Fault(name, begun, at, plan or {}))
+    faults += [Fault(name, begun, healed, plan or {}) for name, (begun, plan) in started.items()]
+    operations = history.operations()
+    steps = [
+        Planned(
+            float(operations.call[row]) / 1e9,
+            int(operations.process[row]) % workers,
+            operations.name(row),
+            operations.key_name(row),
+            operations.argument(row),
+        )
+        for row in range(len(operations))
+    ]
+    last_observed = [e.time / 1e9 for e in history.special(MONITOR_PROCESS) if e.f == "recovered"]
+    end = last_observed[0] if last_observed else healed
+    return Timetable(
+        tuple(sorted(faults, key=lambda fault: fault.start)),
+        tuple(step for step in steps if step.at < end),
+        tuple(step for step in steps if step.at >= end),
+    )
+
+
+@dataclass
+class Shrinker:
+    """Finds smaller experiments for which ``fails`` still holds, within ``seconds``.
+
+    ``run`` runs an experiment and gives its verdict; it fails if one of ``checkers`` calls it invalid.
+    """
+
+    run: Callable[[Experiment], Verdict]
+    checkers: frozenset[str]
+    seconds: float
+    say: Callable[[str], None] = lambda _: None
+    tried: int = 0
+    _began: float = field(default_factory=time.monotonic)
+
+    def shrink(self, experiment: Experiment, history: History, verdict: Verdict) -> Experiment | None:
+        """The smallest experiment that was found; None if not even the explicit timetable of the run fails."""
+        timetable = timetable_of(history, experiment.concurrency)
+        best = self._attempt(_with(experiment, timetable), seeds=4 * SEEDS)
+        if best is None:
+            return None
+        best = self._keep_only(best, verdict)
+        before: Timetable | None = None
+        while before != best.timetable and not self._is_over():
+            before = best.timetable
+            best = self._less(best, "faults")
+            best = self._less(best, "operations")
+            best = self._less(best, "final")
+            best = self._sooner(best)
+        best = self._simpler(best)
+        return best
+
+    def _is_over(self) -> bool:
+        return time.monotonic() - self._began > self.seconds
+
+    def _attempt(self, candidate: Experiment, seeds: int = SEEDS) -> Experiment | None:
+        """The candidate with a seed with which it fails."""
+        for seed in _near(candidate.seed, seeds):
+            if self._is_over():
+                return None
+            self.tried += 1
+            one = replace(candidate, seed=seed)
+            parts = self.run(one).parts
+            if any(name in self.checkers and part.validity == "invalid" for name, part in parts.items()):
+                self.say(describe(one))
+                return one
+        return None
+
+    def _keep_only(self, best: Experiment, verdict: Verdict) -> Experiment:
+        """Leave out at once what has nothing to do with the anomalies: other keys, and what came after them."""
+        timetable = best.timetable
+        assert timetable is not None
+        for anomaly in verdict.anomalies[:5]:
+            mine = tuple(one for one in timetable.operations or () if one.key == anomaly.key)
+            final = tuple(one for one in timetable.final if one.key == anomaly.key)
+            ends = [witness.ret or witness.call for witness in anomaly.operations]
+            end = max(ends, default=0) / 1e9 + 0.001
+            for candidate in (
+                Timetable(
+                    tuple(fault for fault in timetable.faults if fault.start < end),
+                    tuple(one for one in mine if one.at <= end),
+                    (),
+                ),
+                Timetable(timetable.faults, mine, final),
+            ):
+                if (found := self._attempt(_with(best, candidate))) is not None:
+                    return found
+        return best
+
+    def _less(self, best: Experiment, what: str) -> Experiment:
+        """Leave out parts of one field of the timetable: halves first, then smaller and smaller chunks."""
+        timetable = best.timetable
+        assert timetable is not None
+        items: Sequence[Any] = getattr(timetable, what) or ()
+        size = len(items)
+        while size >= 1 and items:
+            at = 0
+            while at < len(items) and not self._is_over():
+                fewer = (*items[:at], *items[at + size :])
+                candidate = _with(best, replace(timetable, **{what: fewer}))
+                if (found := self._attempt(candidate)) is not None:
+                    best, items = found, fewer
+                    timetable = best.timetable
+                    assert timetable is not None
+                else:
+                    at += size
+            size //= 2
+        return best
+
+    def _sooner(self, best: Experiment) -> Experiment:
+        """Cut the pauses between steps, all at once or each by itself."""
+        for gap in _GAP:
+            assert best.timetable is not None
+            moments = sorted(_moments(best.timetable))
+            shorter = _with(best, _moved(best.timetable, _squeeze(moments, gap)))
+            if shorter.time < 0.9 * best.time and (found := self._attempt(shorter)) is not None:
+                return found
+        for number in range(len(moments)):
+            assert best.timetable is not None
+            moments = sorted(_moments(best.timetable))
+            shorter = _with(best, _moved(best.timetable, _squeeze(moments, _GAP[0], only=number)))
+            if shorter.time < 0.9 * best.time and (found := self._attempt(shorter)) is not None:
+                best = found
+        return best
+
+    def _simpler(self, best: Experiment) -> Experiment:
+        """Fewer clients: workers are numbered anew, each keeping its node."""
+        timetable = best.timetable
+        assert timetable is not None
+        workers = sorted({one.worker for one in (*(timetable.operations or ()), *timetable.final)})
+        numbers: dict[int, int] = {}
+        for worker in workers:
+            free = (n for n in range(worker % best.nodes, best.concurrency, best.nodes) if n not in numbers.values())
+            numbers[worker] = next(free)
+
+        def renumbered(steps: Sequence[Planned]) -> tuple[Planned, ...]:
+            return tuple(replace(step, worker=numbers[step.worker]) for step in steps)
+
+        fewer = replace(
+            timetable, operations=renumbered(timetable.operations or ()), final=renumbered(timetable.final)
+        )
+        clients = max(numbers.values(), default=0) + 1
+        return self._attempt(replace(_with(best, fewer), concurrency=clients)) or best
+
+
+def describe(experiment: Experiment) -> str:
+    """How large an experiment with a timetable is."""
+    timetable = experiment.timetable
+    assert timetable is not None
+    count = len(timetable.operations or ()) + len(timetable.final)
+    return (
+        f"{len(timetable.faults)} faults, {count} operations, {experiment.concurrency} clients, {experiment.time:.1f} s"
+    )
+
+
+def _with(experiment: Experiment, timetable: Timetable) -> Experiment:
+    """The experiment with this timetable, and as long as it takes."""
+    return replace(experiment, timetable=timetable, time=round(max(_moments(timetable), default=0.0) + _MARGIN, 3))
+
+
+def _moments(timetable: Timetable) -> Iterator[float]:
+    yield from (one.at for one in timetable.operations or ())
+    for fault in timetable.faults:
+        yield fault.start
+        yield fault.stop
+
+
+def _squeeze(moments: Sequence[float], gap: float, only: int | None = None) -> dict[float, float]:
+    """Each moment as it is after pauses longer than ``gap`` were cut to it: all, or ``only`` the one before a moment."""
+    new: dict[float, float] = {}
+    before = now = 0.0
+    for number, moment in enumerate(moments):
+        pause = moment - before
+        now += min(pause, gap) if only in (None, number) else pause
+        before = moment
+        new[moment] = round(now, 6)
+    return new
+
+
+def _moved(timetable: Timetable, new: dict[float, float]) -> Timetable:
+    operations = tuple(replace(one, at=new[one.at]) for one in timetable.operations or ())
+    faults = tuple(replace(fault, start=new[fault.start], stop=new[fault.stop]) for fault in timetable.faults)
+    return replace(timetable, operations=operations, faults=faults)
+
+
+def _near(seed: int, count: int) -> Iterator[int]:
+    """The seed itself, then others."""
+    yield seed
+    yield from (other for other in range(count) if other != seed)
