@@ -1,4 +1,4 @@
-"""Convergence: once faults are over and nothing is written any more, all nodes hold the same, and only what was written.
+"""Convergence: once faults are over and writing has ended, all nodes hold the same, and only what was written.
 
 The weakest promise that a replicated store can make (Vogels, "Eventually Consistent", 2008).
 """
@@ -57,7 +57,9 @@ class Convergence:
         writes = rows_of(operations, "write")
         if not writes:
             return []
-        written = {(operations.key_name(row), operations.argument(row)) for row in writes if operations.type[row] != FAIL}
+        written = {
+            (operations.key_name(row), operations.argument(row)) for row in writes if operations.type[row] != FAIL
+        }
         found = []
         for key, rows in reads.items():
             for node, row in rows.items():

@@ -83,7 +83,9 @@ def _removed_knowingly(operations: Any) -> dict[tuple[Any, Any], int]:
             elements = operations.result(row) if operations.name(row) == "members" else [operations.argument(row)]
             for element in elements:
                 before = heard.get((key, node, element))
-                heard[key, node, element] = min(int(operations.ret[row]), before) if before else int(operations.ret[row])
+                heard[key, node, element] = (
+                    min(int(operations.ret[row]), before) if before else int(operations.ret[row])
+                )
     found = {}
     for row in rows_of(operations, "remove"):
         key, element = operations.key_name(row), operations.argument(row)

@@ -54,7 +54,9 @@ class Overwritten:
         anomalies += _vanished(operations, finals, active(periods, 0, int(history.time[-1])) if len(history) else [])
         evidence = {"values_certainly_replaced": len(replaced)}
         if anomalies:
-            reason = f"{len(anomalies)} final values were certainly overwritten or deleted before, or all writes are gone"
+            reason = (
+                f"{len(anomalies)} final values were certainly overwritten or deleted before, or all writes are gone"
+            )
             return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
         return Verdict("valid", evidence=evidence)
 
@@ -89,7 +91,9 @@ def _vanished(operations: Any, finals: Any, faults: list[str]) -> list[Anomaly]:
     for key, rows in finals.items():
         for node, row in rows.items():
             if operations.result(row) is None and key in written and key not in deleted:
-                text = f"Key {key}: a write was acknowledged and nobody deleted the key, yet {node} holds nothing in the end."
+                text = (
+                    f"Key {key}: a write was acknowledged and nobody deleted the key, yet {node} holds nothing at last."
+                )
                 witnesses = [witness(operations, written[key]), witness(operations, row)]
                 found.append(Anomaly("lost write", text, witnesses, key, faults))
     return found

@@ -20,7 +20,7 @@ _AHEAD = 4
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of one seed. ``signatures`` name the kinds of its anomalies; ``directory`` holds the run if it failed."""
+    """What came of one seed: ``signatures`` name its kinds of anomalies, ``directory`` holds the run if it failed."""
 
     seed: int
     validity: str

@@ -20,7 +20,7 @@ class Nemesis(Protocol):
     """One family of faults. ``needs`` names the capabilities that the environment must have.
 
     A nemesis may also say ``least``, the number of nodes without which it can do nothing, and ``needs_of_target``, the
-    names of methods that the target must have.
+    abilities that the target must have.
     """
 
     name: ClassVar[str]

@@ -24,14 +24,14 @@ KINDS = {
 
 
 @cache
-def _installed() -> EntryPoints:
-    """All entry points: to look for them means to read the metadata of everything that is installed."""
-    return entry_points()
+def _installed(kind: str) -> EntryPoints:
+    """The entry points of a kind: to look for them means to read the metadata of everything that is installed."""
+    return entry_points(group=f"splitbrain.{kind}")
 
 
 def names(kind: str) -> list[str]:
     """The names registered under the entry point group ``splitbrain.<kind>``."""
-    return sorted(_installed().select(group=f"splitbrain.{kind}").names)
+    return sorted(_installed(kind).names)
 
 
 def load(kind: str, name: str) -> Any:
@@ -41,7 +41,7 @@ def load(kind: str, name: str) -> Any:
     """
     if ".py:" in name:
         return load_file(name)
-    found: list[EntryPoint] = list(_installed().select(group=f"splitbrain.{kind}", name=name))
+    found: list[EntryPoint] = list(_installed(kind).select(name=name))
     if not found:
         close = difflib.get_close_matches(name, names(kind), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names(kind))}"

@@ -257,9 +257,12 @@ def refuse_unsuitable(
 
 def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
     """Why a nemesis can do nothing in an experiment; None if it can."""
-    methods = getattr(nemesis, "needs_of_target", ())
-    if lacks := [method for method in methods if not hasattr(target, method)]:
-        return f"--nemesis {nemesis.name} needs a target whose nodes can {' and '.join(lacks)}, not {target.name}"
+    wanted: frozenset[str] = getattr(nemesis, "needs_of_target", frozenset())
+    lacks = wanted - getattr(target, "abilities", frozenset())
+    if lacks:
+        return (
+            f"--nemesis {nemesis.name} needs a target with {', '.join(sorted(lacks))}; {target.name} is set up without"
+        )
     least = getattr(nemesis, "least", 1)
     if experiment.nodes < least:
         return f"--nemesis {nemesis.name} needs at least {least} nodes, not {experiment.nodes}"

@@ -95,8 +95,7 @@ class Shrinker:
             best = self._less(best, "operations")
             best = self._less(best, "final")
             best = self._sooner(best)
-        best = self._simpler(best)
-        return best
+        return self._simpler(best)
 
     def _is_over(self) -> bool:
         return time.monotonic() - self._began > self.seconds
@@ -184,9 +183,7 @@ class Shrinker:
         def renumbered(steps: Sequence[Planned]) -> tuple[Planned, ...]:
             return tuple(replace(step, worker=numbers[step.worker]) for step in steps)
 
-        fewer = replace(
-            timetable, operations=renumbered(timetable.operations or ()), final=renumbered(timetable.final)
-        )
+        fewer = replace(timetable, operations=renumbered(timetable.operations or ()), final=renumbered(timetable.final))
         clients = max(numbers.values(), default=0) + 1
         return self._attempt(replace(_with(best, fewer), concurrency=clients)) or best
 
@@ -214,7 +211,7 @@ def _moments(timetable: Timetable) -> Iterator[float]:
 
 
 def _squeeze(moments: Sequence[float], gap: float, only: int | None = None) -> dict[float, float]:
-    """Each moment as it is after pauses longer than ``gap`` were cut to it: all, or ``only`` the one before a moment."""
+    """Each moment as it is after pauses longer than ``gap`` were cut to it, or ``only`` the one before a moment."""
     new: dict[float, float] = {}
     before = now = 0.0
     for number, moment in enumerate(moments):

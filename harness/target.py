@@ -39,7 +39,12 @@ class Target(Protocol):
     programs: ClassVar[Mapping[str, str]]
     """The programs that must be on a node, and the Debian package of each."""
     claims: ClassVar[str]
-    """What it promises, in words. A target may also say ``sizes``: the numbers of nodes that it can have."""
+    """What it promises, in words.
+
+    A target may also say ``sizes``: the numbers of nodes that it can have; and ``abilities``: what it can do beyond
+    this protocol. With ``membership`` it has ``leave(cluster, names)`` and ``join(cluster, names)``, which return the
+    members afterwards and raise ``NothingToDo`` where it is impossible now.
+    """
 
     def __init__(self, options: Any) -> None: ...
 

@@ -47,7 +47,9 @@ class Clock:
         ahead = await cluster.on_each(victims, lambda node: run_tool(node, "clock", asked))
         for name, seconds in ahead.items():
             if abs(seconds) < _LEAST_SEEN * abs(plan["offset"]):
-                raise FaultError(f"the clock of {name} is {seconds:+.3f} s off, but {plan['offset']:+g} s were asked for")
+                raise FaultError(
+                    f"the clock of {name} is {seconds:+.3f} s off, but {plan['offset']:+g} s were asked for"
+                )
         said = f"{plan['offset']:+g} s, rate {plan['rate']:g}: {' '.join(victims)}"
         return {"said": said, "ahead": {name: round(seconds, 6) for name, seconds in ahead.items()}}
 

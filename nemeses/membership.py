@@ -24,7 +24,7 @@ class Membership:
 
     name: ClassVar[str] = "membership"
     needs: ClassVar[frozenset[str]] = frozenset()
-    needs_of_target: ClassVar[tuple[str, ...]] = ("leave", "join")
+    needs_of_target: ClassVar[frozenset[str]] = frozenset({"membership"})
     least: ClassVar[int] = 3
 
     def __init__(self, options: Options) -> None:

@@ -52,7 +52,7 @@ class Link(asyncio.Protocol):
             raise self._lost
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._transport.write(hiredis.pack_command(words))
+        self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
         return await future
 
     async def aclose(self) -> None:

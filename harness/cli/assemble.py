@@ -10,7 +10,6 @@ from harness.experiment import Experiment
 from harness.plugins import distribute, load, names
 from harness.runner import refuse_unsuitable, unsuitable
 
-
 CHAOS = "chaos"
 """Stands for every nemesis that there is and that the environment and the target can do, overlapping."""
 

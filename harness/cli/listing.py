@@ -22,7 +22,11 @@ def show(kind: str, *, as_json: bool) -> None:
         print(json.dumps(rows))
         return
     table = Table(box=None, pad_edge=False)
-    columns = [column for column in ("name", "what", "options", "workloads", "needs", "found by", "refuted by") if any(column in r for r in rows)]
+    columns = [
+        column
+        for column in ("name", "what", "options", "workloads", "needs", "found by", "refuted by")
+        if any(column in r for r in rows)
+    ]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:

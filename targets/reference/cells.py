@@ -2,7 +2,8 @@
 
 Merging is a join: commutative, associative, idempotent, and it never goes back. So nodes that have received the same
 writes hold the same, however often and in whatever order they received them.
-Shapiro, Preguiça, Baquero & Zawirski, "A Comprehensive Study of Convergent and Commutative Replicated Data Types" (2011).
+Shapiro, Preguiça, Baquero & Zawirski, "A Comprehensive Study of Convergent and Commutative Replicated Data Types"
+(2011).
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Counter:
 class Elements:
     """An OR-set: an add wins against a remove that did not know of it.
 
-    Bieniusa, Zawirski, Preguiça, Shapiro, Baquero, Balegas & Duarte, "An Optimized Conflict-free Replicated Set" (2012).
+    Bieniusa, Zawirski, Preguiça, Shapiro, Baquero, Balegas & Duarte, "An Optimized Conflict-free Replicated Set"
+    (2012).
     """
 
     kind: ClassVar[str] = "elements"

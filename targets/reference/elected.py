@@ -63,7 +63,7 @@ class Elected:
         self._timer: Timer | None = None
         self._deadline = 0.0
         self._beat: Timer | None = None
-        # A node that was just restarted does not know whom it promised its loyalty to: it waits as if it had just heard.
+        # A node that was just restarted does not know to whom it was loyal: it waits as if it had just heard.
         self._heard = self.host.monotonic()
         self._handlers: dict[str, Callable[[str, Message], None]] = {
             kind: getattr(self, method) for kind, method in self.HANDLERS.items()
@@ -118,7 +118,8 @@ class Elected:
     async def _order(self, command: list[str]) -> Answer:
         index = self.log.last + 1
         self._hold(index, [Entry(self.log.term, command)])
-        future = self._waiting[index] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[index] = future
         self._advance()
         self._replicate()
         return await future

@@ -106,7 +106,9 @@ def _read(file: File) -> tuple[list[Record], int]:
         checksum, _, text = line.rstrip(b"\n").partition(b" ")
         if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
             if number < len(lines):
-                raise DiskError(f"the disk is corrupt: line {number} of the journal, of {len(lines)}, is not what was written")
+                raise DiskError(
+                    f"the disk is corrupt: line {number} of the journal, of {len(lines)}, is not what was written"
+                )
             break
         records.append(json.loads(text))
         good += len(line)

@@ -134,7 +134,8 @@ class Leaderless:
         if cell is not None and not isinstance(cell, Last | Siblings):
             return cell, _WRONG_TYPE
         if self.options.conflict in ("siblings", "merge"):
-            return (cell or Siblings()).write(self.name, value), answer
+            before = cell if isinstance(cell, Siblings) else Siblings()
+            return before.write(self.name, value), answer
         return Last(value, self._clock.stamp()), answer
 
     # Cells
@@ -162,7 +163,7 @@ class Leaderless:
         if type(mine) is not type(theirs):
             return max(mine, theirs, key=lambda cell: cell.kind)
         joined = mine.merge(theirs)
-        self.conflicts += joined != mine and joined != theirs
+        self.conflicts += joined not in (mine, theirs)
         return joined
 
     def _place(self, key: str, cell: Any) -> None:

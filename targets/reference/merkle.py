@@ -47,9 +47,7 @@ class Tree:
 
     def children(self, places: Collection[Place]) -> list[tuple[Place, int]]:
         """The nodes below some, with their digests; empty when these are leaves."""
-        below = [
-            (level + 1, number * FANOUT + at) for level, number in places if level < DEPTH for at in range(FANOUT)
-        ]
+        below = [(level + 1, number * FANOUT + at) for level, number in places if level < DEPTH for at in range(FANOUT)]
         return [(place, self[place]) for place in below]
 
 

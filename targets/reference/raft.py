@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from targets.reference.elected import ELECTION, Elected
 from targets.reference.log import Entry
@@ -176,7 +176,7 @@ class Raft(Elected):
         for at in range(index, self.log.base, -1):
             if self.log[at].command[:1] == ["MEMBERS"]:
                 return self.log[at].command[1:]
-        snapshot: dict[str, Any] = self.log.snapshot or {}
+        snapshot: dict[str, Sequence[str]] = self.log.snapshot or {}
         return snapshot.get("members", self._initial)
 
     def _run(self, command: list[str]) -> Answer:

@@ -20,7 +20,6 @@ from targets.reference.gossip import Gossip
 from targets.reference.host import Host, RealHost
 from targets.reference.multi_primary import MultiPrimary
 from targets.reference.options import Options
-from targets.reference.peers import Message
 from targets.reference.primary_backup import PrimaryBackup
 from targets.reference.quorum import Quorum
 from targets.reference.raft import Raft
@@ -164,7 +163,11 @@ async def run(arguments: Sequence[str], host: Host) -> None:
     addresses = dict(item.split("=", 1) for item in given.node)
     own = addresses[given.name]
     replica: Replica
-    send = host.join(given.name, addresses, lambda message: replica.receive(message))
+
+    def receive(message: dict[str, Any]) -> None:
+        replica.receive(message)
+
+    send = host.join(given.name, addresses, receive)
     site = Site(given.name, tuple(sorted(addresses)), host, send, given.data, options)
     replica = plant(REPLICATIONS[options.replication], options.bug)(site)
     server = Server(replica, addresses)

@@ -36,8 +36,8 @@ class Reference:
     programs: ClassVar[Mapping[str, str]] = {}
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
     claims: ClassVar[str] = (
-        "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: linearizable "
-        "under every fault; everything else: nodes hold the same once faults are over"
+        "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "
+        "linearizable under every fault; everything else: nodes hold the same once faults are over"
     )
 
     def __init__(self, options: Any) -> None:
@@ -78,6 +78,11 @@ class Reference:
             for name, info in answers.items()
         ]
 
+    @property
+    def abilities(self) -> frozenset[str]:
+        """Raft can change its members."""
+        return frozenset({"membership"} if self._options.replication == "raft" else ())
+
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Let nodes leave a Raft cluster, one after the other; the members afterwards."""
         return await self._change_members(cluster, "REMOVE", names)
@@ -87,8 +92,6 @@ class Reference:
         return await self._change_members(cluster, "ADD", names)
 
     async def _change_members(self, cluster: Cluster, change: str, names: Sequence[str]) -> Sequence[str]:
-        if self._options.replication != "raft":
-            raise NothingToDo("only replication=raft can change its members")
         members: list[str] = []
 
         async def changed(name: str) -> bool:

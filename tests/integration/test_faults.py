@@ -10,7 +10,6 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError, MissingError
-
 from nemeses.kill import Kill
 from nemeses.partition import Partition
 from nemeses.pause import Pause

@@ -24,9 +24,7 @@ from harness.errors import FaultError, MissingError
 class SimulatedNode:
     """One node: its processes, its disk, its clocks, its place in the network."""
 
-    def __init__(
-        self, name: str, address: str, loop: SimulatedLoop, network: Network, seed: int, logs: Path
-    ) -> None:
+    def __init__(self, name: str, address: str, loop: SimulatedLoop, network: Network, seed: int, logs: Path) -> None:
         self.name = name
         self.address = address
         self.directory = f"/{name}"
@@ -181,7 +179,7 @@ class SimulationEnvironment:
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run on virtual time."""
-        SimulatedLoop().run_to_end(main)
+        SimulatedLoop().run_to_end(main)  # type: ignore[abstract]
 
     def clock(self) -> int:
         """Virtual nanoseconds."""

@@ -102,7 +102,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 task.cancel()
                 self._run_until(task)
                 raise
-            return task.result()
+            result: T = task.result()
+            return result
         finally:
             asyncio._set_running_loop(None)
             for left in asyncio.all_tasks(self):
@@ -195,10 +196,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return self._closed
 
-    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:  # type: ignore[override]
+    async def create_connection(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return await self.network.connect(protocol_factory, host, port)
 
-    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:  # type: ignore[override]
+    async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return self.network.listen(protocol_factory, host, port)
 
 

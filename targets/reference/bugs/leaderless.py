@@ -48,7 +48,13 @@ class DroppedHint(Quorum):
         return
 
 
-@bug(replication="multi-primary", checker="overwritten", workload="converge", nemesis="partition", options={"delete": "2"})
+@bug(
+    replication="multi-primary",
+    checker="overwritten",
+    workload="converge",
+    nemesis="partition",
+    options={"delete": "2"},
+)
 class TombstoneResurrected(Leaderless):
     """A delete leaves nothing behind, so a node that has not heard of it brings the value back."""
 
