@@ -63,7 +63,7 @@ class Overwritten:
 
 def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
     """For each key and value that was certainly replaced: who knew it, and the acknowledged write after that."""
-    known: dict[tuple[int, Any], tuple[Any, int]] = {}
+    known: dict[tuple[int, Any], list[tuple[Any, int]]] = {}
     replaced: dict[tuple[Any, Any], tuple[int, int]] = {}
     for row in rows_of(operations, "read", "write", "delete"):
         if operations.type[row] != OK:
@@ -71,12 +71,11 @@ def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
         key, name = operations.key_name(row), operations.name(row)
         session = (int(operations.process[row]), key)
         if name != "read":
-            values, saw = known.pop(session, ([], -1))
-            for value in values:
+            for value, saw in known.pop(session, []):
                 replaced.setdefault((key, value), (saw, row))
         seen = operations.argument(row) if name == "write" else operations.result(row) if name == "read" else None
         if seen is not None:
-            known[session] = (seen if isinstance(seen, list) else [seen], row)
+            known.setdefault(session, []).extend((v, row) for v in (seen if isinstance(seen, list) else [seen]))
     return replaced
 
 

@@ -1,4 +1,4 @@
-"""Whole runs in the simulation: the same seed gives the same history, and verdicts are right."""
+"""Whole runs in the simulation: the same seed gives the same history, modes keep their promises, bugs are found."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from targets.reference.bugs import BUGS
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-FAULTS = ["--time", "15", "--rate", "60", "--nemesis", "partition,kill,pause", "--interval", "2"]
+CHAOS = ["--nodes", "5", "--time", "15", "--rate", "60", "--nemesis", "chaos", "--interval", "3"]
 
 
 def run(folder: Path, *arguments: str, hash_seed: str = "0") -> tuple[str, bytes]:
     """The verdict of a run, and its history as written."""
     done = subprocess.run(
-        [SPLITBRAIN, "run", "reference", "--on", "simulation", *FAULTS, *arguments, "--format", "json", "--runs", "r"],
+        [SPLITBRAIN, "run", "reference", "--on", "simulation", *CHAOS, *arguments, "--format", "json", "--runs", "r"],
         cwd=folder, capture_output=True, text=True, timeout=200, check=False,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
     )  # fmt: skip
@@ -30,10 +31,12 @@ def run(folder: Path, *arguments: str, hash_seed: str = "0") -> tuple[str, bytes
     return outcome["verdict"]["validity"], (folder / outcome["directory"] / "history.jsonl").read_bytes()
 
 
-def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path: Path) -> None:
-    first = run(tmp_path, "--seed", "4", hash_seed="1")
-    assert first == run(tmp_path, "--seed", "4", hash_seed="2")
-    assert first != run(tmp_path, "--seed", "5")
+@pytest.mark.parametrize("mode", ["raft", "quorum", "gossip"])
+def test_the_same_seed_gives_the_same_history_byte_for_byte(tmp_path: Path, mode: str) -> None:
+    arguments = ["-o", f"replication={mode}", *(["--workload", "converge"] if mode != "raft" else [])]
+    first = run(tmp_path, "--seed", "4", *arguments, hash_seed="1")
+    assert first == run(tmp_path, "--seed", "4", *arguments, hash_seed="2")
+    assert first != run(tmp_path, "--seed", "5", *arguments)
 
 
 def test_a_run_replays_and_other_code_is_noticed(tmp_path: Path, splitbrain: Command) -> None:
@@ -51,11 +54,101 @@ def test_a_run_replays_and_other_code_is_noticed(tmp_path: Path, splitbrain: Com
     assert "no experiment.json" in splitbrain("replay", "again").stderr
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_synchronous_replication_is_linearizable_under_every_fault(tmp_path: Path, seed: int) -> None:
-    assert run(tmp_path, "--nodes", "5", "--seed", str(seed))[0] == "valid"
+MODES = [
+    "--workload register",
+    "--workload register -o reads=lease -o snapshot=40",
+    "--workload set",
+    "--workload counter",
+    "--workload register -o replication=primary-backup",
+    "--workload register -o replication=primary-backup -o witness=n2 --nodes 3",
+    "--workload converge -o replication=primary-backup -o acknowledge=semi-sync -o causal=false",
+    "--workload converge -o replication=primary-backup -o acknowledge=async -o causal=false",
+    "--workload register -o replication=quorum -o cas=0",
+    "--workload set -o replication=quorum",
+    "--workload converge -o replication=quorum -o sloppy=true",
+    "--workload converge -o replication=multi-primary",
+    "--workload converge -o replication=multi-primary -o conflict=siblings",
+    "--workload converge -o replication=multi-primary -o conflict=lww-wall -o causal=false",
+    "--workload set -o replication=multi-primary",
+    "--workload counter -o replication=multi-primary",
+    "--workload converge -o replication=gossip",
+    "--workload set -o replication=gossip",
+    "--workload counter -o replication=gossip",
+]
+"""Every mode, with what it claims to keep under chaos."""
 
 
-def test_asynchronous_replication_is_caught(tmp_path: Path) -> None:
-    verdicts = {run(tmp_path, "--seed", str(seed), "-o", "replication=async")[0] for seed in (2, 4)}
-    assert "invalid" in verdicts
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_keeps_what_it_claims_under_chaos(tmp_path: Path, splitbrain: Command, mode: str) -> None:
+    done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "4", *mode.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_every_bug_is_found_by_the_checker_that_it_names(tmp_path: Path, splitbrain: Command, name: str) -> None:
+    bug = BUGS[name]
+    done = splitbrain("hunt", *bug.arguments(), "--seeds", "200", "--stop", "--format", "json")
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = [
+        signature for outcome in json.loads(done.stdout)["outcomes"] for signature in outcome.get("signatures", [])
+    ]
+    assert any(signature.startswith(f"{bug.checker}: ") for signature in found)
+
+
+def test_asynchronous_replication_is_caught(tmp_path: Path, splitbrain: Command) -> None:
+    mode = ["-o", "replication=primary-backup", "-o", "acknowledge=async", "--nemesis", "partition", "--interval", "2"]
+    assert splitbrain("hunt", "reference", "--seeds", "6", "--stop", *mode).returncode == 1
+
+
+@pytest.mark.parametrize("guard", ["majority", "fencing"])
+def test_a_guard_that_is_turned_off_is_missed(tmp_path: Path, splitbrain: Command, guard: str) -> None:
+    mode = ["-o", "replication=primary-backup", "-o", f"{guard}=false", "-o", "acknowledge=semi-sync"]
+    done = splitbrain(
+        "hunt", "reference", "--seeds", "20", "--stop", *mode, "--nemesis", "partition", "--interval", "2"
+    )
+    assert done.returncode == 1, done.stdout
+
+
+def test_a_campaign_resumes_and_tells_failures_apart(tmp_path: Path, splitbrain: Command) -> None:
+    arguments = ["hunt", "reference", "--bug", "no-fsync,stale-reads", "--nemesis", "kill", "-o", "kill=all"]
+    arguments += ["--interval", "2", "--time", "10", "--directory", "campaign"]
+    assert splitbrain(*arguments, "--seeds", "2").returncode == 1
+    first = (tmp_path / "campaign/results.jsonl").read_bytes()
+    done = splitbrain(*arguments, "--seeds", "5")
+    assert "2 of 5 seeds are in campaign already" in done.stderr
+    assert "linearizable: lost write" in done.stdout
+    assert "splitbrain shrink campaign/seed-" in done.stdout
+    assert (tmp_path / "campaign/results.jsonl").read_bytes().startswith(first)
+    assert len((tmp_path / "campaign/results.jsonl").read_text().splitlines()) == 5
+    for report in tmp_path.glob("campaign/seed-*"):
+        assert (report / "report.html").is_file()
+    other = splitbrain("hunt", "reference", "--seeds", "2", "--directory", "campaign")
+    assert other.returncode == 2
+    assert "another experiment" in other.stderr
+
+
+def test_three_bugs_under_chaos_shrink_to_a_few_steps(tmp_path: Path, splitbrain: Command) -> None:
+    bugs = "stale-reads,vote-without-checking-the-log,no-fsync"
+    chaos = ["--nemesis", "chaos", "--time", "60", "--rate", "100", "--seeds", "5", "--stop", "--directory", "three"]
+    done = splitbrain("hunt", "reference", "--bug", bugs, *chaos)
+    assert done.returncode == 1, done.stdout + done.stderr
+    failing = min(tmp_path.glob("three/seed-*"))
+    done = splitbrain("shrink", str(failing), "--format", "json", timeout=500)
+    assert done.returncode == 1, done.stderr
+    directory = tmp_path / json.loads(done.stdout)["directory"]
+    timetable = json.loads((directory / "timetable.json").read_text())
+    assert len(timetable["faults"]) <= 3
+    assert len(timetable["operations"]) + len(timetable.get("final", [])) <= 12
+    experiment = json.loads((directory / "experiment.json").read_text())
+    again = ["run", "reference", "--on", "simulation", "--bug", bugs, "--nodes", str(experiment["nodes"])]
+    again += ["--time", str(experiment["time"]), "--seed", str(experiment["seed"])]
+    again += ["--concurrency", str(experiment["concurrency"]), "--timetable", str(directory / "timetable.json")]
+    assert splitbrain(*again).returncode == 1
+
+
+def test_what_passed_or_was_not_simulated_cannot_be_shrunk(tmp_path: Path, splitbrain: Command) -> None:
+    run(tmp_path, "--seed", "1")
+    (directory,) = tmp_path.glob("r/*")
+    done = splitbrain("shrink", str(directory))
+    assert done.returncode == 2
+    assert "nothing to shrink" in done.stderr

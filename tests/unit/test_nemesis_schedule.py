@@ -1,48 +1,63 @@
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Sequence
+from itertools import islice, pairwise
 
-from harness.generator import time_limit
 from harness.nemesis import Nemesis, schedule
+from harness.operation import Operation
+from nemeses.clock import Clock
+from nemeses.disk import Disk
 from nemeses.kill import Kill
+from nemeses.membership import Membership
+from nemeses.netem import Netem
 from nemeses.partition import Partition
 from nemeses.pause import Pause
-from tests.unit.test_generator import drive
 
 NODES = ["n1", "n2", "n3", "n4", "n5"]
+EVERY = (Partition, Kill, Pause, Clock, Disk, Netem, Membership)
 
 
-def made() -> dict[str, Nemesis]:
-    return {
-        "partition": Partition(Partition.Options()),
-        "kill": Kill(Kill.Options()),
-        "pause": Pause(Pause.Options()),
-    }
+def faults(seed: int, count: int = 200, *, overlapping: bool = False) -> list[tuple[float, Operation]]:
+    made: dict[str, Nemesis] = {nemesis.name: nemesis(nemesis.Options()) for nemesis in EVERY}  # type: ignore[abstract]
+    return list(islice(schedule(made, NODES, seed, 2.0, overlapping=overlapping), count))
 
 
-def faults(seed: int, nodes: Sequence[str] = NODES, latency: int = 10_000_000) -> list[object]:
-    steps = drive(time_limit(300, schedule(made(), nodes, seed, 2.0)), latency=latency)
-    return [(step.operation.f, step.operation.value) for step in steps]
-
-
-def test_the_seed_alone_decides_the_faults() -> None:
-    first = faults(3)
-    slower = faults(3, latency=500_000_000)
-    assert first[: len(slower)] == slower[: len(first)]
-    assert first != faults(4)
+def test_the_seed_alone_decides_the_faults_and_json_can_hold_them() -> None:
+    for overlapping in (False, True):
+        first = faults(3, overlapping=overlapping)
+        assert first == faults(3, overlapping=overlapping)
+        assert first != faults(4, overlapping=overlapping)
+        json.dumps([operation.value for _, operation in first])
 
 
 def test_every_fault_is_stopped_before_the_next_and_all_families_occur() -> None:
-    names = [str(f) for f, _ in faults(1)]  # type: ignore[misc]
-    for start, stop in zip(names[::2], names[1::2], strict=False):
+    names = [operation.f for _, operation in faults(1)]
+    for start, stop in zip(names[::2], names[1::2], strict=True):
         assert stop == start.replace("start-", "stop-")
-    assert {name.removeprefix("start-") for name in names[::2]} == {"partition", "kill", "pause"}
+    assert {name.removeprefix("start-") for name in names[::2]} == {nemesis.name for nemesis in EVERY}
+
+
+def test_overlapping_faults_are_in_the_order_of_time_and_two_at_once_on_average() -> None:
+    steps = faults(1, 2000, overlapping=True)
+    assert all(earlier[0] <= later[0] for earlier, later in pairwise(steps))
+    active: set[str] = set()
+    weighted = 0.0
+    for (now, operation), (then, _) in pairwise(steps):
+        name = operation.f.removeprefix("start-").removeprefix("stop-")
+        if operation.f.startswith("start-"):
+            assert name not in active
+            active.add(name)
+        else:
+            active.remove(name)
+        weighted += len(active) * (then - now)
+    assert 1 < weighted / steps[-1][0] < 3
 
 
 def test_an_option_fixes_the_aim() -> None:
     rng = random.Random(1)
     plans = [Kill(Kill.Options(kill="primary")).plan(rng, NODES) for _ in range(20)]
     assert {plan["aim"] for plan in plans} == {"primary"}
-    kinds = {Partition(Partition.Options()).plan(rng, NODES)["kind"] for _ in range(50)}
-    assert kinds == {"halves", "one", "primary", "majority"}
+    kinds = {Partition(Partition.Options()).plan(rng, NODES)["kind"] for _ in range(100)}
+    assert kinds == {"halves", "one", "primary", "majority", "one-way"}
+    assert {len(Membership(Membership.Options(leaving=2)).plan(rng, NODES)["leaving"]) for _ in range(9)} == {2}

@@ -1,35 +1,93 @@
+"""The parts of the reference store, each by itself."""
+
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
-from targets.reference import resp
-from targets.reference.disk import RealFile
+from harness.environments.simulation.disk import SimulatedDisk
+from targets.reference import metrics, resp
+from targets.reference.bugs import BUGS, plant
+from targets.reference.host import RealFile
+from targets.reference.journal import DiskError, Journal
 from targets.reference.log import Entry, Log
-from targets.reference.state import State
+from targets.reference.merkle import ROOT, Tree
+from targets.reference.raft import Raft
+from targets.reference.state import State, WrongTypeError
+
+
+def journal(folder: Path) -> Journal:
+    return Journal(RealFile(folder / "a"), RealFile(folder / "b"))
 
 
 def test_the_log_survives_being_opened_again(tmp_path: Path) -> None:
-    log = Log(RealFile(tmp_path / "log"))
+    log = Log(journal(tmp_path))
     log.vote(3, "n2")
     log.append(1, [Entry(3, ["SET", "a", "1"]), Entry(3, ["SET", "a", "2"])])
     log.append(2, [Entry(4, ["SET", "a", "3"])])
-    again = Log(RealFile(tmp_path / "log"))
-    assert again.entries == [Entry(3, ["SET", "a", "1"]), Entry(4, ["SET", "a", "3"])]
+    again = Log(journal(tmp_path))
+    assert again.entries(1, 9) == [Entry(3, ["SET", "a", "1"]), Entry(4, ["SET", "a", "3"])]
     assert (again.term, again.voted_for) == (3, "n2")
     assert [again.term_of(index) for index in range(4)] == [0, 3, 4, -1]
 
 
-def test_a_torn_line_is_cut_off_and_the_log_goes_on(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    Log(RealFile(path)).append(1, [Entry(1, ["SET", "a", "1"]), Entry(1, ["SET", "a", "2"])])
-    path.write_bytes(path.read_bytes()[:-7])
-    log = Log(RealFile(path))
-    assert log.last == 1
-    log.append(2, [Entry(2, ["DEL", "a"])])
-    assert Log(RealFile(path)).entries == [Entry(1, ["SET", "a", "1"]), Entry(2, ["DEL", "a"])]
+def test_a_snapshot_takes_the_place_of_entries_and_keeps_the_later_ones(tmp_path: Path) -> None:
+    log = Log(journal(tmp_path))
+    log.vote(2, "n1")
+    log.append(1, [Entry(1, ["SET", "a", str(n)]) for n in range(10)])
+    log.compact(7, 1, {"a": "6"})
+    for same in (log, Log(journal(tmp_path))):
+        assert (same.base, same.last, same.size, same.snapshot) == (7, 10, 3, {"a": "6"})
+        assert [same.term_of(index) for index in (6, 7, 8, 11)] == [-1, 1, 1, -1]
+        assert same[8] == Entry(1, ["SET", "a", "7"])
+        assert (same.term, same.voted_for) == (2, "n1")
+
+
+def test_a_torn_line_is_cut_off_and_the_journal_goes_on(tmp_path: Path) -> None:
+    journal(tmp_path).append([{"n": 1}, {"n": 2}])
+    path = max((tmp_path / "a", tmp_path / "b"), key=lambda one: one.stat().st_size)
+    path.write_bytes(path.read_bytes()[:-3])
+    torn = journal(tmp_path)
+    assert torn.records == [{"n": 1}]
+    torn.append([{"n": 3}])
+    assert journal(tmp_path).records == [{"n": 1}, {"n": 3}]
+
+
+def test_a_rewrite_that_was_cut_short_leaves_the_old_records(tmp_path: Path) -> None:
+    first = journal(tmp_path)
+    first.append([{"n": number} for number in range(5)])
+    first.rewrite([{"n": "all"}])
+    newest = max((tmp_path / "a", tmp_path / "b"), key=lambda one: one.stat().st_size)
+    assert journal(tmp_path).records == [{"n": "all"}]
+    before = newest.read_bytes()
+    first.rewrite([{"n": "other"}])
+    newer = tmp_path / ("b" if newest.name == "a" else "a")
+    whole = newer.read_bytes()
+    for size in range(len(whole)):
+        newest.write_bytes(before)
+        newer.write_bytes(whole[:size])
+        assert journal(tmp_path).records == [{"n": "all"}]
+
+
+def test_a_flipped_bit_ends_the_node_and_is_never_served(tmp_path: Path) -> None:
+    journal(tmp_path).append([{"n": number} for number in range(5)])
+    path = max((tmp_path / "a", tmp_path / "b"), key=lambda one: one.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(bytes(data))
+    with pytest.raises(DiskError, match="corrupt"):
+        journal(tmp_path)
+
+
+def test_a_full_disk_ends_the_node() -> None:
+    import random
+
+    disk = SimulatedDisk(random.Random(1))
+    full = Journal(disk.open("a"), disk.open("b"))
+    disk.full = True
+    with pytest.raises(DiskError, match="No space left"):
+        full.append([{"n": 1}])
 
 
 def test_the_state_runs_commands() -> None:
@@ -37,26 +95,79 @@ def test_the_state_runs_commands() -> None:
     assert state.apply(["SET", "k", "1"]) == "OK"
     assert state.apply(["CAS", "k", "2", "3"]) == 0
     assert state.apply(["CAS", "k", "1", "3"]) == 1
-    assert state.get("k") == "3"
-    assert [state.apply(["DEL", "k"]), state.apply(["DEL", "k"]), state.get("k")] == [1, 0, None]
+    assert state.read(["GET", "k"]) == "3"
+    assert [state.apply(["DEL", "k"]), state.apply(["DEL", "k"]), state.read(["GET", "k"])] == [1, 0, None]
+    assert [state.apply(["INCRBY", "n", "5"]), state.apply(["INCRBY", "n", "-7"])] == [5, -2]
+    assert [state.apply(["SADD", "s", "x"]), state.apply(["SADD", "s", "x"]), state.apply(["SREM", "s", "y"])] == [
+        1,
+        0,
+        0,
+    ]
+    assert state.read(["SMEMBERS", "s"]) == ["x"]
+    assert state.apply(["INCRBY", "s", "1"]) == {"error": "WRONGTYPE s holds no number"}
+    with pytest.raises(WrongTypeError):
+        state.read(["GET", "s"])
 
 
-async def test_commands_are_read_in_both_forms() -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n")
-    reader.feed_eof()
-    assert [await resp.read_command(reader) for _ in range(3)] == [[b"GET", b"k"], [b"PING"], None]
+def test_a_repeated_command_is_answered_and_not_run_again() -> None:
+    state = State()
+    once = ["ONCE", "c1", "1", "INCRBY", "n", "5"]
+    assert [state.apply(once), state.apply(once)] == [5, 5]
+    assert state.apply(["ONCE", "c1", "2", "INCRBY", "n", "1"]) == 6
+    again = State(state.dump())
+    assert again.apply(["ONCE", "c1", "2", "INCRBY", "n", "1"]) == 6
+    assert again.apply(once) is None
+    assert again.read(["GET", "n"]) == "6"
 
 
-@pytest.mark.parametrize("wrong", [b"*x\r\n", b"*1\r\n+GET\r\n", b"*1\r\n$-4\r\n", b"*99999999999\r\n"])
-async def test_what_is_not_resp_is_refused(wrong: bytes) -> None:
-    reader = asyncio.StreamReader()
-    reader.feed_data(wrong)
-    reader.feed_eof()
+def test_commands_are_read_in_both_forms_and_in_any_pieces() -> None:
+    data = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\nPING\r\n"
+    for cut in range(len(data)):
+        parser = resp.Parser()
+        assert [*parser.feed(data[:cut]), *parser.feed(data[cut:])] == [[b"GET", b"k"], [b"PING"]]
+
+
+@pytest.mark.parametrize("wrong", [b"*x\r\n", b"*1\r\n+GET\r\n", b"*1\r\n$-4\r\n", b"*99999999999\r\n", b"x" * 99999])
+def test_what_is_not_resp_is_refused(wrong: bytes) -> None:
     with pytest.raises(resp.ProtocolError):
-        await resp.read_command(reader)
+        list(resp.Parser().feed(wrong))
 
 
 def test_replies_are_encoded() -> None:
     reply: resp.Reply = ["OK", 3, b"ab", None, ValueError("ERR no")]
     assert resp.encode(reply) == b"*5\r\n+OK\r\n:3\r\n$2\r\nab\r\n$-1\r\n-ERR no\r\n"
+
+
+def test_merkle_trees_find_exactly_the_leaves_that_differ() -> None:
+    from targets.reference.merkle import leaf_of
+
+    mine = {f"k{number}": number for number in range(200)}
+    theirs = {**mine, "k7": -1, "new": 1}
+    one, other = Tree(mine), Tree(theirs)
+    assert one[ROOT] != other[ROOT]
+    differing = [ROOT]
+    while below := one.children(differing):
+        differing = other.differing(below)
+    assert {number for _, number in differing} == {leaf_of("k7"), leaf_of("new")}
+    assert Tree(mine)[ROOT] == one[ROOT]
+
+
+def test_metrics_are_in_prometheus_format() -> None:
+    lines = metrics.text({"role": "backup", "term": 3, "lag": 2, "keys": 5}).splitlines()
+    assert 'splitbrain_role{role="backup"} 1' in lines
+    assert 'splitbrain_role{role="primary"} 0' in lines
+    assert "splitbrain_term 3" in lines
+    assert "# TYPE splitbrain_lag gauge" in lines
+
+
+def test_every_bug_says_what_it_breaks_and_changes_its_replica() -> None:
+    assert len(BUGS) >= 20
+    for bug in BUGS.values():
+        assert bug.breaks.endswith(".")
+        changed = {name for name in vars(bug.mixin) if not name.startswith("__") or name == "__init__"}
+        assert changed, bug.name
+    two = plant(Raft, "stale-reads,vote-twice")
+    assert issubclass(two, Raft)
+    assert two._before_read is not Raft._before_read
+    assert two._may_vote is not Raft._may_vote
+    assert plant(Raft, "") is Raft

@@ -61,14 +61,14 @@ def test_a_process_runs_only_while_it_may(state: str, ticks: int) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
         one = Process("n1", "ticker")
-        one.keep.append(loop.create_task(tick(), context=one.context()))
+        loop.create_task(tick(), context=one.context)
         await asyncio.sleep(5.5)
         one.state = state
         await asyncio.sleep(5)
         assert len(seen) == ticks
         assert not cleaned_up
         if state == "paused":
-            one.resume(loop)
+            loop.resume(one)
             await asyncio.sleep(2.1)
             assert len(seen) > 5
 

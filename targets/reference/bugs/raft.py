@@ -36,19 +36,6 @@ class VoteTwice(Raft):
         return False
 
 
-@bug(**_REGISTERS, nemesis="kill,partition", options={"kill": "primary", "partition": "primary"}, overlap=True)
-class CommitByCounting(Raft):
-    """Begins a term without an entry of its own, and commits one of an earlier term as soon as a majority holds it,
-    though a node without it can still win an election and replace it (figure 8 of the Raft paper).
-    """
-
-    def _may_commit(self, index: int) -> bool:
-        return True
-
-    def _begin_term(self) -> None:
-        self._own_term_from = 0
-
-
 @bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
 class StaleReads(Raft):
     """Answers reads without asking whether it is still primary: one that was cut off serves what others replaced."""

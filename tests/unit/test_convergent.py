@@ -1,0 +1,134 @@
+"""The checkers of what nodes hold in the end: planted violations are found, and what is allowed is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from checkers.convergence import Convergence
+from checkers.elements import Elements
+from checkers.overwritten import Overwritten
+from checkers.total import Total
+from harness.history import from_events
+from harness.operation import Event
+from harness.verdict import Budget, Checker, Verdict
+
+Step = tuple[int, str, Any, Any, str]
+"""Process (on node n1 for 0 and 10, n2 for 1, ...), function, argument, result, outcome."""
+
+
+def judge(checker: Checker, *steps: Step) -> Verdict:
+    events = []
+    for number, (process, f, argument, result, outcome) in enumerate(steps):
+        node = f"n{process % 10 + 1}"
+        key, now = "k", number * 1000
+        events.append(Event(0, now, process, "invoke", f, key, argument, node))
+        events.append(Event(0, now + 10, process, outcome, f, key, result, node))  # type: ignore[arg-type]
+    return checker.check(from_events(events), Budget())
+
+
+def write(process: int, value: int, outcome: str = "ok") -> Step:
+    return (process, "write", value, value, outcome)
+
+
+def read(process: int, value: Any) -> Step:
+    return (process, "read", None, value, "ok")
+
+
+def last(process: int, value: Any, f: str = "read-local") -> Step:
+    return (process, f, None, value, "ok")
+
+
+def kinds(verdict: Verdict) -> set[str]:
+    return {anomaly.kind for anomaly in verdict.anomalies}
+
+
+def test_nodes_that_agree_converge() -> None:
+    assert judge(Convergence(), write(0, 1), last(0, 1), last(1, 1)).validity == "valid"
+    assert judge(Convergence(), write(0, 1, "info"), last(0, None), last(1, None)).validity == "valid"
+    assert judge(Convergence(), last(0, [3, 4]), last(1, [3, 4])).validity == "valid"
+
+
+def test_nodes_that_disagree_do_not() -> None:
+    verdict = judge(Convergence(), write(0, 1), write(1, 2), last(0, 1), last(1, 2))
+    assert (verdict.validity, kinds(verdict)) == ("invalid", {"diverged"})
+    assert "n1 holds 1, n2 holds 2" in verdict.anomalies[0].text
+
+
+def test_only_the_last_answer_of_a_node_counts() -> None:
+    assert judge(Convergence(), write(0, 1), last(0, None), last(1, 1), last(0, 1)).validity == "valid"
+
+
+def test_what_nobody_wrote_is_invented() -> None:
+    assert kinds(judge(Convergence(), write(0, 1), last(0, 9), last(1, 9))) == {"invented"}
+    assert kinds(judge(Convergence(), write(0, 9, "fail"), last(0, 9), last(1, 9))) == {"invented"}
+
+
+def test_without_two_nodes_to_compare_nothing_is_known() -> None:
+    assert judge(Convergence(), write(0, 1), last(0, 1)).validity == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ([write(0, 1), write(0, 2), last(0, 1)], "lost update"),
+        ([write(1, 1), read(0, 1), write(0, 2), last(0, 1)], "lost update"),
+        ([write(0, 1), (0, "delete", None, None, "ok"), last(1, 1)], "resurrected"),
+        ([write(0, 1), write(0, 2), last(0, [1, 2])], "lost update"),
+        ([write(0, 1), read(0, 7), write(0, 2), last(0, 1)], "lost update"),
+        ([write(0, 1), last(0, None)], "lost write"),
+    ],
+)
+def test_what_was_replaced_must_not_return(steps: list[Step], found: str) -> None:
+    assert kinds(judge(Overwritten(), *steps)) == {found}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [write(0, 1), write(1, 2), last(0, 1)],
+        [write(0, 1), write(0, 2, "info"), last(0, 1)],
+        [write(0, 1), write(0, 2, "fail"), last(0, 1)],
+        [write(0, 1), (1, "delete", None, None, "info"), last(0, None)],
+        [write(0, 1), write(0, 2), last(0, 2)],
+    ],
+)
+def test_what_may_have_won_may_be_there(steps: list[Step]) -> None:
+    assert judge(Overwritten(), *steps).validity == "valid"
+
+
+def add(process: int, value: int, outcome: str = "ok") -> Step:
+    return (process, "add", value, value, outcome)
+
+
+def remove(process: int, value: int, outcome: str = "ok") -> Step:
+    return (process, "remove", value, value, outcome)
+
+
+def members(process: int, *values: int, f: str = "members-local") -> Step:
+    return (process, f, None, list(values), "ok")
+
+
+@pytest.mark.parametrize(
+    ("steps", "found"),
+    [
+        ([add(0, 1), add(0, 2), members(0, 2)], {"lost"}),
+        ([add(0, 1), members(0, 1, 9)], {"invented"}),
+        ([add(0, 1), remove(0, 1), members(1, 1)], {"resurrected"}),
+        ([add(0, 1), members(1, 1, f="members"), remove(1, 1), members(0, 1)], {"resurrected"}),
+        ([add(0, 1), remove(1, 1), members(0, 1)], set()),
+        ([add(0, 1), remove(0, 1, "info"), members(0)], set()),
+        ([add(0, 1, "info"), members(0)], set()),
+        ([add(0, 1, "info"), members(0, 1)], set()),
+        ([add(0, 1, "fail"), members(0, 1)], {"invented"}),
+    ],
+)
+def test_elements(steps: list[Step], found: set[str]) -> None:
+    assert kinds(judge(Elements(), *steps)) == found
+
+
+@pytest.mark.parametrize(("total", "validity"), [(4, "invalid"), (5, "valid"), (7, "valid"), (8, "invalid")])
+def test_totals_lie_between_two_bounds(total: int, validity: str) -> None:
+    steps = [(0, "increment", 5, 5, "ok"), (0, "increment", 2, 2, "info"), (10, "increment", 9, 9, "fail")]
+    assert judge(Total(), *steps, last(1, total)).validity == validity
