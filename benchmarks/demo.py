@@ -1,4 +1,4 @@
-"""``make demo``: the bundled store keeps its promise with synchronous replication, and breaks it without."""
+"""``make demo``: the bundled store keeps its promise with Raft, and breaks it with asynchronous replication."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from pathlib import Path
 
 COMMON = ["run", "reference", "--on", "auto", "--nodes", "3", "--nemesis", "partition,kill", "--interval", "2"]
 RUNS = (
-    ("sync", "valid", ["--time", "20", "--seed", "1"]),
-    ("async", "invalid", ["--time", "15", "--seed", "1", "-o", "partition=primary", "-o", "kill=primary"]),
+    ("raft", "valid", ["--time", "20", "--seed", "1"]),
+    (
+        "primary-backup -o acknowledge=async",
+        "invalid",
+        ["--time", "15", "--seed", "1", "-o", "partition=primary", "-o", "kill=primary"],
+    ),
 )
 
 
@@ -19,7 +23,7 @@ def main() -> int:
     splitbrain = str(Path(sys.executable).with_name("splitbrain"))
     wrong = []
     for replication, expected, arguments in RUNS:
-        command = [splitbrain, *COMMON, "-o", f"replication={replication}", *arguments]
+        command = [splitbrain, *COMMON, "-o", *f"replication={replication}".split(), *arguments]
         print(f"\n=== the reference store, replication={replication} ===\n$ {' '.join(['splitbrain', *command[1:]])}")
         sys.stdout.flush()
         subprocess.run(command, check=False)

@@ -87,6 +87,7 @@ class Elected:
             "committed": self.committed,
             "lag": max(behind, default=self.log.last - self.applied),
             "keys": len(self.state),
+            "storage_bytes": self.log.bytes,
         }
 
     @property

@@ -34,6 +34,8 @@ class Journal:
     def __init__(self, first: File, second: File, *, sync: bool = True) -> None:
         self.size = 0
         """How many records there are."""
+        self.bytes = 0
+        """How large the file in use is."""
         self._sync = sync
         self._file, self._spare, self._generation = first, second, 0
         self.records: list[Record] = []
@@ -43,24 +45,26 @@ class Journal:
     def append(self, records: Iterable[Record]) -> None:
         """Add records; returns once they are on disk. Raises ``DiskError``."""
         lines = [_line(record) for record in records]
+        data = b"".join(lines)
         with _ENDING:
-            self._file.append(b"".join(lines))
+            self._file.append(data)
             if self._sync:
                 self._file.sync()
         self.size += len(lines)
+        self.bytes += len(data)
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Have these records and no others; returns once that is on disk. Raises ``DiskError``."""
         kept = list(records)
         self._generation += 1
-        whole = [{"generation": self._generation}, *kept, {"complete": True}]
+        whole = b"".join(map(_line, [{"generation": self._generation}, *kept, {"complete": True}]))
         with _ENDING:
             self._spare.truncate(0)
-            self._spare.append(b"".join(map(_line, whole)))
+            self._spare.append(whole)
             self._spare.sync()
             self._file, self._spare = self._spare, self._file
             self._spare.truncate(0)
-        self.size = len(kept)
+        self.size, self.bytes = len(kept), len(whole)
 
     def _open(self, first: File, second: File) -> None:
         found = []
@@ -75,7 +79,7 @@ class Journal:
         self._generation, good, lines, self._file, self._spare = max(found, key=lambda one: one[0])
         self._file.truncate(good)
         self.records = [line for line in lines[1:] if line != {"complete": True}]
-        self.size = len(self.records)
+        self.size, self.bytes = len(self.records), good
 
 
 class _Ending:

@@ -76,6 +76,7 @@ class Leaderless:
             "log_entries": self._journal.size,
             "keys": len(self.cells),
             "conflicts": self.conflicts,
+            "storage_bytes": self._journal.bytes,
             "lag": 0,
         }
 

@@ -39,6 +39,11 @@ class Log:
         return self.base + len(self._entries)
 
     @property
+    def bytes(self) -> int:
+        """How much of the disk it takes."""
+        return self._journal.bytes
+
+    @property
     def size(self) -> int:
         """How many entries are kept."""
         return len(self._entries)

@@ -47,6 +47,10 @@ class PrimaryBackup(Elected):
 
     # Guards
 
+    @property
+    def _needs_majority(self) -> bool:
+        return self.options.majority
+
     def _hold(self, index: int, entries: list[Entry]) -> None:
         """A witness keeps the order of the commands but not the commands: enough to know whose log is behind."""
         super()._hold(index, [Entry(entry.term, []) for entry in entries] if self._is_witness else entries)
@@ -62,12 +66,12 @@ class PrimaryBackup(Elected):
     def _next_term(self) -> int:
         """Without the majority's votes two nodes can stand at once: then each has terms of its own."""
         term = super()._next_term()
-        if self.options.majority:
+        if self._needs_majority:
             return term
         return term + (sorted(self.members).index(self.name) - term) % len(self.members)
 
     def _are_enough(self, nodes: Collection[str]) -> bool:
-        return super()._are_enough(nodes) or not self.options.majority
+        return super()._are_enough(nodes) or not self._needs_majority
 
     def _accepts_old_term(self, message: Message) -> bool:
         if not self.options.fencing and message["kind"] == "append":

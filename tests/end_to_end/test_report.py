@@ -15,7 +15,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def test_the_report_shows_verdict_faults_and_anomaly_in_a_browser(splitbrain: Command, tmp_path: Path) -> None:
     done = splitbrain(
         "run", "reference", "--on", "local", "--time", "8", "--nemesis", "partition", "--interval", "2",
-        "-o", "partition=primary", "-o", "replication=async", "--runs", "r",
+        "-o", "partition=primary", "-o", "replication=primary-backup", "-o", "acknowledge=async", "--runs", "r",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
     (report,) = tmp_path.glob("r/*/report.html")

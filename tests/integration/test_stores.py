@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from targets.reference.bugs import BUGS
+from targets.reference.metrics import METRICS_PORT
 from targets.reference.server import CLIENT_PORT
 from tests.conftest import SPLITBRAIN
 
@@ -68,13 +73,47 @@ def test_redis_with_sentinel_loses_writes_when_its_primary_is_cut_off(
 
 
 @pytest.mark.needs("local")
-def test_the_reference_store_passes_in_sync_and_fails_in_async_mode(splitbrain: Command) -> None:
-    faults = ["--nemesis", "partition,kill,pause", "--interval", "2", "--time", "15"]
+def test_the_reference_store_passes_with_raft_and_fails_in_async_mode(splitbrain: Command) -> None:
+    faults = ["--nemesis", "chaos", "--interval", "2", "--time", "20"]
     code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "--nodes", "5", "--seed", "3")
     assert (code, verdict["validity"]) == (0, "valid"), verdict
     faults = ["--nemesis", "partition", "-o", "partition=primary", "--interval", "2", "--time", "12"]
-    code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "-o", "replication=async")
+    code, verdict, _ = run(
+        splitbrain, "reference", "--on", "local", *faults, "-o", "replication=primary-backup", "-o", "acknowledge=async"
+    )
     assert (code, verdict["validity"]) == (1, "invalid"), verdict
+
+
+SHOWN_BY_REAL_PROCESSES = [
+    "read-from-any-node",
+    "acknowledge-before-replicating",
+    "read-before-commit",
+    "cas-checked-early",
+    "failover-to-stale-backup",
+    "failover-without-majority",
+    "small-quorums",
+    "counter-takes-the-greater",
+    "removed-element-returns",
+    "rumours-only",
+    "tombstone-resurrected",
+]
+
+
+@pytest.mark.needs("local")
+def test_a_third_of_the_planted_bugs_show_in_real_processes_too(splitbrain: Command) -> None:
+    assert len(SHOWN_BY_REAL_PROCESSES) >= len(BUGS) / 3
+
+    def found(name: str) -> bool:
+        more = ["--on", "local", "--time", "12", "--rate", "150", "--recovery", "5"]
+        for seed in range(1, 6):
+            _, verdict, _ = run(splitbrain, *BUGS[name].arguments(), *more, "--seed", str(seed))
+            if verdict["parts"][BUGS[name].checker]["validity"] == "invalid":
+                return True
+        return False
+
+    with ThreadPoolExecutor(3) as pool:  # runs mostly wait
+        results = dict(zip(SHOWN_BY_REAL_PROCESSES, pool.map(found, SHOWN_BY_REAL_PROCESSES), strict=True))
+    assert all(results.values()), results
 
 
 @pytest.mark.needs("docker", "redis")
@@ -126,6 +165,14 @@ def test_redis_cli_talks_to_the_reference_store(tmp_path: Path) -> None:
         assert (cli("DEL", "k"), cli("GET", "k"), cli("PING")) == ("1", "", "PONG")
         assert "role:primary" in cli("INFO")
         assert cli("FROBNICATE").startswith("ERR unknown command")
+        assert (cli("SADD", "s", "x"), cli("SMEMBERS", "s"), cli("GET", "s")) == ("1", "x", "WRONGTYPE s holds a set")
+        assert (cli("ONCE", "me", "1", "INCRBY", "n", "5"), cli("ONCE", "me", "1", "INCRBY", "n", "5")) == ("5", "5")
+        assert (cli("PEEK", "GET", "n"), cli("MEMBERS")) == ("5", "n1")
+        with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/metrics", timeout=10) as answer:
+            metrics = answer.read().decode()
+        assert 'splitbrain_role{role="primary"} 1' in metrics
+        assert "splitbrain_keys 2" in metrics
+        assert int(re.findall(r"splitbrain_storage_bytes (\d+)", metrics)[0]) > 100
         second = subprocess.run([*command, "--data", str(tmp_path / "2")], capture_output=True, text=True, check=False)
         assert second.returncode != 0
         assert "could not start" in second.stderr

@@ -61,7 +61,8 @@ def test_a_process_runs_only_while_it_may(state: str, ticks: int) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
         one = Process("n1", "ticker")
-        loop.create_task(tick(), context=one.context)
+        task = loop.create_task(tick(), context=one.context)
+        assert task in one.tasks
         await asyncio.sleep(5.5)
         one.state = state
         await asyncio.sleep(5)

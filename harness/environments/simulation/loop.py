@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -108,6 +109,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             asyncio._set_running_loop(None)
             for left in asyncio.all_tasks(self):
                 left._log_destroy_pending = False  # type: ignore[attr-defined]
+                coroutine = left.get_coro()
+                if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.close()
             self._closed = True
 
     def _run_until(self, task: asyncio.Task[Any]) -> None:

@@ -42,8 +42,9 @@ class NoFencing(PrimaryBackup):
 class FailoverWithoutMajority(PrimaryBackup):
     """A backup that hears nothing makes itself primary: after a cut there is one on each side."""
 
-    def _are_enough(self, nodes: Collection[str]) -> bool:
-        return True
+    @property
+    def _needs_majority(self) -> bool:
+        return False
 
     def is_majority(self, nodes: Collection[str]) -> bool:
         return True
