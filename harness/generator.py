@@ -33,10 +33,18 @@ class Context(Struct, frozen=True):
     time: int
     processes: Sequence[Process]
     free: Sequence[Process]
+    hungry: list[bool] = []
+    """Not empty once a generator had something to do and no process to do it: ask again when one gets free."""
 
     def only(self, wanted: Callable[[Process], bool]) -> Context:
         """The same moment, seen by a generator that has only some of the processes."""
-        return Context(self.time, [p for p in self.processes if wanted(p)], [p for p in self.free if wanted(p)])
+        mine = [p for p in self.processes if wanted(p)]
+        return Context(self.time, mine, [p for p in self.free if wanted(p)], self.hungry)
+
+    def starve(self) -> Pending:
+        """There is something to do, and nobody free to do it."""
+        self.hungry.append(True)
+        return Pending()
 
 
 class Step(Struct, frozen=True):
@@ -91,7 +99,7 @@ class Stream(_Leaf, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if not context.free:
-            return Pending(), self
+            return context.starve(), self
         if not self._drawn:
             self._drawn.append(self.draw())
         operation = self._drawn[0]
@@ -119,7 +127,7 @@ class Sequential(_Leaf, frozen=True):
         if not self.operations:
             return None
         if not context.free:
-            return Pending(), self
+            return context.starve(), self
         return Step(context.time, context.free[0], self.operations[0]), Sequential(self.operations[1:])
 
 
@@ -159,7 +167,7 @@ class AtTimes(_Leaf, frozen=True):
         if entry is None:
             return None
         if not context.free:
-            return Pending(), self
+            return context.starve(), self
         when, operation = entry
         return Step(max(int(when * SECOND), context.time), context.free[0], operation), AtTimes(self.entries)
 
@@ -354,7 +362,7 @@ class Synchronize(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if len(context.free) < len(context.processes):
-            return Pending(), self
+            return context.starve(), self
         return self.inner.next(context)
 
     def update(self, event: Event) -> Generator:
@@ -387,7 +395,7 @@ class EachProcess(Struct, frozen=True):
             member = known[process] if process in known else self.make()
             known[process] = member
             free = [process] if process in context.free else []
-            found = member.next(Context(context.time, [process], free))
+            found = member.next(Context(context.time, [process], free, context.hungry))
             if found is None:
                 continue
             step, following = found
@@ -530,10 +538,11 @@ class On(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if self.nemesis:
-            mine = Context(context.time, [NEMESIS], [NEMESIS] if NEMESIS in context.free else [])
+            mine = Context(context.time, [NEMESIS], [NEMESIS] if NEMESIS in context.free else [], context.hungry)
         else:
             clients = [process for process in context.processes if process != NEMESIS]
-            mine = Context(context.time, clients, [process for process in context.free if process != NEMESIS])
+            free = [process for process in context.free if process != NEMESIS]
+            mine = Context(context.time, clients, free, context.hungry)
         found = self.inner.next(mine)
         return None if found is None else (found[0], On(self.nemesis, found[1]))
 

@@ -53,6 +53,7 @@ class Interpreter:
         self._tasks: set[asyncio.Task[None]] = set()
         self._generator: Generator | None = None
         self._stopped = False
+        self._undisturbed = False
         self._broken: BaseException | None = None
 
     def stop(self) -> None:
@@ -68,7 +69,8 @@ class Interpreter:
             while not self._stopped and self._broken is None:
                 self._wake.clear()
                 now = self._clock()
-                found = self._generator.next(Context(now, self._processes, self._free))
+                context = Context(now, self._processes, self._free)
+                found = self._generator.next(context)
                 if found is None:
                     if not self._tasks:
                         break
@@ -79,7 +81,11 @@ class Interpreter:
                     self._generator = following
                     await self._sleep(now, step.until)
                 elif step.time > now:
+                    # Then a completion makes no difference, unless it changes the generator or frees a process for
+                    # something that has to wait for one.
+                    self._undisturbed = not context.hungry
                     await self._sleep(now, step.time)
+                    self._undisturbed = False
                 else:
                     self._generator = following
                     self._start(step.process, step.operation)
@@ -109,9 +115,11 @@ class Interpreter:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._wake.set()
+        if not self._undisturbed:
+            self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
+            self._wake.set()
 
     def _record(
         self,
@@ -125,7 +133,9 @@ class Interpreter:
         event = Event(0, self._clock(), process, kind, operation.f, operation.key, value, node, error)
         self._recorder.record(event)
         if self._generator is not None:
-            self._generator = self._generator.update(event)
+            before, self._generator = self._generator, self._generator.update(event)
+            if self._generator is not before:
+                self._undisturbed = False
 
     async def _operate(self, worker: Worker, operation: Operation) -> None:
         process = worker.process

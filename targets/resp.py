@@ -46,18 +46,33 @@ class Link(asyncio.Protocol):
             if not future.done():
                 future.set_exception(self._lost)
 
-    async def execute_command(self, *words: str | int) -> Any:
-        """Send a command and return its answer. Raises ``hiredis.ReplyError`` and ``OSError``."""
+    async def execute_command(self, *words: str | int, patience: float | None = None) -> Any:
+        """Send a command and return its answer.
+
+        Raises ``hiredis.ReplyError`` and ``OSError``, as which a time-out after ``patience`` seconds counts too.
+        """
         if self._lost is not None:
             raise self._lost
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(future)
         self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
-        return await future
+        if patience is None:
+            return await future
+        timer = loop.call_later(patience, _expire, future)  # much cheaper than asyncio.timeout
+        try:
+            return await future
+        finally:
+            timer.cancel()
 
     async def aclose(self) -> None:
         """Close the connection; what it was doing is abandoned."""
         self._transport.abort()
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError("there was no answer in time"))
 
 
 async def connect(address: str, port: int, timeout: float) -> Link:

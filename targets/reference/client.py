@@ -19,7 +19,7 @@ _REST: Final = 0.05
 
 
 class ReferenceClient:
-    """Sends each command to its own node, and where that is not primary, to the one that it names.
+    """Sends each command to its own node, and where that is not primary, to the one that it names, until that errs.
 
     Commands that change something carry a number, so that the store can tell a repetition from a second command: a
     command whose outcome is unknown is sent again, and answered as if it had been sent once.
@@ -31,6 +31,8 @@ class ReferenceClient:
         self._timeout = timeout
         self._repeats = repeats
         self._number = 0
+        self._primary = ""
+        """The address of the node that another one has called primary, while that answers."""
         self._connections: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -70,23 +72,26 @@ class ReferenceClient:
 
     async def _send(self, *words: Any) -> Any:
         """The answer of whoever can give it. Raises ``Failed`` where certainly nobody has done anything."""
-        address, unknown = self._address, ""
+        address, unknown = self._primary or self._address, ""
         for attempt in range(_TRIES):
-            if attempt:
+            if attempt > 1:
                 await asyncio.sleep(_REST)
             try:
                 return await self._ask(address, *words)
             except _Elsewhere as elsewhere:
-                address = elsewhere.address or self._address
-                if not elsewhere.address and not unknown:
+                self._primary = elsewhere.address
+                if not self._primary and address == self._address and not unknown:
                     raise Failed("no primary is known") from None
             except (_OutcomeUnknown, OSError) as error:
+                self._primary = ""
                 if not self._repeats or words[0] != "ONCE":
                     raise
-                address, unknown = self._address, str(error) or "timed out"
+                unknown = str(error) or "timed out"
             except Failed:
-                if not unknown:
+                if not self._primary and not unknown:
                     raise
+                self._primary = ""
+            address = self._primary or self._address
         if unknown:
             raise Indeterminate(unknown)
         raise Failed("no node that was asked is primary")
@@ -98,10 +103,8 @@ class ReferenceClient:
             except OSError as error:
                 raise Failed(f"the primary cannot be reached: {error}") from None
         try:
-            if not self._repeats:
-                return await self._connections[address].execute_command(*words)
-            async with asyncio.timeout(self._timeout * _PATIENCE):
-                return await self._connections[address].execute_command(*words)
+            patience = self._timeout * _PATIENCE if self._repeats else None
+            return await self._connections[address].execute_command(*words, patience=patience)
         except OSError:  # a time-out is one too; what was asked may yet be done
             await self._connections.pop(address).aclose()
             raise
