@@ -19,7 +19,7 @@ _REST: Final = 0.05
 
 
 class ReferenceClient:
-    """Sends each command to its own node, and where that is not primary, to the one that it names, until that errs.
+    """Sends each command to its own node, and where that is not primary, to the one that it names.
 
     Commands that change something carry a number, so that the store can tell a repetition from a second command: a
     command whose outcome is unknown is sent again, and answered as if it had been sent once.
@@ -31,8 +31,6 @@ class ReferenceClient:
         self._timeout = timeout
         self._repeats = repeats
         self._number = 0
-        self._primary = ""
-        """The address of the node that another one has called primary, while that answers."""
         self._connections: dict[str, Any] = {}
 
     async def open(self) -> None:
@@ -71,27 +69,29 @@ class ReferenceClient:
         return await self._send("ONCE", self._identity, self._number, *words)
 
     async def _send(self, *words: Any) -> Any:
-        """The answer of whoever can give it. Raises ``Failed`` where certainly nobody has done anything."""
-        address, unknown = self._primary or self._address, ""
+        """The answer of whoever can give it. Raises ``Failed`` where certainly nobody has done anything.
+
+        Every command goes to the client's own node first, since a node that wrongly believes to be primary is found
+        out only by being asked.
+        """
+        address, unknown = self._address, ""
         for attempt in range(_TRIES):
             if attempt > 1:
                 await asyncio.sleep(_REST)
             try:
                 return await self._ask(address, *words)
             except _Elsewhere as elsewhere:
-                self._primary = elsewhere.address
-                if not self._primary and address == self._address and not unknown:
+                if not elsewhere.address and not unknown:
                     raise Failed("no primary is known") from None
+                address = elsewhere.address or self._address
             except (_OutcomeUnknown, OSError) as error:
-                self._primary = ""
                 if not self._repeats or words[0] != "ONCE":
                     raise
-                unknown = str(error) or "timed out"
+                address, unknown = self._address, str(error) or "timed out"
             except Failed:
-                if not self._primary and not unknown:
+                if not unknown:
                     raise
-                self._primary = ""
-            address = self._primary or self._address
+                address = self._address
         if unknown:
             raise Indeterminate(unknown)
         raise Failed("no node that was asked is primary")

@@ -171,3 +171,10 @@ def test_every_bug_says_what_it_breaks_and_changes_its_replica() -> None:
     assert two._before_read is not Raft._before_read
     assert two._may_vote is not Raft._may_vote
     assert plant(Raft, "") is Raft
+
+
+def test_the_table_of_bugs_is_up_to_date() -> None:
+    from targets.reference.bugs.__main__ import table
+
+    kept = Path(__file__).parents[2] / "targets/reference/BUGS.md"
+    assert kept.read_text() == table() + "\n", "python -m targets.reference.bugs > targets/reference/BUGS.md"

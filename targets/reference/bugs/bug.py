@@ -23,6 +23,7 @@ class Bug:
     mixin: type
     options: Mapping[str, str] = field(default_factory=dict)
     nodes: int = 5
+    clients: int = 10
     overlap: bool = False
 
     @property
@@ -34,6 +35,7 @@ class Bug:
         """The arguments of ``splitbrain run`` and ``splitbrain hunt`` that expose it."""
         words = ["reference", "--bug", self.name, "--workload", self.workload, "--nemesis", self.nemesis]
         words += ["--nodes", str(self.nodes), "--interval", "2"]
+        words += ["--concurrency", str(self.clients)] if self.clients != 10 else []
         if self.overlap:
             words.append("--overlap")
         for name, value in {"replication": self.replication, **self.options}.items():

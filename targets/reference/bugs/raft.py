@@ -36,7 +36,7 @@ class VoteTwice(Raft):
         return False
 
 
-@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"})
+@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary"}, clients=40)
 class StaleReads(Raft):
     """Answers reads without asking whether it is still primary: one that was cut off serves what others replaced."""
 
@@ -44,7 +44,7 @@ class StaleReads(Raft):
         return
 
 
-@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary", "reads": "lease"})
+@bug(**_REGISTERS, nemesis="partition", options={"partition": "primary", "reads": "lease"}, clients=40)
 class LongLease(Raft):
     """Trusts its lease for longer than the others wait before they elect another primary."""
 
