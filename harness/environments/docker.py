@@ -60,8 +60,9 @@ def connect() -> Any:
 def source_digest() -> str:
     """A digest of the reference store as it is now: the part of the node image that must be up to date."""
     digest = hashlib.sha256()
-    for path in sorted((_ROOT / "targets" / "reference").glob("*.py")):
-        digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    store = _ROOT / "targets" / "reference"
+    for path in sorted(store.rglob("*.py")):
+        digest.update(f"{path.relative_to(store)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""``python -m targets.reference.bugs`` prints the table of planted bugs that is kept in ``targets/reference/BUGS.md``."""
+"""``python -m targets.reference.bugs`` prints the table of planted bugs, ``targets/reference/BUGS.md``."""
 
 from __future__ import annotations
 
