@@ -66,7 +66,8 @@ def _timetable(
     quiet: float,
 ) -> Iterator[tuple[float, Operation]]:
     rng = random.Random(seed)
-    now = 0.0
+    # The long quiet periods of overlapping nemeses have each begun at some time before the run.
+    now = -interval * max(quiet - 1, 0) * 0.67 * rng.random()
     while True:
         name = rng.choice(names)
         plan = nemeses[name].plan(rng, nodes)

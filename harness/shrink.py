@@ -69,7 +69,7 @@ def timetable_of(history: History, workers: int) -> Timetable:
 
 @dataclass
 class Shrinker:
-    """Finds smaller experiments for which ``fails`` still holds, within ``seconds``.
+    """Finds smaller experiments that still fail, within ``seconds``.
 
     ``run`` runs an experiment and gives its verdict; it fails if one of ``checkers`` calls it invalid.
     """

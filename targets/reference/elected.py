@@ -315,12 +315,14 @@ class Elected:
             self._stand()
 
     def _stand(self) -> None:
-        """Ask for votes in the next term."""
-        if self.role == "primary":
-            return
-        self._expect_primary()
-        if not self._may_stand():
-            return
+        """Nothing was heard from a primary for too long."""
+        if self.role != "primary":
+            self._expect_primary()
+            if self._may_stand():
+                self._ask_for_votes()
+
+    def _ask_for_votes(self) -> None:
+        """Become a candidate in the next term."""
         self.role, self.primary = "candidate", None
         self.log.vote(self._next_term(), self.name)
         self._votes = {self.name}

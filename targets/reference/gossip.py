@@ -7,14 +7,11 @@ Demers et al., "Epidemic Algorithms for Replicated Database Maintenance" (1987).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from targets.reference.cells import dump, load
 from targets.reference.leaderless import Leaderless
 from targets.reference.peers import Message
-from targets.reference.replica import READS
-from targets.reference.state import Answer
 
 FANOUT: Final = 2
 """How many peers each new rumour is told to."""
@@ -25,21 +22,11 @@ class Gossip(Leaderless):
 
     HANDLERS = Leaderless.HANDLERS | {"rumour": "_on_rumour"}
 
-    async def execute(self, command: list[str]) -> Answer:
-        if command[0] in READS:
-            return self.peek(command)
-        key = command[1]
-        after, answer = self._change(command, self.cells.get(key))
-        if after is not None and self._take(key, after):
-            self._tell([key])
-        return answer
-
-    def _tell(self, keys: Iterable[str]) -> None:
-        """Spread what is new."""
+    def _spread(self, keys: list[str]) -> None:
         cells = [[key, dump(self.cells[key])] for key in keys]
         if cells:
             for peer in self.host.rng.sample(self.peers, min(FANOUT, len(self.peers))):
                 self._post(peer, {"kind": "rumour", "cells": cells})
 
     def _on_rumour(self, _sender: str, message: Message) -> None:
-        self._tell([key for key, dumped in message["cells"] if self._take(key, load(dumped))])
+        self._spread([key for key, dumped in message["cells"] if self._take(key, load(dumped))])

@@ -17,7 +17,7 @@ from targets.reference.clocks import HybridClock, WallClock
 from targets.reference.journal import Journal, Record
 from targets.reference.merkle import ROOT, Tree, leaf_of
 from targets.reference.peers import Message
-from targets.reference.replica import Site, Unavailable
+from targets.reference.replica import READS, Site, Unavailable
 from targets.reference.state import Answer
 
 ANTI_ENTROPY: Final = 1.0
@@ -83,8 +83,17 @@ class Leaderless:
     # Commands
 
     async def execute(self, command: list[str]) -> Answer:
-        """Execute a client's command; how many nodes take part is the mode's."""
-        raise NotImplementedError
+        """Execute a client's command here, and tell the others afterwards."""
+        if command[0] in READS:
+            return self.peek(command)
+        key = command[1]
+        after, answer = self._change(command, self.cells.get(key))
+        if after is not None and self._take(key, after):
+            self._spread([key])
+        return answer
+
+    def _spread(self, keys: list[str]) -> None:
+        """Keys have changed here: tell other nodes."""
 
     def peek(self, command: list[str]) -> Answer:
         return self._read(command, self.cells.get(command[1]))

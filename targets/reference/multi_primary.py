@@ -11,8 +11,7 @@ from typing import Any, Final
 from targets.reference.cells import dump
 from targets.reference.leaderless import Leaderless
 from targets.reference.peers import Message
-from targets.reference.replica import READS, Site
-from targets.reference.state import Answer
+from targets.reference.replica import Site
 
 RESEND: Final = 0.2
 """Seconds until what a peer has not confirmed is sent again."""
@@ -37,21 +36,11 @@ class MultiPrimary(Leaderless):
     def status(self) -> dict[str, Any]:
         return super().status() | {"lag": max((len(owed) for owed in self._owed.values()), default=0)}
 
-    async def execute(self, command: list[str]) -> Answer:
-        if command[0] in READS:
-            return self.peek(command)
-        key = command[1]
-        after, answer = self._change(command, self.cells.get(key))
-        if after is not None and self._take(key, after):
-            self._owe(key)
-        return answer
-
-    def _owe(self, key: str) -> None:
-        """A key has changed here: tell all others."""
+    def _spread(self, keys: list[str]) -> None:
         self._changes += 1
         for peer, owed in self._owed.items():
-            owed[key] = self._changes
-            self._replicate(peer, [key])
+            owed.update(dict.fromkeys(keys, self._changes))
+            self._replicate(peer, keys)
 
     def _replicate(self, peer: str, keys: list[str]) -> None:
         cells = [[key, dump(self.cells[key])] for key in keys]

@@ -58,12 +58,7 @@ class Raft(Elected):
 
     # Pre-votes: nobody enters a new term, which would depose the primary, before a majority says that it would vote
 
-    def _stand(self) -> None:
-        if self.role == "primary":
-            return
-        self._expect_primary()
-        if not self._may_stand():
-            return
+    def _ask_for_votes(self) -> None:
         self._pre_votes = {self.name}
         for peer in self.peers:
             self._post(peer, {"kind": "pre-vote?", **self._position()})
@@ -80,7 +75,7 @@ class Raft(Elected):
     def _count_pre_votes(self) -> None:
         if self.role != "primary" and self._are_enough(self._pre_votes):
             self._pre_votes = set()
-            super()._stand()
+            super()._ask_for_votes()
 
     def _is_loyal(self) -> bool:
         """Whether this node heard of a primary so lately that it must not help to make another."""

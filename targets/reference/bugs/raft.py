@@ -99,7 +99,7 @@ class MembersTwoAtOnce(Raft):
         return len(after) > 0
 
 
-@bug(**_REGISTERS, nemesis="partition,kill", options={"kill": "primary"}, overlap=True)
+@bug(**_REGISTERS, nemesis="netem", options={"netem": "all", "cas": "4"})
 class RetryAppliedTwice(Raft):
     """Does not remember which commands it has answered: one that a client repeats is executed twice."""
 
