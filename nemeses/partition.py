@@ -55,8 +55,11 @@ class Partition:
         if plan["kind"] == "primary":
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
-        sizes = {"halves": len(order) // 2, "majority": plan["minority"], "one-way": plan["senders"]}
-        size = sizes.get(plan["kind"], 1)
+        size = 1
+        if plan["kind"] == "halves":
+            size = len(order) // 2
+        elif plan["kind"] in ("majority", "one-way"):
+            size = plan["minority" if plan["kind"] == "majority" else "senders"]
         groups = [sorted(order[:size]), sorted(order[size:])]
         across = {name: [o for group in groups if name not in group for o in group] for name in order}
 

@@ -24,6 +24,8 @@ class Peers:
         self._peers = {peer: _Peer(address) for peer, address in addresses.items() if peer != name}
         runners = [peer.run() for peer in self._peers.values()]
         self._tasks = [asyncio.ensure_future(task) for task in (self._listen(addresses[name]), *runners)]
+        for task in self._tasks:
+            task.add_done_callback(_end_on_errors)
 
     def send(self, peer: str, message: Message) -> None:
         """Send soon, or never."""
@@ -39,6 +41,12 @@ class Peers:
                     break
                 self._receive(json.loads(line))
         writer.close()
+
+
+def _end_on_errors(task: asyncio.Future[None]) -> None:
+    """A node that cannot talk to its peers must not look as if it could."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise SystemExit(f"the reference store could not start: {error}")
 
 
 class _Peer:

@@ -41,13 +41,16 @@ class Reference:
     )
 
     def __init__(self, options: Any) -> None:
-        self._options = options
         self._clients = 0
-        for bug in filter(None, options.bug.split(",")):
-            if bug not in BUGS:
-                raise UsageError(f"there is no bug named {bug!r}: `splitbrain list bugs` shows what there is")
-            if BUGS[bug].replication != options.replication:
-                raise UsageError(f"the bug {bug} is one of replication={BUGS[bug].replication}")
+        bugs = [name for name in options.bug.split(",") if name]
+        for name in bugs:
+            if name not in BUGS:
+                raise UsageError(f"there is no bug named {name!r}: `splitbrain list bugs` shows what there is")
+        modes = sorted({BUGS[name].replication for name in bugs})
+        if len(modes) > 1 or (modes and options.replication not in (modes[0], NodeOptions.replication)):
+            raise UsageError(f"the bugs are those of replication={' and '.join(modes)}: a run has only one")
+        # A bug alone says which replication is meant.
+        self._options = msgspec.structs.replace(options, replication=modes[0]) if modes else options
 
     @property
     def _elects(self) -> bool:

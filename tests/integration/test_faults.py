@@ -9,7 +9,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError, MissingError
+from harness.errors import MissingError, NothingToDo
 from nemeses.kill import Kill
 from nemeses.partition import Partition
 from nemeses.pause import Pause
@@ -31,6 +31,18 @@ for address in sys.argv[2:]:
 print(json.dumps(answer))
 """
 LISTEN = "import socket, time; s = socket.create_server(('0.0.0.0', 7777)); time.sleep(600)"
+HEAR = """
+import socket
+heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+heard.bind(("0.0.0.0", 7778))
+while True:
+    print(heard.recv(100).decode())
+"""
+SAY = """
+import socket, sys, time
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(sys.argv[2].encode(), (sys.argv[1], 7778))
+time.sleep(0.1)
+"""
 TICK = "import time, sys\nwhile True: print(time.monotonic(), flush=True); time.sleep(0.05)"
 
 
@@ -94,6 +106,30 @@ async def a_rejecting_partition_answers_at_once(cluster: Cluster) -> None:
     assert await connect(a, 7777, b, c) == ["open", "open"]
 
 
+async def a_cut_in_one_direction_loses_only_what_is_sent_that_way(cluster: Cluster) -> None:
+    a, b, _ = cluster.nodes
+    for node in (a, b):
+        await node.start("hearer", [node.python, "-u", "-c", HEAR])
+
+    async def hears(sender: Node, hearer: Node, word: str) -> bool:
+        """Whether a datagram arrives, of several that are sent."""
+        for _ in range(5):
+            argv = [sender.python, "-c", SAY, hearer.address, word]
+            await sender.exec(argv)
+            if word in await hearer.log("hearer"):
+                return True
+        return False
+
+    assert [await hears(a, b, "before-ab"), await hears(b, a, "before-ba")] == [True, True]
+    partition = Partition(Partition.Options())
+    plan = {"kind": "one-way", "order": ["n1", "n2", "n3"], "senders": 1, "how": "drop"}
+    done = await partition.inject(cluster, reference(), plan)
+    assert done["said"] == "one-way: n1 -x n2 n3"
+    assert [await hears(a, b, "during-ab"), await hears(b, a, "during-ba")] == [False, True]
+    await partition.heal(cluster, reference())
+    assert [await hears(a, b, "after-ab"), await hears(b, a, "after-ba")] == [True, True]
+
+
 async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     await node.start("ticker", [node.python, "-c", TICK])
@@ -138,9 +174,9 @@ async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> No
     await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
 
 
-async def a_fault_without_effect_is_an_error(cluster: Cluster) -> None:
+async def a_fault_that_hits_nobody_does_not_count(cluster: Cluster) -> None:
     for nemesis in (Kill(Kill.Options()), Pause(Pause.Options())):
-        with pytest.raises(FaultError, match="no server process"):
+        with pytest.raises(NothingToDo, match="no server process"):
             await nemesis.inject(cluster, reference(), {"aim": "one", "order": ["n1", "n2", "n3"]})
 
 
@@ -160,9 +196,10 @@ async def nodes_reach_nothing_outside(cluster: Cluster) -> None:
     [
         a_partition_cuts_exactly_the_links_across,
         a_rejecting_partition_answers_at_once,
+        a_cut_in_one_direction_loses_only_what_is_sent_that_way,
         a_pause_stops_and_resumes,
         a_kill_ends_processes_and_the_heal_starts_them,
-        a_fault_without_effect_is_an_error,
+        a_fault_that_hits_nobody_does_not_count,
         a_server_that_is_not_there_is_named,
     ],
 )

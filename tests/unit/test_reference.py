@@ -173,6 +173,19 @@ def test_every_bug_says_what_it_breaks_and_changes_its_replica() -> None:
     assert plant(Raft, "") is Raft
 
 
+def test_a_bug_alone_says_which_replication_is_meant() -> None:
+    from harness.errors import UsageError
+    from targets.reference.target import Reference
+
+    assert Reference(Reference.Options(bug="small-quorums"))._options.replication == "quorum"
+    assert Reference(Reference.Options(bug="stale-reads"))._options.replication == "raft"
+    with pytest.raises(UsageError, match="no bug named"):
+        Reference(Reference.Options(bug="nope"))
+    for wrong in ({"bug": "small-quorums", "replication": "gossip"}, {"bug": "stale-reads,rumours-only"}):
+        with pytest.raises(UsageError, match="a run has only one"):
+            Reference(Reference.Options(**wrong))
+
+
 def test_the_table_of_bugs_is_up_to_date() -> None:
     from targets.reference.bugs.__main__ import table
 
