@@ -10,7 +10,7 @@ from typing import Any
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import show, witness
 from harness.history import FAIL, hashable
-from harness.periods import active, fault_periods
+from harness.periods import all_faults
 from harness.verdict import Anomaly, Budget, Verdict
 
 _REPORTED = 10
@@ -28,7 +28,7 @@ class Convergence:
 
     def check(self, history: Any, budget: Budget) -> Verdict:
         operations = history.operations()
-        faults = active(fault_periods(history), 0, int(history.time[-1]) if len(history) else 0)
+        faults = all_faults(history)
         reads = final_reads(operations, self._final)
         compared = {key: rows for key, rows in reads.items() if len(rows) > 1}
         evidence = {"keys_compared": len(compared)}

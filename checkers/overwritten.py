@@ -12,7 +12,7 @@ from typing import Any
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import Clock, sentence, show, witness
 from harness.history import FAIL, OK
-from harness.periods import active, fault_periods
+from harness.periods import active, all_faults, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
 
 _REPORTED = 10
@@ -51,7 +51,7 @@ class Overwritten:
                         faults = active(periods, seen.call, did.ret or did.call)
                         kind = "resurrected" if gone else "lost update"
                         anomalies.append(Anomaly(kind, text, [seen, did, witness(operations, row)], key, faults))
-        anomalies += _vanished(operations, finals, active(periods, 0, int(history.time[-1])) if len(history) else [])
+        anomalies += _vanished(operations, finals, all_faults(history))
         evidence = {"values_certainly_replaced": len(replaced)}
         if anomalies:
             reason = (

@@ -8,7 +8,7 @@ from typing import Any
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import witness
 from harness.history import INFO, OK
-from harness.periods import active, fault_periods
+from harness.periods import all_faults
 from harness.verdict import Anomaly, Budget, Verdict
 
 
@@ -32,7 +32,7 @@ class Total:
                 certain[key] += by
             elif operations.type[row] == INFO:
                 (least if by < 0 else most)[key] += by
-        faults = active(fault_periods(history), 0, int(history.time[-1]) if len(history) else 0)
+        faults = all_faults(history)
         anomalies = []
         for key, rows in final_reads(operations, self._final).items():
             low, high = certain[key] + least[key], certain[key] + most[key]

@@ -62,6 +62,11 @@ def active(periods: Sequence[Period], start: int, end: int) -> list[str]:
     return list(dict.fromkeys(describe(p) for p in periods if p.start <= end and p.end >= start))
 
 
+def all_faults(history: History) -> list[str]:
+    """Every fault of a run, described, each once."""
+    return list(dict.fromkeys(describe(period) for period in fault_periods(history)))
+
+
 def describe(period: Period) -> str:
     """One fault in a few words: its name and, where it says so, what it did."""
     said = period.what.get("said") if isinstance(period.what, dict) else None

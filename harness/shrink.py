@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -19,8 +19,6 @@ from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 from harness.periods import HEAL, START, STOP
 from harness.timetable import Fault, Planned, Timetable
 from harness.verdict import Verdict
-
-T = TypeVar("T")
 
 SEEDS: Final = 6
 """How many seeds a candidate is tried with."""

@@ -9,10 +9,9 @@ from typing import ClassVar
 import msgspec
 
 from harness.cluster import Cluster
-from harness.environments.base import run_tool
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import Aim, draw, resolve, strike
+from nemeses.victims import Aim, draw, resolve, servers, strike
 
 
 class Pause:
@@ -40,6 +39,6 @@ class Pause:
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        resumed = await cluster.on_each(sorted(self._paused), lambda node: run_tool(node, "process", {"do": "resume"}))
+        resumed = await servers(cluster, sorted(self._paused), "resume")
         self._paused.clear()
-        return {"resumed": {name: sorted(p["command"] for p in found) for name, found in resumed.items()}}
+        return {"resumed": resumed}

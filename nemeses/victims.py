@@ -45,12 +45,12 @@ async def primary(cluster: Cluster, target: Target) -> str | None:
 
 
 async def strike(cluster: Cluster, victims: Sequence[str], action: str) -> dict[str, list[str]]:
-    """Kill, pause, resume or list the server processes of some nodes; the commands found on each.
+    """Kill or pause the server processes of some nodes; the commands of those that were hit on each.
 
     Nodes whose servers are down already are left out. Raises ``NothingToDo`` when all are.
     """
-    found = await cluster.on_each(victims, lambda node: run_tool(node, "process", {"do": action}))
-    commands = {name: sorted(p["command"] for p in found[name]) for name in sorted(found) if found[name]}
+    found = await servers(cluster, victims, action)
+    commands = {name: hit for name, hit in found.items() if hit}
     if victims and not commands:
         raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
     return commands
@@ -59,5 +59,10 @@ async def strike(cluster: Cluster, victims: Sequence[str], action: str) -> dict[
 async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
     """Start the servers of some nodes, where they do not run, and list their processes."""
     await cluster.on_each(names, lambda node: target.start(cluster, node))
-    found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": "list"}))
-    return {name: sorted(p["command"] for p in found[name]) for name in sorted(found)}
+    return await servers(cluster, names, "list")
+
+
+async def servers(cluster: Cluster, names: Sequence[str], action: str) -> dict[str, list[str]]:
+    """Kill, pause, resume or list the server processes of some nodes; the commands found on each."""
+    found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": action}))
+    return {name: sorted(process["command"] for process in found[name]) for name in sorted(found)}

@@ -5,11 +5,9 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
-from harness.cli.assemble import assemble
-from harness.cli.run import perform
+from harness.cli.run import simulate
 from harness.console.verdict import print_run
 from harness.errors import SplitbrainError, UsageError
-from harness.plugins import load
 from harness.report import write_report
 from harness.store import RunDirectory
 
@@ -23,8 +21,7 @@ def replay(path: Path, runs: Path, *, as_json: bool) -> int:
     experiment = before.load_experiment()
     if experiment.environment != "simulation":
         raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
-    environment = load("environments", "simulation")(experiment.image, experiment.seed)
-    directory, verdict = perform(experiment, assemble(experiment), environment, runs, quiet=True)
+    directory, verdict = simulate(experiment, runs)
     old, new = (run.history.read_bytes().splitlines() for run in (before, directory))
     for number, (was, now) in enumerate(zip_longest(old, new), 1):
         if was != now:

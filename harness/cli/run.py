@@ -106,11 +106,16 @@ def perform(
     return directory, verdict
 
 
-def run_directly(experiment: Experiment, runs: Path, *, report: bool = True) -> tuple[Verdict, Path]:
-    """Run a simulated experiment in this process, without a word; where it did not pass with a ``report``."""
-    environment = load("environments", experiment.environment)(experiment.image, experiment.seed)
-    directory, verdict = perform(experiment, assemble(experiment), environment, runs, quiet=True)
-    if report and verdict.validity != "valid":
+def simulate(experiment: Experiment, runs: Path) -> tuple[RunDirectory, Verdict]:
+    """Run a simulated experiment in this process, without a word and without a report."""
+    environment = load("environments", "simulation")(experiment.image, experiment.seed)
+    return perform(experiment, assemble(experiment), environment, runs, quiet=True)
+
+
+def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+    """Run a simulated experiment in this process; a report is written where it did not pass."""
+    directory, verdict = simulate(experiment, runs)
+    if verdict.validity != "valid":
         from harness.report import write_report
 
         write_report(directory, experiment, verdict)

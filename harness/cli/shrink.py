@@ -8,12 +8,11 @@ from pathlib import Path
 
 from harness.campaign import signatures
 from harness.cli.assemble import assemble
-from harness.cli.run import judge_run, perform, run_directly
+from harness.cli.run import judge_run, simulate
 from harness.console.verdict import print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.history import read_jsonl
-from harness.plugins import load
 from harness.report import write_report
 from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory
@@ -36,7 +35,7 @@ def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
 
     def attempt(candidate: Experiment) -> Verdict:
         with tempfile.TemporaryDirectory(prefix="splitbrain-shrink-") as folder:
-            return run_directly(candidate, Path(folder), report=False)[0]
+            return simulate(candidate, Path(folder))[1]
 
     def say(text: str) -> None:
         if not as_json:
@@ -48,8 +47,7 @@ def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
     if found is None:
         raise SplitbrainError(f"{path} does not fail any more when its faults and operations are given explicitly")
     say(f"{describe(found)}, after {shrinker.tried} runs")
-    environment = load("environments", "simulation")(found.image, found.seed)
-    directory, verdict = perform(found, assemble(found), environment, runs, quiet=True)
+    directory, verdict = simulate(found, runs)
     write_report(directory, found, verdict)
     print_run(directory, found, verdict, as_json=as_json)
     return verdict.exit_code

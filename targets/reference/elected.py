@@ -62,7 +62,6 @@ class Elected:
         self._readers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._timer: Timer | None = None
         self._deadline = 0.0
-        self._beat: Timer | None = None
         # A node that was just restarted does not know to whom it was loyal: it waits as if it had just heard.
         self._heard = self.host.monotonic()
         self._handlers: dict[str, Callable[[str, Message], None]] = {
@@ -192,7 +191,7 @@ class Elected:
         for peer, held in self._held.items():
             self._next[peer] = min(self._next.get(peer, held + 1), held + 1)
         self._replicate()
-        self._beat = self.host.later(HEARTBEAT, self._heartbeat, term)
+        self.host.later(HEARTBEAT, self._heartbeat, term)
 
     def _is_deserted(self) -> bool:
         """Whether too few others were heard of for longer than an election takes."""

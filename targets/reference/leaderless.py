@@ -45,7 +45,7 @@ class Leaderless:
         self._journal = self._open_journal(site)
         for record in self._journal.records:
             if "key" in record:
-                self._place(record["key"], load(record["cell"]))
+                self._place(record["key"], load(record["cell"]), record["cell"])
         self._clock = self._make_clock()
         for cell in self.cells.values():
             self._learn(cell)
@@ -157,8 +157,9 @@ class Leaderless:
         after = cell if mine is None else self._join(mine, cell)
         if mine is not None and after == mine:
             return False
-        self._journal.append([{"key": key, "cell": dump(after)}])
-        self._place(key, after)
+        dumped = dump(after)
+        self._journal.append([{"key": key, "cell": dumped}])
+        self._place(key, after, dumped)
         if self._journal.size > max(_COMPACT, 2 * len(self.cells)):
             self._journal.rewrite(self._all_records())
         return True
@@ -176,9 +177,9 @@ class Leaderless:
         self.conflicts += joined not in (mine, theirs)
         return joined
 
-    def _place(self, key: str, cell: Any) -> None:
+    def _place(self, key: str, cell: Any, dumped: Any) -> None:
         self.cells[key] = cell
-        self._digests[key] = zlib.crc32(json.dumps(dump(cell), sort_keys=True).encode())
+        self._digests[key] = zlib.crc32(json.dumps(dumped, sort_keys=True).encode())
 
     def _all_records(self) -> Iterable[Record]:
         """What the journal must say to say all."""

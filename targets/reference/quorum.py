@@ -111,11 +111,16 @@ class Quorum(Leaderless):
         if len(answers) < need:
             raise Unavailable(f"only {len(answers)} of the {need} nodes that a read needs have answered")
         cells = {node: load(dumped) for node, dumped in answers.items() if dumped is not None}
-        merged: Any = None
-        for _, cell in sorted(cells.items()):
-            merged = cell if merged is None else self._join(merged, cell)
+        merged = self._merged(cell for _, cell in sorted(cells.items()))
         self._learn(merged)
         return merged, {node for node, cell in cells.items() if cell == merged}
+
+    def _merged(self, cells: Iterable[Any]) -> Any:
+        """All cells in one; None of none."""
+        merged: Any = None
+        for cell in cells:
+            merged = cell if merged is None else self._join(merged, cell)
+        return merged
 
     def _readers(self, homes: Sequence[str]) -> Sequence[str]:
         """Whom a read asks: with sloppy quorums everybody, since anybody may stand in for a home."""
@@ -192,9 +197,7 @@ class Quorum(Leaderless):
         key = message["key"]
         known = [self.cells[key]] if key in self.cells else []
         known += [cell for (_, of), cell in self._hints.items() if of == key]
-        found: Any = None
-        for cell in known:
-            found = cell if found is None else self._join(found, cell)
+        found = self._merged(known)
         answer = None if found is None else dump(found)
         self._deliver(sender, {"kind": "got", "id": message["id"], "cell": answer})
 

@@ -20,6 +20,10 @@ from harness.errors import SplitbrainError
 T = TypeVar("T")
 
 
+NOBODY: Final = contextvars.Context()
+"""The context of what belongs to no process."""
+
+
 class Process:
     """A simulated process: its tasks, and whether they may run now: ``running``, ``paused`` or ``dead``."""
 
@@ -143,7 +147,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def run_as(self, process: Process | None, callback: Callable[..., object], *args: Any) -> None:
         """Call back at once as a process; when it is paused, after its resume; when it is dead, never."""
         if process is None:
-            _NOBODY.copy().run(callback, *args)
+            NOBODY.copy().run(callback, *args)
         else:
             self._run(process, Handle(callback, args, process.context, 0.0))
 
@@ -185,7 +189,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         process = CURRENT.get() if context is None else context.get(CURRENT)
         if process is not None:
             process.tasks.add(task)
-            task.add_done_callback(lambda task: _finish(process, task), context=_NOBODY)
+            task.add_done_callback(lambda task: _finish(process, task), context=NOBODY)
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
@@ -205,10 +209,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     async def create_server(self, protocol_factory: Any, host: Any = None, port: Any = None, **_: Any) -> Any:
         return self.network.listen(protocol_factory, host, port)
-
-
-_NOBODY: Final = contextvars.Context()
-"""The context of what belongs to no process."""
 
 
 def _finish(process: Process, task: asyncio.Task[Any]) -> None:

@@ -7,13 +7,12 @@ Datagrams, which servers use among themselves, are lost, doubled and overtaken e
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.environments.simulation.loop import CURRENT, Process, SimulatedLoop
+from harness.environments.simulation.loop import CURRENT, NOBODY, Process, SimulatedLoop
 
 LATENCY: Final = (0.0002, 0.001)
 """Seconds that a packet takes one way: a random time from this range."""
@@ -21,8 +20,6 @@ RETRANSMIT: Final = 0.2
 """Seconds after which a lost packet of a connection is sent again."""
 _RESET: Final = b"reset"
 """Stands for the end of a connection whose other end is gone; told apart from data by identity."""
-_NOBODY: Final = contextvars.Context()
-"""The context of what belongs to no process."""
 HARNESS: Final = "harness"
 """The address of the clients."""
 
@@ -118,7 +115,7 @@ class Network:
     def post(self, source: str, target: str, message: Any) -> None:
         """Send a datagram: any object, which nobody may change from now on."""
         for when in self.link(source, target).arrivals(self._loop.time()):
-            self._loop.call_at(when, self._hand_over, target, message, context=_NOBODY)
+            self._loop.call_at(when, self._hand_over, target, message, context=NOBODY)
 
     def _hand_over(self, target: str, message: Any) -> None:
         endpoint = self._endpoints.get(target)
@@ -261,7 +258,7 @@ class Pipe(asyncio.Transport):
 
     def _schedule(self, delay: float) -> None:
         # The network runs by itself, whatever becomes of the process that sent.
-        self._loop.call_later(delay, self._transmit, context=_NOBODY)
+        self._loop.call_later(delay, self._transmit, context=NOBODY)
 
     def _transmit(self) -> None:
         if self._link.loses():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from targets.reference.bugs.bug import bug
-from targets.reference.cells import Counter, Elements, Last
+from targets.reference.cells import Counter, Elements, Last, dump
 from targets.reference.clocks import HybridClock, WallClock
 from targets.reference.gossip import Gossip
 from targets.reference.leaderless import Leaderless
@@ -61,7 +61,8 @@ class TombstoneResurrected(Leaderless):
     def _take(self, key: str, cell: Any) -> bool:
         changed = super()._take(key, cell)
         if isinstance(self.cells[key], Last) and self.cells[key].value is None:
-            self._place(key, Last(None, (0.0, 0, "")))
+            nothing = Last(None, (0.0, 0, ""))
+            self._place(key, nothing, dump(nothing))
         return changed
 
 
