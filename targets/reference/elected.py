@@ -18,7 +18,7 @@ from targets.reference.host import Timer
 from targets.reference.journal import Journal
 from targets.reference.log import Entry, Log
 from targets.reference.peers import Message
-from targets.reference.replica import READS, NotPrimary, Site, Unknown
+from targets.reference.replica import BASIC, READS, NotPrimary, Site, Unknown
 from targets.reference.state import Answer, State
 
 HEARTBEAT: Final = 0.1
@@ -39,6 +39,7 @@ class Elected:
         "vote": "_on_vote",
     }
     """The method for each kind of message."""
+    commands: ClassVar[frozenset[str]] = BASIC
 
     def __init__(self, site: Site) -> None:
         self.name = site.name

@@ -17,7 +17,7 @@ from targets.reference.clocks import HybridClock, WallClock
 from targets.reference.journal import Journal, Record
 from targets.reference.merkle import ROOT, Tree, leaf_of
 from targets.reference.peers import Message
-from targets.reference.replica import READS, Site, Unavailable
+from targets.reference.replica import BASIC, READS, Site, Unavailable
 from targets.reference.state import Answer
 
 ANTI_ENTROPY: Final = 1.0
@@ -32,6 +32,7 @@ class Leaderless:
 
     HANDLERS: ClassVar[dict[str, str]] = {"cells": "_on_cells", "tree": "_on_tree", "leaves": "_on_leaves"}
     role = "peer"
+    commands: ClassVar[frozenset[str]] = BASIC | {"HSET", "HGETALL"}
 
     def __init__(self, site: Site) -> None:
         self.name = site.name

@@ -25,6 +25,8 @@ another for twice as long, so their clocks may run up to twice as fast."""
 class Raft(Elected):
     """One node of a Raft cluster."""
 
+    commands = Elected.commands | {"MEMBERS"}
+
     HANDLERS = Elected.HANDLERS | {
         "snapshot": "_on_snapshot",
         "pre-vote?": "_on_pre_vote_request",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from targets.reference.host import Host, Send
 from targets.reference.options import Options
@@ -12,6 +12,8 @@ from targets.reference.state import Answer
 
 READS = frozenset({"GET", "SMEMBERS", "HGETALL"})
 """The commands that change nothing."""
+BASIC = frozenset({"GET", "SET", "CAS", "DEL", "INCRBY", "SADD", "SREM", "SMEMBERS"})
+"""The commands that every way of replicating has."""
 
 
 class NotPrimary(Exception):  # noqa: N818 - what the client reads
@@ -51,6 +53,9 @@ class Replica(Protocol):
 
     role: str
     """``primary``, ``backup`` or ``candidate``; every node of a store without a primary is a ``peer``."""
+
+    commands: ClassVar[frozenset[str]]
+    """What it can execute; the server refuses everything else, and numbers that are none, before it gets here."""
 
     def __init__(self, site: Site) -> None: ...
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from targets.reference import metrics, resp
 from targets.reference.bugs import plant
+from targets.reference.elected import Elected
 from targets.reference.gossip import Gossip
 from targets.reference.host import Host, RealHost
 from targets.reference.multi_primary import MultiPrimary
@@ -23,7 +24,7 @@ from targets.reference.options import Options
 from targets.reference.primary_backup import PrimaryBackup
 from targets.reference.quorum import Quorum
 from targets.reference.raft import Raft
-from targets.reference.replica import NotPrimary, Replica, Site, Unavailable, Unknown
+from targets.reference.replica import READS, NotPrimary, Replica, Site, Unavailable, Unknown
 from targets.reference.state import WrongTypeError
 
 CLIENT_PORT = 6400
@@ -96,21 +97,34 @@ class Server:
         except Unknown as error:
             return ValueError(f"UNKNOWN {error}")
 
-    async def _execute(self, name: str, arguments: list[str]) -> resp.Reply:
-        return _reply(await self._replica.execute([name, *arguments]))
+    async def _execute(self, name: str, arguments: list[str], once: Sequence[str] = ()) -> resp.Reply:
+        """Execute a command that the replica has; ``once`` holds its client and number if it may be repeated."""
+        if name not in self._replica.commands:
+            return ValueError(f"ERR {name} is not a command of this way of replicating")
+        if name == "INCRBY" and not _is_whole(arguments[1]):
+            return ValueError(f"ERR {arguments[1]!r} is not a whole number")
+        command = [name, *arguments]
+        if once and isinstance(self._replica, Elected):
+            command = ["ONCE", *once, *command]
+        return _reply(await self._replica.execute(command))
 
     async def _once(self, _name: str, arguments: list[str]) -> resp.Reply:
         """``ONCE client number command...``: executed at most once, however often it is sent."""
-        inner = self.COMMANDS.get(arguments[2].upper())
-        if inner is None or inner[2] is not Server._execute or not inner[0] <= len(arguments) - 3 <= inner[1]:
+        name, words = arguments[2].upper(), arguments[3:]
+        least, most, handler = self.COMMANDS.get(name, (0, 0, Server._nothing))
+        changes = handler is Server._execute and name not in READS | {"MEMBERS"}
+        if not changes or not least <= len(words) <= most:
             return ValueError("ERR ONCE takes a client, a number and a command that changes something")
-        if not isinstance(self._replica, Raft | PrimaryBackup):
-            return await self._execute(arguments[2].upper(), arguments[3:])
-        return await self._execute("ONCE", [*arguments[:2], arguments[2].upper(), *arguments[3:]])
+        if not arguments[1].isdecimal():
+            return ValueError(f"ERR {arguments[1]!r} is not a number of a command")
+        return await self._execute(name, words, once=arguments[:2])
 
     async def _peek(self, _name: str, arguments: list[str]) -> resp.Reply:
         """``PEEK GET key``: what this very node holds."""
-        return _reply(self._replica.peek([arguments[0].upper(), *arguments[1:]]))
+        name = arguments[0].upper()
+        if name not in READS & self._replica.commands:
+            return ValueError(f"ERR PEEK takes a command that reads, not {arguments[0]!r}")
+        return _reply(self._replica.peek([name, *arguments[1:]]))
 
     async def _ping(self, _name: str, _arguments: list[str]) -> resp.Reply:
         return "PONG"
@@ -146,6 +160,10 @@ class Server:
         "COMMAND": (0, 9, _nothing),
     }
     """Each command by name: the least and the most arguments, and what answers it."""
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
 
 
 def _reply(answer: Any) -> resp.Reply:

@@ -146,6 +146,33 @@ def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: 
 
 
 @pytest.mark.needs("redis")
+@pytest.mark.parametrize("replication", ["raft", "gossip"])
+def test_a_wrong_command_is_refused_and_changes_nothing(tmp_path: Path, replication: str) -> None:
+    command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
+    options = json.dumps({"replication": replication})
+    server = subprocess.Popen([*command, "--data", str(tmp_path), "--options", options], stdout=subprocess.PIPE)
+    try:
+        assert server.stdout is not None
+        assert b"serves clients" in server.stdout.readline()
+
+        def cli(*words: str) -> str:
+            argv = ["redis-cli", "-h", "127.0.0.1", "-p", str(CLIENT_PORT), *words]
+            return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+
+        deadline = time.monotonic() + 20
+        while cli("SET", "k", "1") != "OK" and time.monotonic() < deadline:
+            time.sleep(0.05)
+        wrong = ["ONCE me x SET k 2", "ONCE me 1 GET k", "ONCE me 1 MEMBERS ADD", "ONCE me 1 SET k", "INCRBY k abc"]
+        wrong += ["PEEK SET k", "PEEK FOO k", "SET k", "HSET k f v" if replication == "raft" else "MEMBERS"]
+        for line in wrong:
+            assert cli(*line.split()).startswith("ERR "), line
+        assert cli("GET", "k") == "1"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.mark.needs("redis")
 def test_redis_cli_talks_to_the_reference_store(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
     server = subprocess.Popen([*command, "--data", str(tmp_path)], stdout=subprocess.PIPE)
