@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
@@ -42,9 +43,12 @@ def signatures(verdict: Verdict) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def run_one(run: RunSeed, experiment: Experiment) -> tuple[Outcome, Files]:
-    """Run one seed in a folder of its own; the files of a run that did not pass come along."""
-    with tempfile.TemporaryDirectory(prefix="splitbrain-hunt-") as folder:
+def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[Outcome, Files]:
+    """Run one seed in a folder of its own, below one or in the worker's temporary one.
+
+    The files of a run that did not pass come along.
+    """
+    with tempfile.TemporaryDirectory(prefix="splitbrain-hunt-", dir=below) as folder:
         verdict, directory = run(experiment, Path(folder))
         outcome = Outcome(experiment.seed, verdict.validity, verdict.reason[:500], signatures(verdict))
         if verdict.validity == "valid":
@@ -60,6 +64,7 @@ class Campaign:
         self.experiment = replace(experiment, seed=0)
         self.directory = directory
         self._results = directory / "results.jsonl"
+        self._running = directory / "running"
         self.outcomes: dict[int, Outcome] = {}
         self._begin()
 
@@ -79,6 +84,7 @@ class Campaign:
         except OSError as error:
             raise UsageError(f"the campaign's directory {self.directory} cannot be made: {error.strerror}") from None
         kept.write_bytes(mine)
+        self.tidy()
         if self._results.exists():
             for line in self._results.read_bytes().splitlines():
                 try:
@@ -87,14 +93,23 @@ class Campaign:
                     continue  # the line that a killed campaign was writing
                 self.outcomes[outcome.seed] = outcome
 
-    def run(self, seeds: Iterable[int], run: RunSeed, executor: Executor, workers: int) -> Iterator[Outcome]:
-        """Run the seeds that were not run yet, and give each outcome as it is known."""
+    def run(
+        self, seeds: Iterable[int], run: RunSeed, executor: Executor, workers: int, *, elsewhere: bool = False
+    ) -> Iterator[Outcome]:
+        """Run the seeds that were not run yet, and give each outcome as it is known.
+
+        Unless the workers are ``elsewhere``, on machines without this directory, runs go on inside it, so that a
+        campaign that is killed leaves nothing anywhere else.
+        """
+        below = None if elsewhere else self._running
+        if below is not None:
+            below.mkdir(exist_ok=True)
         left = iter([seed for seed in seeds if seed not in self.outcomes])
         running: set[Future[tuple[Outcome, Files]]] = set()
         try:
             while True:
                 for seed in left:
-                    running.add(executor.submit(run_one, run, replace(self.experiment, seed=seed)))
+                    running.add(executor.submit(run_one, run, replace(self.experiment, seed=seed), below))
                     if len(running) >= workers * _AHEAD:
                         break
                 if not running:
@@ -105,6 +120,10 @@ class Campaign:
         finally:
             for future in running:
                 future.cancel()
+
+    def tidy(self) -> None:
+        """Remove what runs that never ended have left; no worker may be busy any more."""
+        shutil.rmtree(self._running, ignore_errors=True)
 
     def _keep(self, outcome: Outcome, files: Files) -> Outcome:
         if files:

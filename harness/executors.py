@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
 from harness.errors import MissingError, UsageError
+
+_PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
 
 
 @contextlib.contextmanager
@@ -18,14 +23,21 @@ def connect(where: str) -> Iterator[Executor]:
     """
     kind, _, rest = where.partition(":")
     if kind in ("threads", "processes") and rest.isdigit() and int(rest) > 0:
-        pool = ThreadPoolExecutor if kind == "threads" else ProcessPoolExecutor
-        with pool(int(rest)) as executor:
+        count = int(rest)
+        with (
+            ThreadPoolExecutor(count) if kind == "threads" else ProcessPoolExecutor(count, initializer=_end_with_parent)
+        ) as executor:
             yield executor
     elif kind == "dask" and rest.startswith("//") and ":" in rest:
         with _dask(rest.removeprefix("//")) as executor:
             yield executor
     else:
         raise UsageError(f"an executor is threads:N, processes:N or dask://HOST:PORT, not {where!r}")
+
+
+def _end_with_parent() -> None:
+    """Let the kernel end this worker when its parent dies, even by SIGKILL: it would wait for work for ever."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextlib.contextmanager

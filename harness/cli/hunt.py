@@ -48,11 +48,17 @@ def hunt(
         bar = progress.add_task("hunting", total=seeds, completed=done)
         failed = 0
         run = run_directly if simulated else run_in_a_process
-        for outcome in campaign.run(range(seeds), run, pool, workers):
-            failed += outcome.validity == "invalid"
-            progress.update(bar, advance=1, description=f"hunting, {failed} failed")
-            if stop and failed:
-                break
+        try:
+            for outcome in campaign.run(range(seeds), run, pool, workers, elsewhere=where.startswith("dask")):
+                failed += outcome.validity == "invalid"
+                progress.update(bar, advance=1, description=f"hunting, {failed} failed")
+                if stop and failed:
+                    break
+        except KeyboardInterrupt:
+            done = len(campaign.outcomes)
+            print(f"splitbrain: stopped after {done} seeds; the same command goes on from there", file=sys.stderr)
+            raise
+    campaign.tidy()
     outcomes = [outcome for seed, outcome in sorted(campaign.outcomes.items()) if seed < seeds]
     _print(campaign, outcomes, as_json=as_json)
     kinds = {outcome.validity for outcome in outcomes}

@@ -34,6 +34,13 @@ def start(folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
     raise AssertionError(f"the run did not get going: {harness.communicate()[0].decode()}")
 
 
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def leftovers(folder: Path) -> list[str]:
     """Processes of the run in ``folder`` that still exist anywhere on this machine."""
     found = []
@@ -51,6 +58,24 @@ def host_network() -> str:
     links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
     rules = subprocess.run(["iptables", "-S"], capture_output=True, text=True, check=False).stdout
     return "\n".join(line for line in (links + rules).splitlines() if "splitbrain" in line.lower() or line[:2] == "sb")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_campaign_that_is_ended_leaves_no_worker_and_goes_on(tmp_path: Path, number: int) -> None:
+    command = [SPLITBRAIN, "hunt", "reference", "--nodes", "3", "--time", "10", "--directory", "campaign"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    hunt = subprocess.Popen([*command, "--seeds", "500"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL)
+    results = tmp_path / "campaign/results.jsonl"
+    until(lambda: results.exists() and len(results.read_text().splitlines()) >= 2)
+    assert len(leftovers(tmp_path)) > 1
+    hunt.send_signal(number)
+    hunt.wait(60)
+    until(lambda: not leftovers(tmp_path))
+    assert not list(tmp_path.glob("splitbrain-hunt-*"))
+    done = len(results.read_text().splitlines())
+    again = subprocess.run([*command, "--seeds", str(done)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert again.returncode in (0, 3), again.stderr
+    assert {path.name for path in (tmp_path / "campaign").iterdir()} == {"experiment.json", "results.jsonl"}
 
 
 @pytest.mark.needs("local")
