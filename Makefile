@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-linearizability clean
+.PHONY: demo test lint setup system bench bench-linearizability bench-promises clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -22,6 +22,9 @@ bench: setup
 
 bench-linearizability: setup
 	$(BIN)/python -m benchmarks.linearizability
+
+bench-promises: setup
+	$(BIN)/python -m benchmarks.promises
 
 setup: $(VENV)/ready
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ import pytest
 
 from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
+
+# A suite that a shell started in the background ignores Ctrl-C, and so would every command that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SPLITBRAIN = str(Path(sys.executable).with_name("splitbrain"))
 
