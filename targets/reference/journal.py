@@ -26,9 +26,9 @@ class Journal:
     """Appends records, and replaces all of them at once without ever being without the old ones.
 
     Each file begins with ``{"generation": N}``; a rewrite goes to the file that is not in use and ends with
-    ``{"complete": true}``, so that a rewrite that a crash cut short is never taken for the journal. A last line torn
-    by a crash is cut off when the journal is opened: nothing can have been acknowledged on the strength of it. Any
-    other line whose checksum is wrong raises ``DiskError``: acknowledged data is gone.
+    ``{"complete": true}``, so that a rewrite that a crash cut short is never taken for the journal. A last line that a
+    crash cut short is cut off when the journal is opened: nothing can have been acknowledged on the strength of it.
+    Any whole line whose checksum is wrong, even the last, raises ``DiskError``: acknowledged data is gone.
     """
 
     def __init__(self, first: File, second: File, *, sync: bool = True) -> None:
@@ -107,13 +107,18 @@ def _read(file: File) -> tuple[list[Record], int]:
     good = 0
     lines = file.read().splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
-        checksum, _, text = line.rstrip(b"\n").partition(b" ")
-        if not line.endswith(b"\n") or checksum != b"%08x" % zlib.crc32(text):
-            if number < len(lines):
+        whole = line.endswith(b"\n")
+        if not whole or not _is_right(line):
+            if whole or number < len(lines) or _is_right(line):  # only its end is wrong
                 raise DiskError(
                     f"the disk is corrupt: line {number} of the journal, of {len(lines)}, is not what was written"
                 )
             break
-        records.append(json.loads(text))
+        records.append(json.loads(line[9:]))
         good += len(line)
     return records, good
+
+
+def _is_right(line: bytes) -> bool:
+    """Whether a line's checksum fits, whatever its last byte is."""
+    return line[:9] == b"%08x " % zlib.crc32(line[9:-1])

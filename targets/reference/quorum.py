@@ -91,6 +91,9 @@ class Quorum(Leaderless):
             cell = self.cells[key] if cell is None else self._join(self.cells[key], cell)
         after, answer = self._change(command, cell)
         if after is not None:
+            if self.name in homes:
+                # On disk here before anybody else sees it: a change that others know must not get its number twice.
+                self._take(key, after)
             await self._write_quorum(key, homes, after)
         return answer
 

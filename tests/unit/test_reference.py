@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +18,10 @@ from targets.reference.host import RealFile
 from targets.reference.journal import DiskError, Journal
 from targets.reference.log import Entry, Log
 from targets.reference.merkle import ROOT, Tree
+from targets.reference.options import Options
+from targets.reference.quorum import Quorum
 from targets.reference.raft import Raft
+from targets.reference.replica import Site
 from targets.reference.state import State, WrongTypeError
 
 
@@ -73,16 +81,28 @@ def test_a_rewrite_that_was_cut_short_leaves_the_old_records(tmp_path: Path) -> 
 def test_a_flipped_bit_ends_the_node_and_is_never_served(tmp_path: Path) -> None:
     journal(tmp_path).append([{"n": number} for number in range(5)])
     path = max((tmp_path / "a", tmp_path / "b"), key=lambda one: one.stat().st_size)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(bytes(data))
-    with pytest.raises(DiskError, match="corrupt"):
-        journal(tmp_path)
+    whole = path.read_bytes()
+    for place in range(whole.index(b"\n") + 1, len(whole)):
+        data = bytearray(whole)
+        data[place] ^= 4
+        path.write_bytes(bytes(data))
+        with pytest.raises(DiskError, match="corrupt"):
+            journal(tmp_path)
+
+
+def test_a_flipped_bit_that_was_cut_off_is_not_flipped_back_in_what_was_written_since() -> None:
+    disk = SimulatedDisk(random.Random(1))
+    file = disk.open("a")
+    file.append(b"x" * 8)
+    file.sync()
+    assert disk.flip() is not None
+    file.truncate(0)
+    file.append(b"y" * 8)
+    disk.restore()
+    assert file.read() == b"y" * 8
 
 
 def test_a_full_disk_ends_the_node() -> None:
-    import random
-
     disk = SimulatedDisk(random.Random(1))
     full = Journal(disk.open("a"), disk.open("b"))
     disk.full = True
@@ -191,3 +211,29 @@ def test_the_table_of_bugs_is_up_to_date() -> None:
 
     kept = Path(__file__).parents[2] / "targets/reference/BUGS.md"
     assert kept.read_text() == table() + "\n", "python -m targets.reference.bugs > targets/reference/BUGS.md"
+
+
+async def test_nobody_hears_of_a_change_that_its_own_node_could_not_keep() -> None:
+    """Else the node would give the change's number to another one after its restart."""
+    disk, heard = SimulatedDisk(random.Random(1)), []
+
+    class Machine:
+        rng, open, wall = random.Random(1), staticmethod(disk.open), staticmethod(time.time)
+
+        def later(self, seconds: float, callback: Callable[..., object]) -> asyncio.TimerHandle:
+            return asyncio.get_running_loop().call_later(seconds, callback)
+
+    def send(peer: str, message: Any) -> None:
+        heard.append(message["kind"])
+        answer = {"kind": "got" if message["kind"] == "get" else "stored", "id": message["id"], "sender": peer}
+        asyncio.get_running_loop().call_soon(node.receive, answer)
+
+    site = Site("n1", ("n1", "n2", "n3"), Machine(), send, "/n1", Options(replication="quorum"))  # type: ignore[arg-type]
+    node = Quorum(site)
+    assert await node.execute(["SADD", "k", "1"]) == 1
+    assert "put" in heard
+    heard.clear()
+    disk.full = True
+    with pytest.raises(DiskError):
+        await node.execute(["SADD", "k", "2"])
+    assert "put" not in heard

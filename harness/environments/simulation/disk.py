@@ -13,7 +13,7 @@ class SimulatedFile:
         self._disk = disk
         self._data = bytearray()
         self._safe = 0
-        self._original: bytes | None = None
+        self._flipped: tuple[int, int] | None = None
 
     def __len__(self) -> int:
         return len(self._data)
@@ -32,6 +32,7 @@ class SimulatedFile:
         """Cut short."""
         del self._data[size:]
         self._safe = min(self._safe, size)
+        self._forget_flip()
 
     def sync(self) -> None:
         """Everything is safe from now on."""
@@ -42,21 +43,30 @@ class SimulatedFile:
         unsafe = len(self._data) - self._safe
         if unsafe:
             del self._data[self._safe + rng.randint(0, unsafe) :]
+            self._forget_flip()
+
+    def _forget_flip(self) -> None:
+        """What was flipped may be cut off meanwhile."""
+        if self._flipped is not None and self._flipped[0] >= len(self._data):
+            self._flipped = None
 
     def flip(self, rng: random.Random) -> int | None:
         """Flip a bit of what is safe; the place, None in an empty file."""
         if not self._safe:
             return None
         place = rng.randrange(self._safe)
-        self._original = bytes(self._data)
-        self._data[place] ^= 1 << rng.randrange(8)
+        bit = 1 << rng.randrange(8)
+        self.restore()
+        self._data[place] ^= bit
+        self._flipped = (place, bit)
         return place
 
     def restore(self) -> None:
         """Undo the flip."""
-        if self._original is not None:
-            self._data[: len(self._original)] = self._original
-            self._original = None
+        if self._flipped is not None:
+            place, bit = self._flipped
+            self._data[place] ^= bit
+            self._flipped = None
 
 
 class SimulatedDisk:
