@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +31,8 @@ class Cluster:
     environment: Environment
     nodes: Sequence[Node]
     seed: int
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """The zone of each node by name: a rack, or a data centre, whose nodes fail together."""
 
     def node(self, name: str) -> Node:
         """The node of this name."""

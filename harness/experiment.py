@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import string
 
 import msgspec
 
@@ -31,6 +32,8 @@ class Experiment(msgspec.Struct, frozen=True):
     """Whether every nemesis goes by itself, so that several faults may be active at once."""
     timetable: Timetable | None = None
     """Explicit faults and operations in place of those that the seed draws."""
+    zones: str = "3"
+    """The zone of each node, with commas; or a number of zones over which the nodes are spread in turn: a, b, ..."""
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -47,10 +50,23 @@ class Experiment(msgspec.Struct, frozen=True):
             if not holds:
                 raise UsageError(f"--{name} is {getattr(self, name):g}, but it must be {wanted}")
 
+        if self.zones.isdigit() and not 1 <= int(self.zones) <= len(string.ascii_lowercase):
+            raise UsageError(f"--zones is {self.zones}, but it must be from 1 to {len(string.ascii_lowercase)}")
+        if not self.zones.isdigit() and (count := len(self.zones.split(","))) != self.nodes:
+            raise UsageError(f"--zones names the zones of {count} nodes, but there are {self.nodes}")
+
     @property
     def node_names(self) -> list[str]:
         """n1, n2, ..."""
         return [f"n{number}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def zone_of(self) -> dict[str, str]:
+        """The zone of each node by name."""
+        labels = self.zones.split(",")
+        if self.zones.isdigit():
+            labels = [string.ascii_lowercase[number % int(self.zones)] for number in range(self.nodes)]
+        return dict(zip(self.node_names, labels, strict=True))
 
     @property
     def has_faults(self) -> bool:
@@ -71,6 +87,7 @@ class Experiment(msgspec.Struct, frozen=True):
             "--timeout": f"{self.timeout:g}",
             "--interval": f"{self.interval:g}",
             "--recovery": f"{self.recovery:g}",
+            "--zones": self.zones if self.zones != "3" else None,
             "--seed": self.seed,
         }
         for name, value in given.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from harness.cluster import Cluster
 from harness.operation import Operation
@@ -20,7 +20,8 @@ class Nemesis(Protocol):
     """One family of faults. ``needs`` names the capabilities that the environment must have.
 
     A nemesis may also say ``least``, the number of nodes without which it can do nothing, and ``needs_of_target``, the
-    abilities that the target must have.
+    abilities that the target must have. It may have ``prepare(cluster)``, called before the store is started, and
+    ``observe(cluster)``: what it returns is recorded every few seconds.
     """
 
     name: ClassVar[str]
@@ -40,6 +41,20 @@ class Nemesis(Protocol):
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         """Undo everything of this family, and return what was seen. Safe to call when nothing is injected."""
         ...
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A nemesis that has to do something to the nodes before the store is started on them."""
+
+    async def prepare(self, cluster: Cluster) -> None: ...
+
+
+@runtime_checkable
+class Observes(Protocol):
+    """A nemesis that measures what it is about during the run."""
+
+    async def observe(self, cluster: Cluster) -> Any: ...
 
 
 def schedule(
@@ -66,12 +81,13 @@ def _timetable(
     quiet: float,
 ) -> Iterator[tuple[float, Operation]]:
     rng = random.Random(seed)
-    # The long quiet periods of overlapping nemeses have each begun at some time before the run.
-    now = -interval * max(quiet - 1, 0) * 0.67 * rng.random()
+    now, quiet_period = 0.0, interval * quiet
     while True:
         name = rng.choice(names)
         plan = nemeses[name].plan(rng, nodes)
-        now += interval * quiet * rng.uniform(0.67, 1.33)
+        # A long quiet period, of a nemesis that overlaps with others, has begun at some time before the run.
+        long = now == 0.0 and quiet > 1
+        now += quiet_period * (rng.random() if long else rng.uniform(0.67, 1.33))
         yield now, Operation(START + name, value=plan)
         now += interval * rng.uniform(0.7, 1.3)
         yield now, Operation(STOP + name)

@@ -15,7 +15,7 @@ from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import History, Recorder
 from harness.interpreter import Interpreter, Worker
-from harness.nemesis import Nemesis, schedule
+from harness.nemesis import Nemesis, Observes, Prepares, schedule
 from harness.operation import MONITOR, NEMESIS, Event, Operation
 from harness.periods import HEAL, START
 from harness.store import RunDirectory
@@ -26,6 +26,7 @@ from harness.workload import Workload
 
 _STARTUP_SECONDS = 90.0
 _MONITOR_SECONDS = 0.5
+_OBSERVE_SECONDS = 2.5
 
 
 class Run:
@@ -70,7 +71,10 @@ class Run:
             nodes = await self._environment.start(
                 self.experiment.node_names, self.directory.logs, self.directory.path.name
             )
-            cluster = Cluster(self._environment, nodes, self.experiment.seed)
+            cluster = Cluster(self._environment, nodes, self.experiment.seed, self.experiment.zone_of)
+            for nemesis in self._nemeses.values():
+                if isinstance(nemesis, Prepares):
+                    await nemesis.prepare(cluster)
             await self._start_store(cluster)
             await self._drive(cluster)
         finally:
@@ -120,7 +124,10 @@ class Run:
             nemesis=lambda operation: self._fault(cluster, operation),
         )
         over = asyncio.Event()
-        monitor = asyncio.create_task(self._watch_roles(cluster, over))
+        watchers = [asyncio.create_task(self._watch_roles(cluster, over))]
+        for name, nemesis in self._nemeses.items():
+            if isinstance(nemesis, Observes):
+                watchers.append(asyncio.create_task(self._watch_fault(cluster, name, nemesis, over)))
         try:
             if not self._stopping:
                 self._say(f"running for {experiment.time:g} s")
@@ -132,7 +139,7 @@ class Run:
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
-            await monitor
+            await asyncio.gather(*watchers)
             await interpreter.close()
 
     def _main_phase(self) -> Generator:
@@ -234,6 +241,17 @@ class Run:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _MONITOR_SECONDS)
 
+    async def _watch_fault(self, cluster: Cluster, name: str, nemesis: Observes, over: asyncio.Event) -> None:
+        """Record what a nemesis sees of its own fault, until the run is over."""
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _OBSERVE_SECONDS)
+                return
+            try:
+                self._note(MONITOR, "info", name, await nemesis.observe(cluster))
+            except (SplitbrainError, OSError) as error:
+                self._note(MONITOR, "info", name, None, str(error))
+
 
 def refuse_unsuitable(
     experiment: Experiment,
@@ -266,8 +284,9 @@ def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environmen
     least = getattr(nemesis, "least", 1)
     if experiment.nodes < least:
         return f"--nemesis {nemesis.name} needs at least {least} nodes, not {experiment.nodes}"
-    if lacking := nemesis.needs - environment.capabilities:
-        return f"--nemesis {nemesis.name} needs {', '.join(sorted(lacking))}, which --on {environment.name} lacks"
+    for need in sorted(nemesis.needs):
+        if why := environment.lacks(need):
+            return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Bad disks: full, or with a flipped bit that a node meets when it starts again."""
+"""Bad disks: full, or with a file of the store that was spoiled before a node starts again and meets it."""
 
 from __future__ import annotations
 
@@ -10,57 +10,74 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError, NothingToDo
+from harness.errors import NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import draw, resolve, revive
+from nemeses.victims import check, draw, resolve, revive, servers
+
+_AIMS = ("one", "primary", "minority")
 
 
 class Disk:
-    """Fill the disks of some nodes, or flip a bit in their largest file and start them again; the heal restores."""
+    """Fill the disks of some nodes, or flip a bit in their largest file and start them again; the heal restores.
+
+    ``disk=truncate`` cuts off the end of that file instead, for good: no store keeps what was taken away from it, so
+    it is never drawn.
+    """
 
     class Options(msgspec.Struct, frozen=True):
-        """``disk`` fixes what happens."""
+        """``disk`` fixes what happens, ``spoil`` whom to aim at."""
 
-        disk: Literal["any", "full", "flip"] = "any"
+        disk: Literal["any", "full", "flip", "truncate"] = "any"
+        spoil: str = "any"
 
     name: ClassVar[str] = "disk"
     needs: ClassVar[frozenset[str]] = frozenset({"disk"})
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._spoiled: set[str] = set()
+        self._aim = check(options.spoil)
+        self._spoiled: dict[str, dict[str, Any]] = {}
+        """By node, what the heal has to know."""
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        plan = draw(rng, nodes, "any", ("one", "primary", "minority"))
+        plan = draw(rng, nodes, self._aim, _AIMS)
         kind = rng.choice(("full", "flip"))
-        return {**plan, "kind": kind if self._options.disk == "any" else self._options.disk}
+        kind = kind if self._options.disk == "any" else self._options.disk
+        more: dict[str, Plan] = {
+            "flip": {"place": round(rng.random(), 6), "bit": rng.randrange(8)},
+            "truncate": {"bytes": 64},
+        }
+        return {**plan, "kind": kind, **more.get(kind, {})}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
-        self._spoiled.update(victims)
-        spoil = _fill if plan["kind"] == "full" else _flip
+        asked = {"do": "fill" if plan["kind"] == "full" else plan["kind"]}
+        asked |= {name: plan[name] for name in ("place", "bit", "bytes") if name in plan}
+
+        async def spoil(node: Node) -> Any:
+            known = self._spoiled.setdefault(node.name, {"flipped": []})
+            seen = await run_tool(node, "disk", {**asked, "path": node.directory})
+            if plan["kind"] == "flip" and seen is not None:
+                known["flipped"].append(seen)
+            elif plan["kind"] == "full":
+                known["size"] = seen["size"]
+            return seen
+
         seen = await cluster.on_each(victims, spoil)
-        if plan["kind"] == "flip":
+        if plan["kind"] != "full":
             if not any(seen.values()):
                 raise NothingToDo(f"there is nothing on the disks of {', '.join(victims)}")
-            await cluster.on_each(victims, lambda node: run_tool(node, "process", {"do": "kill"}))
+            await servers(cluster, victims, "kill")
             await revive(cluster, target, victims)
         return {"said": f"{plan['kind']}: {' '.join(victims)}", "seen": seen}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         spoiled = sorted(self._spoiled)
-        await cluster.on_each(spoiled, lambda node: run_tool(node, "disk", {"do": "heal"}))
+
+        async def mend(node: Node) -> Any:
+            return await run_tool(node, "disk", {"do": "heal", "path": node.directory, **self._spoiled[node.name]})
+
+        await cluster.on_each(spoiled, mend)
         self._spoiled.clear()
         return {"started": await revive(cluster, target, spoiled)}
-
-
-async def _fill(node: Node) -> Any:
-    said = await run_tool(node, "disk", {"do": "fill"})
-    if not said:
-        raise FaultError(f"the disk of {node.name} was filled, and still takes data")
-    return said
-
-
-async def _flip(node: Node) -> Any:
-    return await run_tool(node, "disk", {"do": "flip"})

@@ -1,10 +1,10 @@
-"""Bad links: packets between the victims and all others are delayed, lost, doubled and overtaken."""
+"""Bad links: packets between some nodes are delayed, lost, doubled, spoiled, overtaken, or sent through a thin line."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -12,16 +12,29 @@ from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import Aim, draw, resolve
+from nemeses.victims import check, draw, resolve
+
+_SHARES = ("loss", "duplicate", "reorder", "corrupt")
 
 
 class Netem:
-    """Delay, jitter, loss, duplication and reordering of what some nodes send to the others."""
+    """Delay, jitter, loss, duplication, reordering, corruption and bandwidth of some nodes' links with the others."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``netem`` fixes whom to aim at."""
+        """``netem`` fixes whom to aim at, ``direction`` what is hit as the victims see it; the rest fixes the quality.
 
-        netem: Aim = "any"
+        ``delay`` and ``jitter`` are in seconds, ``bandwidth`` in kB a second, the others are shares of the packets.
+        """
+
+        netem: str = "any"
+        direction: Literal["out", "in", "both"] = "out"
+        delay: float | None = None
+        jitter: float | None = None
+        loss: float | None = None
+        duplicate: float | None = None
+        reorder: float | None = None
+        corrupt: float | None = None
+        bandwidth: float | None = None
 
     name: ClassVar[str] = "netem"
     needs: ClassVar[frozenset[str]] = frozenset({"netem"})
@@ -29,6 +42,7 @@ class Netem:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._aim = check(options.netem)
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
         quality = {
@@ -37,23 +51,39 @@ class Netem:
             "loss": rng.choice((0.0, 0.05, 0.3)),
             "duplicate": rng.choice((0.0, 0.2)),
             "reorder": rng.choice((0.0, 0.2)),
+            "corrupt": rng.choice((0.0, 0.0, 0.05)),
+            "rate": rng.choice((0.0, 0.0, 50_000.0)),
         }
         if not any(quality.values()):
             quality["loss"] = 0.1
-        return {**draw(rng, nodes, self._options.netem), "quality": quality}
+        fixed = {name: getattr(self._options, name) for name in ("delay", "jitter", *_SHARES)}
+        fixed["rate"] = None if self._options.bandwidth is None else self._options.bandwidth * 1000
+        if any(value is not None for value in fixed.values()):  # then only what was asked for
+            quality = {name: value or 0.0 for name, value in fixed.items()}
+        seed = f"{rng.getrandbits(32):08x}"
+        return {**draw(rng, nodes, self._aim), "quality": quality, "direction": self._options.direction, "seed": seed}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
+        links: dict[str, set[str]] = {node.name: set() for node in cluster.nodes}
+        for victim in victims:
+            for other in links.keys() - {victim}:
+                if plan["direction"] in ("out", "both"):
+                    links[victim].add(other)
+                if plan["direction"] in ("in", "both"):
+                    links[other].add(victim)
+        senders = [name for name, sinks in links.items() if sinks]
 
         async def degrade(node: Node) -> Any:
-            peers = [other.address for other in cluster.nodes if other.name != node.name]
-            return await run_tool(node, "network", {"do": "degrade", "peers": peers, "quality": plan["quality"]})
+            peers = [cluster.node(other).address for other in sorted(links[node.name])]
+            seed = f"{plan['seed']}/{node.name}"
+            asked = {"do": "degrade", "peers": peers, "quality": plan["quality"], "seed": seed}
+            return await run_tool(node, "netem", asked, timeout=60.0)
 
-        await cluster.on_each(victims, degrade)
+        seen = await cluster.on_each(senders, degrade)
         bad = " ".join(f"{name} {value:g}" for name, value in plan["quality"].items() if value)
-        return {"said": f"{bad}: {' '.join(victims)}"}
+        return {"said": f"{bad}, {plan['direction']}: {' '.join(victims)}", "seen": seen}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "mend"}))
-        return {}
+        return {"packets": await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mend"}))}

@@ -1,37 +1,47 @@
-"""Network partitions: packets between two groups of nodes are dropped (or refused), in both directions or in one.
+"""Network partitions: packets over some links are dropped (or refused), in both directions or in one.
 
-Clients still reach every node. After a cut each node tries to open a TCP connection to every other: those across the
-cut must not answer and all others must, else the fault counts as not injected. The same is measured after a heal.
+After a cut each node tries to open a TCP connection to every other: those that are cut off must not answer and all
+others must, else the fault counts as not injected. The same is measured after a heal.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError
+from harness.errors import FaultError, NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import primary
 
-_KINDS = ("halves", "one", "primary", "majority", "one-way")
+KINDS = (
+    *("halves", "one", "primary", "majority", "third", "zone"),
+    *("ring", "bridge", "one-way", "links", "clients"),
+)
+Kind = Literal[
+    "any", "halves", "one", "primary", "majority", "third", "zone", "ring", "bridge", "one-way", "links", "clients"
+]
 _PATIENCE = {"cut": 0.3, "open": 3.0}
 """Seconds that a node waits for an answer across a cut, and where there is none."""
 
+Cuts = dict[str, dict[str, str]]
+"""For each node the others that it is cut from, and in which direction: ``in``, ``out`` or ``both``."""
+
 
 class Partition:
-    """Cut the network into two groups: halves, one node, the primary alone, a random minority, or one way only."""
+    """Cut the network: two groups, a ring of majorities, a bridge, one way, single links, or clients from nodes."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``partition`` fixes the kind; ``cut`` says whether packets are dropped or refused."""
+        """``partition`` fixes the kind, ``cut`` how: packets are dropped or refused; ``flap`` lets it come and go."""
 
-        partition: Literal["any", "halves", "one", "primary", "majority", "one-way"] = "any"
+        partition: Kind = "any"
         cut: Literal["drop", "reject"] = "drop"
+        flap: float = 0.0
 
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[str]] = frozenset({"partition"})
@@ -43,37 +53,53 @@ class Partition:
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
         order = list(nodes)
         rng.shuffle(order)
-        kind = rng.choice(_KINDS)
+        kind = rng.choice(KINDS)
         size = rng.randint(1, max(1, (len(nodes) - 1) // 2))
         senders = rng.randint(1, max(1, len(nodes) - 1))
         if self._options.partition != "any":
             kind = self._options.partition
-        return {"kind": kind, "order": order, "minority": size, "senders": senders, "how": self._options.cut}
+        links = [[a, b] for a in sorted(nodes) for b in sorted(nodes) if a != b]
+        chosen = sorted(rng.sample(links, rng.randint(1, max(1, len(links) // 2))))
+        plan = {"kind": kind, "order": order, "minority": size, "senders": senders, "how": self._options.cut}
+        if kind == "links":
+            plan["links"] = chosen
+        return plan | ({"flap": self._options.flap} if self._options.flap else {})
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         order: list[str] = plan["order"]
+        if plan["kind"] == "clients":
+            return await self._cut_clients(cluster, order[: plan["senders"]], plan["how"])
         if plan["kind"] == "primary":
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
-        size = 1
-        if plan["kind"] == "halves":
-            size = len(order) // 2
-        elif plan["kind"] in ("majority", "one-way"):
-            size = plan["minority" if plan["kind"] == "majority" else "senders"]
-        groups = [sorted(order[:size]), sorted(order[size:])]
-        across = {name: [o for group in groups if name not in group for o in group] for name in order}
+        said, cuts = links_of(plan, order, cluster.zones)
+        flap = plan.get("flap", 0.0)
 
         async def cut(node: Node) -> Any:
-            direction = "both"
-            if plan["kind"] == "one-way":  # what the first group sends is lost, what it is sent arrives
-                direction = "out" if node.name in groups[0] else "in"
-            peers = [{"address": cluster.node(other).address, "direction": direction} for other in across[node.name]]
-            return await run_tool(node, "network", {"do": "cut", "peers": peers, "how": plan["how"]})
+            peers = [{"address": cluster.node(o).address, "direction": d} for o, d in cuts[node.name].items()]
+            return await run_tool(node, "network", {"do": "cut", "peers": peers, "how": plan["how"], "flap": flap})
 
-        await cluster.on_each(order, cut)
-        await verify_links(cluster, across)
-        said = (" -x " if plan["kind"] == "one-way" else " | ").join(" ".join(group) for group in groups)
-        return {"said": f"{plan['kind']}: {said}", "groups": groups, "how": plan["how"]}
+        await cluster.on_each([name for name in order if cuts[name]], cut)
+        if flap:
+            await verify_flapping(cluster, cuts, flap)
+        else:
+            await verify_links(cluster, cuts)
+        comes_and_goes = f", every {flap:g} s" if flap else ""
+        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": plan["how"], "cut": cuts}
+
+    async def _cut_clients(self, cluster: Cluster, victims: Sequence[str], how: str) -> Plan:
+        """Cut nodes from the machine that drives the clients."""
+
+        async def cut(node: Node) -> Any:
+            return await run_tool(node, "network", {"do": "cut", "peers": [cluster.environment.driver], "how": how})
+
+        await cluster.on_each(victims, cut)
+        await verify_links(cluster, {})
+        for name in victims:
+            if await cluster.environment.reaches(cluster.node(name)):
+                raise FaultError(f"clients were cut from {name} but still reach it")
+        said = " ".join(sorted(victims))
+        return {"said": f"clients: clients | {said}", "how": how, "cut": dict.fromkeys(sorted(victims), "clients")}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
@@ -82,24 +108,91 @@ class Partition:
         return {"packets_dropped": {name: sum(counts.values()) for name, counts in lost.items()}}
 
 
-async def verify_links(cluster: Cluster, cut: dict[str, list[str]]) -> None:
-    """Measure from inside each node which others it reaches. Raises ``FaultError`` unless exactly ``cut`` is cut."""
+def links_of(plan: Plan, order: Sequence[str], zones: Mapping[str, str]) -> tuple[str, Cuts]:
+    """The links that a plan cuts, in words and for each node. Raises ``NothingToDo`` if there are none."""
+    kind, count = plan["kind"], len(order)
+    if kind == "links":
+        cuts = cut_links(order, [(a, b) for a, b in plan["links"]])
+        return " ".join(f"{a}->{b}" for a, b in plan["links"]), cuts
+    if kind == "ring":
+        # Each node sees itself and its neighbours on both sides: a majority, and everybody another one.
+        reach = max(1, (count // 2 + 1) // 2)
+        far = [(i, j) for i in range(count) for j in range(count) if min((i - j) % count, (j - i) % count) > reach]
+        return " ".join(order), _some(cut_links(order, [(order[i], order[j]) for i, j in far]))
+    if kind == "bridge":
+        middle, half = order[0], (count - 1) // 2
+        left, right = sorted(order[1 : half + 1]), sorted(order[half + 1 :])
+        return f"{' '.join(left)} | {middle} | {' '.join(right)}", _some(apart_from_each_other(order, left, right))
+    first = {
+        "halves": count // 2,
+        "one": 1,
+        "primary": 1,
+        "majority": plan["minority"],
+        "third": max(1, count // 3),
+        "one-way": plan["senders"],
+    }
+    victims = [n for n in order if zones.get(n) == zones.get(order[0])] if kind == "zone" else order[: first[kind]]
+    a, b = sorted(victims), sorted(set(order) - set(victims))
+    if kind == "one-way":  # what the first group sends is lost, what it is sent arrives
+        return f"{' '.join(a)} -x {' '.join(b)}", cut_links(order, [(x, y) for x in a for y in b])
+    return f"{' '.join(a)} | {' '.join(b)}", _some(apart_from_each_other(order, a, b))
+
+
+def apart_from_each_other(order: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Cuts:
+    """Every link between two groups, in both directions."""
+    return cut_links(order, [pair for x in a for y in b for pair in ((x, y), (y, x))])
+
+
+def cut_links(order: Sequence[str], links: Sequence[tuple[str, str]]) -> Cuts:
+    """What each node has to cut so that nothing goes from the first to the second of each pair."""
+    cuts: Cuts = {name: {} for name in order}
+    for source, sink in links:
+        for here, there, direction in ((source, sink, "out"), (sink, source, "in")):
+            other = cuts[here].get(there, direction)
+            cuts[here][there] = direction if other == direction else "both"
+    return cuts
+
+
+def _some(cuts: Cuts) -> Cuts:
+    if not any(cuts.values()):
+        raise NothingToDo("there are too few nodes for this cut: it would leave every link as it is")
+    return cuts
+
+
+async def verify_links(cluster: Cluster, cuts: Cuts) -> None:
+    """Measure from inside each node which others it reaches. Raises ``FaultError`` unless exactly these are cut.
+
+    A connection needs both directions, so one that is cut in one direction cannot be opened from either side.
+    """
     by_name = {node.name: node for node in cluster.nodes}
 
-    async def reached(node: Node, others: list[str], kind: str) -> list[str]:
-        if not others:
-            return []
-        peers = {by_name[other].address: other for other in others}
-        request = {"do": "reach", "peers": list(peers), "patience": _PATIENCE[kind]}
-        answer = await run_tool(node, "network", request)
-        return [peers[address] for address, answered in answer.items() if answered]
-
     async def verify(node: Node) -> None:
-        gone = cut.get(node.name, [])
+        gone = list(cuts.get(node.name, {}))
         there = [name for name in by_name if name != node.name and name not in gone]
-        if still := await reached(node, gone, "cut"):
+        if still := await reached(cluster, node, gone, "cut"):
             raise FaultError(f"{node.name} was cut from {', '.join(still)} but still reaches them")
-        if lost := sorted(set(there) - set(await reached(node, there, "open"))):
+        if lost := sorted(set(there) - set(await reached(cluster, node, there, "open"))):
             raise FaultError(f"{node.name} cannot reach {', '.join(lost)}, though nothing is cut between them")
 
     await cluster.on_each(list(by_name), verify)
+
+
+async def verify_flapping(cluster: Cluster, cuts: Cuts, period: float) -> None:
+    """Measure from inside a node that it loses another one and gets it back. Raises ``FaultError`` if it does not."""
+    name, others = next((name, list(others)) for name, others in cuts.items() if others)
+    seen = set()
+    for _ in range(40):
+        seen.add(bool(await reached(cluster, cluster.node(name), others[:1], "cut")))
+        if seen == {True, False}:
+            return
+    raise FaultError(f"{name} was to lose and regain {others[0]} every {period:g} s, but did not")
+
+
+async def reached(cluster: Cluster, node: Node, others: Sequence[str], kind: str) -> list[str]:
+    """Those of the other nodes that answer a node."""
+    if not others:
+        return []
+    peers = {cluster.node(other).address: other for other in others}
+    request = {"do": "reach", "peers": list(peers), "patience": _PATIENCE[kind]}
+    answer = await run_tool(node, "network", request)
+    return [peers[address] for address, answered in answer.items() if answered]

@@ -11,7 +11,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import Aim, draw, resolve, servers, strike
+from nemeses.victims import check, draw, servers, strike
 
 
 class Pause:
@@ -20,22 +20,22 @@ class Pause:
     class Options(msgspec.Struct, frozen=True):
         """``pause`` fixes whom to aim at."""
 
-        pause: Aim = "any"
+        pause: str = "any"
 
     name: ClassVar[str] = "pause"
     needs: ClassVar[frozenset[str]] = frozenset({"pause"})
 
     def __init__(self, options: Options) -> None:
-        self._options = options
+        self._aim = check(options.pause)
         self._paused: set[str] = set()
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._options.pause)
+        return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        victims = await resolve(cluster, target, plan)
-        commands = await strike(cluster, victims, "pause")
-        self._paused.update(commands)
+        self._paused.update(plan["order"])  # whoever is hit, even if this breaks off
+        commands = await strike(cluster, target, plan, "pause")
+        self._paused.intersection_update(commands)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

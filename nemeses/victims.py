@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
-from typing import Literal
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, wait_until
 from harness.environments.base import run_tool
-from harness.errors import NothingToDo
+from harness.errors import NodeError, NothingToDo, UsageError
 from harness.nemesis import Plan
 from harness.target import Target
 
-Aim = Literal["any", "one", "primary", "minority", "majority", "all"]
-AIMS: tuple[str, ...] = ("one", "primary", "minority", "majority", "all")
+AIMS: tuple[str, ...] = ("one", "primary", "minority", "majority", "all", "replicas", "zone")
+"""What ``any`` draws from: so many nodes, whoever is primary now or is not, or all nodes of one zone."""
+SUCCESSOR = "successor"
+"""The primary, and whoever is elected in its place at the moment that it is."""
+_ELECTION_SECONDS = 10.0
+_WATCH_SECONDS = 0.02
+
+
+def check(aim: str) -> str:
+    """The aim, if it is one: ``any``, one of ``AIMS``, ``successor``, or names joined by ``+``. Else ``UsageError``."""
+    if aim in ("any", SUCCESSOR, *AIMS) or (aim.startswith("n") and aim.replace("+", "").isalnum()):
+        return aim
+    raise UsageError(f"{aim!r} is nothing to aim at: there are any, {', '.join(AIMS)}, {SUCCESSOR}, and names: n1+n3")
 
 
 def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[str] = AIMS) -> Plan:
@@ -25,17 +36,30 @@ def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[s
 
 
 async def resolve(cluster: Cluster, target: Target, plan: Plan) -> list[str]:
-    """The nodes that a plan hits now. Where no node believes to be primary, the first of the order stands in."""
+    """The nodes that a plan hits now. Where no node believes to be primary, the first of the order stands in.
+
+    Raises ``NothingToDo`` if these are no nodes at all.
+    """
     order: list[str] = plan["order"]
-    if plan["aim"] == "primary":
-        return [await primary(cluster, target) or order[0]]
+    aim: str = plan["aim"]
     count = {
         "one": 1,
         "minority": max(1, (len(order) - 1) // 2),
         "majority": len(order) // 2 + 1,
         "all": len(order),
-    }[plan["aim"]]
-    return order[:count]
+    }
+    if aim in count:
+        victims = order[: count[aim]]
+    elif aim in ("primary", "replicas", SUCCESSOR):
+        first = await primary(cluster, target) or order[0]
+        victims = [name for name in order if name != first] if aim == "replicas" else [first]
+    elif aim == "zone":
+        victims = [name for name in order if cluster.zones.get(name) == cluster.zones.get(order[0])]
+    else:
+        victims = [name for name in order if name in aim.split("+")]
+    if not victims:
+        raise NothingToDo(f"no node is {aim}")
+    return victims
 
 
 async def primary(cluster: Cluster, target: Target) -> str | None:
@@ -44,14 +68,33 @@ async def primary(cluster: Cluster, target: Target) -> str | None:
     return max(claimants, key=lambda role: (role.term or 0, role.node)).node if claimants else None
 
 
-async def strike(cluster: Cluster, victims: Sequence[str], action: str) -> dict[str, list[str]]:
-    """Kill or pause the server processes of some nodes; the commands of those that were hit on each.
+async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) -> list[str]:
+    """Wait until a node other than the fallen ones believes to be primary: that one, or none without an election."""
+    found: list[str] = []
+
+    async def elected() -> bool:
+        claimants = [role.node for role in await target.roles(cluster) if role.role == "primary"]
+        found.extend([name for name in claimants if name not in fallen][:1])
+        return bool(found)
+
+    with contextlib.suppress(NodeError):
+        await wait_until(elected, seconds=_ELECTION_SECONDS, what="an election", every=_WATCH_SECONDS)
+    return found
+
+
+async def strike(cluster: Cluster, target: Target, plan: Plan, action: str) -> dict[str, list[str]]:
+    """Kill, terminate or pause the servers of a plan's victims; the commands of those that were hit on each.
 
     Nodes whose servers are down already are left out. Raises ``NothingToDo`` when all are.
     """
+    victims = await resolve(cluster, target, plan)
     found = await servers(cluster, victims, action)
+    if plan["aim"] == SUCCESSOR:
+        successor = await succession(cluster, target, victims)
+        victims += successor
+        found |= await servers(cluster, successor, action)
     commands = {name: hit for name, hit in found.items() if hit}
-    if victims and not commands:
+    if not commands:
         raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
     return commands
 
@@ -63,6 +106,6 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
 
 
 async def servers(cluster: Cluster, names: Sequence[str], action: str) -> dict[str, list[str]]:
-    """Kill, pause, resume or list the server processes of some nodes; the commands found on each."""
+    """Kill, terminate, pause, resume or list the server processes of some nodes; the commands found on each."""
     found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": action}))
     return {name: sorted(process["command"] for process in found[name]) for name in sorted(found)}

@@ -84,6 +84,9 @@ OverlapOption = Annotated[
 TimetableOption = Annotated[
     Path | None, typer.Option(help="A JSON file of faults, and operations, with their times, as `shrink` writes it.")
 ]
+ZonesOption = Annotated[
+    str, typer.Option(help="The zone of each node, with commas (a,a,b); or how many zones the nodes are spread over.")
+]
 BugOption = Annotated[str, typer.Option(help="Planted bugs of the reference store: names of `list bugs`.")]
 OptionOption = Annotated[
     list[str] | None,
@@ -110,6 +113,7 @@ def run(
     seed: Annotated[int, typer.Option(help="Decides operations and faults.")] = 0,
     overlap: OverlapOption = False,
     timetable: TimetableOption = None,
+    zones: ZonesOption = "3",
     bug: BugOption = "",
     option: OptionOption = None,
     runs: RunsOption = Path("runs"),
@@ -120,7 +124,7 @@ def run(
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, seed, overlap, timetable, bug, option,
+        recovery, seed, overlap, timetable, zones, bug, option,
     )  # fmt: skip
     raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
 
@@ -143,6 +147,7 @@ def hunt(
     recovery: RecoveryOption = 60.0,
     overlap: OverlapOption = False,
     timetable: TimetableOption = None,
+    zones: ZonesOption = "3",
     bug: BugOption = "",
     option: OptionOption = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop at the first failure; else collect them all.")] = False,
@@ -159,7 +164,7 @@ def hunt(
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, 0, overlap, timetable, bug, option,
+        recovery, 0, overlap, timetable, zones, bug, option,
     )  # fmt: skip
     as_json = output is Format.json
     raise typer.Exit(command.hunt(experiment, seeds, directory, executor, stop=stop, as_json=as_json))
@@ -182,6 +187,7 @@ def _experiment(
     seed: int,
     overlap: bool,
     timetable: Path | None,
+    zones: str,
     bug: str,
     option: list[str] | None,
 ) -> Experiment:
@@ -209,6 +215,7 @@ def _experiment(
         seed=seed,
         overlap=overlap or "chaos" in nemeses,
         timetable=None if timetable is None else read_timetable(timetable),
+        zones=zones,
         options=parse_options(option or []) | ({"bug": bug} if bug else {}),
     )
 

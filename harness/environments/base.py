@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 
 import msgspec
 
 from harness.errors import FaultError
+from harness.faults.network import PROBED_PORT
 
 
 def run_in_real_time(main: Coroutine[Any, Any, None]) -> None:
@@ -20,6 +23,32 @@ def run_in_real_time(main: Coroutine[Any, Any, None]) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
+
+
+CAPABILITIES: Final = {
+    "partition": "cutting the network",
+    "netem": "making the network worse",
+    "kill": "ending processes",
+    "pause": "stopping processes for a while",
+    "clock": "changing the time that processes see",
+    "disk": "filling a disk, and spoiling files",
+    "storage": "a file system of our own under the store: errors, slow syncs, lost writes",
+    "squeeze": "taking CPU time and memory away",
+}
+"""What an environment may be able to do to its nodes."""
+
+
+async def answers(address: str, seconds: float = 0.5) -> bool:
+    """Whether the kernel at an address answers a TCP connection, be it to refuse it."""
+    try:
+        async with asyncio.timeout(seconds):
+            _, writer = await asyncio.open_connection(address, PROBED_PORT)
+            writer.close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -73,7 +102,7 @@ class Node(Protocol):
 
 
 class Environment(Protocol):
-    """A place that can start nodes. ``capabilities`` names the faults that it can do here."""
+    """A place that can start nodes."""
 
     name: ClassVar[str]
     real_time: ClassVar[bool]
@@ -87,8 +116,18 @@ class Environment(Protocol):
         """Why this machine cannot have this environment, in one sentence with what to do; None if it can."""
         ...
 
+    def lacks(self, capability: str) -> str | None:
+        """Why it cannot do one of ``CAPABILITIES`` here, in one clause with what to do; None if it can."""
+        ...
+
     @property
-    def capabilities(self) -> frozenset[str]: ...
+    def driver(self) -> Mapping[str, Any]:
+        """Who drives the clients, as nodes see it, for a cut: its ``address``; perhaps ``spare``, a port to keep."""
+        ...
+
+    async def reaches(self, node: Node) -> bool:
+        """Whether packets go from the machine that drives the clients to a node, and come back."""
+        ...
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end, on the event loop that this environment needs."""
@@ -108,39 +147,72 @@ class Environment(Protocol):
 
 
 @runtime_checkable
-class SimulatesTools(Protocol):
-    """A node on which no command can run, and that does itself what the fault tools would do."""
+class HasTools(Protocol):
+    """A node that does itself what some of the fault tools would do, because they could not."""
 
-    async def simulate_tool(self, tool: str, request: Mapping[str, Any]) -> Any: ...
+    own_tools: frozenset[str]
+
+    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any: ...
 
 
-_TAIL = """
-if __name__ == "__main__":
-    import json as _json, sys as _sys
-    _text = _json.dumps([_sys.argv[2], main(_json.loads(_sys.argv[1]))])
-    with open(_sys.argv[3], "w") as _file:
-        _file.write(_text)
-    print(_text)
+_BOOT = """
+import json, sys, types
+sources, request, call, file = sys.argv[1:]
+for name in ("harness", "harness.faults"):
+    sys.modules[name] = types.ModuleType(name)
+for name, text in json.loads(sources):
+    tool = sys.modules["harness.faults." + name] = types.ModuleType(name)
+    exec(compile(text, name + ".py", "exec"), tool.__dict__)
+answer = json.dumps([call, tool.main(json.loads(request))])
+try:
+    with open(file, "w") as kept:
+        kept.write(answer)
+except OSError:
+    pass  # a fault of the disk: then there is only what is printed
+print(answer)
 """
-"""What turns a tool into a command: the answer is printed, and kept in a file beside the node's data."""
+"""What runs in a node: it makes modules of the sources that come along, and calls ``main`` of the last one. The answer
+is printed, and kept in a file beside the node's data."""
 
 _FAULTS = Path(__file__).parents[1] / "faults"
+_IMPORT = re.compile(r"^from harness\.faults(?:\.(\w+))? import (.+)$", re.MULTILINE)
 _calls = itertools.count()
+
+
+@cache
+def sources_of(tool: str) -> str:
+    """A tool and the modules that it is made of, as JSON: pairs of name and text, what is needed first coming first."""
+    found: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        text = (_FAULTS / f"{name}.py").read_text()
+        for module, imported in _IMPORT.findall(text):
+            for one in [module] if module else imported.split(", "):
+                if one not in found:
+                    add(one)
+        found[name] = text
+
+    add(tool)
+    return json.dumps(list(found.items()))
+
+
+def tool_command(python: str, tool: str, request: Mapping[str, Any], call: str, file: str) -> list[str]:
+    """The command that runs a tool. It prints ``[call, answer]`` as JSON, and writes that to ``file``."""
+    return [python, "-I", "-S", "-c", _BOOT, sources_of(tool), json.dumps(request), call, file]
 
 
 async def run_tool(node: Node, tool: str, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
     """Run one of the fault tools of ``harness.faults``, by name, inside a node and return what its ``main`` answers.
 
-    A tool is one file of the standard library: its source is handed to the node's interpreter, so that what runs is
+    A tool needs only the standard library: its source is handed to the node's interpreter, so that what runs is
     always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
     words when it fails.
     """
-    if isinstance(node, SimulatesTools):
-        return await node.simulate_tool(tool, request)
-    source = (_FAULTS / f"{tool}.py").read_text() + _TAIL
+    if isinstance(node, HasTools) and tool in node.own_tools:
+        return await node.own_tool(tool, request)
     call, file = str(next(_calls)), f"{node.directory}/.splitbrain-answer"
     try:
-        argv = [node.python, "-I", "-S", "-c", source, json.dumps(request), call, file]
+        argv = tool_command(node.python, tool, request, call, file)
         result = await node.exec(argv, timeout=timeout)
         if result.code == 0 and not result.out:
             # Docker's engine now and then loses what a command printed; a fault must not be repeated to hear it again.

@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import hashlib
 import io
+import json
 import os
 import socket
 import tarfile
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
 
@@ -25,8 +27,8 @@ import docker.errors
 import requests
 
 import harness
-from harness.environments.base import Node, Result, run_in_real_time
-from harness.errors import MissingError, NodeError
+from harness.environments.base import Node, Result, answers, run_in_real_time, run_tool, tool_command
+from harness.errors import FaultError, MissingError, NodeError, SplitbrainError
 from harness.faults.process import TOOL_MARK
 
 T = TypeVar("T")
@@ -42,6 +44,14 @@ SOURCE_LABEL: Final = "splitbrain.source"
 _ROOT: Final = Path(__file__).parents[2]
 _DATA: Final = "/var/lib/splitbrain"
 _SOURCE: Final = "/opt/splitbrain"
+_ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
+_SIDECAR: Final[dict[str, Any]] = {
+    "cap_add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN"],
+    "security_opt": ["apparmor=unconfined"],
+}
+"""What a sidecar may do, so that the fault tools can do their work."""
+_DISK_BYTES: Final = 512 << 20
+_CPU_PERIOD: Final = 100_000
 _LOG_TAIL: Final = 64 * 1024
 
 
@@ -132,7 +142,11 @@ class DockerNode:
 
     async def hold(self, network: str) -> None:
         """Start the sidecar and learn the node's address."""
-        volume = await _call(self._client.volumes.create, name=self._stem, labels=self._labels)
+        # A file system of its own, so that it can be full without the host's being so.
+        disk = {"type": "tmpfs", "device": "tmpfs", "o": f"size={_DISK_BYTES}"}
+        volume = await _call(
+            self._client.volumes.create, name=self._stem, labels=self._labels, driver="local", driver_opts=disk
+        )
         self._sidecar = await _call(
             self._client.containers.run,
             IMAGE,
@@ -142,8 +156,7 @@ class DockerNode:
             detach=True,
             init=True,
             network=network,
-            cap_add=["NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN"],
-            security_opt=["apparmor=unconfined"],
+            **_SIDECAR,
             environment={TOOL_MARK: "1"},
             volumes={volume.name: {"bind": _DATA, "mode": "rw"}},
             labels={**self._labels, "splitbrain.part": "sidecar"},
@@ -185,6 +198,30 @@ class DockerNode:
                 raise MissingError(f"{argv[0]} is not in the image {self._image}") from None
             raise
 
+    own_tools = frozenset({"squeeze"})
+
+    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
+        """Squeeze: the limits of a container are the engine's. They are read back from inside the container."""
+        for container in self._servers.values():
+            await _call(container.reload)
+            if request["do"] == "heal":
+                # A container that was ended for want of memory takes new limits too, and starts with them.
+                # The engine cannot take a limit of memory away: as much as the machine has is none.
+                everything = (await _call(self._client.info))["MemTotal"]
+                free = {"cpu_period": _CPU_PERIOD, "cpu_quota": -1}
+                await _call(container.update, **free, mem_limit=everything, memswap_limit=everything)
+                continue
+            if container.status != "running":
+                continue
+            usage = (await _call(container.stats, stream=False))["memory_stats"]["usage"]
+            limits = {"cpu_period": _CPU_PERIOD, "cpu_quota": int(request["cpu"] * _CPU_PERIOD)}
+            most = usage + request["memory"]
+            await _call(container.update, **limits, mem_limit=most, memswap_limit=most)
+        seen: dict[str, Any] = await run_tool(self, "limits", {})
+        if request["do"] != "heal" and any(found["cpu"] != request["cpu"] for found in seen.values()):
+            raise FaultError(f"the servers on {self.name} were to have {request['cpu']:g} CPUs, but have {seen}")
+        return seen
+
     async def running(self) -> Mapping[str, bool]:
         for container in self._servers.values():
             await _call(container.reload)
@@ -218,7 +255,6 @@ class DockerEnvironment:
 
     name: ClassVar[str] = "docker"
     real_time: ClassVar[bool] = True
-    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python3"
@@ -227,9 +263,18 @@ class DockerEnvironment:
         self._client: Any = None
         self._run_id: str | None = None
         self._nodes: list[DockerNode] = []
+        self.driver: Mapping[str, Any] = {}
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         run_in_real_time(main)
+
+    def lacks(self, capability: str) -> str | None:
+        if capability == "storage":
+            return "a file system that the sidecar mounts is not seen by servers in containers of their own"
+        return None if capability in _ALWAYS else _tried().get(capability)
+
+    async def reaches(self, node: Node) -> bool:
+        return await answers(node.address)
 
     def clock(self) -> int:
         return time.monotonic_ns()
@@ -258,7 +303,9 @@ class DockerEnvironment:
         labels = {RUN_LABEL: run_id, OWNER_LABEL: owner()}
         network = f"splitbrain-{run_id}"
         # An internal network: nothing in it can reach the world, and the world cannot reach it.
-        await _call(self._client.networks.create, network, driver="bridge", internal=True, labels=labels)
+        made = await _call(self._client.networks.create, network, driver="bridge", internal=True, labels=labels)
+        await _call(made.reload)
+        self.driver = {"address": made.attrs["IPAM"]["Config"][0]["Gateway"]}
         for name in names:
             stem = f"splitbrain-{run_id}-{name}"
             self._nodes.append(DockerNode(self._client, name, stem, labels, self._image, logs / name))
@@ -274,6 +321,21 @@ class DockerEnvironment:
         run_id = self._run_id
         await _call(remove, self._client, lambda labels: labels.get(RUN_LABEL) == run_id)
         self._nodes.clear()
+
+
+@cache
+def _tried() -> Mapping[str, str | None]:
+    """Why faults that depend on the kernel cannot be had here: each is tried once, in a sidecar of its own."""
+    try:
+        client = connect()
+        command = tool_command("python3", "abilities", {}, "", os.devnull)
+        labels = {RUN_LABEL: "doctor", OWNER_LABEL: owner()}
+        printed = client.containers.run(IMAGE, command, remove=True, labels=labels, network_mode="none", **_SIDECAR)
+    except (SplitbrainError, docker.errors.DockerException, requests.RequestException) as error:
+        return dict.fromkeys(("clock", "netem"), f"it could not be tried: {error}")
+    found: dict[str, str | None] = json.loads(printed)[1]
+    # Control groups are the engine's, which sets the limits of its containers itself.
+    return {**found, "squeeze": None}
 
 
 def _find(client: Any, image: str) -> Any:

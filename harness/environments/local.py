@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from harness.environments import namespaces
-from harness.environments.base import Node, Result, run_in_real_time
+from harness.environments.base import CAPABILITIES, Node, Result, answers, run_in_real_time, tool_command
 from harness.errors import MissingError, NodeError
 from harness.faults.process import TOOL_MARK
 
 _SUBNET: Final = "10.66.0"
 _BRIDGE: Final = "splitbrain0"
 _DATA: Final = "/dev/shm"
+_ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
 _TOOLS: Final = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux", "unshare": "util-linux"}
+_DISK_BYTES: Final = 512 << 20
 _LOG_TAIL: Final = 64 * 1024
 
 
@@ -45,7 +49,9 @@ class LocalNode:
 
     async def hold(self, interface: str) -> None:
         """Create the node's namespaces and plug it into the bridge."""
+        # A file system of its own, so that it can be full without the others being so.
         Path(self.directory).mkdir()
+        await _command("mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "splitbrain", self.directory)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._holder = await asyncio.create_subprocess_exec(
             *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
@@ -134,7 +140,7 @@ class LocalEnvironment:
 
     name: ClassVar[str] = "local"
     real_time: ClassVar[bool] = True
-    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause"})
+    driver: Mapping[str, Any] = {"address": f"{_SUBNET}.254"}
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = sys.executable
@@ -143,6 +149,12 @@ class LocalEnvironment:
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         run_in_real_time(main)
+
+    def lacks(self, capability: str) -> str | None:
+        return None if capability in _ALWAYS else _tried().get(capability)
+
+    async def reaches(self, node: Node) -> bool:
+        return await answers(node.address)
 
     def clock(self) -> int:
         return time.monotonic_ns()
@@ -181,6 +193,19 @@ class LocalEnvironment:
             await _ip("link", "delete", _BRIDGE)
             await _command("umount", "-l", _DATA)
         self._nodes.clear()
+
+
+@cache
+def _tried() -> Mapping[str, str | None]:
+    """Why faults that depend on the kernel cannot be had here: each is tried once, in a process of its own."""
+    command = tool_command(sys.executable, "abilities", {}, "", os.devnull)
+    if os.geteuid() != 0:
+        command = ["unshare", "--user", "--map-root-user", *command]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return dict.fromkeys(CAPABILITIES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
+    found: dict[str, str | None] = json.loads(done.stdout)[1]
+    return found
 
 
 async def _ip(*arguments: str) -> None:

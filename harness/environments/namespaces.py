@@ -17,9 +17,10 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from harness.errors import MissingError
+from harness.faults import squeeze
 
 INSIDE: Final = "SPLITBRAIN_INSIDE"
-"""Set in the environment of a harness that already lives in namespaces of its own."""
+"""Set in the environment of a harness that already lives in namespaces of its own: the process id of who made them."""
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
@@ -34,7 +35,7 @@ _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def inside() -> bool:
     """Whether this process already is in namespaces that ``reexecute`` made."""
-    return os.environ.get(INSIDE) == "1"
+    return bool(os.environ.get(INSIDE))
 
 
 def missing() -> str | None:
@@ -59,6 +60,9 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
 
     Must be called before the process has threads. Raises ``MissingError`` when namespaces cannot be had.
     """
+    run = str(os.getpid())
+    if os.geteuid() == 0:
+        _sweep_after_this_process(run)
     try:
         _unshare()
     except OSError:
@@ -68,8 +72,36 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     harness = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _run_as_init(lambda: _exec(argv, environment), harness)
+        _run_as_init(lambda: _exec(argv, {**environment, INSIDE: run}), harness)
     return _wait_for(pid)
+
+
+def _sweep_after_this_process(run: str) -> None:
+    """Leave a process that waits for the end of this one, however it comes, and removes the run's control groups.
+
+    They are all that does not vanish with the namespaces.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(reading)
+        _HELD.append(writing)
+        return
+    os.close(writing)
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    for number in _FORWARDED:
+        signal.signal(number, signal.SIG_IGN)
+    os.read(reading, 1)
+    with contextlib.suppress(SystemExit):
+        squeeze.remove(squeeze.leftovers(run))
+    os._exit(0)
+
+
+_HELD: list[int] = []
+"""The end of a pipe that is open as long as this process lives."""
 
 
 @contextlib.contextmanager
@@ -137,7 +169,7 @@ def _run_as_init(start: Callable[[], NoReturn], harness: int) -> NoReturn:
 def _exec(argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
     for number in _FORWARDED:
         signal.signal(number, signal.SIG_DFL)
-    os.execvpe(argv[0], list(argv), {**environment, INSIDE: "1"})
+    os.execvpe(argv[0], list(argv), environment)
 
 
 def _wait_for(pid: int) -> int:

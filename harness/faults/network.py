@@ -16,7 +16,10 @@ import subprocess
 import time
 from typing import Any
 
+from harness.faults import resident
+
 CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-OUT", "-d")}
+FLAPPING = "flapping"
 PROBED_PORT = 9
 """Nothing listens on the discard port: a reachable peer refuses the connection at once."""
 
@@ -31,8 +34,11 @@ def iptables(*arguments: str, check: bool = True) -> str:
     return done.stdout
 
 
-def cut(peers: list[dict[str, str]], how: str) -> None:
-    """Cut this node from each peer: ``{"address": A, "direction": "in"|"out"|"both"}``."""
+def cut(peers: list[dict[str, Any]], how: str) -> None:
+    """Cut this node from each peer: ``{"address": A, "direction": "in"|"out"|"both"}``.
+
+    With ``spare``, TCP connections to that port of this node go on: the one over which this tool is controlled.
+    """
     # Not a TCP reset: a peer that refuses a connection by itself must be told apart from the cut.
     target = ["DROP"] if how == "drop" else ["REJECT", "--reject-with", "icmp-host-prohibited"]
     for hook, chain, _ in CHAINS.values():
@@ -42,11 +48,42 @@ def cut(peers: list[dict[str, str]], how: str) -> None:
     for peer in peers:
         for direction, (_, chain, flag) in CHAINS.items():
             if peer.get("direction", "both") in (direction, "both"):
-                iptables("-A", chain, flag, peer["address"], "-j", *target)
+                which: list[list[str]] = [[]]
+                if "spare" in peer:
+                    port = {"in": "--dport", "out": "--sport"}[direction]
+                    which = [["-p", "tcp", "!", port, str(peer["spare"])], ["!", "-p", "tcp"]]
+                for packets in which:
+                    iptables("-A", chain, flag, peer["address"], *packets, "-j", *target)
+
+
+class Flap:
+    """Lets the cuts come and go, each for ``period`` seconds; all nodes of one machine do so at once."""
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._on = True
+
+    def files(self) -> list[int]:
+        return []
+
+    def ask(self) -> None:
+        """There is nothing to say."""
+
+    def step(self) -> float:
+        phase, passed = divmod(time.monotonic(), self._period)
+        if (on := int(phase) % 2 == 0) != self._on:
+            for hook, chain, _ in CHAINS.values():
+                iptables("-I" if on else "-D", hook, "-j", chain)
+            self._on = on
+        return self._period - passed
+
+    def end(self) -> None:
+        """The heal removes what there is."""
 
 
 def heal() -> dict[str, int]:
     """Remove every rule of ours; returns how many packets each rule's peer lost to them."""
+    resident.stop(FLAPPING)
     lost: dict[str, int] = {}
     for hook, chain, flag in CHAINS.values():
         for line in iptables("-L", chain, "-v", "-n", "-x", check=False).splitlines()[2:]:
@@ -97,7 +134,10 @@ def reach(peers: list[str], patience: float) -> dict[str, bool]:
 def main(request: dict[str, Any]) -> Any:
     """Do what ``request["do"]`` says: cut, heal or reach."""
     if request["do"] == "cut":
-        return cut(request["peers"], request.get("how", "drop"))
+        cut(request["peers"], request.get("how", "drop"))
+        if request.get("flap"):
+            resident.start(FLAPPING, lambda: Flap(request["flap"]))
+        return None
     if request["do"] == "heal":
         return heal()
     if request["do"] == "reach":

@@ -38,7 +38,8 @@ async def _run(environment: str, scenario: Scenario, nodes: int) -> None:
         try:
             names = [f"n{number}" for number in range(1, nodes + 1)]
             started = await made.start(names, Path(logs), f"test-{os.getpid()}-{scenario.__name__.replace('_', '-')}")
-            await scenario(Cluster(made, started, seed=0))
+            zones = dict(zip(names, "abcabcabc", strict=False))
+            await scenario(Cluster(made, started, 0, zones))
         finally:
             await made.stop()
 

@@ -94,6 +94,21 @@ def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, 
     assert (done.returncode, done.stdout.split()[-1].strip(":")) == (0, "valid"), done
 
 
+def control_groups() -> list[Path]:
+    return [*Path("/sys/fs/cgroup").glob("splitbrain-*"), *Path("/sys/fs/cgroup").glob("*/splitbrain-*")]
+
+
+@pytest.mark.needs("local")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups")
+def test_sigkill_while_servers_are_squeezed_leaves_no_control_group(tmp_path: Path) -> None:
+    # One interval is quiet, the next one is not.
+    harness, history = start(tmp_path, "--on", "local", "--nemesis", "squeeze", "-o", "cpu=0.5")
+    until(lambda: bool(control_groups()) and "start-squeeze" in history.read_text())
+    harness.kill()
+    harness.wait()
+    until(lambda: not control_groups() and not leftovers(tmp_path))
+
+
 @pytest.mark.needs("docker")
 def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: Path, splitbrain: Command) -> None:
     import docker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from typing import Any
 
 
 class SimulatedFile:
@@ -50,15 +51,14 @@ class SimulatedFile:
         if self._flipped is not None and self._flipped[0] >= len(self._data):
             self._flipped = None
 
-    def flip(self, rng: random.Random) -> int | None:
-        """Flip a bit of what is safe; the place, None in an empty file."""
+    def flip(self, share: float, bit: int) -> int | None:
+        """Flip a bit of what is safe, at a share of its length; the place, None in an empty file."""
         if not self._safe:
             return None
-        place = rng.randrange(self._safe)
-        bit = 1 << rng.randrange(8)
         self.restore()
-        self._data[place] ^= bit
-        self._flipped = (place, bit)
+        place = int(share * self._safe)
+        self._data[place] ^= 1 << bit
+        self._flipped = (place, 1 << bit)
         return place
 
     def restore(self) -> None:
@@ -86,13 +86,25 @@ class SimulatedDisk:
         for file in self._files.values():
             file.crash(self._rng)
 
-    def flip(self) -> str | None:
+    def flip(self, share: float, bit: int) -> dict[str, Any] | None:
         """Flip one bit in the largest file; says where, None on an empty disk."""
         if not self._files:
             return None
-        path = max(self._files, key=lambda name: (len(self._files[name]), name))
-        place = self._files[path].flip(self._rng)
-        return None if place is None else f"bit flipped in byte {place} of {path}"
+        path = self._largest()
+        place = self._files[path].flip(share, bit)
+        return None if place is None else {"file": path, "at": place}
+
+    def cut(self, count: int) -> dict[str, Any] | None:
+        """Cut bytes off the end of the largest file."""
+        if not self._files:
+            return None
+        path = self._largest()
+        kept = max(len(self._files[path]) - count, 0)
+        self._files[path].truncate(kept)
+        return {"file": path, "from": kept}
+
+    def _largest(self) -> str:
+        return max(self._files, key=lambda name: (len(self._files[name]), name))
 
     def restore(self) -> None:
         """The disk is as good as new, with the data that it had."""

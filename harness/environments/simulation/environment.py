@@ -17,7 +17,7 @@ from harness.environments.base import Node, Result
 from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.host import SimulatedClock, SimulatedHost
 from harness.environments.simulation.loop import Process, SimulatedLoop
-from harness.environments.simulation.network import Network, Quality
+from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.errors import FaultError, MissingError
 
 
@@ -79,12 +79,18 @@ class SimulatedNode:
     async def log(self, name: str) -> str:
         return "\n".join(self._said.get(name, []))
 
-    async def simulate_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
+    own_tools = frozenset({"process", "network", "netem", "clock", "disk"})
+
+    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Do what a fault tool does on a real node, and answer as it does."""
         await asyncio.sleep(0.02)
-        tools = {"process": self._signal, "network": self._rewire, "clock": self._set_clock, "disk": self._spoil}
-        if tool not in tools:
-            raise FaultError(f"the tool {tool} does not exist on simulated nodes")
+        tools = {
+            "process": self._signal,
+            "network": self._rewire,
+            "netem": self._degrade,
+            "clock": self._set_clock,
+            "disk": self._spoil,
+        }
         return tools[tool](request)
 
     def _signal(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -114,31 +120,31 @@ class SimulatedNode:
             return None
         if request["do"] == "reach":
             return {p: not (network.link(here, p).cut or network.link(p, here).cut) for p in request["peers"]}
-        if request["do"] == "degrade":
-            for peer in request["peers"]:
-                network.link(here, peer).quality = Quality(**request["quality"])
-            return None
-        if request["do"] == "mend":
-            for link in network.links(here).values():
-                link.quality = None
-            return None
         lost = {}
-        for peer in network.addresses.values():
+        for peer in (*network.addresses.values(), HARNESS):
             out, back = network.link(here, peer), network.link(peer, here)
             out.cut = back.cut = None
             if out.dropped:
                 lost[peer], out.dropped = out.dropped, 0
         return lost
 
-    def _set_clock(self, request: Mapping[str, Any]) -> float:
-        """Seconds by which the clock is ahead afterwards."""
+    def _degrade(self, request: Mapping[str, Any]) -> None:
+        if request["do"] == "degrade":
+            for peer in request["peers"]:
+                self._network.link(self.address, peer).quality = Quality(**request["quality"])
+        else:
+            for link in self._network.links(self.address).values():
+                link.quality = None
+
+    def _set_clock(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Seconds by which the clock is ahead afterwards, and the servers that see it."""
         clock = self._clock
         if request["do"] == "set":
-            clock.offset += request["offset"]
-            clock.set_rate(request["rate"])
+            clock.skew(request["offset"], request["rate"], request["period"])
         elif request["do"] == "heal":
             clock.right()
-        return clock.error()
+        living = [name for name, process in self._processes.items() if process.state != "dead"]
+        return {"ahead": clock.error(), "processes": living}
 
     def _spoil(self, request: Mapping[str, Any]) -> Any:
         if request["do"] == "fill":
@@ -146,9 +152,11 @@ class SimulatedNode:
             try:
                 self._disk.open(f"{self.directory}/probe").append(b"probe")
             except OSError as error:
-                return str(error)
+                return {"said": error.strerror, "size": 0}
         elif request["do"] == "flip":
-            return self._disk.flip()
+            return self._disk.flip(request["place"], request["bit"])
+        elif request["do"] == "truncate":
+            return self._disk.cut(request["bytes"])
         elif request["do"] == "heal":
             self._disk.restore()
         return None
@@ -165,7 +173,7 @@ class SimulationEnvironment:
 
     name: ClassVar[str] = "simulation"
     real_time: ClassVar[bool] = False
-    capabilities: frozenset[str] = frozenset({"partition", "kill", "pause", "clock", "disk", "netem"})
+    driver: Mapping[str, Any] = {"address": HARNESS}
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python"
@@ -176,6 +184,15 @@ class SimulationEnvironment:
     @classmethod
     def missing(cls, image: str | None) -> str | None:
         return None
+
+    def lacks(self, capability: str) -> str | None:
+        return f"the simulation has no {capability}" if capability in ("storage", "squeeze") else None
+
+    async def reaches(self, node: Node) -> bool:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimulatedLoop)
+        there, back = loop.network.link(HARNESS, node.address), loop.network.link(node.address, HARNESS)
+        return not (there.cut or back.cut)
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run on virtual time."""
@@ -199,5 +216,5 @@ class SimulationEnvironment:
 
     async def stop(self) -> None:
         for node in self._nodes:
-            await node.simulate_tool("process", {"do": "kill"})
+            await node.own_tool("process", {"do": "kill"})
             node.save_logs()

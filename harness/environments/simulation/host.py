@@ -16,7 +16,10 @@ EPOCH: Final = 1_800_000_000.0
 
 
 class SimulatedClock:
-    """A node's clocks. ``rate`` is how fast they run, 1 being right; ``offset`` seconds are added to wall time."""
+    """A node's clocks. ``rate`` is how fast they run, 1 being right; ``offset`` seconds are added to wall time.
+
+    With a strobe ``period`` the last jump comes and goes every so many seconds.
+    """
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop
@@ -24,16 +27,24 @@ class SimulatedClock:
         self._counted = self._since
         self.rate = 1.0
         self.offset = 0.0
+        self._strobe = (0.0, 0.0, 0.0)
 
     def set_rate(self, rate: float) -> None:
         """Run faster or slower from now on; what was gained or lost so far stays."""
         self._counted, self._since = self.monotonic(), self._loop.time()
         self.rate = rate
 
+    def skew(self, offset: float, rate: float, period: float) -> None:
+        """Jump by ``offset`` seconds, and run at another rate."""
+        self.offset += offset
+        self.set_rate(rate)
+        self._strobe = (period, self._loop.time(), offset)
+
     def right(self) -> None:
         """Be right again, as after NTP has stepped the clock; the monotonic clock keeps what it counted."""
         self.set_rate(1.0)
         self.offset = self._loop.time() - self._counted
+        self._strobe = (0.0, 0.0, 0.0)
 
     def monotonic(self) -> float:
         """Seconds since the simulation began, as this node counts them."""
@@ -41,11 +52,13 @@ class SimulatedClock:
 
     def wall(self) -> float:
         """Seconds since 1970, as this node believes."""
-        return EPOCH + self.monotonic() + self.offset
+        return EPOCH + self._loop.time() + self.error()
 
     def error(self) -> float:
         """Seconds by which the wall clock is ahead of the true time."""
-        return self.monotonic() + self.offset - self._loop.time()
+        period, since, jump = self._strobe
+        away = jump if period and (self._loop.time() - since) // period % 2 else 0.0
+        return self.monotonic() + self.offset - away - self._loop.time()
 
 
 class SimulatedHost:

@@ -16,6 +16,8 @@ from harness.environments.simulation.loop import CURRENT, NOBODY, Process, Simul
 
 LATENCY: Final = (0.0002, 0.001)
 """Seconds that a packet takes one way: a random time from this range."""
+PACKET: Final = 500
+"""Bytes that a packet counts as on a line with little bandwidth."""
 RETRANSMIT: Final = 0.2
 """Seconds after which a lost packet of a connection is sent again."""
 _RESET: Final = b"reset"
@@ -33,6 +35,9 @@ class Quality:
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0
+    corrupt: float = 0.0
+    rate: float = 0.0
+    """Bytes a second; 0 is no limit."""
 
 
 class Link:
@@ -50,7 +55,10 @@ class Link:
 
     def loses(self) -> bool:
         """Whether the packet that is sent now is lost; counts it."""
-        lost = self.cut is not None or (self.quality is not None and self._random() < self.quality.loss)
+        lost = self.cut is not None or (
+            # What is corrupt is noticed by its checksum, and thrown away.
+            self.quality is not None and self._random() < self.quality.loss + self.quality.corrupt
+        )
         self.dropped += lost
         return lost
 
@@ -60,6 +68,8 @@ class Link:
         latency = low + (high - low) * self._random()
         if self.quality is not None:
             latency += self.quality.delay + self.quality.jitter * self._random()
+            if self.quality.rate:
+                latency += PACKET / self.quality.rate
         return latency
 
     def arrivals(self, now: float) -> list[float]:

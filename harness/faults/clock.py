@@ -1,0 +1,146 @@
+"""Set the clocks of the servers on the node that this runs in, those that start later included, and read them back.
+
+Every answer is read from the memory of the servers: ``{"ahead": seconds, "monotonic": seconds, "processes": [...]}``,
+where ``ahead`` is the least that a server's wall clock differs, and a probe of our own says that it really does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+from harness.faults import resident
+from harness.faults.process import servers
+from harness.faults.vdso import NONE, Skew, Unpatchable, Vdso
+
+RESIDENT = "clock"
+_LOOK_SECONDS = 0.003
+"""How often it looks for servers that were started: their first moments show the true time."""
+
+
+class Keeper:
+    """Gives the skew to servers that are started while it lasts."""
+
+    def __init__(self, vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
+        self._vdso = vdso
+        self._skew = (wall, monotonic)
+        self._known: set[tuple[str, str]] = set()
+
+    def files(self) -> list[int]:
+        return []
+
+    def ask(self) -> None:
+        """There is nothing to say."""
+
+    def step(self) -> float:
+        there = {program for entry in os.listdir("/proc") if entry.isdigit() for program in _program(entry)}
+        if not there <= self._known:
+            found = {int(str(one["pid"])) for one in servers()}
+            # A process that is just becoming another program has no clock to set yet: look again.
+            missed = {str(pid) for pid in found if not self._set(pid)}
+            self._known = {program for program in there if program[0] not in missed}
+        return _LOOK_SECONDS
+
+    def _set(self, pid: int) -> bool:
+        try:
+            return _try(self._vdso, pid, self._skew)
+        except (Unpatchable, OSError):
+            return False
+
+    def end(self) -> None:
+        """Nothing to undo: whoever ends it sets the clocks to something else."""
+
+
+def _program(pid: str) -> list[tuple[str, str]]:
+    """A process and the program that it runs now, told by the place of its stack; none if it has ended."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return [(pid, file.read().rpartition(")")[2].split()[25])]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def _try(vdso: Vdso, pid: int, skew: tuple[Skew, Skew]) -> bool:
+    """Set a server's clocks; False if it has ended meanwhile."""
+    try:
+        if vdso.read(pid) != skew:
+            vdso.write(pid, *skew)
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+    return True
+
+
+def set_clocks(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
+    """Set the clocks of all servers, and keep it so for those that are started."""
+    prove(vdso, wall, monotonic)
+    resident.stop(RESIDENT)
+    for one in servers():
+        _try(vdso, int(str(one["pid"])), (wall, monotonic))
+    if (wall, monotonic) != (NONE, NONE):
+        resident.start(RESIDENT, lambda: Keeper(vdso, wall, monotonic))
+
+
+def read_clocks(vdso: Vdso) -> dict[str, Any]:
+    """How far the clocks of the servers are ahead, the least of each."""
+    ahead, monotonic, names = [], [], []
+    for one in servers():
+        try:
+            wall, steady = vdso.read(int(str(one["pid"])))
+        except (ProcessLookupError, FileNotFoundError):
+            continue
+        ahead.append(wall.at(time.time_ns()) / 1e9)
+        monotonic.append(steady.at(time.monotonic_ns()) / 1e9)
+        names.append(one["command"])
+    return {"ahead": min(ahead, key=abs, default=0.0), "monotonic": min(monotonic, key=abs, default=0.0)} | {
+        "processes": names
+    }
+
+
+def prove(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
+    """Change the clocks of a process of our own and ask it for the time. Raises ``SystemExit`` if it is right."""
+    asking, asked = os.pipe()
+    answered, answering = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(asked)
+        os.read(asking, 1)
+        os.write(answering, f"{time.time_ns()} {time.monotonic_ns()}".encode())
+        os._exit(0)
+    try:
+        vdso.write(pid, wall, monotonic)
+        before = time.time_ns(), time.monotonic_ns()
+        os.write(asked, b"?")
+        said = tuple(map(int, os.read(answered, 100).split()))
+        after = time.time_ns(), time.monotonic_ns()
+    finally:
+        os.close(asked)
+        os.waitpid(pid, 0)
+        for end in (asking, answered, answering):
+            os.close(end)
+    for clock, skew, early, shown, late in zip("wm", (wall, monotonic), before, said, after, strict=True):
+        soonest, latest = early + skew.at(early), late + skew.at(late)
+        if not min(soonest, latest) - 1_000 <= shown <= max(soonest, latest) + 1_000 and not skew.period:
+            raise SystemExit(f"a process with another clock ({clock}) shows {shown}, not {soonest} to {latest}")
+
+
+def main(request: dict[str, Any]) -> Any:
+    """Do what ``request["do"]`` says: set, heal or read.
+
+    ``set`` takes ``offset`` and ``period`` in seconds, ``rate``, and ``monotonic`` if that clock is meant as well.
+    """
+    try:
+        vdso = Vdso()
+        if request["do"] == "set":
+            drift = round((request.get("rate", 1.0) - 1) * 2**32)
+            offset, period = (round(request.get(name, 0.0) * 1e9) for name in ("offset", "period"))
+            wall = Skew(time.time_ns(), offset, drift, period)
+            monotonic = Skew(time.monotonic_ns(), offset, drift, period) if request.get("monotonic") else NONE
+            set_clocks(vdso, wall, monotonic)
+        elif request["do"] == "heal":
+            set_clocks(vdso, NONE, NONE)
+        elif request["do"] != "read":
+            raise SystemExit(f"unknown action {request['do']!r}")
+        return read_clocks(vdso)
+    except Unpatchable as why:
+        raise SystemExit(str(why)) from None

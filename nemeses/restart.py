@@ -1,0 +1,52 @@
+"""Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import ClassVar
+
+import msgspec
+
+from harness.cluster import Cluster
+from harness.errors import FaultError, NothingToDo
+from harness.nemesis import Plan
+from harness.target import Target
+from nemeses.victims import check, draw, resolve, revive, servers
+
+
+class Restart:
+    """SIGTERM and start again the servers of some nodes, one after the other."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """``restart`` fixes whom to aim at."""
+
+        restart: str = "all"
+
+    name: ClassVar[str] = "restart"
+    needs: ClassVar[frozenset[str]] = frozenset({"kill"})
+
+    def __init__(self, options: Options) -> None:
+        self._aim = check(options.restart)
+        self._down: set[str] = set()
+
+    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
+        return draw(rng, nodes, self._aim)
+
+    async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        restarted = []
+        for name in await resolve(cluster, target, plan):
+            self._down.add(name)
+            if not (await servers(cluster, [name], "terminate"))[name]:
+                continue  # another fault keeps it down
+            if not (await revive(cluster, target, [name]))[name]:
+                raise FaultError(f"{name} was ended, and did not start again")
+            restarted.append(name)
+        if not restarted:
+            raise NothingToDo("there is no server process that could be restarted")
+        return {"said": f"{plan['aim']}: {' '.join(restarted)}", "restarted": restarted}
+
+    async def heal(self, cluster: Cluster, target: Target) -> Plan:
+        started = await revive(cluster, target, sorted(self._down))
+        self._down.clear()
+        return {"started": started}

@@ -1,0 +1,57 @@
+"""Want: the servers of some nodes get little CPU time, and hardly any more memory than they have.
+
+A server that needs more memory is ended by the kernel, and is started again when the fault ends.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from harness.cluster import Cluster
+from harness.environments.base import run_tool
+from harness.nemesis import Plan
+from harness.target import Target
+from nemeses.victims import check, draw, resolve, revive
+
+_MIB = 1 << 20
+
+
+class Squeeze:
+    """Leave the servers of some nodes a small share of a processor, and a few MiB beyond what they hold."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """``squeeze`` fixes whom to aim at, ``cpu`` the share of one processor, ``memory`` the MiB."""
+
+        squeeze: str = "any"
+        cpu: float | None = None
+        memory: int | None = None
+
+    name: ClassVar[str] = "squeeze"
+    needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._aim = check(options.squeeze)
+        self._squeezed: set[str] = set()
+
+    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
+        cpu, memory = rng.choice((0.02, 0.05, 0.2)), rng.choice((8, 32, 128))
+        fixed = {"cpu": self._options.cpu or cpu, "memory": self._options.memory or memory}
+        return {**draw(rng, nodes, self._aim), **fixed}
+
+    async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        victims = sorted(await resolve(cluster, target, plan))
+        self._squeezed.update(victims)
+        asked: dict[str, Any] = {"do": "squeeze", "cpu": plan["cpu"], "memory": plan["memory"] * _MIB}
+        seen = await cluster.on_each(victims, lambda node: run_tool(node, "squeeze", asked))
+        return {"said": f"{plan['cpu']:g} CPUs, {plan['memory']} MiB more: {' '.join(victims)}", "seen": seen}
+
+    async def heal(self, cluster: Cluster, target: Target) -> Plan:
+        names = sorted(self._squeezed)
+        seen = await cluster.on_each(names, lambda node: run_tool(node, "squeeze", {"do": "heal"}))
+        self._squeezed.clear()
+        return {"seen": seen, "started": await revive(cluster, target, names)}

@@ -1,0 +1,155 @@
+"""Clocks as real servers see them: Redis' TIME, a Go program's log, a Python process; and nobody else's."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cluster import Cluster, wait_until
+from harness.environments.base import Node, run_tool
+from harness.faults import vdso
+from nemeses.clock import Clock
+from targets.etcd import Etcd
+from targets.redis import PORT, Redis
+from targets.resp import quick
+from tests.integration.inside import on
+from tests.integration.test_faults import ENVIRONMENTS, reference
+
+HOUR = 3600.0
+PLAN = {"aim": "n1", "order": ["n1", "n2", "n3"], "offset": HOUR, "rate": 1.0, "period": 0.0}
+# Not time.sleep, which asks the kernel to wake it at a moment of the true monotonic clock.
+SHOW = "import time, select\nwhile True: print(time.time(), time.monotonic()); select.select([], [], [], 0.02)"
+
+
+async def redis_time(node: Node) -> float:
+    """How far Redis' own clock is ahead of this machine's."""
+    seconds, micros = await quick(node.address, PORT, "TIME")
+    return int(seconds) + int(micros) / 1e6 - time.time()
+
+
+async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster) -> None:
+    store, clock = Redis(Redis.Options()), Clock(Clock.Options())
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+
+    async def up() -> bool:
+        return all([await quick(node.address, PORT, "PING") == "PONG" for node in cluster.nodes])
+
+    await wait_until(up, seconds=30, what="Redis")
+    host = time.time() - time.monotonic()
+    done = await clock.inject(cluster, store, PLAN)
+    assert abs(done["ahead"]["n1"] - HOUR) < 0.1
+    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
+    assert abs((await clock.observe(cluster))["n1"] - HOUR) < 0.1
+    # A server that is started meanwhile is skewed as well.
+    await run_tool(cluster.nodes[0], "process", {"do": "kill"})
+    await store.start(cluster, cluster.nodes[0])
+    await wait_until(up, seconds=30, what="Redis, again")
+    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
+    assert abs(time.time() - time.monotonic() - host) < 1
+    await clock.heal(cluster, store)
+    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [0, 0, 0]
+
+
+async def a_go_program_shows_the_skewed_time(cluster: Cluster) -> None:
+    store, clock = Etcd(Etcd.Options()), Clock(Clock.Options())
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    await wait_until(lambda: store.ready(cluster), seconds=60, what="etcd")
+    first, second = cluster.nodes[:2]
+
+    async def logged(node: Node) -> list[datetime.datetime]:
+        found = re.findall(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d", await node.log("etcd"))
+        return [datetime.datetime.fromisoformat(text) for text in found]
+
+    await clock.inject(cluster, store, {**PLAN, "offset": 40 * 24 * HOUR})
+    # Whatever it is asked to do, it now logs with the skewed date: here, that a peer is gone and comes back.
+    await run_tool(cluster.nodes[2], "process", {"do": "kill"})
+
+    async def jumped() -> bool:
+        stamps = await logged(first)
+        return max(stamps) - min(stamps) > datetime.timedelta(days=39)
+
+    await wait_until(jumped, seconds=60, what="etcd's log showing the other date")
+    stamps = await logged(second)
+    assert max(stamps) - min(stamps) < datetime.timedelta(days=1)
+    await clock.heal(cluster, store)
+    await store.start(cluster, cluster.nodes[2])
+    await wait_until(lambda: store.ready(cluster), seconds=60, what="etcd being whole again")
+
+
+async def clocks_drift_strobe_and_come_right_again(cluster: Cluster) -> None:
+    node, clock = cluster.nodes[0], Clock(Clock.Options())
+    await node.start("shower", [node.python, "-uc", SHOW])
+
+    async def shown(after: int = 0) -> list[tuple[float, float]]:
+        lines = (await node.log("shower")).splitlines()[after:]
+        return [(float(a), float(b)) for a, _, b in (line.partition(" ") for line in lines[:-1])]
+
+    async def some_more(count: int = 60) -> list[tuple[float, float]]:
+        before = len((await node.log("shower")).splitlines())
+
+        async def there() -> bool:
+            return len(await shown(before)) > count
+
+        await wait_until(there, seconds=60, what="the process going on")
+        return (await shown(before))[1:]
+
+    await some_more()
+    await clock.inject(cluster, reference(), {**PLAN, "offset": 0.0, "rate": 1.5})
+    steps = await some_more()
+    assert 1.4 < (steps[-1][0] - steps[0][0]) / (steps[-1][1] - steps[0][1]) < 1.6
+    await clock.inject(cluster, reference(), {**PLAN, "offset": -HOUR, "period": 0.2})
+    apart = {round(wall - monotonic, -2) for wall, monotonic in await some_more()}
+    assert max(apart) - min(apart) == HOUR
+    await clock.inject(cluster, reference(), {**PLAN, "monotonic": True})
+    ahead = (await some_more())[-1][1] - time.monotonic()
+    assert abs(ahead - HOUR) < 10
+    await clock.heal(cluster, reference())
+    wall, monotonic = (await some_more())[-1]
+    assert abs(wall - time.time()) < 10
+    assert abs(monotonic - time.monotonic()) < 10
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(redis_shows_the_skewed_time_and_its_neighbours_do_not, marks=pytest.mark.needs("redis")),
+        pytest.param(a_go_program_shows_the_skewed_time, marks=pytest.mark.needs("etcd")),
+        clocks_drift_strobe_and_come_right_again,
+    ],
+)
+def test_on_real_nodes(environment: str, scenario: Any) -> None:
+    on(environment, scenario)
+
+
+def test_a_process_gets_back_the_code_that_the_kernel_gave_it() -> None:
+    image = vdso.Vdso()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        image.write(other.pid, vdso.Skew(0, 5, 0, 0), vdso.NONE)
+        assert image.read(other.pid) == (vdso.Skew(0, 5, 0, 0), vdso.NONE)
+        image.write(other.pid, vdso.NONE, vdso.NONE)
+        start, end = vdso._mapped(str(other.pid))
+        with open(f"/proc/{other.pid}/mem", "rb") as memory:
+            memory.seek(start)
+            assert memory.read(end - start) == image.original
+        other.communicate(b"\n")
+
+
+@pytest.mark.parametrize(("machine", "prefix"), [("x86_64", "x86_64-linux-gnu-"), ("aarch64", "aarch64-linux-gnu-")])
+def test_the_code_is_what_its_source_says(machine: str, prefix: str, tmp_path: Path) -> None:
+    if shutil.which(f"{prefix}as") is None:
+        pytest.skip(f"there is no assembler for {machine}")
+    source = Path(vdso.__file__).parent / "vdso_source" / f"{machine}.s"
+    subprocess.run([f"{prefix}as", source, "-o", tmp_path / "o"], check=True)
+    subprocess.run([f"{prefix}objcopy", "-O", "binary", "--only-section=.text", "o", "b"], cwd=tmp_path, check=True)
+    assert (tmp_path / "b").read_bytes() == vdso.ARCHITECTURES[machine].code

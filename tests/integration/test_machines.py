@@ -1,0 +1,209 @@
+"""Restarts, disks and want of CPU time and memory, as the nodes themselves see them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.cluster import Cluster, wait_until
+from harness.environments.base import Node, run_tool
+from nemeses.disk import Disk
+from nemeses.kill import Kill
+from nemeses.restart import Restart
+from nemeses.squeeze import Squeeze
+from nemeses.victims import primary
+from targets.reference.target import Reference
+from tests.integration.inside import on
+from tests.integration.test_faults import ENVIRONMENTS, reference, states
+
+ORDER = ["n1", "n2", "n3"]
+
+# Says how it ends: a SIGTERM can be seen, a SIGKILL cannot.
+POLITE = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("asked to end", flush=True), sys.exit(0)))
+print("up", flush=True)
+while True: time.sleep(0.1)
+"""
+# Counts as fast as it can, and takes memory when it is told to by a file.
+COUNT = """
+import os, sys, time
+began, count, taken = time.monotonic(), 0, []
+while True:
+    count += 1
+    if count % 100000 == 0:
+        print(count, flush=True)
+        if os.path.exists(sys.argv[1]): taken.append(bytearray(b"x" * (4 << 20)))
+"""
+# Writes as a server does: a file that is open already, and a sync.
+WRITE = """
+import os, sys, time
+file = open(sys.argv[1], "ab")
+while True:
+    try:
+        file.write(b"x" * 65536); file.flush(); os.fsync(file.fileno()); print("written", flush=True)
+    except OSError as error: print(error.strerror, flush=True)
+    time.sleep(0.02)
+"""
+
+
+class Simple(Reference):
+    """A target of one server in a few lines of Python."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        super().__init__(Reference.Options())
+        self._script, self._arguments = script, arguments
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        await node.start("simple", [node.python, "-uc", self._script, *self._arguments])
+
+
+async def running(store: Reference, cluster: Cluster, said: str) -> None:
+    """Start it on all nodes, and wait until each has said something."""
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    for node in cluster.nodes:
+        await until(node, lambda log: said in log)
+
+
+async def until(node: Node, holds: Callable[[str], bool]) -> str:
+    """Wait for something in what the server prints from now on; what it has printed by then."""
+    before = len(await node.log("simple"))
+    log = ""
+
+    async def there() -> bool:
+        nonlocal log
+        log = await node.log("simple")
+        return holds(log) or holds(log[before:])
+
+    await wait_until(there, seconds=30, what=f"{node.name} saying so")
+    return log
+
+
+async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cluster: Cluster) -> None:
+    store = Simple(POLITE)
+    await running(store, cluster, "up")
+    kill = Kill(Kill.Options(signal="terminate"))
+    await kill.inject(cluster, store, {"aim": "n2", "order": ORDER})
+    assert [len(await states(node)) for node in cluster.nodes] == [1, 0, 1]
+    assert "asked to end" in await cluster.node("n2").log("simple")
+    await kill.heal(cluster, store)
+    assert [len(await states(node)) for node in cluster.nodes] == [1, 1, 1]
+    before = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
+    restart = Restart(Restart.Options())
+    done = await restart.inject(cluster, store, {"aim": "all", "order": ORDER})
+    assert done["restarted"] == ORDER
+    after = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
+    assert all(a[0]["pid"] != b[0]["pid"] for a, b in zip(before, after, strict=True))
+    for node in cluster.nodes:
+        assert (await node.log("simple")).count("asked to end") >= 1
+
+
+async def a_successor_falls_at_the_moment_that_it_is_elected(cluster: Cluster) -> None:
+    store = reference()
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    first = await primary(cluster, store)
+    kill = Kill(Kill.Options(kill="successor"))
+    done = await kill.inject(cluster, store, {"aim": "successor", "order": [node.name for node in cluster.nodes]})
+    assert len(done["killed"]) == 2
+    assert first in done["killed"]
+    assert {node.name for node in cluster.nodes if not await states(node)} == set(done["killed"])
+    await kill.heal(cluster, store)
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+
+
+async def a_full_disk_refuses_writes_and_others_are_not_full(cluster: Cluster) -> None:
+    node, other = cluster.nodes[:2]
+    store = Simple(WRITE, f"{node.directory}/written")
+    await store.start(cluster, node)
+    elsewhere = Simple(WRITE, f"{other.directory}/written")
+    await elsewhere.start(cluster, other)
+    for one in (node, other):
+        await until(one, lambda log: log.count("written") > 2)
+    disk = Disk(Disk.Options())
+    done = await disk.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "full"})
+    assert done["seen"]["n1"]["said"] == "No space left on device"
+    await until(node, lambda log: log.endswith("No space left on device\n"))
+    assert "No space" not in await other.log("simple")
+    await disk.heal(cluster, store)
+    await until(node, lambda log: log.endswith("written\n"))
+    found = await node.exec(["sh", "-c", f"ls -a {node.directory}"])
+    assert "filler" not in found.text
+
+
+async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster: Cluster) -> None:
+    store, (node, *_) = reference(), cluster.nodes
+    for one in cluster.nodes:
+        await store.start(cluster, one)
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    client = store.client(cluster, node, 5.0)
+    await client.open()
+    from harness.operation import Operation
+
+    for number in range(50):
+        await client.invoke(Operation("write", "k", number))
+    await client.close()
+    disk = Disk(Disk.Options())
+    done = await disk.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "flip", "place": 0.5, "bit": 2})
+    spoiled = done["seen"]["n1"]
+
+    async def met() -> bool:
+        return "the disk is corrupt" in await node.log("reference")
+
+    await wait_until(met, seconds=20, what="the node meeting the spoiled record")
+    read = f"import sys; f = open({spoiled['file']!r}, 'rb'); f.seek({spoiled['at']}); print(f.read(1)[0])"
+    assert (await node.exec([node.python, "-c", read])).text == str(spoiled["is"])
+    await disk.heal(cluster, store)
+    assert (await node.exec([node.python, "-c", read])).text == str(spoiled["was"])
+    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+
+
+async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    store = Simple(COUNT, f"{node.directory}/take")
+    await store.start(cluster, node)
+    await until(node, lambda log: log.count("\n") > 3)
+
+    async def speed() -> int:
+        """What it counts in two seconds."""
+        before = int((await node.log("simple")).split()[-1])
+        await asyncio.sleep(2)
+        return int((await node.log("simple")).split()[-1]) - before
+
+    squeeze = Squeeze(Squeeze.Options())
+    free = await speed()
+    await squeeze.inject(cluster, store, {"aim": "n1", "order": ORDER, "cpu": 0.05, "memory": 32})
+    assert await speed() < 0.4 * free
+    await squeeze.heal(cluster, store)
+    assert await speed() > 0.4 * free
+    await squeeze.inject(cluster, store, {"aim": "n1", "order": ORDER, "cpu": 0.9, "memory": 32})
+    await node.write(f"{node.directory}/take", b"")
+
+    async def gone() -> bool:
+        return not await states(node)
+
+    await wait_until(gone, seconds=30, what="the kernel ending a server that takes too much")
+    await node.exec(["rm", f"{node.directory}/take"])
+    done = await squeeze.heal(cluster, store)
+    assert done["started"]["n1"]
+    assert await states(node)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one,
+        a_successor_falls_at_the_moment_that_it_is_elected,
+        a_full_disk_refuses_writes_and_others_are_not_full,
+        a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal,
+        a_squeezed_server_gets_little_time_and_no_memory,
+    ],
+)
+def test_on_real_nodes(environment: str, scenario: Any) -> None:
+    on(environment, scenario, nodes=5 if scenario is a_successor_falls_at_the_moment_that_it_is_elected else 3)
