@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal
 import aiohttp
 import msgspec
 
-from harness.cluster import Cluster, Role
-from harness.environments.base import Node
+from harness.cluster import Cluster, Role, wait_until
+from harness.environments.base import Node, run_tool
+from harness.errors import NodeError, NothingToDo
 from harness.operation import Failed, Indeterminate, Operation
 from harness.target import Client
 
@@ -24,6 +25,9 @@ PEER_PORT = 2380
 
 _REFUSED_CODES = frozenset({3, 8})
 """gRPC codes with which etcd refuses a request before it proposes it: invalid argument, resource exhausted."""
+_CHANGE_SECONDS = 12.0
+"""etcd changes its members only once all have been connected for five seconds."""
+_PATIENT = aiohttp.ClientTimeout(total=5.0)
 _QUICK = aiohttp.ClientTimeout(total=0.5)
 
 
@@ -41,10 +45,13 @@ class Etcd:
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
     sizes: ClassVar[frozenset[int]] = frozenset({1, 3, 5, 7})
+    abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._joined: dict[str, str] = {}
+        """For each node that left and joined again, the members that it was told of."""
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         client, peer = f"http://{node.address}:{CLIENT_PORT}", f"http://{node.address}:{PEER_PORT}"
@@ -56,8 +63,8 @@ class Etcd:
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": members,
-            "initial-cluster-state": "new",
+            "initial-cluster": self._joined.get(node.name, members),
+            "initial-cluster-state": "existing" if node.name in self._joined else "new",
             "initial-cluster-token": "splitbrain",
             "heartbeat-interval": str(self._options.heartbeat_ms),
             "election-timeout": str(self._options.election_ms),
@@ -93,6 +100,68 @@ class Etcd:
             return Role(node.name, "primary" if leader == member else "replica", int(status["raftTerm"]))
         except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
             return None
+
+    async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Remove members, one after the other. etcd refuses where too few would be left; who is removed ends itself."""
+        for name in names:
+            found = await self._members(cluster)
+            peer = f"http://{cluster.node(name).address}:{PEER_PORT}"
+            for member in found:
+                if peer in member["peerURLs"]:
+                    await self._change(
+                        cluster, [o.name for o in cluster.nodes if o.name != name], "remove", ID=member["ID"]
+                    )
+        return await self._member_names(cluster)
+
+    async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Add nodes that left, with nothing on their disks, as new members."""
+        for name in names:
+            node = cluster.node(name)
+            if name not in await self._member_names(cluster):
+                await run_tool(node, "process", {"do": "kill"})
+                await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
+                peer = f"http://{node.address}:{PEER_PORT}"
+                others = [other.name for other in cluster.nodes if other.name != name]
+                await self._change(cluster, others, "add", peerURLs=[peer])
+                members = await self._member_names(cluster)
+                if name not in members:
+                    continue
+                urls = {member: f"http://{cluster.node(member).address}:{PEER_PORT}" for member in members}
+                self._joined[name] = ",".join(f"{member}={url}" for member, url in urls.items())
+            await self.start(cluster, node)
+        return await self._member_names(cluster)
+
+    async def _member_names(self, cluster: Cluster) -> list[str]:
+        """The nodes that are members, started or not."""
+        known = {url for member in await self._members(cluster) for url in member["peerURLs"]}
+        return [node.name for node in cluster.nodes if f"http://{node.address}:{PEER_PORT}" in known]
+
+    async def _members(self, cluster: Cluster) -> list[dict[str, Any]]:
+        """The members as a node that leads or follows a leader knows them. Raises ``NothingToDo`` if none does."""
+        for role in sorted(await self.roles(cluster), key=lambda role: role.role):
+            answer = await _cluster_call(cluster.node(role.node), "list")
+            if answer is not None and answer.get("members"):
+                members: list[dict[str, Any]] = answer["members"]
+                return members
+        raise NothingToDo("no member of etcd answers")
+
+    async def _change(self, cluster: Cluster, through: Sequence[str], what: str, **body: Any) -> None:
+        """Ask members until one has done it. Raises ``NothingToDo`` with what they say if none has, for a while."""
+        said = "no member answers"
+
+        async def done() -> bool:
+            nonlocal said
+            for name in through:
+                answer = await _cluster_call(cluster.node(name), what, **body)
+                if answer is not None and "members" in answer:
+                    return True
+                said = said if answer is None else str(answer.get("message", answer))
+            return False
+
+        try:
+            await wait_until(done, seconds=_CHANGE_SECONDS, what="the change", every=0.5)
+        except NodeError:
+            raise NothingToDo(f"etcd did not {what} a member: {said}") from None
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         return EtcdClient(node.address, timeout, serializable=self._options.reads == "serializable")
@@ -144,6 +213,16 @@ class EtcdClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _cluster_call(node: Node, what: str, **body: Any) -> Any:
+    """What a member answers to a question about the members; None without an answer."""
+    url = f"http://{node.address}:{CLIENT_PORT}/v3/cluster/member/{what}"
+    try:
+        async with aiohttp.ClientSession(timeout=_PATIENT) as session, session.post(url, json=body) as response:
+            return await response.json(content_type=None)
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return None
 
 
 def _encode(value: Any) -> str:

@@ -6,6 +6,7 @@ asynchronous, so acknowledged writes can be lost and two primaries can serve at 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,8 +14,9 @@ from typing import Any, ClassVar
 import msgspec
 from hiredis import HiredisError, ReplyError
 
-from harness.cluster import Cluster, Role
-from harness.environments.base import Node
+from harness.cluster import Cluster, Role, wait_until
+from harness.environments.base import Node, run_tool
+from harness.errors import NodeError, NothingToDo
 from harness.operation import Failed, Indeterminate, Operation
 from harness.target import Client
 from targets.resp import connect, quick, quick_info
@@ -23,6 +25,7 @@ PORT = 6379
 SENTINEL_PORT = 26379
 SERVICE = "splitbrain"
 
+_HAND_OVER_SECONDS = 15.0
 _FOLLOW_SECONDS = 0.2
 """How long a client trusts what its sentinel said about the primary."""
 _REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED")
@@ -47,6 +50,7 @@ class Redis:
         "redis-server": "redis-server",
         "redis-sentinel": "redis-sentinel",
     }
+    abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
     claims: ClassVar[str] = (
         "linearizable while the primary stays the same; no promise for acknowledged writes across a failover"
     )
@@ -58,14 +62,17 @@ class Redis:
     async def start(self, cluster: Cluster, node: Node) -> None:
         conf, sentinel = f"{node.directory}/redis.conf", f"{node.directory}/sentinel.conf"
         if node.name not in self._configured:
-            # Written once: Sentinel and Redis rewrite these files as roles change, and a restart must find that.
-            await node.write(conf, self._redis_conf(cluster, node).encode())
-            await node.write(sentinel, self._sentinel_conf(cluster, node).encode())
-            self._configured.add(node.name)
+            await self._configure(cluster, node, cluster.nodes[0])
         await node.start("redis", ["redis-server", conf])
         await node.start("sentinel", ["redis-server", sentinel, "--sentinel"])
 
-    def _redis_conf(self, cluster: Cluster, node: Node) -> str:
+    async def _configure(self, cluster: Cluster, node: Node, primary: Node) -> None:
+        """Written once: Sentinel and Redis rewrite these files as roles change, and a restart must find that."""
+        await node.write(f"{node.directory}/redis.conf", self._redis_conf(node, primary).encode())
+        await node.write(f"{node.directory}/sentinel.conf", self._sentinel_conf(cluster, node, primary).encode())
+        self._configured.add(node.name)
+
+    def _redis_conf(self, node: Node, primary: Node) -> str:
         options = self._options
         lines = [
             f"bind {node.address} 127.0.0.1",
@@ -82,19 +89,18 @@ class Redis:
             f"min-replicas-to-write {options.min_replicas_to_write}",
             "min-replicas-max-lag 2",
         ]
-        primary = cluster.nodes[0]
         if node.name != primary.name:
             lines.append(f"replicaof {primary.address} {PORT}")
         return "\n".join(lines) + "\n"
 
-    def _sentinel_conf(self, cluster: Cluster, node: Node) -> str:
+    def _sentinel_conf(self, cluster: Cluster, node: Node, primary: Node) -> str:
         lines = [
             f"bind {node.address} 127.0.0.1",
             f"port {SENTINEL_PORT}",
             "protected-mode no",
             "daemonize no",
             f"dir {node.directory}",
-            f"sentinel monitor {SERVICE} {cluster.nodes[0].address} {PORT} {cluster.majority}",
+            f"sentinel monitor {SERVICE} {primary.address} {PORT} {cluster.majority}",
             f"sentinel down-after-milliseconds {SERVICE} {self._options.down_after_ms}",
             f"sentinel failover-timeout {SERVICE} 5000",
             f"sentinel parallel-syncs {SERVICE} {len(cluster.nodes)}",
@@ -135,6 +141,67 @@ class Redis:
             epoch = int(seen["config-epoch"]) if seen is not None else None
             roles.append(Role(name, "primary" if info["role"] == "master" else "replica", epoch))
         return roles
+
+    async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Take nodes out as an administrator does: a primary hands over, the servers end, and sentinels forget them."""
+        for name in names:
+            others = [node for node in cluster.nodes if node.name != name]
+            if await self._primary(cluster) == cluster.node(name):
+                await quick(others[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
+
+                async def handed_over(leaving: str = name, left: Sequence[Node] = others) -> bool:
+                    """A sentinel that is reset before it knows of the new primary would stay with the old one."""
+                    now = await self._primary(cluster)
+                    views = [await self._sentinel_view(node) for node in left]
+                    known = {view["ip"] for view in views if view is not None}
+                    return now is not None and now.name != leaving and known == {now.address}
+
+                try:
+                    await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over")
+                except NodeError as error:
+                    raise NothingToDo(str(error)) from None
+            await run_tool(cluster.node(name), "process", {"do": "terminate"})
+            for node in others:
+                await quick(node.address, SENTINEL_PORT, "SENTINEL", "RESET", SERVICE)
+        return await self._members(cluster)
+
+    async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Start nodes that left as replicas of whoever is primary now."""
+        for name in names:
+            primary = await self._primary(cluster)
+            if primary is None:
+                raise NothingToDo("there is no primary that could be followed")
+            node = cluster.node(name)
+            if name not in await self._members(cluster):
+                await run_tool(node, "process", {"do": "kill"})
+                await self._configure(cluster, node, primary)
+            await self.start(cluster, node)
+
+            async def follows(joining: str = name) -> bool:
+                return joining in await self._members(cluster)
+
+            with contextlib.suppress(NodeError):
+                await wait_until(follows, seconds=_HAND_OVER_SECONDS, what=f"{name} following")
+        return await self._members(cluster)
+
+    async def _primary(self, cluster: Cluster) -> Node | None:
+        """The primary of the highest epoch."""
+        claimants = [role for role in await self.roles(cluster) if role.role == "primary"]
+        best = max(claimants, key=lambda role: role.term or 0, default=None)
+        return None if best is None else cluster.node(best.node)
+
+    async def _members(self, cluster: Cluster) -> list[str]:
+        """The primary, and those that it has as replicas."""
+        primary = await self._primary(cluster)
+        if primary is None:
+            raise NothingToDo("there is no primary")
+        info = (await quick_info([(primary.name, primary.address)], PORT)).get(primary.name, {})
+        addresses = {primary.address}
+        for name, text in info.items():
+            if name.startswith("slave") and name[5:].isdigit():
+                replica = dict(part.split("=", 1) for part in text.strip().split(","))
+                addresses.add(replica["ip"])
+        return [node.name for node in cluster.nodes if node.address in addresses]
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         return RedisClient(node.address, timeout, self._options.wait)

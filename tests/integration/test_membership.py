@@ -1,0 +1,77 @@
+"""Members that leave and join again, as the stores themselves say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.cluster import Cluster, wait_until
+from harness.operation import Operation
+from nemeses.membership import Membership
+from nemeses.victims import primary
+from targets.etcd import Etcd
+from targets.redis import Redis
+from tests.integration.inside import on
+from tests.integration.test_faults import ENVIRONMENTS, states
+
+
+async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
+    """Whoever is primary leaves, the others go on, and it comes back with what was written meanwhile."""
+    names = [node.name for node in cluster.nodes]
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready")
+    first = await primary(cluster, store)
+    assert first is not None
+    membership = Membership(Membership.Options())
+    for leaving in (first, *(name for name in names if name != first)):
+        done = await membership.inject(cluster, store, {"leaving": [leaving]})
+        assert done["members"] == [name for name in names if name != leaving]
+        gone = cluster.node(leaving)
+
+        async def ended(node: Any = gone) -> bool:
+            return not await states(node)
+
+        await wait_until(ended, seconds=30, what=f"{leaving} ending")
+        other = next(node for node in cluster.nodes if node is not gone)
+        client = store.client(cluster, other, 5.0)
+
+        async def written(client: Any = client, value: int = names.index(leaving)) -> bool:
+            try:
+                await client.open()
+                await client.invoke(Operation("write", "k", value))
+            except Exception:
+                await client.close()
+                return False
+            return True
+
+        await wait_until(written, seconds=30, what="a write without it")
+        await client.close()
+        done = await membership.heal(cluster, store)
+        assert done["members"] == names
+        await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
+        client = store.client(cluster, gone, 5.0)
+        await client.open()
+        assert await client.invoke(Operation("read", "k")) == names.index(leaving)
+        await client.close()
+
+
+async def etcd_members_leave_and_join(cluster: Cluster) -> None:
+    await leaves_and_joins(cluster, Etcd(Etcd.Options()))
+
+
+async def redis_replicas_leave_and_join(cluster: Cluster) -> None:
+    await leaves_and_joins(cluster, Redis(Redis.Options()))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        pytest.param(etcd_members_leave_and_join, marks=pytest.mark.needs("etcd")),
+        pytest.param(redis_replicas_leave_and_join, marks=pytest.mark.needs("redis")),
+    ],
+)
+def test_on_real_nodes(environment: str, scenario: Any) -> None:
+    on(environment, scenario)
