@@ -63,12 +63,10 @@ def empty(path: str, size: int) -> None:
 
 def largest(path: str) -> str | None:
     """The largest file of the store."""
-    found = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if not name.startswith(OURS) and not name.endswith(_NOT_DATA)
-    ]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(OURS)]
+        found += [f"{folder}/{name}" for name in names if not name.startswith(OURS) and not name.endswith(_NOT_DATA)]
     sized = [(os.path.getsize(name), name) for name in found if os.path.isfile(name) and not os.path.islink(name)]
     return max(sized)[1] if sized and max(sized)[0] else None
 
