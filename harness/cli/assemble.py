@@ -22,6 +22,15 @@ class Parts:
     workload: Any
     nemeses: dict[str, Any]
     optional: frozenset[str] = frozenset()
+    place: Any = None
+    """The options of the environment, if it has some."""
+
+    def environment(self, experiment: Experiment) -> Any:
+        """The environment that the experiment names."""
+        plugin = load("environments", experiment.environment)
+        if self.place is None:
+            return plugin(experiment.image, experiment.seed)
+        return plugin(experiment.image, experiment.seed, self.place)
 
     def suit(self, experiment: Experiment, environment: Any) -> None:
         """Leave out optional nemeses that are impossible here. Raises ``UsageError`` where parts do not go together."""
@@ -43,11 +52,16 @@ def assemble(experiment: Experiment) -> Parts:
     nemeses = {name: load("nemeses", name) for name in dict.fromkeys([*asked, *every])}
     owners = {f"target {target.name}": target, f"workload {workload.name}": workload}
     owners |= {f"nemesis {name}": nemesis for name, nemesis in nemeses.items()}
-    options = distribute(experiment.options, owners)
+    places = {}
+    if experiment.environment in names("environments"):
+        plugin = load("environments", experiment.environment)
+        places = {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
+    options = distribute(experiment.options, owners | places)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}
-    return Parts(first, second, found, frozenset(every) - frozenset(asked))
+    place = next((options[owner] for owner in places), None)
+    return Parts(first, second, found, frozenset(every) - frozenset(asked), place)
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:

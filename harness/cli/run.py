@@ -30,7 +30,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     check_environment_name(experiment.environment)
     name, why = choose_environment(experiment.environment, experiment.image)
     if name == "local" and not namespaces.inside():
-        parts.suit(experiment, load("environments", name)())
+        parts.suit(experiment, parts.environment(msgspec.structs.replace(experiment, environment=name)))
         _refuse_missing_programs(parts.target)
         if not as_json and experiment.environment == "auto":
             print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
@@ -41,7 +41,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     if not as_json and experiment.environment == "auto":
         print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
     experiment = msgspec.structs.replace(experiment, environment=name)
-    environment = load("environments", name)(experiment.image, experiment.seed)
+    environment = parts.environment(experiment)
     try:
         directory, verdict = perform(experiment, parts, environment, runs, quiet=as_json)
     except AbortedError as aborted:
@@ -108,8 +108,8 @@ def perform(
 
 def simulate(experiment: Experiment, runs: Path) -> tuple[RunDirectory, Verdict]:
     """Run a simulated experiment in this process, without a word and without a report."""
-    environment = load("environments", "simulation")(experiment.image, experiment.seed)
-    return perform(experiment, assemble(experiment), environment, runs, quiet=True)
+    parts = assemble(experiment)
+    return perform(experiment, parts, parts.environment(experiment), runs, quiet=True)
 
 
 def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:

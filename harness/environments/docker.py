@@ -139,6 +139,7 @@ class DockerNode:
         self._logs = logs
         self._sidecar: Any = None
         self._servers: dict[str, Any] = {}
+        self._commands: dict[str, tuple[list[str], dict[str, str]]] = {}
 
     async def hold(self, network: str) -> None:
         """Start the sidecar and learn the node's address."""
@@ -169,6 +170,11 @@ class DockerNode:
         return Result(code, out or b"", err or b"")
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+        command = (list(argv), dict(env or {}))
+        if name in self._servers and self._commands[name] != command:
+            # A container cannot be told to run another command.
+            await self._replace(name)
+        self._commands[name] = command
         if name in self._servers:
             container = self._servers[name]
             # The engine notices a kill a little later than the kernel, and would take it for running until then.
@@ -197,6 +203,11 @@ class DockerNode:
             if "executable file not found" in str(error) or "no such file" in str(error):
                 raise MissingError(f"{argv[0]} is not in the image {self._image}") from None
             raise
+
+    async def _replace(self, name: str) -> None:
+        """Remove a server's container, keeping what it printed."""
+        await self._save_log(name)
+        await _call(self._servers.pop(name).remove, force=True)
 
     own_tools = frozenset({"squeeze"})
 
@@ -244,10 +255,14 @@ class DockerNode:
 
     async def save_logs(self) -> None:
         """Copy what every server printed into the run's directory."""
+        for name in self._servers:
+            await self._save_log(name)
+
+    async def _save_log(self, name: str) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        for name, container in self._servers.items():
-            output: bytes = await _call(container.logs)
-            (self._logs / f"{name}.log").write_bytes(output)
+        output: bytes = await _call(self._servers[name].logs)
+        with (self._logs / f"{name}.log").open("ab") as file:
+            file.write(output)
 
 
 class DockerEnvironment:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import json
 import os
 import shutil
@@ -151,6 +152,8 @@ class LocalEnvironment:
         run_in_real_time(main)
 
     def lacks(self, capability: str) -> str | None:
+        if capability == "storage":
+            return _lacks_storage()
         return None if capability in _ALWAYS else _tried().get(capability)
 
     async def reaches(self, node: Node) -> bool:
@@ -206,6 +209,19 @@ def _tried() -> Mapping[str, str | None]:
         return dict.fromkeys(CAPABILITIES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
     found: dict[str, str | None] = json.loads(done.stdout)[1]
     return found
+
+
+def _lacks_storage() -> str | None:
+    """Why there can be no file system of our own."""
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        return "/dev/fuse is not there, or not for this user"
+    try:
+        importlib.import_module("mfusepy")
+    except ImportError:
+        return "mfusepy is not installed: pip install 'splitbrain[storage]'"
+    except OSError:
+        return "libfuse is not on this machine: apt-get install fuse3"
+    return None
 
 
 async def _ip(*arguments: str) -> None:

@@ -12,9 +12,14 @@ import time
 
 TOOL_MARK = "SPLITBRAIN_TOOL"
 """Set in the environment of every process that belongs to the harness and not to the store."""
+HOME_MARK = "SPLITBRAIN_HOME"
+"""Set in the environment of tools on a host that has other processes as well: the directory in which the run's servers
+were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""
+SESSIONS = ".splitbrain-sessions"
 
 
-def _is_tool(pid: str) -> bool:
+def is_tool(pid: str) -> bool:
+    """Whether a process belongs to the harness."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             return any(item.startswith(TOOL_MARK.encode() + b"=") for item in file.read().split(b"\0"))
@@ -22,17 +27,38 @@ def _is_tool(pid: str) -> bool:
         return False  # the harness can read its own: this belongs to the store
 
 
+def _sessions() -> set[str] | None:
+    """The sessions of the run's servers on a host with other processes; None on a node of our own."""
+    home = os.environ.get(HOME_MARK)
+    if home is None:
+        return None
+    try:
+        with open(f"{home}/{SESSIONS}") as file:
+            return set(file.read().split())
+    except FileNotFoundError:
+        return set()
+
+
+def _is_at_home(pid: str) -> bool:
+    """Whether a process works in the run's directory: a session's number may be somebody else's by now."""
+    home = os.environ[HOME_MARK]
+    return f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{home}/")
+
+
 def servers() -> list[dict[str, object]]:
     """The living server processes in this pid namespace: not its init, not the tools of the harness."""
     found: list[dict[str, object]] = []
+    sessions = _sessions()
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or entry == "1" or int(entry) == os.getpid():
             continue
         try:
-            if _is_tool(entry):
+            if sessions is None and is_tool(entry):
                 continue
             with open(f"/proc/{entry}/stat") as file:
                 name, _, rest = file.read().partition("(")[2].rpartition(")")
+            if sessions is not None and not (rest.split()[3] in sessions and _is_at_home(entry)):
+                continue
         except (FileNotFoundError, ProcessLookupError):
             continue
         state = rest.split()[0]

@@ -1,4 +1,4 @@
-"""Runs a test's coroutine against real nodes: in namespaces of its own for local, in this process for docker."""
+"""Runs a test's coroutine against real nodes: in namespaces of its own, or in this process for docker."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from harness.cluster import Cluster
 from harness.environments import namespaces
+from harness.environments.ssh import SshEnvironment
 from harness.plugins import load
+from tests.integration import hosts
 
 Scenario = Callable[[Cluster], Awaitable[None]]
 
 
 def on(environment: str, scenario: Scenario, *, nodes: int = 3) -> None:
     """Start nodes, run ``scenario`` (a function of a module), stop the nodes; its assertions fail the test."""
-    if environment != "local":
+    if environment == "docker":
         asyncio.run(_run(environment, scenario, nodes))
         return
-    argv = [sys.executable, "-m", "tests.integration.inside", scenario.__module__, scenario.__name__, str(nodes)]
+    words = [environment, scenario.__module__, scenario.__name__, str(nodes)]
+    argv = [sys.executable, "-m", "tests.integration.inside", *words]
     code = (
         "import os, sys; from harness.environments import namespaces; "
         "sys.exit(namespaces.reexecute(sys.argv[1:], os.environ))"
@@ -33,18 +37,27 @@ def on(environment: str, scenario: Scenario, *, nodes: int = 3) -> None:
 
 
 async def _run(environment: str, scenario: Scenario, nodes: int) -> None:
-    made = load("environments", environment)()
-    with tempfile.TemporaryDirectory() as logs:
+    names = [f"n{number}" for number in range(1, nodes + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        machines, made = None, load("environments", environment)
+        if environment == "ssh":
+            machines = load("environments", "local")()
+            options = await hosts.prepare(Path(folder), await machines.start(names, Path(folder) / "machines", "m"))
+            used: Any = SshEnvironment(options=options)
+        else:
+            used = made()
         try:
-            names = [f"n{number}" for number in range(1, nodes + 1)]
-            started = await made.start(names, Path(logs), f"test-{os.getpid()}-{scenario.__name__.replace('_', '-')}")
+            run = f"test-{os.getpid()}-{scenario.__name__.replace('_', '-')}"
+            started = await used.start(names, Path(folder), run)
             zones = dict(zip(names, "abcabcabc", strict=False))
-            await scenario(Cluster(made, started, 0, zones))
+            await scenario(Cluster(used, started, 0, zones))
         finally:
-            await made.stop()
+            await used.stop()
+            if machines is not None:
+                await machines.stop()
 
 
 if __name__ == "__main__":
     assert namespaces.inside()
-    module, name, count = sys.argv[1:]
-    asyncio.run(_run("local", getattr(importlib.import_module(module), name), int(count)))
+    environment, module, name, count = sys.argv[1:]
+    asyncio.run(_run(environment, getattr(importlib.import_module(module), name), int(count)))

@@ -1,0 +1,58 @@
+"""Machines with an ssh server, for tests: nodes in namespaces with a real sshd in each."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.cluster import wait_until
+from harness.environments.base import Node, answers
+from harness.environments.ssh import SshEnvironment
+
+PORT = 2222
+
+
+async def prepare(folder: Path, nodes: Sequence[Node]) -> SshEnvironment.Options:
+    """Start sshd on each machine, and say how to get in: by a key file, and host keys that are known."""
+    for name in ("host", "user"):
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name]
+        await asyncio.to_thread(subprocess.run, key, check=True)
+    (folder / "authorized").write_text((folder / "user.pub").read_text())
+    host_key = (folder / "host.pub").read_text()
+    known = "".join(f"[{node.address}]:{PORT} {host_key}" for node in nodes)
+    (folder / "known").write_text(known)
+    for node in nodes:
+        await serve(node, folder)
+    hosts = ",".join(f"root@{node.address}:{PORT}" for node in nodes)
+    return SshEnvironment.Options(hosts=hosts, key=str(folder / "user"), known_hosts=str(folder / "known"))
+
+
+async def serve(node: Node, folder: Path) -> None:
+    """Start sshd on a machine, which has a home directory and other directories of its own.
+
+    A shell that sshd starts reads what this machine's user has in .bashrc, and may change files there.
+    """
+    own = [["mount", "-t", "tmpfs", "own", path] for path in ("/run", "/var/tmp", str(Path.home()))]
+    for command in (*own, ["mkdir", "/run/sshd"]):
+        done = await node.exec(command)
+        assert done.code == 0, done.text
+    options = {
+        "Port": PORT,
+        "HostKey": folder / "host",
+        "AuthorizedKeysFile": folder / "authorized",
+        "StrictModes": "no",
+        "UsePAM": "no",
+        "PermitRootLogin": "prohibit-password",
+        "PasswordAuthentication": "no",
+        "PidFile": "none",
+        "MaxStartups": "100",
+    }
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    await node.start("sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *words])
+
+    async def up() -> bool:
+        return await answers(node.address) and "listening" in await node.log("sshd")
+
+    await wait_until(up, seconds=20, what="sshd")
