@@ -15,6 +15,7 @@ import pytest
 
 from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
+from harness.environments.local import LocalEnvironment
 
 # A suite that a shell started in the background ignores Ctrl-C, and so would every command that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -26,12 +27,21 @@ def _program(name: str) -> str | None:
     return None if shutil.which(name) else f"{name} is not installed"
 
 
+def _no_sshd() -> str | None:
+    if os.geteuid() != 0:
+        return "only root can start sshd"
+    return _program("/usr/sbin/sshd") or _program("ssh-keygen") or namespaces.missing()
+
+
 @cache
 def missing(need: str) -> str | None:
     """Why this machine lacks something that tests need; None if it has it."""
     looks: dict[str, Callable[[], str | None]] = {
         "local": namespaces.missing,
         "docker": lambda: DockerEnvironment.missing(None),
+        "storage": lambda: LocalEnvironment().lacks("storage"),
+        "ssh": _no_sshd,
+        "sudo": lambda: _program("sudo"),
         "redis": lambda: _program("redis-server") or _program("redis-cli"),
         "etcd": lambda: _program("etcd"),
         "browser": lambda: _program("chromium"),

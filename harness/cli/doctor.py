@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 from rich.console import Console
 
+from harness.environments.base import CAPABILITIES
 from harness.plugins import load, names
 
 
@@ -37,12 +38,24 @@ def doctor(*, as_json: bool) -> int:
     return 0 if usable else 4
 
 
+def lacking(environment: str, capability: str) -> str | None:
+    """Why an environment cannot do something here, in one clause; None if it can, as far as can be told."""
+    plugin = load("environments", environment)
+    why: str | None = plugin.missing(None) or plugin().lacks(capability)
+    return why
+
+
 def _look() -> Iterator[Finding]:
     yield Finding("Python", sys.version_info >= (3, 11), f"{platform.python_version()} (3.11 or later is needed)")
     yield Finding("Linux", sys.platform == "linux", f"{platform.system()} {platform.release()} {platform.machine()}")
     for name in names("environments"):
         missing = load("environments", name).missing(None)
         yield Finding(f"--on {name}", missing is None, missing or "can be used")
+        for capability, what in CAPABILITIES.items():
+            # What a host of --on ssh can do is found out when it is named.
+            if missing is None and name != "ssh":
+                why = lacking(name, capability)
+                yield Finding(f"{capability} on {name}", why is None, why or what)
     for name in names("targets"):
         for program, package in load("targets", name).programs.items():
             path = shutil.which(program)

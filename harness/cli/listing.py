@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.cli.app import options_of
+from harness.cli.doctor import lacking
 from harness.plugins import load, names
 
 
@@ -24,14 +25,21 @@ def show(kind: str, *, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False)
     columns = [
         column
-        for column in ("name", "what", "options", "workloads", "needs", "found by", "refuted by")
+        for column in ("name", "what", "options", "workloads", "needs", "here", "found by", "refuted by")
         if any(column in r for r in rows)
     ]
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(_words(row.get(column)) for column in columns))
+        shown = {**row, "here": [name for name, why in row.get("here", {}).items() if why == "yes"]}
+        table.add_row(*(_words(shown.get(column)) for column in columns))
     Console(highlight=False).print(table)
+    for row in rows:
+        for environment, why in row.get("here", {}).items():
+            if why != "yes":
+                print(f"{row['name']} not on {environment}: {why}")
+    if kind == "nemeses":
+        print("What the hosts of ssh can do is tried at the beginning of a run.")
 
 
 def _models() -> list[dict[str, Any]]:
@@ -63,10 +71,19 @@ def _row(kind: str, name: str) -> dict[str, Any]:
             row[attribute] = sorted(value)
     if claims := getattr(plugin, "claims", None):
         row["claims"] = claims
+    if kind == "nemeses":
+        row["needs"] += [f"a target with {need}" for need in sorted(getattr(plugin, "needs_of_target", ()))]
+        row["here"] = _where(plugin.needs)
     if kind == "environments":
         row["missing"] = plugin.missing(None)
         row["what"] += " Available here." if row["missing"] is None else f" Missing: {row['missing']}."
     return row
+
+
+def _where(needs: frozenset[str]) -> dict[str, str]:
+    """For each environment whether a nemesis with these needs can be had there: yes, or why not."""
+    lacks = {e: [why for need in sorted(needs) if (why := lacking(e, need))] for e in names("environments")}
+    return {environment: reasons[0] if reasons else "yes" for environment, reasons in lacks.items()}
 
 
 def _words(value: Any) -> str:
