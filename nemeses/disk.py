@@ -15,7 +15,8 @@ from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import check, draw, resolve, revive, servers
 
-_AIMS = ("one", "primary", "minority")
+_AIMS = {"one": 1, "primary": 1, "minority": 1}
+"""Never a majority: what all copies of the data have lost, no store can have kept."""
 
 
 class Disk:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import msgspec
 
 from harness.cluster import Cluster
-from harness.errors import FaultError, NothingToDo
+from harness.errors import NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import check, draw, resolve, revive, servers
@@ -34,17 +34,18 @@ class Restart:
         return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        restarted = []
+        restarted: list[str] = []
+        ended: list[str] = []
         for name in await resolve(cluster, target, plan):
             self._down.add(name)
             if not (await servers(cluster, [name], "terminate"))[name]:
                 continue  # another fault keeps it down
-            if not (await revive(cluster, target, [name]))[name]:
-                raise FaultError(f"{name} was ended, and did not start again")
-            restarted.append(name)
-        if not restarted:
+            # Another fault may keep it from starting again.
+            (restarted if (await revive(cluster, target, [name]))[name] else ended).append(name)
+        if not restarted and not ended:
             raise NothingToDo("there is no server process that could be restarted")
-        return {"said": f"{plan['aim']}: {' '.join(restarted)}", "restarted": restarted}
+        down = f", and {' '.join(ended)} did not start again" if ended else ""
+        return {"said": f"{plan['aim']}: {' '.join(restarted)}{down}", "restarted": restarted, "ended": ended}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         started = await revive(cluster, target, sorted(self._down))

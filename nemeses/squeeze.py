@@ -39,7 +39,7 @@ class Squeeze:
         self._squeezed: set[str] = set()
 
     def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        cpu, memory = rng.choice((0.02, 0.05, 0.2)), rng.choice((8, 32, 128))
+        cpu, memory = rng.choice((0.1, 0.25, 0.5)), rng.choice((16, 64, 256))
         fixed = {"cpu": self._options.cpu or cpu, "memory": self._options.memory or memory}
         return {**draw(rng, nodes, self._aim), **fixed}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import run_tool
@@ -12,8 +12,11 @@ from harness.errors import NodeError, NothingToDo, UsageError
 from harness.nemesis import Plan
 from harness.target import Target
 
-AIMS: tuple[str, ...] = ("one", "primary", "minority", "majority", "all", "replicas", "zone")
-"""What ``any`` draws from: so many nodes, whoever is primary now or is not, or all nodes of one zone."""
+AIMS = {"one": 4, "primary": 4, "minority": 4, "zone": 3, "majority": 1, "all": 1, "replicas": 1}
+"""What ``any`` draws from, and how often: so many nodes, whoever is primary now or is not, all nodes of one zone.
+
+Few faults hit a majority: while most operations are refused, little is tested.
+"""
 SUCCESSOR = "successor"
 """The primary, and whoever is elected in its place at the moment that it is."""
 _ELECTION_SECONDS = 10.0
@@ -27,11 +30,11 @@ def check(aim: str) -> str:
     raise UsageError(f"{aim!r} is nothing to aim at: there are any, {', '.join(AIMS)}, {SUCCESSOR}, and names: n1+n3")
 
 
-def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Sequence[str] = AIMS) -> Plan:
+def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Mapping[str, int] = AIMS) -> Plan:
     """A plan: what to aim at, and an order of the nodes to take the victims from."""
     order = list(nodes)
     rng.shuffle(order)
-    chosen = rng.choice(choices)
+    (chosen,) = rng.choices(list(choices), list(choices.values()))
     return {"aim": chosen if aim == "any" else aim, "order": order}
 
 

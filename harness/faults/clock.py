@@ -30,7 +30,7 @@ class Keeper:
     def files(self) -> list[int]:
         return []
 
-    def ask(self) -> None:
+    def ask(self, request: Any) -> None:
         """There is nothing to say."""
 
     def step(self) -> float:

@@ -66,7 +66,7 @@ class Flap:
     def files(self) -> list[int]:
         return []
 
-    def ask(self) -> None:
+    def ask(self, request: Any) -> None:
         """There is nothing to say."""
 
     def step(self) -> float:

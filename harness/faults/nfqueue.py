@@ -113,7 +113,7 @@ class Degrade:
     def files(self) -> list[int]:
         return [self._queue.socket.fileno()]
 
-    def ask(self) -> dict[str, int]:
+    def ask(self, request: object) -> dict[str, int]:
         """How many packets came so far, and what became of them."""
         return self._seen
 

@@ -27,8 +27,8 @@ class Work(Protocol):
         """Handle input and what has become due; seconds until something more becomes due."""
         ...
 
-    def ask(self) -> Any:
-        """What is to be said of it so far, as JSON can hold it."""
+    def ask(self, request: Any) -> Any:
+        """Do what is asked, or say how it goes so far; requests and answers are what JSON can hold."""
         ...
 
     def end(self) -> Any:
@@ -60,6 +60,11 @@ def start(name: str, prepare: Callable[[], Work]) -> None:
         null = os.open(os.devnull, os.O_RDWR)
         for number in (0, 1, 2):
             os.dup2(null, number)
+        # Whoever reads what this tool prints would wait for a pipe that is open here.
+        for number in map(int, os.listdir("/proc/self/fd")):
+            if number > 2 and number != writing:
+                with contextlib.suppress(OSError):
+                    os.close(number)
         with _listen(name) as listener:
             work = prepare()
             os.write(writing, b"ready")
@@ -72,17 +77,17 @@ def start(name: str, prepare: Callable[[], Work]) -> None:
     os._exit(code)
 
 
-def ask(name: str) -> Any:
-    """What the resident of this name says so far. Raises ``SystemExit`` where there is none."""
-    answer = _call(name, b"ask")
+def ask(name: str, request: Any = None) -> Any:
+    """What the resident of this name answers. Raises ``SystemExit`` where there is none, or when it fails."""
+    answer = _call(name, {"ask": request})
     if answer is None:
-        raise SystemExit(f"the resident {name} is gone")
-    return answer["said"]
+        raise SystemExit(f"the resident {name} is not there")
+    return _said(answer)
 
 
 def stop(name: str) -> Any:
     """End the resident of this name; its report, None where there is none. It is gone when this returns."""
-    answer = _call(name, b"end")
+    answer = _call(name, "end")
     if answer is None:
         return None
     deadline = time.monotonic() + 10
@@ -90,19 +95,24 @@ def stop(name: str) -> Any:
         if time.monotonic() > deadline:
             raise SystemExit(f"the resident {name} did not end")
         time.sleep(0.002)
+    return _said(answer)
+
+
+def _said(answer: dict[str, Any]) -> Any:
     if "failed" in answer:
         raise SystemExit(answer["failed"])
     return answer["said"]
 
 
-def _call(name: str, question: bytes) -> Any:
+def _call(name: str, question: Any) -> Any:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
         asking.settimeout(20)
         try:
             asking.connect(_address(name))
         except (ConnectionRefusedError, FileNotFoundError):
             return None
-        asking.sendall(question)
+        asking.sendall(json.dumps(question).encode())
+        asking.shutdown(socket.SHUT_WR)
         said = b""
         while data := asking.recv(65536):
             said += data
@@ -116,9 +126,11 @@ def _serve(listener: socket.socket, work: Work) -> None:
         if listener.fileno() in ready:
             asking, _ = listener.accept()
             with asking:
-                ends = asking.recv(3) == b"end"
+                with asking.makefile("rb") as reader:
+                    question = json.load(reader)
+                ends = question == "end"
                 try:
-                    answer = {"said": work.end() if ends else work.ask()}
+                    answer = {"said": work.end() if ends else work.ask(question["ask"])}
                 except (OSError, SystemExit) as error:
                     answer = {"failed": str(error)}
                 asking.sendall(json.dumps(answer).encode())

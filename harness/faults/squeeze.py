@@ -86,7 +86,7 @@ class Squeeze:
     def files(self) -> list[int]:
         return []
 
-    def ask(self) -> dict[str, str]:
+    def ask(self, request: Any) -> dict[str, str]:
         """Where the groups are."""
         return self._places
 
@@ -156,7 +156,33 @@ def leftovers(run: str) -> list[str]:
 
 
 def prove(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
-    """Let processes of our own in the group feel the limits. Raises ``SystemExit`` if they do not."""
+    """See that the servers have these limits, and that processes of our own feel such. Raises ``SystemExit`` if not."""
+    deadline = time.monotonic() + _TIMED_OUT
+    while any(not _is_in(str(one["pid"]), places) for one in servers()):
+        if time.monotonic() > deadline:
+            raise SystemExit("there are servers that were to be squeezed, but are not in the control group")
+        time.sleep(_LOOK_SECONDS)
+    # In groups like those of the servers, and not in theirs: what is little is theirs.
+    alike = {name: f"{place}-probe" for name, place in places.items()}
+    limits = _limits(cpu, memory)
+    for name, place in alike.items():
+        os.makedirs(place, exist_ok=True)
+        for file, value in limits[name]:
+            _write(f"{place}/{file}", value)
+    try:
+        return _feel(alike, cpu, memory)
+    finally:
+        remove(alike.values())
+
+
+def _is_in(pid: str, places: dict[str, str]) -> bool:
+    """Whether a process is in the group, or has ended."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        return all(_groups_of(pid)[name].endswith(group()) for name in places)
+    return True
+
+
+def _feel(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
     used, status = _in_group(places, _burn)
     if used > cpu * _BURN_SECONDS + 0.1:
         raise SystemExit(f"a process that may use {cpu:g} of a processor used {used / _BURN_SECONDS:.2f}")

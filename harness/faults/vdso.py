@@ -55,7 +55,7 @@ ARCHITECTURES = {
 }
 
 _PARAMETERS = struct.Struct("<4q")
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 """Seconds to wait for a moment at which no thread of the process is inside its vDSO."""
 
 
@@ -114,7 +114,11 @@ class Vdso:
         start, end = _mapped(str(pid))
         with open(f"/proc/{pid}/mem", "rb") as memory:
             memory.seek(start)
-            image = memory.read(end - start)
+            try:
+                image = memory.read(end - start)
+            except OSError as error:
+                _is_ending(pid)
+                raise Unpatchable(f"the vDSO of process {pid} cannot be read: {error.strerror}") from None
         if image == self.original:
             return NONE, NONE
         wall = Skew(*_PARAMETERS.unpack_from(image, self._parameters))
@@ -138,12 +142,13 @@ class Vdso:
         if (wall, monotonic) == (NONE, NONE):
             patches = {at: self.original[at : at + len(data)] for at, data in patches.items()}
         with _standing_still(pid, range(start, end)), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-            for at, data in patches.items():
-                memory.seek(start + at)
-                try:
+            try:
+                for at, data in patches.items():
+                    memory.seek(start + at)
                     memory.write(data)
-                except OSError as error:
-                    raise Unpatchable(f"this kernel protects the vDSO of process {pid}: {error.strerror}") from None
+            except OSError as error:
+                _is_ending(pid)
+                raise Unpatchable(f"this kernel protects the vDSO of process {pid}: {error.strerror}") from None
         if self.read(pid) != (wall, monotonic):
             raise Unpatchable(f"the vDSO of process {pid} did not take the change")
 
@@ -170,10 +175,20 @@ def _standing_still(pid: int, forbidden: range) -> Iterator[None]:
         time.sleep(0.001)
 
 
+def _is_ending(pid: int) -> None:
+    """Raise ``ProcessLookupError`` if a process ends within a second: its memory goes before it does."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        _states(pid)
+        time.sleep(0.01)
+
+
 def _states(pid: int) -> set[str]:
     """The states of a process's threads, but for those that are over."""
-    found = set()
-    for thread in os.listdir(f"/proc/{pid}/task"):
+    found, threads = set(), []
+    with contextlib.suppress(FileNotFoundError):
+        threads = os.listdir(f"/proc/{pid}/task")
+    for thread in threads:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/stat") as f:
             found.add(f.read().rpartition(")")[2].split()[0])
     if not found - set("XZ"):

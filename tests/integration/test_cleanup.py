@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -92,6 +93,45 @@ def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, 
     assert list(Path("/dev/shm").glob("n[0-9]*")) == []
     done = splitbrain("check", str(history.parent))
     assert (done.returncode, done.stdout.split()[-1].strip(":")) == (0, "valid"), done
+
+
+def of_this_host() -> dict[str, object]:
+    """What no fault may change: the firewall, the interfaces, the mounts, the control groups, the clock, devices."""
+    commands = {
+        "rules": ["iptables-save"],
+        "links": ["ip", "-o", "link"],
+        "queues": ["tc", "qdisc", "show"],
+    }
+    said = {n: subprocess.run(c, capture_output=True, text=True, check=True).stdout for n, c in commands.items()}
+    said["mounts"] = Path("/proc/self/mounts").read_text()
+    # Counters and time stamps go on by themselves, and so does what a Docker engine does for somebody else.
+    others = re.compile("veth|br-|docker|^#", re.IGNORECASE)
+    kept: dict[str, object] = {
+        name: [re.sub(r"\[\d+:\d+\]|qlen.*", "", line) for line in text.splitlines() if not others.search(line)]
+        for name, text in said.items()
+    }
+    return {**kept, "clock": round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))}
+
+
+@pytest.mark.needs("local")
+def test_chaos_does_not_reach_this_host_and_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
+    before, began = of_this_host(), time.monotonic()
+    harness, history = start(tmp_path, "--on", "local", "--nemesis", "chaos", "--interval", "2")
+    families: set[str] = set()
+    while len(families) < 6:
+        now = of_this_host()
+        assert abs(now.pop("clock") - before["clock"]) <= 1  # type: ignore[operator]
+        assert now == {name: value for name, value in before.items() if name != "clock"}
+        families = set(re.findall(r'"type":"ok","f":"start-(\w+)"', history.read_text()))
+        assert harness.poll() is None or len(families) >= 6, families
+        assert time.monotonic() < began + 120, families
+        time.sleep(0.3)
+    harness.kill()
+    harness.wait()
+    until(lambda: not leftovers(tmp_path) and not control_groups())
+    after = of_this_host()
+    assert abs(after.pop("clock") - before.pop("clock")) <= 1  # type: ignore[operator]
+    assert after == before
 
 
 def control_groups() -> list[Path]:

@@ -16,7 +16,7 @@ from nemeses.pause import Pause
 from targets.reference.target import Reference
 from tests.integration.inside import on
 
-ENVIRONMENTS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("local", "docker")]
+ENVIRONMENTS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("local", "docker", "ssh")]
 
 # Standard library only, and not the tool that the nemesis proves itself with.
 CONNECT = """
@@ -80,9 +80,10 @@ async def a_partition_cuts_exactly_the_links_across(cluster: Cluster) -> None:
     a, b, c = cluster.nodes
     partition = Partition(Partition.Options(partition="one"))
     done = await partition.inject(
-        cluster, reference(), {"kind": "one", "order": ["n1", "n3", "n2"], "minority": 1, "how": "drop"}
+        cluster, reference(), {"kind": "one", "order": ["n1", "n3", "n2"], "minority": 1, "senders": 1, "how": "drop"}
     )
-    assert done["groups"] == [["n1"], ["n2", "n3"]]
+    assert done["said"] == "one: n1 | n2 n3"
+    assert done["cut"] == {"n1": {"n2": "both", "n3": "both"}, "n2": {"n1": "both"}, "n3": {"n1": "both"}}
     assert await connect(a, 7777, b, c) == ["TimeoutError", "TimeoutError"]
     assert await connect(b, 7777, a, c) == ["TimeoutError", "open"]
     assert await connect(c, 7777, a, b) == ["TimeoutError", "open"]
@@ -99,7 +100,7 @@ async def a_rejecting_partition_answers_at_once(cluster: Cluster) -> None:
     await listening(cluster)
     a, b, c = cluster.nodes
     partition = Partition(Partition.Options())
-    plan = {"kind": "one", "order": ["n1", "n2", "n3"], "minority": 1, "how": "reject"}
+    plan = {"kind": "one", "order": ["n1", "n2", "n3"], "minority": 1, "senders": 1, "how": "reject"}
     await partition.inject(cluster, reference(), plan)
     assert await connect(a, 7777, b, c) == ["OSError"] * 2
     await partition.heal(cluster, reference())
@@ -122,7 +123,7 @@ async def a_cut_in_one_direction_loses_only_what_is_sent_that_way(cluster: Clust
 
     assert [await hears(a, b, "before-ab"), await hears(b, a, "before-ba")] == [True, True]
     partition = Partition(Partition.Options())
-    plan = {"kind": "one-way", "order": ["n1", "n2", "n3"], "senders": 1, "how": "drop"}
+    plan = {"kind": "one-way", "order": ["n1", "n2", "n3"], "minority": 1, "senders": 1, "how": "drop"}
     done = await partition.inject(cluster, reference(), plan)
     assert done["said"] == "one-way: n1 -x n2 n3"
     assert [await hears(a, b, "during-ab"), await hears(b, a, "during-ba")] == [False, True]

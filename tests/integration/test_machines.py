@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +16,10 @@ from nemeses.disk import Disk
 from nemeses.kill import Kill
 from nemeses.restart import Restart
 from nemeses.squeeze import Squeeze
+from nemeses.storage import Storage
 from nemeses.victims import primary
 from targets.reference.target import Reference
+from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS, reference, states
 
@@ -192,6 +196,68 @@ async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> 
     done = await squeeze.heal(cluster, store)
     assert done["started"]["n1"]
     assert await states(node)
+
+
+# Writes one file that it syncs and one that it does not, and says what it finds when it starts.
+TWO = """
+import os, sys, time
+for name in ("synced", "unsynced"):
+    path = f"{sys.argv[1]}/{name}"
+    file = open(path, "ab"); print(name, os.path.getsize(path), flush=True)
+    file.write(b"x" * 10000); file.flush()
+    if name == "synced": os.fsync(file.fileno())
+print("done", flush=True); time.sleep(600)
+"""
+
+
+async def storage_refuses_is_slow_and_recovers(cluster: Cluster) -> None:
+    storage, (node, *_) = Storage(Storage.Options()), cluster.nodes
+    await storage.prepare(cluster)
+    store = Simple(WRITE, f"{node.directory}/written")
+    await store.start(cluster, node)
+    await until(node, lambda log: log.count("written") > 2)
+    plan = {"aim": "n1", "order": ORDER}
+    for kind, said in (("readonly", "Read-only file system"), ("errors", "Input/output error")):
+        done = await storage.inject(cluster, store, {**plan, "kind": kind})
+        assert done["seen"]["n1"]["said"] == said
+        await until(node, lambda log, said=said: log.endswith(f"{said}\n"))  # type: ignore[misc]
+        await storage.heal(cluster, store)
+        await until(node, lambda log: log.endswith("written\n"))
+    done = await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.5})
+    assert done["seen"]["n1"]["sync"] >= 0.5
+    done = await storage.heal(cluster, store)
+    assert done["seen"]["n1"]["sync"] < 0.5
+
+
+async def a_crash_loses_what_was_not_synced(cluster: Cluster) -> None:
+    storage, (node, *_) = Storage(Storage.Options()), cluster.nodes
+    await storage.prepare(cluster)
+    store = Simple(TWO, node.directory)
+    await store.start(cluster, node)
+    for count in (1, 2):
+        await until(node, lambda log, count=count: log.count("done") == count)  # type: ignore[misc]
+        done = await storage.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "lost"})
+        assert done["lost"]["n1"] > 0
+        assert not await states(node)
+        await storage.heal(cluster, store)
+    await until(node, lambda log: log.count("done") == 3)
+    starts = (await node.log("simple")).split("done\n")
+    assert [start.split()[1::2] for start in starts[:3]] == [["0", "0"], ["10000", "0"], ["20000", "0"]], starts
+
+
+@pytest.mark.needs("local", "storage")
+@pytest.mark.parametrize(("bug", "code"), [("no-fsync", 1), ("", 0)])
+def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path, bug: str, code: int) -> None:
+    command = [SPLITBRAIN, "run", "reference", "--on", "local", "--bug", bug, "--nemesis", "storage", "--runs", "r"]
+    command += ["-o", "storage=lost", "-o", "under=all", "--time", "15", "--interval", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+
+
+@pytest.mark.needs("local", "storage")
+@pytest.mark.parametrize("scenario", [storage_refuses_is_slow_and_recovers, a_crash_loses_what_was_not_synced])
+def test_storage_on_local_nodes(scenario: Any) -> None:
+    on("local", scenario)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)

@@ -216,3 +216,21 @@ def test_serializable_reads_of_etcd_are_stale(splitbrain: Command) -> None:
     )  # fmt: skip
     assert code == 1
     assert {anomaly["kind"] for anomaly in verdict["anomalies"]} <= {"stale read", "lost write"}
+
+
+@pytest.mark.needs("local", "docker")
+def test_the_same_seed_plans_the_same_faults_on_every_environment(splitbrain: Command, tmp_path: Path) -> None:
+    planned: dict[str, list[bytes]] = {}
+    for environment in ("local", "docker", "simulation"):
+        _, verdict, directory = run(
+            splitbrain, "reference", "--on", environment, "--time", "12", "--interval", "2", "--seed", "5",
+            "--nemesis", "partition,kill,pause,clock,netem,disk,restart,membership",
+        )  # fmt: skip
+        assert verdict["validity"] != "invalid"
+        lines = (tmp_path / directory / "history.jsonl").read_bytes().splitlines()
+        starts = [json.loads(line) for line in lines if b'"invoke","f":"start-' in line]
+        planned[environment] = [json.dumps([event["f"], event["value"]]).encode() for event in starts]
+    # A fault that takes long delays the next, and the last may not come about in time.
+    least = min(len(plans) for plans in planned.values())
+    assert least >= 2
+    assert len({b"\n".join(plans[:least]) for plans in planned.values()}) == 1
