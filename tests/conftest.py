@@ -41,6 +41,7 @@ def missing(need: str) -> str | None:
         "docker": lambda: DockerEnvironment.missing(None),
         "storage": lambda: LocalEnvironment().lacks("storage"),
         "ssh": _no_sshd,
+        "assembler": lambda: _program("x86_64-linux-gnu-as") or _program("aarch64-linux-gnu-as"),
         "sudo": lambda: _program("sudo"),
         "redis": lambda: _program("redis-server") or _program("redis-cli"),
         "etcd": lambda: _program("etcd"),
