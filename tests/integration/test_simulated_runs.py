@@ -152,3 +152,17 @@ def test_what_passed_or_was_not_simulated_cannot_be_shrunk(tmp_path: Path, split
     done = splitbrain("shrink", str(directory))
     assert done.returncode == 2
     assert "nothing to shrink" in done.stderr
+
+
+def test_a_campaign_runs_on_a_cluster(tmp_path: Path, splitbrain: Command) -> None:
+    from distributed import LocalCluster
+
+    bug = ["hunt", "reference", "--bug", "no-fsync", "--nemesis", "kill", "-o", "kill=all", "--interval", "2"]
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        where = cluster.scheduler_address.replace("tcp://", "dask://")
+        done = splitbrain(*bug, "--time", "10", "--seeds", "3", "--executor", where, "--directory", "campaign")
+    assert done.returncode == 1, done.stderr
+    assert "lost write" in done.stdout
+    assert (min(tmp_path.glob("campaign/seed-*")) / "report.html").is_file()
