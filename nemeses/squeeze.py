@@ -13,6 +13,7 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
+from harness.errors import NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import check, draw, resolve, revive
@@ -48,6 +49,10 @@ class Squeeze:
         self._squeezed.update(victims)
         asked: dict[str, Any] = {"do": "squeeze", "cpu": plan["cpu"], "memory": plan["memory"] * _MIB}
         seen = await cluster.on_each(victims, lambda node: run_tool(node, "squeeze", asked))
+        if not any(answer["servers"] for answer in seen.values()):
+            await cluster.on_each(victims, lambda node: run_tool(node, "squeeze", {"do": "heal"}))
+            self._squeezed.difference_update(victims)
+            raise NothingToDo(f"there is no server process on {', '.join(victims)}")
         return {"said": f"{plan['cpu']:g} CPUs, {plan['memory']} MiB more: {' '.join(victims)}", "seen": seen}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

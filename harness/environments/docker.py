@@ -225,13 +225,14 @@ class DockerNode:
             if container.status != "running":
                 continue
             usage = (await _call(container.stats, stream=False))["memory_stats"]["usage"]
-            limits = {"cpu_period": _CPU_PERIOD, "cpu_quota": int(request["cpu"] * _CPU_PERIOD)}
+            limits = {"cpu_period": _CPU_PERIOD, "cpu_quota": round(request["cpu"] * _CPU_PERIOD)}
             most = usage + request["memory"]
             await _call(container.update, **limits, mem_limit=most, memswap_limit=most)
         seen: dict[str, Any] = await run_tool(self, "limits", {})
-        if request["do"] != "heal" and any(found["cpu"] != request["cpu"] for found in seen.values()):
-            raise FaultError(f"the servers on {self.name} were to have {request['cpu']:g} CPUs, but have {seen}")
-        return seen
+        wanted = None if request["do"] == "heal" else round(request["cpu"], 5)
+        if any(found["cpu"] != wanted for found in seen.values()):
+            raise FaultError(f"the servers on {self.name} were to have {wanted or 'all'} CPUs, but have {seen}")
+        return {"servers": len(seen), "limits": seen}
 
     async def running(self) -> Mapping[str, bool]:
         for container in self._servers.values():

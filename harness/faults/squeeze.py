@@ -65,8 +65,8 @@ def _unified() -> dict[str, str]:
 def _limits(cpu: float, memory: int) -> dict[str, list[tuple[str, str]]]:
     """The files that set the limits, by controller, for both generations of control groups."""
     if os.path.exists(f"{ROOT}/cgroup.controllers"):
-        return {"cpu": [("cpu.max", f"{int(cpu * _PERIOD)} {_PERIOD}")], "memory": [("memory.max", str(memory))]}
-    cfs = [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", str(int(cpu * _PERIOD)))]
+        return {"cpu": [("cpu.max", f"{round(cpu * _PERIOD)} {_PERIOD}")], "memory": [("memory.max", str(memory))]}
+    cfs = [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", str(round(cpu * _PERIOD)))]
     return {"cpu": cfs, "memory": [("memory.limit_in_bytes", str(memory))]}
 
 
@@ -189,7 +189,7 @@ def _feel(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
     _, status = _in_group(places, lambda: _take(memory * 2 + (16 << 20)))
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
         raise SystemExit(f"a process took twice the {memory} bytes that its group may have, and lives")
-    return {"cpu_share": round(used / _BURN_SECONDS, 3)}
+    return {"servers": len(servers()), "cpu_share": round(used / _BURN_SECONDS, 3)}
 
 
 def _burn() -> None:
