@@ -10,7 +10,7 @@ demo: setup
 	$(BIN)/python -m benchmarks.demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check .

@@ -147,17 +147,19 @@ class Redis:
         for name in names:
             others = [node for node in cluster.nodes if node.name != name]
             if await self._primary(cluster) == cluster.node(name):
-                await quick(others[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
 
                 async def handed_over(leaving: str = name, left: Sequence[Node] = others) -> bool:
                     """A sentinel that is reset before it knows of the new primary would stay with the old one."""
                     now = await self._primary(cluster)
+                    if now is None or now.name == leaving:
+                        # A sentinel refuses while it knows of no good replica yet, or is about it already.
+                        await quick(left[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
                     views = [await self._sentinel_view(node) for node in left]
                     known = {view["ip"] for view in views if view is not None}
                     return now is not None and now.name != leaving and known == {now.address}
 
                 try:
-                    await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over")
+                    await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over", every=0.5)
                 except NodeError as error:
                     raise NothingToDo(str(error)) from None
             await run_tool(cluster.node(name), "process", {"do": "terminate"})

@@ -23,8 +23,7 @@ def fill(path: str) -> str:
         raise SystemExit(f"{path} is not a file system of its own: to fill it would fill the disk of others")
     if _type(path) == "tmpfs":
         # No smaller than what is in it: so it is full at once, and takes no memory for that.
-        state = os.statvfs(path)
-        _remount(path, max((state.f_blocks - state.f_bfree) * state.f_frsize, state.f_frsize))
+        _remount(path, None)
     _use_up(path)
     try:
         _write(f"{path}/{OURS}-probe", b"x" * 65536)
@@ -124,11 +123,16 @@ def _type(path: str) -> str:
     return types.get(path.rstrip("/"), "")
 
 
-def _remount(path: str, size: int) -> None:
-    command = ["mount", "-o", f"remount,size={size}", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+def _remount(path: str, size: int | None) -> None:
+    """Let a tmpfs have this size, or that of what is in it, which may grow meanwhile."""
+    for _ in range(50):
+        state = os.statvfs(path)
+        wanted = size or max((state.f_blocks - state.f_bfree) * state.f_frsize, state.f_frsize)
+        command = ["mount", "-o", f"remount,size={wanted}", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def main(request: dict[str, Any]) -> Any:

@@ -128,14 +128,15 @@ def test_chaos_does_not_reach_this_host_and_leaves_nothing_when_it_is_killed(tmp
         time.sleep(0.3)
     harness.kill()
     harness.wait()
-    until(lambda: not leftovers(tmp_path) and not control_groups())
+    until(lambda: not leftovers(tmp_path) and not control_groups(harness))
     after = of_this_host()
     assert abs(after.pop("clock") - before.pop("clock")) <= 1  # type: ignore[operator]
     assert after == before
 
 
-def control_groups() -> list[Path]:
-    return [*Path("/sys/fs/cgroup").glob("splitbrain-*"), *Path("/sys/fs/cgroup").glob("*/splitbrain-*")]
+def control_groups(harness: subprocess.Popen[bytes]) -> list[Path]:
+    mine, root = f"splitbrain-{harness.pid}-*", Path("/sys/fs/cgroup")
+    return [*root.glob(mine), *root.glob(f"*/{mine}")]
 
 
 @pytest.mark.needs("local")
@@ -143,10 +144,10 @@ def control_groups() -> list[Path]:
 def test_sigkill_while_servers_are_squeezed_leaves_no_control_group(tmp_path: Path) -> None:
     # One interval is quiet, the next one is not.
     harness, history = start(tmp_path, "--on", "local", "--nemesis", "squeeze", "-o", "cpu=0.5")
-    until(lambda: bool(control_groups()) and "start-squeeze" in history.read_text())
+    until(lambda: bool(control_groups(harness)) and "start-squeeze" in history.read_text())
     harness.kill()
     harness.wait()
-    until(lambda: not control_groups() and not leftovers(tmp_path))
+    until(lambda: not control_groups(harness) and not leftovers(tmp_path))
 
 
 @pytest.mark.needs("docker")
