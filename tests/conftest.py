@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -60,6 +62,15 @@ def _needs(request: pytest.FixtureRequest) -> None:
                 pytest.fail(f"SPLITBRAIN_REQUIRE names {need}, but {why}")
             if why is not None:
                 pytest.skip(why)
+
+
+@pytest.fixture
+def loopback() -> Iterator[None]:
+    """The reference store's ports on this machine's own loopback, for one test at a time."""
+    name = f"splitbrain-loopback-{os.getuid()}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

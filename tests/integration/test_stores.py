@@ -145,7 +145,7 @@ def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: 
     assert json.loads(done.stdout)["verdict"]["validity"] == "valid"
 
 
-@pytest.mark.xdist_group("loopback")
+@pytest.mark.usefixtures("loopback")
 @pytest.mark.needs("redis")
 @pytest.mark.parametrize("replication", ["raft", "gossip"])
 def test_a_wrong_command_is_refused_and_changes_nothing(tmp_path: Path, replication: str) -> None:
@@ -173,7 +173,7 @@ def test_a_wrong_command_is_refused_and_changes_nothing(tmp_path: Path, replicat
         server.wait()
 
 
-@pytest.mark.xdist_group("loopback")
+@pytest.mark.usefixtures("loopback")
 @pytest.mark.needs("redis")
 def test_redis_cli_talks_to_the_reference_store(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
