@@ -35,7 +35,7 @@ def hear(seconds):
         took.setdefault(number, time.monotonic() - began[number])
 for number in range(count):
     began[number] = time.monotonic(); s.send(b"%08d" % number + b"x" * size); hear(0.002)
-hear(1.5)
+hear(1.0)
 print(json.dumps({"took": sorted(took.values()), "order": order}))
 """
 
@@ -109,12 +109,13 @@ async def cuts_have_the_shape_that_was_meant(cluster: Cluster) -> None:
 
     async def seen() -> dict[str, str]:
         """For each node the numbers of the others that it reaches."""
-        found = {}
-        for node in cluster.nodes:
+
+        async def by(node: Node) -> str:
             others = [other for other in cluster.nodes if other is not node]
             state = await connect(node, 7777, *others)
-            found[node.name] = "".join(o.name[1:] for o, s in zip(others, state, strict=True) if s == "open")
-        return found
+            return "".join(o.name[1:] for o, s in zip(others, state, strict=True) if s == "open")
+
+        return await cluster.on_each(NAMES, by)
 
     shapes: dict[str, Any] = {
         "ring": {"n1": "25", "n2": "13", "n3": "24", "n4": "35", "n5": "14"},
