@@ -71,7 +71,10 @@ class SshNode:
 
     def __init__(self, name: str, place: Place, options: SshEnvironment.Options, run_id: str, logs: Path) -> None:
         self.name = name
-        self.address = socket.gethostbyname(place.host)
+        try:
+            self.address = socket.gethostbyname(place.host)
+        except OSError as error:
+            raise MissingError(f"there is no host named {place.host}: {error.strerror}") from None
         self.directory = f"{options.directory}/{run_id}"
         self.python = options.python
         self._place = place

@@ -62,7 +62,8 @@ def servers() -> list[dict[str, object]]:
         except (FileNotFoundError, ProcessLookupError):
             continue
         state = rest.split()[0]
-        if state not in "ZX":
+        # Docker's engine is about to start something there: a server that is none yet, or a tool without its mark.
+        if state not in "ZX" and not name.startswith("runc:"):
             found.append({"pid": int(entry), "state": state, "command": name})
     return found
 

@@ -91,6 +91,7 @@ async def who_is_not_known_or_not_let_in_is_named(cluster: Cluster) -> None:
         await asyncio.to_thread(subprocess.run, stranger, check=True)
         assert "does not let" in await refused(key=f"{folder}/stranger")
         assert "cannot be reached" in await refused(hosts="root@10.66.0.1:4")
+        assert "no host named" in await refused(hosts="root@nowhere.invalid")
         assert "as many hosts" in await refused(hosts="")
         assert "twice" in await refused(hosts="root@10.66.0.1:2222,root@10.66.0.1:2222")
         wrong = "[10.66.0.1]:2222 " + (Path(folder) / "stranger.pub").read_text()
