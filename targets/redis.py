@@ -149,14 +149,16 @@ class Redis:
             if await self._primary(cluster) == cluster.node(name):
 
                 async def handed_over(leaving: str = name, left: Sequence[Node] = others) -> bool:
-                    """A sentinel that is reset before it knows of the new primary would stay with the old one."""
+                    """A sentinel that is reset sooner would stay with the old primary, or leave a replica with it."""
                     now = await self._primary(cluster)
                     if now is None or now.name == leaving:
                         # A sentinel refuses while it knows of no good replica yet, or is about it already.
                         await quick(left[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
                     views = [await self._sentinel_view(node) for node in left]
                     known = {view["ip"] for view in views if view is not None}
-                    return now is not None and now.name != leaving and known == {now.address}
+                    if now is None or now.name == leaving or known != {now.address}:
+                        return False
+                    return await self._all_follow(cluster)
 
                 try:
                     await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over", every=0.5)
@@ -165,6 +167,13 @@ class Redis:
             await run_tool(cluster.node(name), "process", {"do": "terminate"})
             for node in others:
                 await quick(node.address, SENTINEL_PORT, "SENTINEL", "RESET", SERVICE)
+
+            async def settled(leaving: str = name) -> bool:
+                """A primary counts a replica for a while after it has gone, and a new one has first to be followed."""
+                return leaving not in await self._members(cluster) and await self._all_follow(cluster)
+
+            with contextlib.suppress(NodeError):
+                await wait_until(settled, seconds=_HAND_OVER_SECONDS, what=f"{name} leaving", every=0.3)
         return await self._members(cluster)
 
     async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
@@ -185,6 +194,11 @@ class Redis:
             with contextlib.suppress(NodeError):
                 await wait_until(follows, seconds=_HAND_OVER_SECONDS, what=f"{name} following")
         return await self._members(cluster)
+
+    async def _all_follow(self, cluster: Cluster) -> bool:
+        """Whether every node that answers is the primary or one of its replicas."""
+        up = {role.node for role in await self.roles(cluster)}
+        return up <= {*await self._members(cluster)}
 
     async def _primary(self, cluster: Cluster) -> Node | None:
         """The primary of the highest epoch."""
