@@ -24,6 +24,12 @@ class Role(msgspec.Struct, frozen=True, omit_defaults=True):
     term: int | None = None
 
 
+def leader(roles: Sequence[Role]) -> str | None:
+    """The node that believes to be primary, in the highest term if several do."""
+    claimants = [role for role in roles if role.role == "primary"]
+    return max(claimants, key=lambda role: (role.term or 0, role.node)).node if claimants else None
+
+
 @dataclass
 class Cluster:
     """The nodes of a run, in the order of their names, and what all of them share."""

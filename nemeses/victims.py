@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections.abc import Mapping, Sequence
 
-from harness.cluster import Cluster, wait_until
+from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
 from harness.errors import NodeError, NothingToDo, UsageError
 from harness.nemesis import Plan
@@ -66,9 +66,8 @@ async def resolve(cluster: Cluster, target: Target, plan: Plan) -> list[str]:
 
 
 async def primary(cluster: Cluster, target: Target) -> str | None:
-    """The node that believes to be primary, in the highest term if several do."""
-    claimants = [role for role in await target.roles(cluster) if role.role == "primary"]
-    return max(claimants, key=lambda role: (role.term or 0, role.node)).node if claimants else None
+    """The node that believes to be primary now."""
+    return leader(await target.roles(cluster))
 
 
 async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) -> list[str]:

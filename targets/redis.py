@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 from hiredis import HiredisError, ReplyError
 
-from harness.cluster import Cluster, Role, wait_until
+from harness.cluster import Cluster, Role, leader, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import NodeError, NothingToDo
 from harness.operation import Failed, Indeterminate, Operation
@@ -202,9 +202,8 @@ class Redis:
 
     async def _primary(self, cluster: Cluster) -> Node | None:
         """The primary of the highest epoch."""
-        claimants = [role for role in await self.roles(cluster) if role.role == "primary"]
-        best = max(claimants, key=lambda role: role.term or 0, default=None)
-        return None if best is None else cluster.node(best.node)
+        name = leader(await self.roles(cluster))
+        return None if name is None else cluster.node(name)
 
     async def _members(self, cluster: Cluster) -> list[str]:
         """The primary, and those that it has as replicas."""
