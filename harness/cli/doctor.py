@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import cache
 
 import msgspec
 from rich.console import Console
@@ -38,6 +39,7 @@ def doctor(*, as_json: bool) -> int:
     return 0 if usable else 4
 
 
+@cache
 def lacking(environment: str, capability: str) -> str | None:
     """Why an environment cannot do something here, in one clause; None if it can, as far as can be told."""
     plugin = load("environments", environment)

@@ -36,6 +36,12 @@ CAPABILITIES: Final = {
     "squeeze": "taking CPU time and memory away",
 }
 """What an environment may be able to do to its nodes."""
+ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
+"""Those that every real node lets be done to it; the others depend on the kernel, and are tried."""
+DISK_BYTES: Final = 512 << 20
+"""How large the file system of a node's data is."""
+LOG_TAIL: Final = 64 * 1024
+"""How much of a log is read, its last bytes."""
 
 
 async def answers(address: str, seconds: float = 0.5) -> bool:

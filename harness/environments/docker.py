@@ -27,7 +27,17 @@ import docker.errors
 import requests
 
 import harness
-from harness.environments.base import Node, Result, answers, run_in_real_time, run_tool, tool_command
+from harness.environments.base import (
+    ALWAYS,
+    DISK_BYTES,
+    LOG_TAIL,
+    Node,
+    Result,
+    answers,
+    run_in_real_time,
+    run_tool,
+    tool_command,
+)
 from harness.errors import FaultError, MissingError, NodeError, SplitbrainError
 from harness.faults.process import TOOL_MARK
 
@@ -44,15 +54,12 @@ SOURCE_LABEL: Final = "splitbrain.source"
 _ROOT: Final = Path(__file__).parents[2]
 _DATA: Final = "/var/lib/splitbrain"
 _SOURCE: Final = "/opt/splitbrain"
-_ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
 _SIDECAR: Final[dict[str, Any]] = {
     "cap_add": ["NET_ADMIN", "NET_RAW", "SYS_PTRACE", "SYS_ADMIN"],
     "security_opt": ["apparmor=unconfined"],
 }
 """What a sidecar may do, so that the fault tools can do their work."""
-_DISK_BYTES: Final = 512 << 20
 _CPU_PERIOD: Final = 100_000
-_LOG_TAIL: Final = 64 * 1024
 
 
 def connect() -> Any:
@@ -144,7 +151,7 @@ class DockerNode:
     async def hold(self, network: str) -> None:
         """Start the sidecar and learn the node's address."""
         # A file system of its own, so that it can be full without the host's being so.
-        disk = {"type": "tmpfs", "device": "tmpfs", "o": f"size={_DISK_BYTES}"}
+        disk = {"type": "tmpfs", "device": "tmpfs", "o": f"size={DISK_BYTES}"}
         volume = await _call(
             self._client.volumes.create, name=self._stem, labels=self._labels, driver="local", driver_opts=disk
         )
@@ -213,23 +220,22 @@ class DockerNode:
 
     async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Squeeze: the limits of a container are the engine's. They are read back from inside the container."""
+        heals = request["do"] == "heal"
+        # The engine cannot take a limit of memory away: as much as the machine has is none.
+        everything = (await _call(self._client.info))["MemTotal"] if heals else 0
+        quota = -1 if heals else round(request["cpu"] * _CPU_PERIOD)
         for container in self._servers.values():
             await _call(container.reload)
-            if request["do"] == "heal":
-                # A container that was ended for want of memory takes new limits too, and starts with them.
-                # The engine cannot take a limit of memory away: as much as the machine has is none.
-                everything = (await _call(self._client.info))["MemTotal"]
-                free = {"cpu_period": _CPU_PERIOD, "cpu_quota": -1}
-                await _call(container.update, **free, mem_limit=everything, memswap_limit=everything)
-                continue
-            if container.status != "running":
-                continue
-            usage = (await _call(container.stats, stream=False))["memory_stats"]["usage"]
-            limits = {"cpu_period": _CPU_PERIOD, "cpu_quota": round(request["cpu"] * _CPU_PERIOD)}
-            most = usage + request["memory"]
-            await _call(container.update, **limits, mem_limit=most, memswap_limit=most)
+            most = everything
+            if not heals:
+                # A container that the kernel ended for want of memory keeps its limits until it is healed.
+                if container.status != "running":
+                    continue
+                most = (await _call(container.stats, stream=False))["memory_stats"]["usage"] + request["memory"]
+            limits = {"cpu_period": _CPU_PERIOD, "cpu_quota": quota, "mem_limit": most, "memswap_limit": most}
+            await _call(container.update, **limits)
         seen: dict[str, Any] = await run_tool(self, "limits", {})
-        wanted = None if request["do"] == "heal" else round(request["cpu"], 5)
+        wanted = None if heals else round(request["cpu"], 5)
         if any(found["cpu"] != wanted for found in seen.values()):
             raise FaultError(f"the servers on {self.name} were to have {wanted or 'all'} CPUs, but have {seen}")
         return {"servers": len(seen), "limits": seen}
@@ -252,7 +258,7 @@ class DockerNode:
         if name not in self._servers:
             return ""
         output: bytes = await _call(self._servers[name].logs, tail=1000)
-        return output[-_LOG_TAIL:].decode(errors="replace")
+        return output[-LOG_TAIL:].decode(errors="replace")
 
     async def save_logs(self) -> None:
         """Copy what every server printed into the run's directory."""
@@ -287,7 +293,7 @@ class DockerEnvironment:
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return "a file system that the sidecar mounts is not seen by servers in containers of their own"
-        return None if capability in _ALWAYS else _tried().get(capability)
+        return None if capability in ALWAYS else _tried().get(capability)
 
     async def reaches(self, node: Node) -> bool:
         return await answers(node.address)

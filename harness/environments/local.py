@@ -21,17 +21,24 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from harness.environments import namespaces
-from harness.environments.base import CAPABILITIES, Node, Result, answers, run_in_real_time, tool_command
+from harness.environments.base import (
+    ALWAYS,
+    CAPABILITIES,
+    DISK_BYTES,
+    LOG_TAIL,
+    Node,
+    Result,
+    answers,
+    run_in_real_time,
+    tool_command,
+)
 from harness.errors import MissingError, NodeError
 from harness.faults.process import TOOL_MARK
 
 _SUBNET: Final = "10.66.0"
 _BRIDGE: Final = "splitbrain0"
 _DATA: Final = "/dev/shm"
-_ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
 _TOOLS: Final = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux", "unshare": "util-linux"}
-_DISK_BYTES: Final = 512 << 20
-_LOG_TAIL: Final = 64 * 1024
 
 
 class LocalNode:
@@ -52,7 +59,7 @@ class LocalNode:
         """Create the node's namespaces and plug it into the bridge."""
         # A file system of its own, so that it can be full without the others being so.
         Path(self.directory).mkdir()
-        await _command("mount", "-t", "tmpfs", "-o", f"size={_DISK_BYTES}", "splitbrain", self.directory)
+        await _command("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "splitbrain", self.directory)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._holder = await asyncio.create_subprocess_exec(
             *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
@@ -124,7 +131,7 @@ class LocalNode:
 
     async def log(self, name: str) -> str:
         path = self._logs / f"{name}.log"
-        return path.read_bytes()[-_LOG_TAIL:].decode(errors="replace") if path.exists() else ""
+        return path.read_bytes()[-LOG_TAIL:].decode(errors="replace") if path.exists() else ""
 
     async def stop(self) -> None:
         """End the node's init, and with it everything in its pid namespace."""
@@ -154,7 +161,7 @@ class LocalEnvironment:
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return _lacks_storage()
-        return None if capability in _ALWAYS else _tried().get(capability)
+        return None if capability in ALWAYS else _tried().get(capability)
 
     async def reaches(self, node: Node) -> bool:
         return await answers(node.address)

@@ -23,15 +23,22 @@ from typing import Any, ClassVar, Final, NamedTuple
 import msgspec
 import paramiko
 
-from harness.environments.base import Node, Result, answers, run_in_real_time, tool_command
+from harness.environments.base import (
+    ALWAYS,
+    DISK_BYTES,
+    LOG_TAIL,
+    Node,
+    Result,
+    answers,
+    run_in_real_time,
+    tool_command,
+)
 from harness.errors import FaultError, MissingError, NodeError, UsageError
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
 
 _ROOT: Final = Path(__file__).parents[2]
-_ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
-_DISK_BYTES: Final = 512 << 20
-_LOG_TAIL: Final = 64 * 1024
 _CONNECT_SECONDS: Final = 15.0
+_CALL_SECONDS: Final = 30.0
 _UNDO_SECONDS: Final = 60.0
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _START: Final = """
@@ -92,7 +99,7 @@ class SshNode:
 
     async def hold(self) -> None:
         """Put the host on its leash, which makes the node's file system."""
-        request = {"directory": self.directory, "size": _DISK_BYTES}
+        request = {"directory": self.directory, "size": DISK_BYTES}
         argv = tool_command(self.python, "leash", request, "leash", os.devnull)
         leash: Any = await asyncio.to_thread(self._open, self._command(argv))
         self._leash = leash
@@ -121,14 +128,14 @@ class SshNode:
             err = channel.makefile_stderr("rb").read()
             return Result(channel.recv_exit_status(), out, err)
 
-    def call(self, argv: Sequence[str], given: bytes = b"", timeout: float = 30.0) -> Result:
+    def call(self, argv: Sequence[str]) -> Result:
         """Run a command and wait for it, without an event loop."""
-        return self._finish(self._command(argv), given, timeout)
+        return self._finish(self._command(argv), b"", _CALL_SECONDS)
 
-    async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
+    async def exec(self, argv: Sequence[str], *, timeout: float = _CALL_SECONDS) -> Result:
         return await self._do(self._command(argv), b"", timeout)
 
-    async def _do(self, command: str, given: bytes = b"", timeout: float = 30.0) -> Result:
+    async def _do(self, command: str, given: bytes = b"", timeout: float = _CALL_SECONDS) -> Result:
         try:
             return await asyncio.to_thread(self._finish, command, given, timeout)
         except (paramiko.SSHException, EOFError) as error:
@@ -159,7 +166,7 @@ class SshNode:
             raise NodeError(f"{path} could not be written on {self.name}: {done.text}")
 
     async def log(self, name: str) -> str:
-        done = await self.exec(["tail", "-c", str(_LOG_TAIL), f"{self.directory}/{name}.log"])
+        done = await self.exec(["tail", "-c", str(LOG_TAIL), f"{self.directory}/{name}.log"])
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
     async def stop(self) -> None:
@@ -171,6 +178,10 @@ class SshNode:
                 (self._logs / f"{name}.log").write_bytes(done.out)
             leash, self._leash = self._leash, None
             await asyncio.to_thread(_let_go, leash)
+        self.close()
+
+    def close(self) -> None:
+        """End the connections."""
         for client in reversed(self._clients):
             client.close()
 
@@ -266,7 +277,7 @@ class SshEnvironment:
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return "a file system of our own is mounted on local nodes only"
-        if capability in _ALWAYS or not self._places:
+        if capability in ALWAYS or not self._places:
             return None  # without hosts it cannot be told
         if self._tried is None:
             self._tried = self._try_all()
@@ -278,7 +289,8 @@ class SshEnvironment:
         for number, place in enumerate(self._places, 1):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
             node.connect(self._options)
-            done = node.call(tool_command(node.python, "abilities", {}, "", os.devnull))
+            with contextlib.closing(node):
+                done = node.call(tool_command(node.python, "abilities", {}, "", os.devnull))
             if done.code != 0:
                 raise MissingError(f"the fault tools do not run on {place.host}: {done.text.splitlines()[-1:]}")
             for name, why in json.loads(done.out)[1].items():
