@@ -239,7 +239,7 @@ def _is_for_a_tool() -> bool:
         return False
 
 
-class Mounted:
+class Mounted(resident.Work):
     """The file system while it is mounted, and what it is told to do."""
 
     def __init__(self, directory: str) -> None:
@@ -257,12 +257,6 @@ class Mounted:
             mfusepy.FUSE(self._storage, self._directory, **options)
         except (RuntimeError, OSError) as error:
             self._error = str(error)
-
-    def files(self) -> list[int]:
-        return []
-
-    def step(self) -> float:
-        return 60.0
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Misbehave in another way from now on, or lose what was not synced."""

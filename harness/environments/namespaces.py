@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from harness.errors import MissingError
-from harness.faults import squeeze
+from harness.faults import resident, squeeze
 
 INSIDE: Final = "SPLITBRAIN_INSIDE"
 """Set in the environment of a harness that already lives in namespaces of its own: the process id of who made them."""
@@ -87,11 +87,7 @@ def _sweep_after_this_process(run: str) -> None:
         _HELD.append(writing)
         return
     os.close(writing)
-    os.setsid()
-    os.chdir("/")
-    null = os.open(os.devnull, os.O_RDWR)
-    for number in (0, 1, 2):
-        os.dup2(null, number)
+    resident.detach(keep=reading)
     for number in _FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     os.read(reading, 1)

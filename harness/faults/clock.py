@@ -1,17 +1,18 @@
 """Set the clocks of the servers on the node that this runs in, those that start later included, and read them back.
 
-Every answer is read from the memory of the servers: ``{"ahead": seconds, "monotonic": seconds, "processes": [...]}``,
-where ``ahead`` is the least that a server's wall clock differs, and a probe of our own says that it really does.
+Every answer is read from the memory of the servers: ``{"ahead": seconds, "processes": [...]}``, where ``ahead`` is
+the least that a server's wall clock differs, and a probe of our own says that it really does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.process import servers
+from harness.faults.process import pids
 from harness.faults.vdso import NONE, Skew, Unpatchable, Vdso
 
 RESIDENT = "clock"
@@ -19,26 +20,19 @@ _LOOK_SECONDS = 0.003
 """How often it looks for servers that were started: their first moments show the true time."""
 
 
-class Keeper:
-    """Gives the skew to servers that are started while it lasts."""
+class Keeper(resident.Work):
+    """Gives the skew to servers that are started while it lasts. Whoever ends it sets the clocks to something else."""
 
     def __init__(self, vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
         self._vdso = vdso
         self._skew = (wall, monotonic)
         self._known: set[tuple[str, str]] = set()
 
-    def files(self) -> list[int]:
-        return []
-
-    def ask(self, request: Any) -> None:
-        """There is nothing to say."""
-
     def step(self) -> float:
         there = {program for entry in os.listdir("/proc") if entry.isdigit() for program in _program(entry)}
         if not there <= self._known:
-            found = {int(str(one["pid"])) for one in servers()}
             # A process that is just becoming another program has no clock to set yet: look again.
-            missed = {str(pid) for pid in found if not self._set(pid)}
+            missed = {str(pid) for pid in pids() if not self._set(pid)}
             self._known = {program for program in there if program[0] not in missed}
         return _LOOK_SECONDS
 
@@ -47,9 +41,6 @@ class Keeper:
             return _try(self._vdso, pid, self._skew)
         except (Unpatchable, OSError):
             return False
-
-    def end(self) -> None:
-        """Nothing to undo: whoever ends it sets the clocks to something else."""
 
 
 def _program(pid: str) -> list[tuple[str, str]]:
@@ -75,26 +66,20 @@ def set_clocks(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
     """Set the clocks of all servers, and keep it so for those that are started."""
     prove(vdso, wall, monotonic)
     resident.stop(RESIDENT)
-    for one in servers():
-        _try(vdso, int(str(one["pid"])), (wall, monotonic))
+    for pid in pids():
+        _try(vdso, pid, (wall, monotonic))
     if (wall, monotonic) != (NONE, NONE):
         resident.start(RESIDENT, lambda: Keeper(vdso, wall, monotonic))
 
 
 def read_clocks(vdso: Vdso) -> dict[str, Any]:
-    """How far the clocks of the servers are ahead, the least of each."""
-    ahead, monotonic, names = [], [], []
-    for one in servers():
-        try:
-            wall, steady = vdso.read(int(str(one["pid"])))
-        except (ProcessLookupError, FileNotFoundError):
-            continue
-        ahead.append(wall.at(time.time_ns()) / 1e9)
-        monotonic.append(steady.at(time.monotonic_ns()) / 1e9)
-        names.append(one["command"])
-    return {"ahead": min(ahead, key=abs, default=0.0), "monotonic": min(monotonic, key=abs, default=0.0)} | {
-        "processes": names
-    }
+    """How far the wall clocks of the servers are ahead, the least of them, and which servers these are."""
+    ahead = {}
+    for pid in pids():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            wall, _ = vdso.read(pid)
+            ahead[pid] = wall.at(time.time_ns()) / 1e9
+    return {"ahead": min(ahead.values(), key=abs, default=0.0), "processes": list(ahead)}
 
 
 def prove(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:

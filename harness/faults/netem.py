@@ -187,13 +187,11 @@ def _counters(peer: str) -> dict[str, int]:
 
 
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: degrade, mend, or measure the round trip to a peer."""
+    """Do what ``request["do"]`` says: degrade or mend."""
     if request["do"] == "degrade":
         how = mechanism()
         degrade(how, request["peers"], request["quality"], request["seed"])
         return prove(how, request["peers"][0], request["quality"])
     if request["do"] == "mend":
         return mend()
-    if request["do"] == "measure":
-        return {peer: round_trip(peer) for peer in request["peers"]}
     raise SystemExit(f"unknown action {request['do']!r}")

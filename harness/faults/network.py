@@ -56,18 +56,12 @@ def cut(peers: list[dict[str, Any]], how: str) -> None:
                     iptables("-A", chain, flag, peer["address"], *packets, "-j", *target)
 
 
-class Flap:
+class Flap(resident.Work):
     """Lets the cuts come and go, each for ``period`` seconds; all nodes of one machine do so at once."""
 
     def __init__(self, period: float) -> None:
         self._period = period
         self._on = True
-
-    def files(self) -> list[int]:
-        return []
-
-    def ask(self, request: Any) -> None:
-        """There is nothing to say."""
 
     def step(self) -> float:
         phase, passed = divmod(time.monotonic(), self._period)
@@ -76,9 +70,6 @@ class Flap:
                 iptables("-I" if on else "-D", hook, "-j", chain)
             self._on = on
         return self._period - passed
-
-    def end(self) -> None:
-        """The heal removes what there is."""
 
 
 def heal() -> dict[str, int]:

@@ -16,6 +16,8 @@ import struct
 import time
 from collections.abc import Iterator
 
+from harness.faults import resident
+
 MARK = 0x5B
 """Set on packets that were let through already: copies must not wait a second time."""
 
@@ -91,7 +93,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-class Degrade:
+class Degrade(resident.Work):
     """Lets the packets of a queue go as on a bad line.
 
     ``quality``: ``delay`` and ``jitter`` in seconds; ``loss``, ``duplicate``, ``reorder`` and ``corrupt`` as shares of

@@ -68,6 +68,11 @@ def servers() -> list[dict[str, object]]:
     return found
 
 
+def pids() -> list[int]:
+    """The process numbers of the same."""
+    return [int(str(one["pid"])) for one in servers()]
+
+
 def _send(number: int, until_states: str, gone: bool = False) -> list[dict[str, object]]:
     """Signal every server until the process table shows the effect; returns those that were affected."""
     affected: dict[object, dict[str, object]] = {}

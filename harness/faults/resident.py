@@ -13,27 +13,41 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 
-class Work(Protocol):
-    """What a resident does."""
+class Work:
+    """What a resident does: nothing, but for what a kind of it overrides."""
 
     def files(self) -> list[int]:
         """Descriptors with input that is to be handled."""
-        ...
+        return []
 
     def step(self) -> float:
         """Handle input and what has become due; seconds until something more becomes due."""
-        ...
+        return 60.0
 
     def ask(self, request: Any) -> Any:
         """Do what is asked, or say how it goes so far; requests and answers are what JSON can hold."""
-        ...
+        return None
 
     def end(self) -> Any:
-        """Undo everything; what is to be reported of it."""
-        ...
+        """Undo everything that nobody else will; what is to be reported of it."""
+        return None
+
+
+def detach(keep: int) -> None:
+    """Let this process belong to nobody: to no session or folder, and with no file open but one."""
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in (0, 1, 2):
+        os.dup2(null, number)
+    # Whoever reads what its parent prints would wait for a pipe that is open here.
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number != keep:
+            with contextlib.suppress(OSError):
+                os.close(number)
 
 
 def start(name: str, prepare: Callable[[], Work]) -> None:
@@ -55,16 +69,7 @@ def start(name: str, prepare: Callable[[], Work]) -> None:
     os.close(reading)
     code = 1
     try:
-        os.setsid()
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in (0, 1, 2):
-            os.dup2(null, number)
-        # Whoever reads what this tool prints would wait for a pipe that is open here.
-        for number in map(int, os.listdir("/proc/self/fd")):
-            if number > 2 and number != writing:
-                with contextlib.suppress(OSError):
-                    os.close(number)
+        detach(keep=writing)
         with _listen(name) as listener:
             work = prepare()
             os.write(writing, b"ready")

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.process import servers
+from harness.faults.process import pids
 
 RESIDENT = "squeeze"
 ROOT = "/sys/fs/cgroup"
@@ -70,29 +70,30 @@ def _limits(cpu: float, memory: int) -> dict[str, list[tuple[str, str]]]:
     return {"cpu": cfs, "memory": [("memory.limit_in_bytes", str(memory))]}
 
 
-class Squeeze:
+def _make(places: dict[str, str], cpu: float, memory: int) -> None:
+    """Make control groups with these limits."""
+    limits = _limits(cpu, memory)
+    for name, place in places.items():
+        os.makedirs(place, exist_ok=True)
+        for file, value in limits[name]:
+            _write(f"{place}/{file}", value)
+
+
+class Squeeze(resident.Work):
     """Holds all servers of the node in the group, those that are started later too."""
 
     def __init__(self, cpu: float, memory: int) -> None:
         self._places = {name: f"{place}/{group()}" for name, place in controllers().items()}
         self._origins: dict[str, dict[str, str]] = {}
-        limits = _limits(cpu, memory)
-        for name, place in self._places.items():
-            os.makedirs(place, exist_ok=True)
-            for file, value in limits[name]:
-                _write(f"{place}/{file}", value)
+        _make(self._places, cpu, memory)
         self.step()
-
-    def files(self) -> list[int]:
-        return []
 
     def ask(self, request: Any) -> dict[str, str]:
         """Where the groups are."""
         return self._places
 
     def step(self) -> float:
-        for one in servers():
-            pid = str(one["pid"])
+        for pid in map(str, pids()):
             if pid not in self._origins:
                 with contextlib.suppress(ProcessLookupError, FileNotFoundError):
                     self._origins[pid] = _groups_of(pid)
@@ -158,17 +159,13 @@ def leftovers(run: str) -> list[str]:
 def prove(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
     """See that the servers have these limits, and that processes of our own feel such. Raises ``SystemExit`` if not."""
     deadline = time.monotonic() + _TIMED_OUT
-    while any(not _is_in(str(one["pid"]), places) for one in servers()):
+    while any(not _is_in(str(pid), places) for pid in pids()):
         if time.monotonic() > deadline:
             raise SystemExit("there are servers that were to be squeezed, but are not in the control group")
         time.sleep(_LOOK_SECONDS)
     # In groups like those of the servers, and not in theirs: what is little is theirs.
     alike = {name: f"{place}-probe" for name, place in places.items()}
-    limits = _limits(cpu, memory)
-    for name, place in alike.items():
-        os.makedirs(place, exist_ok=True)
-        for file, value in limits[name]:
-            _write(f"{place}/{file}", value)
+    _make(alike, cpu, memory)
     try:
         return _feel(alike, cpu, memory)
     finally:
@@ -189,7 +186,7 @@ def _feel(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
     _, status = _in_group(places, lambda: _take(memory * 2 + (16 << 20)))
     if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
         raise SystemExit(f"a process took twice the {memory} bytes that its group may have, and lives")
-    return {"servers": len(servers()), "cpu_share": round(used / _BURN_SECONDS, 3)}
+    return {"servers": len(pids()), "cpu_share": round(used / _BURN_SECONDS, 3)}
 
 
 def _burn() -> None:
