@@ -1,7 +1,7 @@
 """Take CPU time and memory away from the servers of the node that this runs in, by a control group of the kernel.
 
 ``cpu`` is the share of one processor that they keep, ``memory`` the bytes that they may take in addition to what they
-have. The group is made for this node alone; its name begins with ``splitbrain-`` and the number of the run's process.
+have. The group is made for this node alone; its name begins with ``splitbrain-`` and what tells the run from others.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.process import pids
+from harness.faults.process import HOME_MARK, pids
 
 RESIDENT = "squeeze"
 ROOT = "/sys/fs/cgroup"
@@ -26,8 +26,9 @@ _TIMED_OUT = 10.0
 
 
 def group() -> str:
-    """The name of this node's control group."""
-    return f"splitbrain-{os.environ.get('SPLITBRAIN_INSIDE', 'node')}-{socket.gethostname()}"
+    """The name of this node's control group: those of a host are seen by all namespaces and runs on it."""
+    run = os.environ.get("SPLITBRAIN_INSIDE") or os.path.basename(os.environ.get(HOME_MARK, "node"))
+    return f"splitbrain-{run}-{socket.gethostname()}"
 
 
 def controllers() -> dict[str, str]:
