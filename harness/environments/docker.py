@@ -105,7 +105,9 @@ def remove(client: Any, matches: Callable[[Mapping[str, str]], bool]) -> dict[st
     """Remove every container, network and volume of ours whose labels match; the names of what was removed."""
     query = {"label": RUN_LABEL}
     removed: dict[str, list[str]] = {"containers": [], "networks": [], "volumes": []}
-    containers = [c for c in client.containers.list(all=True, filters=query) if matches(c.labels)]
+    # Other runs end meanwhile: a container of theirs may be gone between the engine's list and the look at it.
+    listed = client.containers.list(all=True, filters=query, ignore_removed=True)
+    containers = [container for container in listed if matches(container.labels)]
     # A sidecar last: the servers' containers live in its namespaces.
     for container in sorted(containers, key=lambda c: c.labels.get("splitbrain.part") == "sidecar"):
         with contextlib.suppress(docker.errors.NotFound):

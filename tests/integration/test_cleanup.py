@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,10 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.environments.docker import IMAGE
+from harness.environments.docker import IMAGE, RUN_LABEL, remove
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -157,7 +159,7 @@ def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: 
     client = docker.from_env()
 
     def existing(run: str) -> set[str]:
-        containers = {container.name for container in client.containers.list(all=True)}
+        containers = {container.name for container in client.containers.list(all=True, ignore_removed=True)}
         names = containers | {n.name for n in client.networks.list()} | {v.name for v in client.volumes.list()}
         return {name for name in names if run in name}
 
@@ -177,6 +179,33 @@ def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: 
         assert splitbrain("check", str(history)).returncode == 0
     finally:
         stranger.remove(force=True)
+
+
+@pytest.mark.needs("docker")
+def test_a_run_on_docker_that_ends_while_another_one_cleans_up_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import docker
+
+    client = docker.from_env()
+    mine, other = (
+        client.containers.create(IMAGE, ["true"], labels={RUN_LABEL: f"{run}-{os.getpid()}"})
+        for run in ("mine", "other")
+    )
+    listing = client.api.containers
+
+    def lists_and_the_other_ends(**query: Any) -> Any:
+        listed = listing(**query)
+        assert {mine.id, other.id} <= {entry["Id"] for entry in listed}
+        other.remove(force=True)
+        return listed
+
+    monkeypatch.setattr(client.api, "containers", lists_and_the_other_ends)
+    try:
+        removed = remove(client, lambda labels: labels[RUN_LABEL] == f"mine-{os.getpid()}")
+        assert removed == {"containers": [mine.name], "networks": [], "volumes": []}
+    finally:
+        for container in (mine, other):
+            with contextlib.suppress(docker.errors.NotFound):
+                container.remove(force=True)
 
 
 @pytest.mark.needs("local")
