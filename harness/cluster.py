@@ -39,6 +39,8 @@ class Cluster:
     seed: int
     zones: Mapping[str, str] = field(default_factory=dict)
     """The zone of each node by name: a rack, or a data centre, whose nodes fail together."""
+    down: dict[str, set[str]] = field(default_factory=dict)
+    """By nemesis, the nodes that it keeps down: the end of another fault does not start their servers."""
 
     def node(self, name: str) -> Node:
         """The node of this name."""

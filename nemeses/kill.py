@@ -38,12 +38,12 @@ class Kill:
         return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        self._killed.update(plan["order"])  # whoever is hit, even if this breaks off
-        commands = await strike(cluster, target, plan, self._action)
-        self._killed.intersection_update(commands)
+        cluster.down[self.name] = self._killed
+        commands = await strike(cluster, target, plan, self._action, self._killed)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
+        cluster.down.pop(self.name, None)
         started = await revive(cluster, target, sorted(self._killed))
         self._killed.clear()
         return {"started": started}

@@ -33,9 +33,7 @@ class Pause:
         return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        self._paused.update(plan["order"])  # whoever is hit, even if this breaks off
-        commands = await strike(cluster, target, plan, "pause")
-        self._paused.intersection_update(commands)
+        commands = await strike(cluster, target, plan, "pause", self._paused)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

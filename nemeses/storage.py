@@ -66,6 +66,7 @@ class Storage:
         kind = plan["kind"]
         self._hit.update(victims)
         if kind == "lost":
+            cluster.down[self.name] = set(victims)
             await servers(cluster, victims, "kill")
             lost = await cluster.on_each(victims, lambda node: run_tool(node, "storage", {"do": "lose"}))
             writes = {name: answer["lost"] for name, answer in lost.items()}
@@ -78,6 +79,7 @@ class Storage:
         hit = sorted(self._hit)
         seen = await cluster.on_each(hit, lambda node: _set(node, None))
         self._hit.clear()
+        cluster.down.pop(self.name, None)
         return {"seen": seen, "started": await revive(cluster, target, hit)}
 
 

@@ -84,26 +84,31 @@ async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) ->
     return found
 
 
-async def strike(cluster: Cluster, target: Target, plan: Plan, action: str) -> dict[str, list[str]]:
+async def strike(cluster: Cluster, target: Target, plan: Plan, action: str, hit: set[str]) -> dict[str, list[str]]:
     """Kill, terminate or pause the servers of a plan's victims; the commands of those that were hit on each.
 
-    Nodes whose servers are down already are left out. Raises ``NothingToDo`` when all are.
+    Nodes whose servers are down already are left out. The others stand in ``hit`` from the moment on at which they are
+    struck, even if this breaks off. Raises ``NothingToDo`` when there are none.
     """
     victims = await resolve(cluster, target, plan)
+    hit.update(victims)
     found = await servers(cluster, victims, action)
     if plan["aim"] == SUCCESSOR:
         successor = await succession(cluster, target, victims)
         victims += successor
+        hit.update(successor)
         found |= await servers(cluster, successor, action)
-    commands = {name: hit for name, hit in found.items() if hit}
+    commands = {name: struck for name, struck in found.items() if struck}
+    hit.intersection_update(commands)
     if not commands:
         raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
     return commands
 
 
 async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
-    """Start the servers of some nodes, where they do not run, and list their processes."""
-    await cluster.on_each(names, lambda node: target.start(cluster, node))
+    """Start the servers of some nodes, where they do not run and no fault keeps them down; list their processes."""
+    kept = set[str]().union(*cluster.down.values())
+    await cluster.on_each([name for name in names if name not in kept], lambda node: target.start(cluster, node))
     return await servers(cluster, names, "list")
 
 

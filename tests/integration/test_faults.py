@@ -10,9 +10,11 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import MissingError, NothingToDo
+from nemeses.disk import Disk
 from nemeses.kill import Kill
 from nemeses.partition import Partition
 from nemeses.pause import Pause
+from nemeses.restart import Restart
 from targets.reference.target import Reference
 from tests.integration.inside import on
 
@@ -175,6 +177,22 @@ async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> No
     await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
 
 
+async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluster) -> None:
+    store, node = reference(), cluster.nodes[1]
+    await store.start(cluster, node)
+    kill, restart, disk = Kill(Kill.Options()), Restart(Restart.Options()), Disk(Disk.Options())
+    order = ["n2", "n3", "n1"]
+    await disk.inject(cluster, store, {"aim": "one", "order": order, "kind": "full"})
+    await kill.inject(cluster, store, {"aim": "one", "order": order})
+    with pytest.raises(NothingToDo):
+        await restart.inject(cluster, store, {"aim": "one", "order": order})
+    assert await disk.heal(cluster, store) == {"started": {"n2": []}}
+    assert await restart.heal(cluster, store) == {"started": {"n2": []}}
+    assert await states(node) == []
+    await kill.heal(cluster, store)
+    assert len(await states(node)) == 1
+
+
 async def a_fault_that_hits_nobody_does_not_count(cluster: Cluster) -> None:
     for nemesis in (Kill(Kill.Options()), Pause(Pause.Options())):
         with pytest.raises(NothingToDo, match="no server process"):
@@ -200,6 +218,7 @@ async def nodes_reach_nothing_outside(cluster: Cluster) -> None:
         a_cut_in_one_direction_loses_only_what_is_sent_that_way,
         a_pause_stops_and_resumes,
         a_kill_ends_processes_and_the_heal_starts_them,
+        a_killed_node_stays_down_when_another_fault_on_it_ends,
         a_fault_that_hits_nobody_does_not_count,
         a_server_that_is_not_there_is_named,
     ],
