@@ -127,9 +127,9 @@ def links_of(plan: Plan, order: Sequence[str], zones: Mapping[str, str]) -> tupl
         "halves": count // 2,
         "one": 1,
         "primary": 1,
-        "majority": plan["minority"],
+        "majority": plan.get("minority", 1),
         "third": max(1, count // 3),
-        "one-way": plan["senders"],
+        "one-way": plan.get("senders", 1),
     }
     victims = [n for n in order if zones.get(n) == zones.get(order[0])] if kind == "zone" else order[: first[kind]]
     a, b = sorted(victims), sorted(set(order) - set(victims))

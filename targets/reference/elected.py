@@ -377,11 +377,14 @@ class Elected:
         self._next = dict.fromkeys(self.peers, self.log.last + 1)
         self._held, self._confirmed, self._round, self._round_began = {}, {}, 0, {}
         self._heard_from = dict.fromkeys(self._votes, now)
-        # An empty command of this term: once that is committed, everything before it is.
-        self._own_term_from = self.log.last + 1
-        self.log.append(self.log.last + 1, [Entry(self.log.term, [])])
+        self._open_term()
         self._advance()
         self._heartbeat(self.log.term)
+
+    def _open_term(self) -> None:
+        """An empty command of this term: once that is committed, everything before it is."""
+        self._own_term_from = self.log.last + 1
+        self.log.append(self.log.last + 1, [Entry(self.log.term, [])])
 
     def _step_down(self) -> None:
         """Back to backup. The commands in the log may yet be committed by somebody else: nobody knows."""

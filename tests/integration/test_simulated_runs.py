@@ -95,6 +95,14 @@ def test_every_bug_is_found_by_the_checker_that_it_names(tmp_path: Path, splitbr
     assert any(signature.startswith(f"{bug.checker}: ") for signature in found)
 
 
+def test_raft_survives_the_timetable_that_loses_what_was_committed_by_counting(splitbrain: Command) -> None:
+    arguments = BUGS["commit-by-counting"].arguments()
+    planted = arguments.index("--bug")
+    del arguments[planted : planted + 2]
+    done = splitbrain("hunt", *arguments, "--seeds", "50")
+    assert done.returncode == 0, done.stdout
+
+
 def test_asynchronous_replication_is_caught(tmp_path: Path, splitbrain: Command) -> None:
     mode = ["-o", "replication=primary-backup", "-o", "acknowledge=async", "--nemesis", "partition", "--interval", "2"]
     assert splitbrain("hunt", "reference", "--seeds", "6", "--stop", *mode).returncode == 1

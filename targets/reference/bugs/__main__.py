@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from targets.reference.bugs import BUGS
 
+_ROOT = f"{Path(__file__).parents[3]}/"
+
 
 def table() -> str:
-    """All planted bugs in Markdown."""
+    """All planted bugs in Markdown; files are named from the root of the project."""
     lines = [
         "# The planted bugs of the reference store",
         "",
@@ -18,7 +21,8 @@ def table() -> str:
         "|---|---|---|---|---|",
     ]
     for bug in BUGS.values():
-        words = f"{bug.name} | {bug.replication} | {bug.breaks} | {bug.checker} | `{shlex.join(bug.arguments())}`"
+        found_with = shlex.join(bug.arguments()).replace(_ROOT, "")
+        words = f"{bug.name} | {bug.replication} | {bug.breaks} | {bug.checker} | `{found_with}`"
         lines.append(f"| {words} |")
     return "\n".join(lines)
 

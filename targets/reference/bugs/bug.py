@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +14,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Bug:
-    """A bug, and what exposes it: with these settings a campaign finds it, and ``checker`` is what refutes it."""
+    """A bug, and what exposes it: with these settings a campaign finds it, and ``checker`` is what refutes it.
+
+    ``timetable`` is a file in this folder with faults and operations that chance would hardly bring together.
+    """
 
     name: str
     replication: str
@@ -25,6 +29,7 @@ class Bug:
     nodes: int = 5
     clients: int = 10
     overlap: bool = False
+    timetable: str = ""
 
     @property
     def breaks(self) -> str:
@@ -33,7 +38,9 @@ class Bug:
 
     def arguments(self) -> list[str]:
         """The arguments of ``splitbrain run`` and ``splitbrain hunt`` that expose it."""
-        words = ["reference", "--bug", self.name, "--workload", self.workload, "--nemesis", self.nemesis]
+        timetable = str(Path(__file__).parent / self.timetable)
+        words = ["reference", "--bug", self.name, "--workload", self.workload]
+        words += ["--timetable", timetable] if self.timetable else ["--nemesis", self.nemesis]
         words += ["--nodes", str(self.nodes), "--interval", "2"]
         words += ["--concurrency", str(self.clients)] if self.clients != 10 else []
         if self.overlap:

@@ -133,6 +133,21 @@ class AppendWithoutMatching(Raft):
         return previous <= self.log.last
 
 
+@bug(**_REGISTERS, nemesis="partition,kill", timetable="figure-8.json", nodes=3)
+class CommitByCounting(Raft):
+    """Commits an entry of an earlier term as soon as a majority holds it, with none of its own term behind it: a node
+    whose last entry is of a later term can still be elected, and puts its own in that place: figure 8 of Ongaro &
+    Ousterhout (2014). The timetable isolates n1 while it leads, then n2 as soon as it does; n1 comes back and leads
+    again, and then n2 does.
+    """
+
+    def _open_term(self) -> None:
+        self._own_term_from = self.log.last
+
+    def _may_commit(self, index: int) -> bool:
+        return True
+
+
 @bug(**_REGISTERS, nemesis="partition", options={"partition": "one-way"})
 class FailureThatHappened(Raft):
     """Tells waiting clients, as it steps down, that their commands failed; they stand in the log and are committed."""
