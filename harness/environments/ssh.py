@@ -102,11 +102,12 @@ class SshNode:
         request = {"directory": self.directory, "size": DISK_BYTES}
         argv = tool_command(self.python, "leash", request, "leash", os.devnull)
         leash: Any = await asyncio.to_thread(self._open, self._command(argv))
-        self._leash = leash
         said = await asyncio.to_thread(leash.makefile("rb").readline)
         if said.strip() != b"ready":
             errors = await asyncio.to_thread(leash.makefile_stderr("rb").read)
-            raise NodeError(f"{self.name} cannot be used: {errors.decode(errors='replace').strip() or 'no answer'}")
+            why = errors.decode(errors="replace").strip() or "no answer"
+            raise NodeError(f"{self._place.host} cannot be used: {why}")
+        self._leash = leash
 
     def _command(self, argv: Sequence[str], marks: Sequence[str] = (f"{TOOL_MARK}=1",)) -> str:
         return shlex.join([*self._sudo, "env", _PATH, *marks, f"{HOME_MARK}={self.directory}", *argv])

@@ -15,7 +15,7 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.ssh import SshEnvironment
-from harness.errors import MissingError, UsageError
+from harness.errors import MissingError, NodeError, UsageError
 from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on
@@ -118,6 +118,25 @@ async def a_jump_host_leads_to_those_behind_it(cluster: Cluster) -> None:
             await through.stop()
 
 
+async def a_host_that_another_run_has_is_refused(cluster: Cluster) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        options = await hosts.prepare(Path(folder), cluster.nodes)
+        one, other = SshEnvironment(options=options), SshEnvironment(options=options)
+        try:
+            nodes = await one.start(["n1", "n2"], Path(folder), "one")
+            await nodes[1].start("sleeper", ["sleep", "1000"])
+            with pytest.raises(NodeError, match="another run, or another node of this one, uses this host"):
+                await other.start(["n1", "n2", "n3"], Path(folder), "other")
+            await other.stop()
+            assert (await nodes[1].running())["sleeper"]
+        finally:
+            await one.stop()
+        try:
+            await other.start(["n1", "n2", "n3"], Path(folder), "again")
+        finally:
+            await other.stop()
+
+
 async def sudo_makes_root_of_a_user(cluster: Cluster) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for node in cluster.nodes:
@@ -153,6 +172,7 @@ async def sudo_makes_root_of_a_user(cluster: Cluster) -> None:
         a_killed_harness_leaves_nothing_on_the_machines,
         who_is_not_known_or_not_let_in_is_named,
         a_jump_host_leads_to_those_behind_it,
+        a_host_that_another_run_has_is_refused,
         pytest.param(sudo_makes_root_of_a_user, marks=pytest.mark.needs("sudo")),
     ],
 )
