@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.cluster import Cluster, wait_until
-from harness.environments.base import Environment
+from harness.environments.base import Environment, Refuses
 from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
@@ -268,6 +268,8 @@ def refuse_unsuitable(
     if sizes is not None and experiment.nodes not in sizes:
         wanted = ", ".join(map(str, sorted(sizes)))
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
+    if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
+        raise UsageError(why)
     for nemesis in nemeses.values():
         if why := unsuitable(nemesis, experiment, environment, target):
             raise UsageError(why)

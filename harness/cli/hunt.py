@@ -31,8 +31,10 @@ def hunt(
     """Run seeds 0 to ``seeds`` - 1, print what was found, and return 1 if any failed, 3 if any was unknown."""
     if seeds < 1:
         raise UsageError(f"--seeds is {seeds}, but it must be at least 1")
-    assemble(experiment)
+    parts = assemble(experiment)
     check_environment_name(experiment.environment)
+    if experiment.environment != "auto":
+        parts.suit(experiment, parts.environment(experiment))
     simulated = experiment.environment == "simulation"
     workers = os.cpu_count() or 1
     where = executor or (f"processes:{workers}" if simulated else "threads:1")

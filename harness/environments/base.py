@@ -153,6 +153,15 @@ class Environment(Protocol):
 
 
 @runtime_checkable
+class Refuses(Protocol):
+    """An environment that cannot have every store."""
+
+    def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
+        """Why it cannot have so many nodes, or servers that need these programs, with what to do; None if it can."""
+        ...
+
+
+@runtime_checkable
 class HasTools(Protocol):
     """A node that does itself what some of the fault tools would do, because they could not."""
 

@@ -275,6 +275,13 @@ class SshEnvironment:
     def clock(self) -> int:
         return time.monotonic_ns()
 
+    def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
+        if len({place.host for place in self._places}) < len(self._places):
+            return "-o hosts names a host twice: every node needs one of its own"
+        if len(self._places) < nodes:
+            return f"{nodes} nodes need as many hosts, but -o hosts names {len(self._places)}"
+        return None
+
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return "a file system of our own is mounted on local nodes only"
@@ -299,10 +306,8 @@ class SshEnvironment:
         return found
 
     async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
-        if len({place.host for place in self._places}) < len(self._places):
-            raise UsageError("-o hosts names a host twice: every node needs one of its own")
-        if len(self._places) < len(names):
-            raise UsageError(f"{len(names)} nodes need as many hosts, but -o hosts names {len(self._places)}")
+        if why := self.refuses(len(names), {}):
+            raise UsageError(why)
         for name, place in zip(names, self._places, strict=False):
             self._nodes.append(SshNode(name, place, self._options, run_id, logs / name))
         for node in self._nodes:

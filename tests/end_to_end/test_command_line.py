@@ -30,6 +30,10 @@ GOOD = """\
         (["run", "redis", "--nodes", "0"], 2, "--nodes is 0, but it must be at least 1"),
         (["run", "etcd", "--on", "local", "--nodes", "4"], 2, "etcd runs on 1, 3, 5, 7 nodes, not on 4"),
         (["run", "redis", "--on", "local", "--nodes", "1", "--nemesis", "partition"], 2, "at least 2 nodes, not 1"),
+        (["run", "etcd", "--on", "simulation"], 2, "only asyncio servers in Python can be simulated, not etcd"),
+        (["hunt", "redis", "--seeds", "2"], 2, "can be simulated, not redis-server"),
+        (["run", "redis", "--on", "ssh", "-o", "hosts=a,b"], 2, "3 nodes need as many hosts, but -o hosts names 2"),
+        (["run", "redis", "--on", "ssh", "-o", "hosts=a,b,a"], 2, "-o hosts names a host twice"),
         (["run", "redis", "--on", "local", "--image", "redis:8"], 2, "--image is for nodes in containers"),
         (["run", "redis", "--time", "-1"], 2, "--time is -1"),
         (["run", "redis", "-o", "apendonly=yes"], 2, "did you mean appendonly?"),
@@ -72,6 +76,7 @@ def test_bad_input_is_one_sentence_and_starts_nothing(
     assert said in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "hunts").exists()
 
 
 def test_no_engine_is_one_sentence(splitbrain: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

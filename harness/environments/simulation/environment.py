@@ -185,6 +185,11 @@ class SimulationEnvironment:
     def missing(cls, image: str | None) -> str | None:
         return None
 
+    def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
+        if not programs:
+            return None
+        return f"only asyncio servers in Python can be simulated, not {', '.join(programs)}: use --on local"
+
     def lacks(self, capability: str) -> str | None:
         return f"the simulation has no {capability}" if capability in ("storage", "squeeze") else None
 
