@@ -40,7 +40,7 @@ class Cluster:
     zones: Mapping[str, str] = field(default_factory=dict)
     """The zone of each node by name: a rack, or a data centre, whose nodes fail together."""
     down: dict[str, set[str]] = field(default_factory=dict)
-    """By nemesis, the nodes that it keeps down: the end of another fault does not start their servers."""
+    """By nemesis, the nodes whose servers it keeps from running: no other fault's end starts them."""
 
     def node(self, name: str) -> Node:
         """The node of this name."""

@@ -11,11 +11,11 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Plan
 from harness.target import Target
-from nemeses.victims import check, draw, servers, strike
+from nemeses.victims import check, draw, revive, servers, strike
 
 
 class Pause:
-    """SIGSTOP every server process of some nodes; the heal resumes them."""
+    """SIGSTOP every server process of some nodes; the heal resumes them, or starts those that were killed meanwhile."""
 
     class Options(msgspec.Struct, frozen=True):
         """``pause`` fixes whom to aim at."""
@@ -33,10 +33,13 @@ class Pause:
         return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        cluster.down[self.name] = self._paused
         commands = await strike(cluster, target, plan, "pause", self._paused)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
+        cluster.down.pop(self.name, None)
         resumed = await servers(cluster, sorted(self._paused), "resume")
+        started = await revive(cluster, target, [name for name, commands in resumed.items() if not commands])
         self._paused.clear()
-        return {"resumed": resumed}
+        return {"resumed": resumed, "started": started}

@@ -106,7 +106,7 @@ async def strike(cluster: Cluster, target: Target, plan: Plan, action: str, hit:
 
 
 async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
-    """Start the servers of some nodes, where they do not run and no fault keeps them down; list their processes."""
+    """Start the servers of some nodes, where they do not run and no fault keeps them so; list their processes."""
     kept = set[str]().union(*cluster.down.values())
     await cluster.on_each([name for name in names if name not in kept], lambda node: target.start(cluster, node))
     return await servers(cluster, names, "list")

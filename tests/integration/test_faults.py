@@ -156,11 +156,17 @@ async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
     await wait_until(goes_on, seconds=20, what="further ticks")
 
 
-async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> None:
+async def ready(cluster: Cluster) -> Reference:
+    """The reference store, once it serves."""
     store = reference()
     for node in cluster.nodes:
         await store.start(cluster, node)
     await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    return store
+
+
+async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> None:
+    store = await ready(cluster)
     before = {node.name: await states(node) for node in cluster.nodes}
     assert all(len(found) == 1 for found in before.values())
     kill = Kill(Kill.Options())
@@ -178,8 +184,7 @@ async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> No
 
 
 async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluster) -> None:
-    store, node = reference(), cluster.nodes[1]
-    await store.start(cluster, node)
+    store, node = await ready(cluster), cluster.nodes[1]
     kill, restart, disk = Kill(Kill.Options()), Restart(Restart.Options()), Disk(Disk.Options())
     order = ["n2", "n3", "n1"]
     await disk.inject(cluster, store, {"aim": "one", "order": order, "kind": "full"})
@@ -191,6 +196,18 @@ async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluste
     assert await states(node) == []
     await kill.heal(cluster, store)
     assert len(await states(node)) == 1
+
+
+async def a_paused_node_that_was_killed_stays_down_until_the_pause_ends(cluster: Cluster) -> None:
+    store, node = await ready(cluster), cluster.nodes[1]
+    kill, pause = Kill(Kill.Options()), Pause(Pause.Options())
+    plan = {"aim": "one", "order": ["n2", "n3", "n1"]}
+    await pause.inject(cluster, store, plan)
+    await kill.inject(cluster, store, plan)
+    assert await kill.heal(cluster, store) == {"started": {"n2": []}}
+    assert await states(node) == []
+    await pause.heal(cluster, store)
+    assert await states(node) in (["S"], ["R"])
 
 
 async def a_fault_that_hits_nobody_does_not_count(cluster: Cluster) -> None:
@@ -219,6 +236,7 @@ async def nodes_reach_nothing_outside(cluster: Cluster) -> None:
         a_pause_stops_and_resumes,
         a_kill_ends_processes_and_the_heal_starts_them,
         a_killed_node_stays_down_when_another_fault_on_it_ends,
+        a_paused_node_that_was_killed_stays_down_until_the_pause_ends,
         a_fault_that_hits_nobody_does_not_count,
         a_server_that_is_not_there_is_named,
     ],
