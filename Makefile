@@ -43,4 +43,4 @@ system:
 	  else echo "please install what is missing: sudo apt-get install $(PACKAGES) hostname" >&2; exit 1; fi; fi
 
 clean:
-	rm -rf $(VENV) runs build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) runs hunts build .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 import mfusepy
 
 from harness.faults import resident
+from harness.faults.disk import FILLER, use_up
 from harness.faults.process import is_tool
 from harness.faults.storage import PROBE
 
@@ -108,8 +109,15 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
         self.delay = 0.0
 
     def lose(self) -> int:
-        """Lose everything that was not synced."""
-        return self._unsynced.lose()
+        """Lose everything that was not synced. A disk that another fault has filled has room for what comes back."""
+        filler = f"{self._root}/{FILLER}"
+        full = os.path.exists(filler)
+        if full:
+            os.unlink(filler)
+        lost = self._unsynced.lose()
+        if full:
+            use_up(self._root)
+        return lost
 
     def _path(self, path: str) -> str:
         return self._root + path

@@ -13,7 +13,7 @@ from typing import Any
 
 OURS = ".splitbrain"
 """Files whose names begin so belong to the harness."""
-_FILLER = ".splitbrain-filler"
+FILLER = ".splitbrain-filler"
 _NOT_DATA = (".conf", ".log")
 
 
@@ -24,7 +24,7 @@ def fill(path: str) -> str:
     if _type(path) == "tmpfs":
         # No smaller than what is in it: so it is full at once, and takes no memory for that.
         _remount(path, None)
-    _use_up(path)
+    use_up(path)
     try:
         _write(f"{path}/{OURS}-probe", b"x" * 65536)
     except OSError as error:
@@ -32,10 +32,10 @@ def fill(path: str) -> str:
     raise SystemExit(f"{path} was filled and still takes data")
 
 
-def _use_up(path: str) -> None:
+def use_up(path: str) -> None:
     """Write until there is no more room."""
     piece = 1 << 30
-    with open(f"{path}/{_FILLER}", "ab") as filler:
+    with open(f"{path}/{FILLER}", "ab") as filler:
         while piece >= 1:
             try:
                 os.posix_fallocate(filler.fileno(), filler.tell(), piece)
@@ -48,7 +48,7 @@ def _use_up(path: str) -> None:
 
 def empty(path: str, size: int) -> None:
     """Give back the room. Raises ``SystemExit`` if nothing can be written after that."""
-    for name in (_FILLER, f"{OURS}-probe"):
+    for name in (FILLER, f"{OURS}-probe"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{path}/{name}")
     if _type(path) == "tmpfs" and size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import Any
@@ -14,13 +15,19 @@ _SAYS = {"readonly": "Read-only file system", "errors": "Input/output error"}
 
 
 def probe(path: str) -> tuple[str | None, float]:
-    """Write and sync a file there: the error, None without one, and how many seconds the sync took."""
+    """Write and sync a file there: the error, None without one, and how many seconds the sync took.
+
+    That a disk is full, too, is another fault's doing.
+    """
     name = f"{path}/{PROBE}"
     began = time.monotonic()
     try:
-        with open(name, "wb") as file:
-            file.write(b"x")
-            file.flush()
+        with open(name, "wb", buffering=0) as file:
+            try:
+                file.write(b"x")
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
             began = time.monotonic()
             os.fsync(file.fileno())
         took = time.monotonic() - began

@@ -252,6 +252,35 @@ async def a_crash_loses_what_was_not_synced(cluster: Cluster) -> None:
     assert [start.split()[1::2] for start in starts[:3]] == [["0", "0"], ["10000", "0"], ["20000", "0"]], starts
 
 
+# Takes back, without a sync, what was on the disk already: a crash brings it back.
+CUT = """
+import os, sys, time
+file = open(f"{sys.argv[1]}/cut", "ab")
+file.write(b"x" * 1000000); file.flush(); os.fsync(file.fileno())
+file.truncate(0); print("done", flush=True); time.sleep(600)
+"""
+
+
+async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None:
+    storage, disk, (node, *_) = Storage(Storage.Options()), Disk(Disk.Options()), cluster.nodes
+    await storage.prepare(cluster)
+    store = Simple(CUT, node.directory)
+    await store.start(cluster, node)
+    await until(node, lambda log: "done" in log)
+    plan = {"aim": "n1", "order": ORDER}
+    await disk.inject(cluster, store, {**plan, "kind": "full"})
+    assert (await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.3}))["seen"]["n1"]["sync"] >= 0.3
+    assert (await storage.heal(cluster, store))["seen"]["n1"]["said"] is None
+    await storage.inject(cluster, store, {**plan, "kind": "lost"})
+    assert (await node.exec(["stat", "-c", "%s", f"{node.directory}/cut"])).text == "1000000"
+    written = await node.exec(["dd", "if=/dev/zero", f"of={node.directory}/more", "bs=64k", "count=1"])
+    assert "No space left on device" in written.text
+    await disk.heal(cluster, store)
+    assert not await states(node)
+    await storage.heal(cluster, store)
+    assert await states(node)
+
+
 @pytest.mark.needs("local", "storage")
 @pytest.mark.parametrize(("bug", "code"), [("no-fsync", 1), ("", 0)])
 def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path, bug: str, code: int) -> None:
@@ -262,7 +291,14 @@ def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path,
 
 
 @pytest.mark.needs("local", "storage")
-@pytest.mark.parametrize("scenario", [storage_refuses_is_slow_and_recovers, a_crash_loses_what_was_not_synced])
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        storage_refuses_is_slow_and_recovers,
+        a_crash_loses_what_was_not_synced,
+        storage_fails_on_a_disk_that_is_full_as_well,
+    ],
+)
 def test_storage_on_local_nodes(scenario: Any) -> None:
     on("local", scenario)
 
