@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Coroutine
+from collections.abc import Container, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -146,5 +146,44 @@ def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: 
         await asyncio.sleep(0.1)
         await asyncio.open_connection(one.address, 7000)
         await made.stop()
+
+    simulate(main())
+
+
+KEEP = """
+import asyncio
+
+async def run(arguments, host):
+    file = host.open("kept")
+    host.say(f"found {len(file.read())}")
+    file.append(b"written, and never synced")
+    await asyncio.get_running_loop().create_future()
+"""
+
+
+@pytest.mark.parametrize(("signal", "found"), [("terminate", {25}), ("kill", range(25))])
+def test_a_terminated_server_ends_and_leaves_its_writes_to_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signal: str, found: Container[int]
+) -> None:
+    (tmp_path / "keeping_server.py").write_text(KEEP)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def main() -> None:
+        made = SimulationEnvironment(seed=3)
+        (node,) = await made.start(["n1"], tmp_path, "test")
+        for start in (1, 2):
+            await node.start("keep", ["python", "-m", "keeping_server"])
+            await asyncio.sleep(0.1)
+            said = (await node.log("keep")).split()
+            await run_tool(node, "process", {"do": "pause"})
+            assert await run_tool(node, "process", {"do": "terminate"}) == []
+            assert (await node.running())["keep"]
+            await run_tool(node, "process", {"do": "resume"})
+            assert len(await run_tool(node, "process", {"do": signal})) == 1
+            assert not (await node.running())["keep"]
+            assert await run_tool(node, "process", {"do": signal}) == []
+            assert len(said) == 2 * start
+        assert said[:3] == ["found", "0", "found"]
+        assert int(said[3]) in found
 
     simulate(main())

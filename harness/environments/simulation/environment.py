@@ -20,6 +20,12 @@ from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.errors import FaultError, MissingError
 
+_LIVING = ("running", "paused")
+_HEARD_WHILE = {
+    "list": _LIVING, "kill": _LIVING, "terminate": ("running",), "pause": ("running",), "resume": ("paused",)
+}  # fmt: skip
+"""The states of a server in which a signal does something to it."""
+
 
 class SimulatedNode:
     """One node: its processes, its disk, its clocks, its place in the network."""
@@ -63,9 +69,12 @@ class SimulatedNode:
         self._die(process)
 
     def _die(self, process: Process) -> None:
+        self._end(process)
+        self._disk.crash()
+
+    def _end(self, process: Process) -> None:
         process.state = "dead"
         self._network.reset(process)
-        self._disk.crash()
 
     async def running(self) -> Mapping[str, bool]:
         return {name: process.state != "dead" for name, process in self._processes.items()}
@@ -97,15 +106,17 @@ class SimulatedNode:
         action = request["do"]
         seen = []
         for name, process in self._processes.items():
-            if process.state == "dead":
+            if process.state not in _HEARD_WHILE[action]:
                 continue
+            seen.append({"pid": self._started, "state": "T" if process.state == "paused" else "S", "command": name})
             if action == "kill":
                 self._die(process)
+            elif action == "terminate":
+                self._end(process)  # what it wrote stays with the operating system
             elif action == "pause":
                 process.state = "paused"
-            elif action == "resume" and process.state == "paused":
+            elif action == "resume":
                 self._loop.resume(process)
-            seen.append({"pid": self._started, "state": "T" if process.state == "paused" else "S", "command": name})
         return seen
 
     def _rewire(self, request: Mapping[str, Any]) -> Any:
@@ -128,18 +139,21 @@ class SimulatedNode:
                 lost[peer], out.dropped = out.dropped, 0
         return lost
 
-    def _degrade(self, request: Mapping[str, Any]) -> None:
+    def _degrade(self, request: Mapping[str, Any]) -> dict[str, Any]:
         if request["do"] == "degrade":
             for peer in request["peers"]:
                 self._network.link(self.address, peer).quality = Quality(**request["quality"])
-        else:
-            for link in self._network.links(self.address).values():
-                link.quality = None
+            return {"how": "simulation"}
+        for link in self._network.links(self.address).values():
+            link.quality = None
+        return {}
 
     def _set_clock(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds by which the clock is ahead afterwards, and the servers that see it."""
         clock = self._clock
         if request["do"] == "set":
+            if request.get("monotonic"):
+                raise FaultError("the monotonic clock of a simulated node does not jump; --on local has one that does")
             clock.skew(request["offset"], request["rate"], request["period"])
         elif request["do"] == "heal":
             clock.right()
