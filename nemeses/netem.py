@@ -10,6 +10,7 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.errors import NothingToDo
 from harness.nemesis import Plan
 from harness.target import Target
 from nemeses.victims import check, draw, resolve
@@ -81,6 +82,8 @@ class Netem:
             return await run_tool(node, "netem", asked, timeout=60.0)
 
         seen = await cluster.on_each(senders, degrade)
+        if not any(seen.values()):
+            raise NothingToDo(f"every link of {', '.join(senders)} is cut")
         bad = " ".join(f"{name} {value:g}" for name, value in plan["quality"].items() if value)
         return {"said": f"{bad}, {plan['direction']}: {' '.join(victims)}", "seen": seen}
 

@@ -22,6 +22,8 @@ CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-
 FLAPPING = "flapping"
 PROBED_PORT = 9
 """Nothing listens on the discard port: a reachable peer refuses the connection at once."""
+_ANSWERED = (0, errno.ECONNREFUSED)
+_AGAIN_SECONDS = 0.25
 
 
 def iptables(*arguments: str, check: bool = True) -> str:
@@ -91,34 +93,32 @@ def heal() -> dict[str, int]:
 
 
 def reach(peers: list[str], patience: float) -> dict[str, bool]:
-    """Try to open a TCP connection to each peer: True where the peer's kernel answered within ``patience`` seconds."""
-    waiting: dict[int, tuple[socket.socket, str]] = {}
+    """Try to open TCP connections to each peer: True where the peer's kernel answered within ``patience`` seconds.
+
+    One attempt after the other is begun, since another fault may lose packets on the way.
+    """
     answer = dict.fromkeys(peers, False)
-    for peer in peers:
-        attempt = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        attempt.setblocking(False)
-        code = attempt.connect_ex((peer, PROBED_PORT))
-        if code in (0, errno.ECONNREFUSED):
-            answer[peer] = True
-            attempt.close()
-        elif code == errno.EINPROGRESS:
-            waiting[attempt.fileno()] = (attempt, peer)
-        else:
-            attempt.close()
-    deadline = time.monotonic() + patience
+    waiting: dict[int, tuple[socket.socket, str]] = {}
     poll = select.poll()
-    for descriptor in waiting:
-        poll.register(descriptor, select.POLLOUT)
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for descriptor, _ in poll.poll(left * 1000):
-            attempt, peer = waiting.pop(descriptor)
-            poll.unregister(descriptor)
-            code = attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            answer[peer] = code in (0, errno.ECONNREFUSED)
-            attempt.close()
-    for attempt, _ in waiting.values():
-        with contextlib.suppress(OSError):
-            attempt.close()
+    now = time.monotonic()
+    deadline, due = now + patience, now
+    with contextlib.ExitStack() as attempts:
+        while not all(answer.values()) and now < deadline:
+            if now >= due:
+                for peer in (peer for peer, answered in answer.items() if not answered):
+                    attempt = attempts.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                    attempt.setblocking(False)
+                    code = attempt.connect_ex((peer, PROBED_PORT))
+                    answer[peer] = code in _ANSWERED
+                    if code == errno.EINPROGRESS:
+                        waiting[attempt.fileno()] = (attempt, peer)
+                        poll.register(attempt, select.POLLOUT)
+                due = now + _AGAIN_SECONDS
+            for descriptor, _ in poll.poll(max(min(due, deadline) - now, 0) * 1000):
+                attempt, peer = waiting.pop(descriptor)
+                poll.unregister(descriptor)
+                answer[peer] |= attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _ANSWERED
+            now = time.monotonic()
     return answer
 
 

@@ -16,6 +16,7 @@ HOME_MARK = "SPLITBRAIN_HOME"
 """Set in the environment of tools on a host that has other processes as well: the directory in which the run's servers
 were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""
 SESSIONS = ".splitbrain-sessions"
+_STOPPED = "Tt"
 
 
 def is_tool(pid: str) -> bool:
@@ -73,17 +74,15 @@ def pids() -> list[int]:
     return [int(str(one["pid"])) for one in servers()]
 
 
-def _send(number: int, until_states: str, gone: bool = False) -> list[dict[str, object]]:
-    """Signal every server until the process table shows the effect; returns those that were affected."""
-    affected: dict[object, dict[str, object]] = {}
+def _send(number: int, until_states: str = "") -> list[dict[str, object]]:
+    """Signal every server until it is in one of these states, or gone; those that were signalled."""
+    signalled: dict[object, dict[str, object]] = {}
     deadline = time.monotonic() + 10
     while True:
-        now = servers()
-        left = now if gone else [one for one in now if str(one["state"]) not in until_states]
-        for one in now:
-            affected[one["pid"]] = one
+        left = [one for one in servers() if str(one["state"]) not in until_states]
+        signalled |= {one["pid"]: one for one in left}
         if not left:
-            return list(affected.values())
+            return list(signalled.values())
         if time.monotonic() > deadline:
             raise SystemExit(f"after 10 s these processes still do not show it: {left}")
         for one in left:
@@ -100,11 +99,11 @@ def main(request: dict[str, str]) -> list[dict[str, object]]:
     if action == "list":
         return servers()
     if action == "kill":
-        return _send(signal.SIGKILL, "", gone=True)
+        return _send(signal.SIGKILL)
     if action == "terminate":
-        return _send(signal.SIGTERM, "", gone=True)
+        return _send(signal.SIGTERM, _STOPPED)  # a stopped server cannot end before it goes on: it is let alone
     if action == "pause":
-        return _send(signal.SIGSTOP, "Tt")
+        return _send(signal.SIGSTOP, _STOPPED)
     if action == "resume":
         return _send(signal.SIGCONT, "RSDI")
     raise SystemExit(f"unknown action {action!r}")

@@ -198,11 +198,16 @@ async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluste
     assert len(await states(node)) == 1
 
 
-async def a_paused_node_that_was_killed_stays_down_until_the_pause_ends(cluster: Cluster) -> None:
+async def a_paused_server_hears_no_sigterm_and_stays_down_when_it_is_killed(cluster: Cluster) -> None:
     store, node = await ready(cluster), cluster.nodes[1]
     kill, pause = Kill(Kill.Options()), Pause(Pause.Options())
     plan = {"aim": "one", "order": ["n2", "n3", "n1"]}
     await pause.inject(cluster, store, plan)
+    for ending in (Restart(Restart.Options()), Kill(Kill.Options(signal="terminate"))):
+        with pytest.raises(NothingToDo):
+            await ending.inject(cluster, store, plan)
+        await ending.heal(cluster, store)
+    assert await states(node) == ["T"]
     await kill.inject(cluster, store, plan)
     assert await kill.heal(cluster, store) == {"started": {"n2": []}}
     assert await states(node) == []
@@ -236,7 +241,7 @@ async def nodes_reach_nothing_outside(cluster: Cluster) -> None:
         a_pause_stops_and_resumes,
         a_kill_ends_processes_and_the_heal_starts_them,
         a_killed_node_stays_down_when_another_fault_on_it_ends,
-        a_paused_node_that_was_killed_stays_down_until_the_pause_ends,
+        a_paused_server_hears_no_sigterm_and_stays_down_when_it_is_killed,
         a_fault_that_hits_nobody_does_not_count,
         a_server_that_is_not_there_is_named,
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, answers
+from harness.errors import NothingToDo
 from nemeses.netem import Netem
 from nemeses.partition import Partition, links_of
 from tests.integration.inside import on
@@ -102,6 +103,23 @@ async def a_direction_is_the_one_that_was_meant(cluster: Cluster) -> None:
         await netem.heal(cluster, reference())
 
 
+async def bad_lines_and_cuts_meet(cluster: Cluster) -> None:
+    netem, partition = Netem(Netem.Options()), Partition(Partition.Options())
+    bad = {"order": NAMES[:3], "quality": {"loss": 0.3}, "direction": "out", "seed": "7"}
+    one = {"kind": "one", "order": NAMES[:3], "how": "drop"}
+    await partition.inject(cluster, reference(), one)
+    with pytest.raises(NothingToDo, match="every link of n1 is cut"):
+        await netem.inject(cluster, reference(), {**bad, "aim": "n1"})
+    done = await netem.inject(cluster, reference(), {**bad, "aim": "all"})
+    assert done["seen"]["n1"] is None
+    assert done["seen"]["n2"]["seen"]["lost"] > 0
+    for _ in range(3):
+        await partition.heal(cluster, reference())
+        await partition.inject(cluster, reference(), one)
+    await netem.heal(cluster, reference())
+    await partition.heal(cluster, reference())
+
+
 async def cuts_have_the_shape_that_was_meant(cluster: Cluster) -> None:
     await listening(cluster)
     partition = Partition(Partition.Options())
@@ -165,6 +183,7 @@ async def a_flapping_cut_comes_and_goes(cluster: Cluster) -> None:
     [
         (every_quality_is_felt_and_gone_after_the_heal, 3),
         (a_direction_is_the_one_that_was_meant, 3),
+        (bad_lines_and_cuts_meet, 3),
         (cuts_have_the_shape_that_was_meant, 5),
         (clients_lose_the_nodes_that_they_are_cut_from, 3),
         (a_flapping_cut_comes_and_goes, 3),
