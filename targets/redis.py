@@ -7,6 +7,7 @@ asynchronous, so acknowledged writes can be lost and two primaries can serve at 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -94,9 +95,12 @@ class Redis:
         return "\n".join(lines) + "\n"
 
     def _sentinel_conf(self, cluster: Cluster, node: Node, primary: Node) -> str:
+        # Who joins again is the same sentinel: told of its former self, one with a new name would count itself twice.
+        identity = hashlib.sha256(node.address.encode()).hexdigest()[:40]
         lines = [
             f"bind {node.address} 127.0.0.1",
             f"port {SENTINEL_PORT}",
+            f"sentinel myid {identity}",
             "protected-mode no",
             "daemonize no",
             f"dir {node.directory}",
