@@ -51,11 +51,13 @@ class Etcd:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._joined: dict[str, str] = {}
+        self._left: dict[str, str] = {}
+        """By node, which member it was when it was last removed."""
         """For each node that left and joined again, the members that it was told of."""
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        client, peer = f"http://{node.address}:{CLIENT_PORT}", f"http://{node.address}:{PEER_PORT}"
-        members = ",".join(f"{other.name}=http://{other.address}:{PEER_PORT}" for other in cluster.nodes)
+        client, peer = f"http://{node.address}:{CLIENT_PORT}", _peer(node)
+        members = ",".join(f"{other.name}={_peer(other)}" for other in cluster.nodes)
         flags = {
             "name": node.name,
             "data-dir": f"{node.directory}/etcd",
@@ -104,37 +106,41 @@ class Etcd:
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Remove members, one after the other. etcd refuses where too few would be left; who is removed ends itself."""
         for name in names:
-            found = await self._members(cluster)
-            peer = f"http://{cluster.node(name).address}:{PEER_PORT}"
-            for member in found:
-                if peer in member["peerURLs"]:
-                    await self._change(
-                        cluster, [o.name for o in cluster.nodes if o.name != name], "remove", ID=member["ID"]
-                    )
+            member = await self._member(cluster, name)
+            if member is not None:
+                self._left[name] = member["ID"]
+                await self._change(cluster, _others(cluster, name), "remove", ID=member["ID"])
         return await self._member_names(cluster)
 
     async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Add nodes that left, with nothing on their disks, as new members."""
         for name in names:
             node = cluster.node(name)
-            if name not in await self._member_names(cluster):
+            member = await self._member(cluster, name)
+            if member is None:
+                await self._change(cluster, _others(cluster, name), "add", peerURLs=[_peer(node)])
+                member = await self._member(cluster, name)
+            if member is None:
+                continue
+            # It may have been added by an earlier try whose answer was lost: what it has is the former member's then.
+            if name in self._left and self._left[name] != member["ID"]:
                 await run_tool(node, "process", {"do": "kill"})
                 await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
-                peer = f"http://{node.address}:{PEER_PORT}"
-                others = [other.name for other in cluster.nodes if other.name != name]
-                await self._change(cluster, others, "add", peerURLs=[peer])
-                members = await self._member_names(cluster)
-                if name not in members:
-                    continue
-                urls = {member: f"http://{cluster.node(member).address}:{PEER_PORT}" for member in members}
-                self._joined[name] = ",".join(f"{member}={url}" for member, url in urls.items())
+                urls = {other: _peer(cluster.node(other)) for other in await self._member_names(cluster)}
+                self._joined[name] = ",".join(f"{other}={url}" for other, url in urls.items())
+                del self._left[name]
             await self.start(cluster, node)
         return await self._member_names(cluster)
+
+    async def _member(self, cluster: Cluster, name: str) -> dict[str, Any] | None:
+        """What the members know of a node; None if it is none of them."""
+        peer = _peer(cluster.node(name))
+        return next((member for member in await self._members(cluster) if peer in member["peerURLs"]), None)
 
     async def _member_names(self, cluster: Cluster) -> list[str]:
         """The nodes that are members, started or not."""
         known = {url for member in await self._members(cluster) for url in member["peerURLs"]}
-        return [node.name for node in cluster.nodes if f"http://{node.address}:{PEER_PORT}" in known]
+        return [node.name for node in cluster.nodes if _peer(node) in known]
 
     async def _members(self, cluster: Cluster) -> list[dict[str, Any]]:
         """The members as a node that leads or follows a leader knows them. Raises ``NothingToDo`` if none does."""
@@ -213,6 +219,15 @@ class EtcdClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _peer(node: Node) -> str:
+    """Where other members reach a node."""
+    return f"http://{node.address}:{PEER_PORT}"
+
+
+def _others(cluster: Cluster, name: str) -> list[str]:
+    return [node.name for node in cluster.nodes if node.name != name]
 
 
 async def _cluster_call(node: Node, what: str, **body: Any) -> Any:

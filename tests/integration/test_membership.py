@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import aiohttp
 import pytest
 
 from harness.cluster import Cluster, wait_until
@@ -63,6 +64,30 @@ async def etcd_members_leave_and_join(cluster: Cluster) -> None:
 
 async def redis_replicas_leave_and_join(cluster: Cluster) -> None:
     await leaves_and_joins(cluster, Redis(Redis.Options()))
+
+
+async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster: Cluster) -> None:
+    """It is a member already, but a new one: it cannot go on with what it had."""
+    store, membership = Etcd(Etcd.Options()), Membership(Membership.Options())
+    for node in cluster.nodes:
+        await store.start(cluster, node)
+    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready")
+    first, _, gone = cluster.nodes
+    await membership.inject(cluster, store, {"leaving": [gone.name]})
+
+    async def added() -> bool:
+        url, body = f"http://{first.address}:2379/v3/cluster/member/add", {"peerURLs": [f"http://{gone.address}:2380"]}
+        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
+            return answer.status == 200 or "exist" in await answer.text()
+
+    await wait_until(added, seconds=30, what="the first try")
+    await membership.heal(cluster, store)
+    await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
+
+
+@pytest.mark.needs("etcd", "local")
+def test_a_lost_answer_does_not_keep_a_member_out() -> None:
+    on("local", etcd_member_whose_first_try_to_join_was_answered_with_nothing)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
