@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import aiohttp
 import pytest
 
 from harness.cluster import Cluster, wait_until
+from harness.errors import NothingToDo
 from harness.operation import Operation
 from nemeses.membership import Membership
 from nemeses.victims import primary
@@ -83,6 +85,33 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
     await wait_until(added, seconds=30, what="the first try")
     await membership.heal(cluster, store)
     await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
+
+
+class Silent:
+    """A store whose members do not say whether they let a node leave."""
+
+    def __init__(self) -> None:
+        self.joined: list[list[str]] = []
+
+    async def leave(self, cluster: Cluster, names: list[str]) -> list[str]:
+        raise NothingToDo("no member answers")
+
+    async def join(self, cluster: Cluster, names: list[str]) -> list[str]:
+        self.joined.append(names)
+        return ["n1", "n2", "n3"]
+
+
+def test_who_may_yet_have_to_leave_is_joined_again_at_every_heal() -> None:
+    store, membership, cluster = Silent(), Membership(Membership.Options()), Cluster(None, [], 0)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        with pytest.raises(NothingToDo):
+            await membership.inject(cluster, store, {"leaving": ["n3"]})  # type: ignore[arg-type]
+        for _ in range(2):
+            await membership.heal(cluster, store)  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    assert store.joined == [["n3"], ["n3"]]
 
 
 @pytest.mark.needs("etcd", "local")
