@@ -51,9 +51,9 @@ class Etcd:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._joined: dict[str, str] = {}
+        """For each node that left and joined again, the members that it was told of."""
         self._left: dict[str, str] = {}
         """By node, which member it was when it was last removed."""
-        """For each node that left and joined again, the members that it was told of."""
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         client, peer = f"http://{node.address}:{CLIENT_PORT}", _peer(node)
@@ -109,7 +109,7 @@ class Etcd:
             member = await self._member(cluster, name)
             if member is not None:
                 self._left[name] = member["ID"]
-                await self._change(cluster, _others(cluster, name), "remove", ID=member["ID"])
+                await self._change(cluster, name, "remove", ID=member["ID"])
         return await self._member_names(cluster)
 
     async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
@@ -118,7 +118,7 @@ class Etcd:
             node = cluster.node(name)
             member = await self._member(cluster, name)
             if member is None:
-                await self._change(cluster, _others(cluster, name), "add", peerURLs=[_peer(node)])
+                await self._change(cluster, name, "add", peerURLs=[_peer(node)])
                 member = await self._member(cluster, name)
             if member is None:
                 continue
@@ -151,14 +151,17 @@ class Etcd:
                 return members
         raise NothingToDo("no member of etcd answers")
 
-    async def _change(self, cluster: Cluster, through: Sequence[str], what: str, **body: Any) -> None:
-        """Ask members until one has done it. Raises ``NothingToDo`` with what they say if none has, for a while."""
+    async def _change(self, cluster: Cluster, name: str, what: str, **body: Any) -> None:
+        """Ask all nodes but the one that it is about, until one has done it.
+
+        Raises ``NothingToDo`` with what they say if none has, for a while.
+        """
         said = "no member answers"
 
         async def done() -> bool:
             nonlocal said
-            for name in through:
-                answer = await _cluster_call(cluster.node(name), what, **body)
+            for other in (node for node in cluster.nodes if node.name != name):
+                answer = await _cluster_call(other, what, **body)
                 if answer is not None and "members" in answer:
                     return True
                 said = said if answer is None else str(answer.get("message", answer))
@@ -224,10 +227,6 @@ class EtcdClient:
 def _peer(node: Node) -> str:
     """Where other members reach a node."""
     return f"http://{node.address}:{PEER_PORT}"
-
-
-def _others(cluster: Cluster, name: str) -> list[str]:
-    return [node.name for node in cluster.nodes if node.name != name]
 
 
 async def _cluster_call(node: Node, what: str, **body: Any) -> Any:
