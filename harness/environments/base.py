@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import re
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -15,15 +16,6 @@ import msgspec
 
 from harness.errors import FaultError
 from harness.faults.network import PROBED_PORT
-
-
-def run_in_real_time(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine to its end as fast as it goes."""
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
-
 
 CAPABILITIES: Final = {
     "partition": "cutting the network",
@@ -150,6 +142,27 @@ class Environment(Protocol):
     async def stop(self) -> None:
         """End everything that ``start`` and the nodes started; safe to call at any moment."""
         ...
+
+
+class RealEnvironment:
+    """What all places have in common whose nodes run in real time, on a network that this machine is on."""
+
+    real_time: ClassVar[bool] = True
+
+    def run(self, main: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end as fast as it goes."""
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)
+
+    def clock(self) -> int:
+        """Nanoseconds of this machine's monotonic clock."""
+        return time.monotonic_ns()
+
+    async def reaches(self, node: Node) -> bool:
+        """Whether the node's kernel answers."""
+        return await answers(node.address)
 
 
 @runtime_checkable

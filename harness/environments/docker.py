@@ -16,8 +16,7 @@ import json
 import os
 import socket
 import tarfile
-import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar
@@ -32,9 +31,8 @@ from harness.environments.base import (
     DISK_BYTES,
     LOG_TAIL,
     Node,
+    RealEnvironment,
     Result,
-    answers,
-    run_in_real_time,
     run_tool,
     tool_command,
 )
@@ -274,11 +272,10 @@ class DockerNode:
             file.write(output)
 
 
-class DockerEnvironment:
+class DockerEnvironment(RealEnvironment):
     """Containers on a private network of the local Docker engine."""
 
     name: ClassVar[str] = "docker"
-    real_time: ClassVar[bool] = True
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python3"
@@ -289,19 +286,10 @@ class DockerEnvironment:
         self._nodes: list[DockerNode] = []
         self.driver: Mapping[str, Any] = {}
 
-    def run(self, main: Coroutine[Any, Any, None]) -> None:
-        run_in_real_time(main)
-
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return "a file system that the sidecar mounts is not seen by servers in containers of their own"
         return None if capability in ALWAYS else _tried().get(capability)
-
-    async def reaches(self, node: Node) -> bool:
-        return await answers(node.address)
-
-    def clock(self) -> int:
-        return time.monotonic_ns()
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:

@@ -14,8 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -27,9 +26,8 @@ from harness.environments.base import (
     DISK_BYTES,
     LOG_TAIL,
     Node,
+    RealEnvironment,
     Result,
-    answers,
-    run_in_real_time,
     tool_command,
 )
 from harness.errors import MissingError, NodeError
@@ -143,11 +141,10 @@ class LocalNode:
         self._servers.clear()
 
 
-class LocalEnvironment:
+class LocalEnvironment(RealEnvironment):
     """Nodes in namespaces of this machine."""
 
     name: ClassVar[str] = "local"
-    real_time: ClassVar[bool] = True
     driver: Mapping[str, Any] = {"address": f"{_SUBNET}.254"}
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
@@ -155,19 +152,10 @@ class LocalEnvironment:
         self.source = str(Path(__file__).parents[2])
         self._nodes: list[LocalNode] = []
 
-    def run(self, main: Coroutine[Any, Any, None]) -> None:
-        run_in_real_time(main)
-
     def lacks(self, capability: str) -> str | None:
         if capability == "storage":
             return _lacks_storage()
         return None if capability in ALWAYS else _tried().get(capability)
-
-    async def reaches(self, node: Node) -> bool:
-        return await answers(node.address)
-
-    def clock(self) -> int:
-        return time.monotonic_ns()
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:

@@ -15,8 +15,7 @@ import os
 import shlex
 import socket
 import tarfile
-import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -28,9 +27,8 @@ from harness.environments.base import (
     DISK_BYTES,
     LOG_TAIL,
     Node,
+    RealEnvironment,
     Result,
-    answers,
-    run_in_real_time,
     tool_command,
 )
 from harness.errors import FaultError, MissingError, NodeError, UsageError
@@ -239,7 +237,7 @@ def connect(place: Place, options: SshEnvironment.Options) -> list[paramiko.SSHC
     return [*way, client]
 
 
-class SshEnvironment:
+class SshEnvironment(RealEnvironment):
     """Existing machines, one node on each, over ssh (`-o hosts=USER@HOST:PORT,...`)."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -254,7 +252,6 @@ class SshEnvironment:
         directory: str = "/var/tmp/splitbrain"
 
     name: ClassVar[str] = "ssh"
-    real_time: ClassVar[bool] = True
 
     def __init__(self, image: str | None = None, seed: int = 0, options: Options | None = None) -> None:
         self._options = options or self.Options()
@@ -268,12 +265,6 @@ class SshEnvironment:
     @classmethod
     def missing(cls, image: str | None) -> str | None:
         return None
-
-    def run(self, main: Coroutine[Any, Any, None]) -> None:
-        run_in_real_time(main)
-
-    def clock(self) -> int:
-        return time.monotonic_ns()
 
     def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
         if len({place.host for place in self._places}) < len(self._places):
@@ -333,9 +324,6 @@ class SshEnvironment:
         done = await node.exec(["sh", "-c", script, "sh", self.source])
         if done.code != 0:
             raise NodeError(f"the reference store could not be brought to {node.name}: {done.text}")
-
-    async def reaches(self, node: Node) -> bool:
-        return await answers(node.address)
 
     async def stop(self) -> None:
         failed = []
