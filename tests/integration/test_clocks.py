@@ -20,7 +20,7 @@ from targets.etcd import Etcd
 from targets.redis import PORT, Redis
 from targets.resp import quick
 from tests.integration.inside import on
-from tests.integration.test_faults import ENVIRONMENTS, reference
+from tests.integration.test_faults import ENVIRONMENTS, reference, serving
 
 HOUR = 3600.0
 PLAN = {"aim": "n1", "order": ["n1", "n2", "n3"], "offset": HOUR, "rate": 1.0, "period": 0.0}
@@ -59,10 +59,7 @@ async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster
 
 
 async def a_go_program_shows_the_skewed_time(cluster: Cluster) -> None:
-    store, clock = Etcd(Etcd.Options()), Clock(Clock.Options())
-    for node in cluster.nodes:
-        await store.start(cluster, node)
-    await wait_until(lambda: store.ready(cluster), seconds=60, what="etcd")
+    store, clock = await serving(cluster, Etcd(Etcd.Options()), 60), Clock(Clock.Options())
     first, second = cluster.nodes[:2]
 
     async def logged(node: Node) -> list[datetime.datetime]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import MissingError, NothingToDo
+from harness.target import Target
 from nemeses.disk import Disk
 from nemeses.kill import Kill
 from nemeses.partition import Partition
@@ -17,6 +18,8 @@ from nemeses.pause import Pause
 from nemeses.restart import Restart
 from targets.reference.target import Reference
 from tests.integration.inside import on
+
+Store = TypeVar("Store", bound=Target)
 
 ENVIRONMENTS = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("local", "docker", "ssh")]
 
@@ -156,17 +159,16 @@ async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
     await wait_until(goes_on, seconds=20, what="further ticks")
 
 
-async def ready(cluster: Cluster) -> Reference:
-    """The reference store, once it serves."""
-    store = reference()
+async def serving(cluster: Cluster, store: Store, seconds: float = 30) -> Store:
+    """The store, started on all nodes and ready."""
     for node in cluster.nodes:
         await store.start(cluster, node)
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    await wait_until(lambda: store.ready(cluster), seconds=seconds, what="the store being ready")
     return store
 
 
 async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> None:
-    store = await ready(cluster)
+    store = await serving(cluster, reference())
     before = {node.name: await states(node) for node in cluster.nodes}
     assert all(len(found) == 1 for found in before.values())
     kill = Kill(Kill.Options())
@@ -184,7 +186,7 @@ async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> No
 
 
 async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluster) -> None:
-    store, node = await ready(cluster), cluster.nodes[1]
+    store, node = await serving(cluster, reference()), cluster.nodes[1]
     kill, restart, disk = Kill(Kill.Options()), Restart(Restart.Options()), Disk(Disk.Options())
     order = ["n2", "n3", "n1"]
     await disk.inject(cluster, store, {"aim": "one", "order": order, "kind": "full"})
@@ -199,7 +201,7 @@ async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluste
 
 
 async def a_paused_server_hears_no_sigterm_and_stays_down_when_it_is_killed(cluster: Cluster) -> None:
-    store, node = await ready(cluster), cluster.nodes[1]
+    store, node = await serving(cluster, reference()), cluster.nodes[1]
     kill, pause = Kill(Kill.Options()), Pause(Pause.Options())
     plan = {"aim": "one", "order": ["n2", "n3", "n1"]}
     await pause.inject(cluster, store, plan)

@@ -21,7 +21,7 @@ from nemeses.victims import primary
 from targets.reference.target import Reference
 from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
-from tests.integration.test_faults import ENVIRONMENTS, reference, states
+from tests.integration.test_faults import ENVIRONMENTS, reference, serving, states
 
 ORDER = ["n1", "n2", "n3"]
 
@@ -107,10 +107,7 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
 
 
 async def a_successor_falls_at_the_moment_that_it_is_elected(cluster: Cluster) -> None:
-    store = reference()
-    for node in cluster.nodes:
-        await store.start(cluster, node)
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    store = await serving(cluster, reference())
     first = await primary(cluster, store)
     kill = Kill(Kill.Options(kill="successor"))
     done = await kill.inject(cluster, store, {"aim": "successor", "order": [node.name for node in cluster.nodes]})
@@ -141,10 +138,7 @@ async def a_full_disk_refuses_writes_and_others_are_not_full(cluster: Cluster) -
 
 
 async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster: Cluster) -> None:
-    store, (node, *_) = reference(), cluster.nodes
-    for one in cluster.nodes:
-        await store.start(cluster, one)
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready")
+    store, (node, *_) = await serving(cluster, reference()), cluster.nodes
     client = store.client(cluster, node, 5.0)
     await client.open()
     from harness.operation import Operation

@@ -16,15 +16,13 @@ from nemeses.victims import primary
 from targets.etcd import Etcd
 from targets.redis import Redis
 from tests.integration.inside import on
-from tests.integration.test_faults import ENVIRONMENTS, states
+from tests.integration.test_faults import ENVIRONMENTS, serving, states
 
 
 async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
     """Whoever is primary leaves, the others go on, and it comes back with what was written meanwhile."""
     names = [node.name for node in cluster.nodes]
-    for node in cluster.nodes:
-        await store.start(cluster, node)
-    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready")
+    await serving(cluster, store, 90)
     first = await primary(cluster, store)
     assert first is not None
     membership = Membership(Membership.Options())
@@ -70,10 +68,7 @@ async def redis_replicas_leave_and_join(cluster: Cluster) -> None:
 
 async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster: Cluster) -> None:
     """It is a member already, but a new one: it cannot go on with what it had."""
-    store, membership = Etcd(Etcd.Options()), Membership(Membership.Options())
-    for node in cluster.nodes:
-        await store.start(cluster, node)
-    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready")
+    store, membership = await serving(cluster, Etcd(Etcd.Options()), 90), Membership(Membership.Options())
     first, _, gone = cluster.nodes
     await membership.inject(cluster, store, {"leaving": [gone.name]})
 
