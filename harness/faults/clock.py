@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.process import pids
+from harness.faults.process import pids, program
 from harness.faults.vdso import NONE, Skew, Unpatchable, Vdso
 
 RESIDENT = "clock"
@@ -26,14 +26,14 @@ class Keeper(resident.Work):
     def __init__(self, vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
         self._vdso = vdso
         self._skew = (wall, monotonic)
-        self._known: set[tuple[str, str]] = set()
+        self._known: set[tuple[str, int | None]] = set()
 
     def step(self) -> float:
-        there = {program for entry in os.listdir("/proc") if entry.isdigit() for program in _program(entry)}
+        there = _programs()
         if not there <= self._known:
-            # A process that is just becoming another program has no clock to set yet: look again.
+            # A process that is just becoming another program may keep the true clock: look again.
             missed = {str(pid) for pid in pids() if not self._set(pid)}
-            self._known = {program for program in there if program[0] not in missed}
+            self._known = {one for one in there if one[0] not in missed}
         return _LOOK_SECONDS
 
     def _set(self, pid: int) -> bool:
@@ -43,13 +43,13 @@ class Keeper(resident.Work):
             return False
 
 
-def _program(pid: str) -> list[tuple[str, str]]:
-    """A process and the program that it runs now, told by the place of its stack; none if it has ended."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return [(pid, file.read().rpartition(")")[2].split()[25])]
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+def _programs() -> set[tuple[str, int | None]]:
+    """The processes here, each with the program that it runs now."""
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found.add((pid, program(pid)))
+    return found
 
 
 def _try(vdso: Vdso, pid: int, skew: tuple[Skew, Skew]) -> bool:
@@ -70,6 +70,17 @@ def set_clocks(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
         _try(vdso, pid, (wall, monotonic))
     if (wall, monotonic) != (NONE, NONE):
         resident.start(RESIDENT, lambda: Keeper(vdso, wall, monotonic))
+        _wait_for_keeper(vdso, (wall, monotonic))
+
+
+def _wait_for_keeper(vdso: Vdso, skew: tuple[Skew, Skew]) -> None:
+    """Let the keeper see the servers that were started while the clocks of the others were set."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if all(vdso.read(pid) == skew for pid in pids()):
+                return
+        time.sleep(_LOOK_SECONDS)
 
 
 def read_clocks(vdso: Vdso) -> dict[str, Any]:

@@ -20,12 +20,31 @@ _STOPPED = "Tt"
 
 
 def is_tool(pid: str) -> bool:
-    """Whether a process belongs to the harness."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return any(item.startswith(TOOL_MARK.encode() + b"=") for item in file.read().split(b"\0"))
-    except PermissionError:
-        return False  # the harness can read its own: this belongs to the store
+    """Whether a process belongs to the harness; waits while it becomes another program and has no environment yet."""
+    deadline = time.monotonic() + 1
+    while True:
+        before = program(pid)
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                environ = file.read()
+        except PermissionError:
+            return False  # the harness can read its own: this belongs to the store
+        is_all = before is None or (before > 0 and before == program(pid))
+        if environ or is_all or time.monotonic() > deadline:
+            return any(item.startswith(TOOL_MARK.encode() + b"=") for item in environ.split(b"\0"))
+        time.sleep(0.0005)
+
+
+def program(pid: str) -> int | None:
+    """What tells the program that a process runs from the next one: where its environment ends.
+
+    It is 0 while the process becomes another program, and None when it has given up its memory. Raises
+    ``FileNotFoundError`` or ``ProcessLookupError`` when it is gone.
+    """
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    memory, end = int(fields[20]), int(fields[48])
+    return end if memory else None
 
 
 def _sessions() -> set[str] | None:

@@ -5,8 +5,8 @@ code over the functions there, in one process's private copy of the page: it mak
 that answers. So it works for every program that asks the vDSO, statically linked ones too (Go), unlike a preloaded
 library. A program that makes the system call itself is not deceived, and neither are the kernel's own time-outs.
 
-The code is in ``vdso_source``; a test assembles it and compares. One file of the standard library, which runs inside
-a node, in a sidecar, or over ssh. It needs the right to trace the process.
+The code is in ``vdso_source``; a test assembles it and compares. It runs inside a node, in a sidecar, or over ssh, and
+needs the right to trace the process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import struct
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from harness.faults.process import program
 
 
 class Architecture(NamedTuple):
@@ -57,6 +59,8 @@ ARCHITECTURES = {
 _PARAMETERS = struct.Struct("<4q")
 _PATIENCE = 10.0
 """Seconds to wait for a moment at which no thread of the process is inside its vDSO."""
+_EXEC_PATIENCE = 1.0
+"""Seconds to wait for a process that is just becoming another program: it has no vDSO yet."""
 
 
 class Unpatchable(Exception):  # noqa: N818 - a state of the process, not an error in the program
@@ -92,10 +96,7 @@ class Vdso:
         if machine not in ARCHITECTURES:
             raise Unpatchable(f"clocks can be changed on {' and '.join(ARCHITECTURES)} only, not on {machine}")
         self._code, main, others = ARCHITECTURES[machine]
-        start, end = _mapped("self")
-        with open("/proc/self/mem", "rb") as memory:
-            memory.seek(start)
-            self.original = memory.read(end - start)
+        self.original = _look(os.getpid())
         symbols = _symbols(self.original)
         if main not in symbols or any(name not in symbols for name in others):
             raise Unpatchable(f"this kernel's vDSO has no function {main}")
@@ -111,14 +112,7 @@ class Vdso:
 
     def read(self, pid: int) -> tuple[Skew, Skew]:
         """The skew of a process's wall clock and of its monotonic clock, as they stand in its memory."""
-        start, end = _mapped(str(pid))
-        with open(f"/proc/{pid}/mem", "rb") as memory:
-            memory.seek(start)
-            try:
-                image = memory.read(end - start)
-            except OSError as error:
-                _is_ending(pid)
-                raise Unpatchable(f"the vDSO of process {pid} cannot be read: {error.strerror}") from None
+        image = _look(pid)
         if image == self.original:
             return NONE, NONE
         wall = Skew(*_PARAMETERS.unpack_from(image, self._parameters))
@@ -136,26 +130,25 @@ class Vdso:
         Without any skew, the process gets back the code that the kernel gave it. Raises ``Unpatchable``, and
         ``ProcessLookupError`` or ``FileNotFoundError`` when the process has ended.
         """
-        self.read(pid)
-        start, end = _mapped(str(pid))
         patches = self.patches(wall, monotonic)
         if (wall, monotonic) == (NONE, NONE):
             patches = {at: self.original[at : at + len(data)] for at, data in patches.items()}
-        with _standing_still(pid, range(start, end)), open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        with _standing_still(pid) as start, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+            self.read(pid)
             try:
                 for at, data in patches.items():
                     memory.seek(start + at)
                     memory.write(data)
             except OSError as error:
-                _is_ending(pid)
+                _mapped(pid)
                 raise Unpatchable(f"this kernel protects the vDSO of process {pid}: {error.strerror}") from None
-        if self.read(pid) != (wall, monotonic):
-            raise Unpatchable(f"the vDSO of process {pid} did not take the change")
+            if self.read(pid) != (wall, monotonic):
+                raise Unpatchable(f"the vDSO of process {pid} did not take the change")
 
 
 @contextlib.contextmanager
-def _standing_still(pid: int, forbidden: range) -> Iterator[None]:
-    """Stop a process where no thread executes in ``forbidden``; one that was stopped before stays so."""
+def _standing_still(pid: int) -> Iterator[int]:
+    """Stop a process where no thread executes in its vDSO; where that begins. One that was stopped before stays so."""
     stopped_before = _states(pid) <= {"T", "t"}
     deadline = time.monotonic() + _PATIENCE
     while True:
@@ -164,8 +157,10 @@ def _standing_still(pid: int, forbidden: range) -> Iterator[None]:
         try:
             while not _states(pid) <= {"T", "t"} and time.monotonic() < deadline:
                 time.sleep(0.0002)
-            if all(place not in forbidden for place in _places(pid)):
-                yield
+            # Only now: before it stopped it may have become another program, whose vDSO is elsewhere.
+            vdso = _mapped(pid)
+            if vdso and all(place not in vdso for place in _places(pid)):
+                yield vdso.start
                 return
         finally:
             if not stopped_before:
@@ -175,12 +170,23 @@ def _standing_still(pid: int, forbidden: range) -> Iterator[None]:
         time.sleep(0.001)
 
 
-def _is_ending(pid: int) -> None:
-    """Raise ``ProcessLookupError`` if a process ends within a second: its memory goes before it does."""
-    deadline = time.monotonic() + 1
+def _look(pid: int) -> bytes:
+    """The vDSO of a process as it stands in its memory; waits while the process becomes another program."""
+    deadline = time.monotonic() + _EXEC_PATIENCE
+    why = "it has none"
     while time.monotonic() < deadline:
-        _states(pid)
-        time.sleep(0.01)
+        if vdso := _mapped(pid):
+            try:
+                with open(f"/proc/{pid}/mem", "rb") as memory:
+                    memory.seek(vdso.start)
+                    image = memory.read(len(vdso))
+            except OSError as error:
+                why = str(error.strerror)
+            else:
+                if len(image) == len(vdso):
+                    return image
+        time.sleep(0.0005)
+    raise Unpatchable(f"the vDSO of process {pid} cannot be read: {why}")
 
 
 def _states(pid: int) -> set[str]:
@@ -209,14 +215,19 @@ def _places(pid: int) -> list[int]:
     return found
 
 
-def _mapped(pid: str) -> tuple[int, int]:
-    """Where the vDSO of a process is."""
+def _mapped(pid: int) -> range:
+    """Where the vDSO of a process is: nowhere while it becomes another program.
+
+    Raises ``ProcessLookupError`` or ``FileNotFoundError`` when the process has given up its memory, or is gone.
+    """
     with open(f"/proc/{pid}/maps") as maps:
         for line in maps:
             if line.rstrip().endswith("[vdso]"):
                 start, _, end = line.split(maxsplit=1)[0].partition("-")
-                return int(start, 16), int(end, 16)
-    raise Unpatchable(f"process {pid} has no vDSO")
+                return range(int(start, 16), int(end, 16))
+    if program(str(pid)) is None:
+        raise ProcessLookupError(f"process {pid} has ended")
+    return range(0)
 
 
 def _symbols(image: bytes) -> dict[str, tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
-from harness.faults import vdso
+from harness.faults import process, vdso
 from nemeses.clock import Clock
 from targets.etcd import Etcd
 from targets.redis import PORT, Redis
@@ -134,11 +135,26 @@ def test_a_process_gets_back_the_code_that_the_kernel_gave_it() -> None:
         image.write(other.pid, vdso.Skew(0, 5, 0, 0), vdso.NONE)
         assert image.read(other.pid) == (vdso.Skew(0, 5, 0, 0), vdso.NONE)
         image.write(other.pid, vdso.NONE, vdso.NONE)
-        start, end = vdso._mapped(str(other.pid))
-        with open(f"/proc/{other.pid}/mem", "rb") as memory:
-            memory.seek(start)
-            assert memory.read(end - start) == image.original
+        assert vdso._look(other.pid) == image.original
         other.communicate(b"\n")
+
+
+def test_a_process_is_known_and_has_a_clock_while_it_becomes_one_program_after_another(tmp_path: Path) -> None:
+    restless = tmp_path / "restless"
+    restless.write_text('#!/bin/sh\nexec "$0"\n')
+    restless.chmod(0o755)
+    image = vdso.Vdso()
+    with subprocess.Popen([restless], env={process.TOOL_MARK: "1"}) as other:
+        try:
+            for _ in range(300):
+                assert image.read(other.pid)[0].offset in (0, 5)
+                image.write(other.pid, vdso.Skew(0, 5, 0, 0), vdso.NONE)
+            assert all(process.is_tool(str(other.pid)) for _ in range(2000))
+        finally:
+            other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError):
+            image.read(other.pid)
 
 
 @pytest.mark.needs("assembler")
