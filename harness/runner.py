@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from harness.cluster import Cluster, wait_until
@@ -27,6 +27,7 @@ from harness.workload import Workload
 _STARTUP_SECONDS = 90.0
 _MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
+_HEAL_SECONDS = 0.5
 
 
 class Run:
@@ -186,11 +187,7 @@ class Run:
         self._say("healing, and waiting for the store to recover")
         if self._nemeses:
             self._note(NEMESIS, "invoke", HEAL)
-            healed, failed = await self._heal(cluster, list(self._nemeses))
-            if failed:
-                # What one fault left behind may have been in the way of another one's heal.
-                again, failed = await self._heal(cluster, list(failed))
-                healed |= again
+            healed, failed = await self._heal_all(cluster)
             if failed:
                 said = "; ".join(f"{name}: {error}" for name, error in failed.items())
                 self._note(NEMESIS, "info", HEAL, healed, said)
@@ -208,14 +205,30 @@ class Run:
         else:
             self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
 
-    async def _heal(self, cluster: Cluster, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-        """Heal these faults: what was seen, and the errors of those that could not be healed."""
-        healed, failed = {}, {}
+    async def _heal_all(self, cluster: Cluster) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """Heal every fault: what was seen, and the errors of those that could not be healed."""
+        over = self.clock() + self.experiment.recovery * 1e9
+        healed, failed = await self._heal(cluster, self._nemeses)
+        # What one fault left behind may have been in the way of another one's heal.
+        again = list(failed)
+        while again:
+            more, still = await self._heal(cluster, again)
+            healed |= more
+            failed = {name: still.get(name, error) for name, error in failed.items() if name not in more}
+            # A store that is just coming back may need a while until it can do its part.
+            again = [name for name, error in still.items() if isinstance(error, NothingToDo) and self.clock() < over]
+            if again:
+                await asyncio.sleep(_HEAL_SECONDS)
+        return healed, failed
+
+    async def _heal(self, cluster: Cluster, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        healed: dict[str, Any] = {}
+        failed: dict[str, Exception] = {}
         for name in names:
             try:
                 healed[name] = await self._nemeses[name].heal(cluster, self._target)
             except (SplitbrainError, NothingToDo) as error:
-                failed[name] = str(error)
+                failed[name] = error
         return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:

@@ -54,6 +54,28 @@ def test_etcd_keeps_its_promise(environment: str, splitbrain: Command, tmp_path:
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
 
 
+@pytest.mark.needs("local", "etcd")
+def test_a_member_joins_again_once_those_that_were_killed_meanwhile_serve_again(
+    splitbrain: Command, tmp_path: Path
+) -> None:
+    faults = [
+        {"name": "membership", "start": 1.0, "stop": 60.0, "plan": {"leaving": ["n3"]}},
+        {"name": "kill", "start": 5.0, "stop": 60.0, "plan": {"aim": "all", "order": ["n1", "n2", "n3"]}},
+    ]
+    (tmp_path / "faults.json").write_text(json.dumps({"faults": faults}))
+    code, verdict, directory = run(
+        splitbrain, "etcd", "--on", "local", "--time", "6", "--nemesis", "kill,membership",
+        "--timetable", "faults.json",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    (healed,) = (
+        event
+        for event in map(json.loads, (tmp_path / directory / "history.jsonl").read_text().splitlines())
+        if event["process"] == "nemesis" and event["f"] == "heal" and event["type"] == "ok"
+    )
+    assert healed["value"]["membership"]["members"] == ["n1", "n2", "n3"]
+
+
 @pytest.mark.parametrize("environment", [LOCAL, DOCKER])
 @pytest.mark.needs("redis")
 def test_redis_with_sentinel_loses_writes_when_its_primary_is_cut_off(
