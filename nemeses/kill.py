@@ -1,6 +1,7 @@
 """Crashes: every server process of the victims dies by SIGKILL, and is started again when the fault ends.
 
-With ``signal=terminate`` it is asked to end by SIGTERM instead, as an administrator or an orchestrator does.
+With ``signal=terminate`` it is asked to end by SIGTERM instead, as an administrator or an orchestrator does, and is
+killed only when it has not ended after a while.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade."""
+"""Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade.
+
+Who has not ended after a while is killed, as an orchestrator does.
+"""
 
 from __future__ import annotations
 
@@ -34,18 +37,22 @@ class Restart:
         return draw(rng, nodes, self._aim)
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        restarted: list[str] = []
+        terminated: dict[str, list[str]] = {}
         ended: list[str] = []
         for name in await resolve(cluster, target, plan):
             self._down.add(name)
-            if not (await servers(cluster, [name], "terminate"))[name]:
+            commands = (await servers(cluster, [name], "terminate"))[name]
+            if not commands:
                 continue  # another fault keeps it down
+            terminated[name] = commands
             # Another fault may keep it from starting again.
-            (restarted if (await revive(cluster, target, [name]))[name] else ended).append(name)
-        if not restarted and not ended:
+            if not (await revive(cluster, target, [name]))[name]:
+                ended.append(name)
+        if not terminated:
             raise NothingToDo("there is no server process that could be restarted")
+        restarted = [name for name in terminated if name not in ended]
         down = f", and {' '.join(ended)} did not start again" if ended else ""
-        return {"said": f"{plan['aim']}: {' '.join(restarted)}{down}", "restarted": restarted, "ended": ended}
+        return {"said": f"{plan['aim']}: {' '.join(restarted)}{down}", "terminated": terminated, "ended": ended}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         started = await revive(cluster, target, sorted(self._down))

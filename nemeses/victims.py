@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
@@ -115,4 +116,8 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
 async def servers(cluster: Cluster, names: Sequence[str], action: str) -> dict[str, list[str]]:
     """Kill, terminate, pause, resume or list the server processes of some nodes; the commands found on each."""
     found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": action}))
-    return {name: sorted(process["command"] for process in found[name]) for name in sorted(found)}
+    return {name: sorted(map(_said, found[name])) for name in sorted(found)}
+
+
+def _said(process: dict[str, Any]) -> str:
+    return f"{process['command']} by SIGKILL" if process.get("forced") else str(process["command"])

@@ -1,14 +1,16 @@
 """Find, kill, pause and resume every server process of the node that this runs in, and say what was seen.
 
 The answer of every action is read from the process table after the action took effect:
-``[{"pid": 7, "state": "T", "command": "redis-server"}, ...]``.
+``[{"pid": 7, "state": "T", "command": "redis-server"}, ...]``, with ``"forced": true`` where SIGTERM was not enough.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from typing import Any
 
 TOOL_MARK = "SPLITBRAIN_TOOL"
 """Set in the environment of every process that belongs to the harness and not to the store."""
@@ -17,6 +19,9 @@ HOME_MARK = "SPLITBRAIN_HOME"
 were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""
 SESSIONS = ".splitbrain-sessions"
 _STOPPED = "Tt"
+_GRACE_SECONDS = 12.0
+"""How long a server may take to end in an orderly way. etcd tries for 10 s to hand over what it leads; and while a peer
+is paused it may wait for that for ever, so there has to be an end."""
 
 
 def is_tool(pid: str) -> bool:
@@ -97,22 +102,38 @@ def _send(number: int, until_states: str = "") -> list[dict[str, object]]:
     """Signal every server until it is in one of these states, or gone; those that were signalled."""
     signalled: dict[object, dict[str, object]] = {}
     deadline = time.monotonic() + 10
-    while True:
-        left = [one for one in servers() if str(one["state"]) not in until_states]
-        signalled |= {one["pid"]: one for one in left}
-        if not left:
-            return list(signalled.values())
+    while left := [one for one in servers() if str(one["state"]) not in until_states]:
         if time.monotonic() > deadline:
             raise SystemExit(f"after 10 s these processes still do not show it: {left}")
         for one in left:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(int(str(one["pid"])), number)
-            except ProcessLookupError:
-                continue
+        signalled |= {one["pid"]: one for one in left}
         time.sleep(0.005)
+    return list(signalled.values())
 
 
-def main(request: dict[str, str]) -> list[dict[str, object]]:
+def _terminate(grace: float) -> list[dict[str, object]]:
+    """Ask every server to end, once, and kill what is not gone after ``grace`` seconds, as an orchestrator does.
+
+    A stopped server cannot end before it goes on: it is let alone.
+    """
+    asked: dict[object, dict[str, object]] = {}
+    deadline = time.monotonic() + grace
+    while left := [one for one in servers() if str(one["state"]) not in _STOPPED]:
+        if time.monotonic() > deadline:
+            forced = _send(signal.SIGKILL, _STOPPED)
+            return list((asked | {one["pid"]: one | {"forced": True} for one in forced}).values())
+        for one in left:
+            if one["pid"] not in asked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(str(one["pid"])), signal.SIGTERM)
+        asked |= {one["pid"]: one for one in left if one["pid"] not in asked}
+        time.sleep(0.005)
+    return list(asked.values())
+
+
+def main(request: dict[str, Any]) -> list[dict[str, object]]:
     """Do what ``request["do"]`` says: list, kill, terminate, pause or resume."""
     action = request["do"]
     if action == "list":
@@ -120,7 +141,7 @@ def main(request: dict[str, str]) -> list[dict[str, object]]:
     if action == "kill":
         return _send(signal.SIGKILL)
     if action == "terminate":
-        return _send(signal.SIGTERM, _STOPPED)  # a stopped server cannot end before it goes on: it is let alone
+        return _terminate(request.get("grace", _GRACE_SECONDS))
     if action == "pause":
         return _send(signal.SIGSTOP, _STOPPED)
     if action == "resume":

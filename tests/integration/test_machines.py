@@ -32,6 +32,7 @@ signal.signal(signal.SIGTERM, lambda *_: (print("asked to end", flush=True), sys
 print("up", flush=True)
 while True: time.sleep(0.1)
 """
+STUBBORN = POLITE.replace("sys.exit(0)", "None")
 # Counts as fast as it can, and takes memory when it is told to by a file.
 COUNT = """
 import os, sys, time
@@ -99,11 +100,26 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
     before = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
     restart = Restart(Restart.Options())
     done = await restart.inject(cluster, store, {"aim": "all", "order": ORDER})
-    assert done["restarted"] == ORDER
+    assert list(done["terminated"]) == ORDER
+    assert done["ended"] == []
     after = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
     assert all(a[0]["pid"] != b[0]["pid"] for a, b in zip(before, after, strict=True))
     for node in cluster.nodes:
         assert (await node.log("simple")).count("asked to end") >= 1
+
+
+async def a_server_that_does_not_end_when_it_is_asked_is_killed(cluster: Cluster) -> None:
+    store = Simple(STUBBORN)
+    await running(store, cluster, "up")
+    (ended,) = await run_tool(cluster.nodes[0], "process", {"do": "terminate", "grace": 1})
+    assert ended["forced"]
+    assert [len(await states(node)) for node in cluster.nodes] == [0, 1, 1]
+    assert (await cluster.nodes[0].log("simple")).count("asked to end") == 1
+    done = await Restart(Restart.Options()).inject(cluster, store, {"aim": "n2", "order": ORDER})
+    ((name, commands),) = done["terminated"].items()
+    assert name == "n2"
+    assert [command.endswith(" by SIGKILL") for command in commands] == [True]
+    assert [len(await states(node)) for node in cluster.nodes] == [0, 1, 1]
 
 
 async def a_successor_falls_at_the_moment_that_it_is_elected(cluster: Cluster) -> None:
@@ -302,6 +318,7 @@ def test_storage_on_local_nodes(scenario: Any) -> None:
     "scenario",
     [
         a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one,
+        a_server_that_does_not_end_when_it_is_asked_is_killed,
         a_successor_falls_at_the_moment_that_it_is_elected,
         a_full_disk_refuses_writes_and_others_are_not_full,
         a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal,
