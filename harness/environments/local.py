@@ -63,7 +63,6 @@ class LocalNode:
             *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
             *("sh", "-c", "echo up; exec sleep infinity"),
             stdout=subprocess.PIPE,
-            env={**os.environ, TOOL_MARK: "1"},
         )
         assert self._holder.stdout is not None
         if await self._holder.stdout.readline() != b"up\n":
@@ -92,7 +91,6 @@ class LocalNode:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, TOOL_MARK: "1"},
         )
         try:
             out, err = await asyncio.wait_for(process.communicate(), timeout)
@@ -116,7 +114,7 @@ class LocalNode:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(env or {})},
+                env={name: value for name, value in os.environ.items() if name != TOOL_MARK} | dict(env or {}),
             )
 
     async def running(self) -> Mapping[str, bool]:

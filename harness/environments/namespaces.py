@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 
 from harness.errors import MissingError
 from harness.faults import resident, squeeze
+from harness.faults.process import TOOL_MARK
 
 INSIDE: Final = "SPLITBRAIN_INSIDE"
 """Set in the environment of a harness that already lives in namespaces of its own: the process id of who made them."""
@@ -72,7 +73,8 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     harness = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _run_as_init(lambda: _exec(argv, {**environment, INSIDE: run}), harness)
+        # The mark, since a child shares the harness's memory until it becomes a server: no fault may touch it before.
+        _run_as_init(lambda: _exec(argv, {**environment, INSIDE: run, TOOL_MARK: "1"}), harness)
     return _wait_for(pid)
 
 

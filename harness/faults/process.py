@@ -13,7 +13,8 @@ import time
 from typing import Any
 
 TOOL_MARK = "SPLITBRAIN_TOOL"
-"""Set in the environment of every process that belongs to the harness and not to the store."""
+"""Set in the environment of every process that belongs to the harness and not to the store; on local nodes that is the
+harness itself as well."""
 HOME_MARK = "SPLITBRAIN_HOME"
 """Set in the environment of tools on a host that has other processes as well: the directory in which the run's servers
 were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""

@@ -116,6 +116,24 @@ async def clocks_drift_strobe_and_come_right_again(cluster: Cluster) -> None:
     assert abs(monotonic - time.monotonic()) < 10
 
 
+async def the_harness_keeps_its_own_clock_while_it_starts_servers(cluster: Cluster) -> None:
+    """What it starts shares its memory at first, and with that its clock."""
+    node, clock, right = cluster.nodes[0], Clock(Clock.Options()), time.time() - time.monotonic()
+    await node.start("shower", [node.python, "-uc", SHOW])
+    await clock.inject(cluster, reference(), PLAN)
+    for _ in range(20):
+        await run_tool(node, "process", {"do": "kill"})
+        await node.start("shower", [node.python, "-uc", SHOW])
+        assert abs(time.time() - time.monotonic() - right) < 1
+    assert process.is_tool(str(os.getpid()))
+    assert [one["command"] for one in await run_tool(node, "process", {"do": "list"})] == [Path(node.python).name]
+
+
+@pytest.mark.needs("local")
+def test_the_harness_keeps_its_own_clock_while_it_starts_servers() -> None:
+    on("local", the_harness_keeps_its_own_clock_while_it_starts_servers)
+
+
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @pytest.mark.parametrize(
     "scenario",
