@@ -65,12 +65,15 @@ class Disk:
                 known["size"] = seen["size"]
             return seen
 
-        seen = await cluster.on_each(victims, spoil)
-        if plan["kind"] != "full":
+        if plan["kind"] == "full":
+            seen = await cluster.on_each(victims, spoil)
+        else:
+            # What runs could still write over what is spoiled, from its memory.
+            await servers(cluster, victims, "kill")
+            seen = await cluster.on_each(victims, spoil)
+            await revive(cluster, target, victims)
             if not any(seen.values()):
                 raise NothingToDo(f"there is nothing on the disks of {', '.join(victims)}")
-            await servers(cluster, victims, "kill")
-            await revive(cluster, target, victims)
         return {"said": f"{plan['kind']}: {' '.join(victims)}", "seen": seen}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

@@ -12,6 +12,8 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.errors import NodeError
+from harness.operation import Operation
 from nemeses.disk import Disk
 from nemeses.kill import Kill
 from nemeses.restart import Restart
@@ -157,8 +159,6 @@ async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster
     store, (node, *_) = await serving(cluster, reference()), cluster.nodes
     client = store.client(cluster, node, 5.0)
     await client.open()
-    from harness.operation import Operation
-
     for number in range(50):
         await client.invoke(Operation("write", "k", number))
     await client.close()
@@ -169,7 +169,10 @@ async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster
     async def met() -> bool:
         return "the disk is corrupt" in await node.log("reference")
 
-    await wait_until(met, seconds=20, what="the node meeting the spoiled record")
+    try:
+        await wait_until(met, seconds=20, what="the node meeting the spoiled record")
+    except NodeError as error:
+        raise AssertionError(f"{error}: {spoiled} {await states(node)}\n{await node.log('reference')}") from None
     read = f"import sys; f = open({spoiled['file']!r}, 'rb'); f.seek({spoiled['at']}); print(f.read(1)[0])"
     assert (await node.exec([node.python, "-c", read])).text == str(spoiled["is"])
     await disk.heal(cluster, store)
