@@ -26,16 +26,21 @@ is paused it may wait for that for ever, so there has to be an end."""
 
 
 def is_tool(pid: str) -> bool:
-    """Whether a process belongs to the harness; waits while it becomes another program and has no environment yet."""
+    """Whether a process belongs to the harness; waits while it becomes another program and has no environment yet.
+
+    Raises ``FileNotFoundError`` or ``ProcessLookupError`` when it has given up its memory, or is gone.
+    """
     deadline = time.monotonic() + 1
     while True:
         before = program(pid)
+        if before is None:
+            raise ProcessLookupError(f"process {pid} has ended")
         try:
             with open(f"/proc/{pid}/environ", "rb") as file:
                 environ = file.read()
         except PermissionError:
             return False  # the harness can read its own: this belongs to the store
-        is_all = before is None or (before > 0 and before == program(pid))
+        is_all = before > 0 and before == program(pid)
         if environ or is_all or time.monotonic() > deadline:
             return any(item.startswith(TOOL_MARK.encode() + b"=") for item in environ.split(b"\0"))
         time.sleep(0.0005)
@@ -86,12 +91,27 @@ def servers() -> list[dict[str, object]]:
             if sessions is not None and not (rest.split()[3] in sessions and _is_at_home(entry)):
                 continue
         except (FileNotFoundError, ProcessLookupError):
+            _wait_until_over(entry)
             continue
         state = rest.split()[0]
+        if state in "ZX":
+            _wait_until_over(entry)
         # Docker's engine is about to start something there: a server that is none yet, or a tool without its mark.
         if state not in "ZX" and not name.startswith("runc:"):
             found.append({"pid": int(entry), "state": state, "command": name})
     return found
+
+
+def _wait_until_over(pid: str) -> None:
+    """Wait for a process that is ending: until it and all its threads are done, its parent takes it for running."""
+    deadline = time.monotonic() + 1
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while time.monotonic() < deadline:
+            with open(f"/proc/{pid}/stat") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+            if state == "X" or (state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1):
+                return
+            time.sleep(0.0005)
 
 
 def pids() -> list[int]:

@@ -252,6 +252,30 @@ def test_on_real_nodes(environment: str, scenario: Any) -> None:
     on(environment, scenario)
 
 
+# Its first thread ends at once, the other one a little later: until then it is a zombie that nobody can reap.
+LINGER = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(0.8,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+async def a_process_is_gone_only_when_it_can_be_started_again(cluster: Cluster) -> None:
+    node = cluster.nodes[0]
+    await node.start("linger", [node.python, "-c", LINGER])
+
+    async def gone() -> bool:
+        return not await states(node)
+
+    await wait_until(gone, seconds=20, what="the process being gone", every=0.01)
+    assert not (await node.running())["linger"]
+
+
+@pytest.mark.needs("local")
+def test_a_process_is_gone_only_when_it_can_be_started_again() -> None:
+    on("local", a_process_is_gone_only_when_it_can_be_started_again)
+
+
 @pytest.mark.needs("local")
 def test_local_nodes_have_no_way_out() -> None:
     on("local", nodes_reach_nothing_outside)
