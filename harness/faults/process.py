@@ -19,6 +19,8 @@ HOME_MARK = "SPLITBRAIN_HOME"
 """Set in the environment of tools on a host that has other processes as well: the directory in which the run's servers
 were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""
 SESSIONS = ".splitbrain-sessions"
+PASSAGE_SECONDS = 1.0
+"""How long to wait for a process that is between two states: just becoming another program, or ending."""
 _STOPPED = "Tt"
 _GRACE_SECONDS = 12.0
 """How long a server may take to end in an orderly way. etcd tries for 10 s to hand over what it leads; and while a peer
@@ -30,7 +32,7 @@ def is_tool(pid: str) -> bool:
 
     Raises ``FileNotFoundError`` or ``ProcessLookupError`` when it has given up its memory, or is gone.
     """
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + PASSAGE_SECONDS
     while True:
         before = program(pid)
         if before is None:
@@ -52,10 +54,16 @@ def program(pid: str) -> int | None:
     It is 0 while the process becomes another program, and None when it has given up its memory. Raises
     ``FileNotFoundError`` or ``ProcessLookupError`` when it is gone.
     """
-    with open(f"/proc/{pid}/stat") as file:
-        fields = file.read().rpartition(")")[2].split()
+    _, fields = _stat(pid)
     memory, end = int(fields[20]), int(fields[48])
     return end if memory else None
+
+
+def _stat(pid: str) -> tuple[str, list[str]]:
+    """The name of a process, and the fields of its ``stat`` that follow, the first of which is its state."""
+    with open(f"/proc/{pid}/stat") as file:
+        name, _, rest = file.read().partition("(")[2].rpartition(")")
+    return name, rest.split()
 
 
 def _sessions() -> set[str] | None:
@@ -86,29 +94,26 @@ def servers() -> list[dict[str, object]]:
         try:
             if sessions is None and is_tool(entry):
                 continue
-            with open(f"/proc/{entry}/stat") as file:
-                name, _, rest = file.read().partition("(")[2].rpartition(")")
-            if sessions is not None and not (rest.split()[3] in sessions and _is_at_home(entry)):
+            name, (state, _, _, session, *_) = _stat(entry)
+            if sessions is not None and not (session in sessions and _is_at_home(entry)):
                 continue
         except (FileNotFoundError, ProcessLookupError):
             _wait_until_over(entry)
             continue
-        state = rest.split()[0]
         if state in "ZX":
             _wait_until_over(entry)
         # Docker's engine is about to start something there: a server that is none yet, or a tool without its mark.
-        if state not in "ZX" and not name.startswith("runc:"):
+        elif not name.startswith("runc:"):
             found.append({"pid": int(entry), "state": state, "command": name})
     return found
 
 
 def _wait_until_over(pid: str) -> None:
     """Wait for a process that is ending: until it and all its threads are done, its parent takes it for running."""
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + PASSAGE_SECONDS
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         while time.monotonic() < deadline:
-            with open(f"/proc/{pid}/stat") as file:
-                state = file.read().rpartition(")")[2].split()[0]
+            _, (state, *_) = _stat(pid)
             if state == "X" or (state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1):
                 return
             time.sleep(0.0005)
@@ -147,9 +152,9 @@ def _terminate(grace: float) -> list[dict[str, object]]:
             return list((asked | {one["pid"]: one | {"forced": True} for one in forced}).values())
         for one in left:
             if one["pid"] not in asked:
+                asked[one["pid"]] = one
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(str(one["pid"])), signal.SIGTERM)
-        asked |= {one["pid"]: one for one in left if one["pid"] not in asked}
         time.sleep(0.005)
     return list(asked.values())
 

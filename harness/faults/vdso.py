@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from harness.faults.process import program
+from harness.faults.process import PASSAGE_SECONDS, program
 
 
 class Architecture(NamedTuple):
@@ -59,8 +59,6 @@ ARCHITECTURES = {
 _PARAMETERS = struct.Struct("<4q")
 _PATIENCE = 10.0
 """Seconds to wait for a moment at which no thread of the process is inside its vDSO."""
-_EXEC_PATIENCE = 1.0
-"""Seconds to wait for a process that is just becoming another program: it has no vDSO yet."""
 
 
 class Unpatchable(Exception):  # noqa: N818 - a state of the process, not an error in the program
@@ -172,7 +170,7 @@ def _standing_still(pid: int) -> Iterator[int]:
 
 def _look(pid: int) -> bytes:
     """The vDSO of a process as it stands in its memory; waits while the process becomes another program."""
-    deadline = time.monotonic() + _EXEC_PATIENCE
+    deadline = time.monotonic() + PASSAGE_SECONDS
     why = "it has none"
     while time.monotonic() < deadline:
         if vdso := _mapped(pid):
