@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import aiohttp
 import pytest
 
 from harness.cluster import Cluster, wait_until
@@ -13,7 +12,7 @@ from harness.errors import NothingToDo
 from harness.operation import Operation
 from nemeses.membership import Membership
 from nemeses.victims import primary
-from targets.etcd import Etcd
+from targets.etcd import Etcd, _cluster_call
 from targets.redis import Redis
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS, serving, states
@@ -73,9 +72,8 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
     await membership.inject(cluster, store, {"leaving": [gone.name]})
 
     async def added() -> bool:
-        url, body = f"http://{first.address}:2379/v3/cluster/member/add", {"peerURLs": [f"http://{gone.address}:2380"]}
-        async with aiohttp.ClientSession() as session, session.post(url, json=body) as answer:
-            return answer.status == 200 or "exist" in await answer.text()
+        answer = await _cluster_call(first, "add", peerURLs=[f"http://{gone.address}:2380"])
+        return answer is not None and ("members" in answer or "exist" in str(answer))
 
     await wait_until(added, seconds=30, what="the first try")
     await membership.heal(cluster, store)
