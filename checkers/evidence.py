@@ -2,70 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, OK, History, Operations
-from harness.periods import HEAL, fault_periods
+from harness.periods import HEAL, PROVE, Turns, fault_periods, turns
 from harness.verdict import Budget, Verdict
 
 _LEAST_SUCCESS: Final = 0.05
-"""The share of operations that must have succeeded."""
+"""The share of operations that must have succeeded, in the whole run; and under a fault, for it to be more than weak
+evidence."""
 
 
 class Evidence:
     """Valid when the history can support a verdict, unknown when it is vacuous; never invalid.
 
-    ``faults`` says whether faults were asked for: then at least one must have been proved active.
+    Each nemesis that was asked for must have been proved active at least once.
     """
-
-    def __init__(self, *, faults: bool = False) -> None:
-        self._faults = faults
 
     def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         ok = operations.type == OK
-        periods = fault_periods(history)
-        by_fault: dict[str, dict[str, int]] = {}
-        for period in periods:
-            during = ok & (operations.call >= period.start) & (operations.ret <= period.end)
-            entry = by_fault.setdefault(period.name, {"times": 0, "proved": 0, "ok_operations_during": 0})
-            entry["times"] += 1
-            entry["proved"] += period.proved
-            entry["ok_operations_during"] += int(during.sum())
         evidence: dict[str, Any] = {
             "operations": len(operations),
             "ok": int(ok.sum()),
             "fail": int((operations.type == FAIL).sum()),
             "info": int((operations.type == INFO).sum()),
             "most_concurrent_on_one_key": _concurrency(operations),
-            "faults": by_fault,
+            "faults": {name: msgspec.to_builtins(one) for name, one in _faults(history, operations).items()},
             "role_changes": _role_changes(history),
         }
-        reasons = list(self._reasons(history, evidence, by_fault))
-        if reasons:
+        if reasons := list(dict.fromkeys(_reasons(history, evidence))):
             return Verdict("unknown", "the run is vacuous: " + "; ".join(reasons), evidence=evidence)
         return Verdict("valid", evidence=evidence)
 
-    def _reasons(self, history: History, evidence: dict[str, Any], by_fault: dict[str, dict[str, int]]) -> list[str]:
-        reasons = []
-        total, ok = evidence["operations"], evidence["ok"]
-        if ok == 0:
-            reasons.append("no operation succeeded" if total else "there was no operation")
-        elif ok < _LEAST_SUCCESS * total:
-            reasons.append(f"only {ok} of {total} operations succeeded")
-        for event in history.special(NEMESIS_PROCESS):
-            if event.type == "info":
-                what = "the faults were not healed" if event.f == HEAL else f"{event.f} did not do what it should"
-                reasons.append(f"{what} ({event.error})")
-        if self._faults and not any(entry["proved"] for entry in by_fault.values()):
-            reasons.append("faults were asked for and none was seen to take effect")
-        for event in history.special(MONITOR_PROCESS):
-            if event.f == "recovered" and event.error:
-                reasons.append(f"the store did not come back after the heal ({event.error})")
-        return list(dict.fromkeys(reasons))
+
+def _faults(history: History, operations: Operations) -> dict[str, Turns]:
+    """What became of the faults of each nemesis, and how many operations succeeded meanwhile."""
+    found = turns(history)
+    tried = dict.fromkeys(found, 0)
+    for period in fault_periods(history):
+        begun = (operations.call >= period.start) & (operations.call <= period.end)
+        succeeded = begun & (operations.type == OK) & (operations.ret <= period.end)
+        found[period.name].ok_operations_during += int(succeeded.sum())
+        tried[period.name] += int(begun.sum())
+    for name, mine in found.items():
+        mine.weak = mine.proved > 0 and mine.ok_operations_during <= _LEAST_SUCCESS * tried[name]
+    return found
+
+
+def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
+    """Why a run is vacuous."""
+    total, ok = evidence["operations"], evidence["ok"]
+    if ok == 0:
+        yield "no operation succeeded" if total else "there was no operation"
+    elif ok < _LEAST_SUCCESS * total:
+        yield f"only {ok} of {total} operations succeeded"
+    for event in history.special(NEMESIS_PROCESS):
+        if event.type == "info" and not event.f.startswith(PROVE):
+            what = "the faults were not healed" if event.f == HEAL else f"{event.f} did not do what it should"
+            yield f"{what} ({event.error})"
+    for name, mine in evidence["faults"].items():
+        why = f" ({max(mine['refusals'], key=mine['refusals'].get)})" if mine["refusals"] else ""
+        if mine["planned"] == 0 and mine["injected"] == 0:
+            yield f"{name} was asked for and had no turn in the time that there was"
+        elif mine["injected"] == 0:
+            yield f"{name} was asked for and never injected{why}"
+        elif mine["proved"] == 0:
+            yield f"{name} was asked for, injected and never proved{why}"
+    for event in history.special(MONITOR_PROCESS):
+        if event.f == "recovered" and event.error:
+            yield f"the store did not come back after the heal ({event.error})"
 
 
 def _concurrency(operations: Operations) -> int:

@@ -51,6 +51,7 @@ class Interpreter:
         self._free: list[Process] = list(self._processes)
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._faults: set[asyncio.Task[None]] = set()
         self._generator: Generator | None = None
         self._stopped = False
         self._undisturbed = False
@@ -62,7 +63,10 @@ class Interpreter:
         self._wake.set()
 
     async def run(self, generator: Generator) -> None:
-        """Run ``generator`` until it is exhausted or ``stop`` is called, and no operation is open any more."""
+        """Run ``generator`` until it is exhausted or ``stop`` is called, and no client's operation is open any more.
+
+        Faults do not wait for each other, and nothing waits for them but ``close``.
+        """
         self._generator = generator
         self._stopped = False
         try:
@@ -91,6 +95,10 @@ class Interpreter:
                     self._start(step.process, step.operation)
             while self._tasks:
                 await asyncio.wait(self._tasks)
+        except BaseException:
+            for fault in self._faults:
+                fault.cancel()
+            raise
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -107,14 +115,18 @@ class Interpreter:
         timer.cancel()
 
     def _start(self, process: Process, operation: Operation) -> None:
-        self._free.remove(process)
-        perform = self._fault(operation) if process == NEMESIS else self._operate(self._workers[process], operation)
-        task = asyncio.get_running_loop().create_task(perform)
-        self._tasks.add(task)
+        if process == NEMESIS:
+            task = asyncio.get_running_loop().create_task(self._fault(operation))
+            self._faults.add(task)
+        else:
+            self._free.remove(process)
+            task = asyncio.get_running_loop().create_task(self._operate(self._workers[process], operation))
+            self._tasks.add(task)
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        self._faults.discard(task)
         if not self._undisturbed:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -194,10 +206,10 @@ class Interpreter:
             self._record(NEMESIS, "info", operation, None, None, _describe(failure))
         else:
             self._record(NEMESIS, "ok", operation, value, None, None)
-        self._free.append(NEMESIS)
 
     async def close(self) -> None:
-        """Close every client's connection."""
+        """Wait for the faults that are being injected or ended, and close every client's connection."""
+        await asyncio.gather(*self._faults, return_exceptions=True)
         await asyncio.gather(*(self._disconnect(worker) for worker in self._workers.values()))
 
 

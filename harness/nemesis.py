@@ -1,19 +1,50 @@
-"""What can go wrong in a run, and when. ``nemeses/`` holds the bundled faults; copy one to begin."""
+"""What can go wrong in a run. ``nemeses/`` holds the bundled faults; copy one to begin."""
 
 from __future__ import annotations
 
-import heapq
+import enum
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import msgspec
+
 from harness.cluster import Cluster
-from harness.operation import Operation
-from harness.periods import START, STOP
 from harness.target import Target
 
 Plan = dict[str, Any]
 """What a fault is to do, as JSON: drawn from the seed alone, so the same on every environment."""
+Zones = Mapping[str, str]
+"""The nodes of a run by name, in their order, each with its zone."""
+Decks = Mapping[str, Mapping[str, float]]
+"""By question (whom to aim at, what to do) the answers that there are, the most telling first, each with a weight:
+how early in its round it comes. Answers that are the same on these nodes stand once."""
+PRIMARY = "primary"
+"""The answer of a deck that aims at the primary: such a fault lasts longer than a failover takes."""
+
+
+class Layer(enum.IntEnum):
+    """In which order faults are undone: first what the undoing of others depends on."""
+
+    NETWORK = 0
+    PAUSE = 1
+    PROCESS = 2
+    CLOCK = 3
+    RESOURCE = 4
+    MEMBERS = 5
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """What shows that a fault is there: measured by other means than those that made it, from the node's own view."""
+
+    means: str
+    """How it was measured, in a few words."""
+    before: Any
+    """What was measured before the fault, where there is something to compare with."""
+    during: Any
+    """What was measured while the fault was there."""
+    holds: bool
+    """Whether that is the fault that was asked for."""
 
 
 class Nemesis(Protocol):
@@ -26,15 +57,28 @@ class Nemesis(Protocol):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    layer: ClassVar[Layer]
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        """Draw one fault. May not look at anything but the seed and the names of the nodes."""
+    def decks(self, zones: Zones) -> Decks:
+        """What is dealt on these nodes: one answer to each question goes into every plan."""
+        ...
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        """One fault, from what was dealt. May not look at anything but the seed and the nodes."""
         ...
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        """Do it, and return what was really done and seen: ``said`` describes it in a few words.
+        """Do it, and return what was done, as JSON: ``said`` describes it in a few words.
 
-        Raises ``FaultError`` if no effect can be seen, and ``NothingToDo`` where there is nobody to do it to.
+        Also measures beforehand what ``prove`` will compare with. Quick: what takes time is left to ``prove``. Raises
+        ``FaultError`` if it could not be done, and ``NothingToDo`` where there is nobody to do it to.
+        """
+        ...
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        """Measure, within ``seconds``, whether what ``inject`` has ``done`` is there. Runs beside everything else.
+
+        What it measures must come from elsewhere than from the tool that made the fault.
         """
         ...
 
@@ -55,39 +99,3 @@ class Observes(Protocol):
     """A nemesis that measures what it is about during the run."""
 
     async def observe(self, cluster: Cluster) -> Any: ...
-
-
-def schedule(
-    nemeses: Mapping[str, Nemesis], nodes: Sequence[str], seed: int, interval: float, *, overlapping: bool = False
-) -> Iterator[tuple[float, Operation]]:
-    """When each fault starts and stops, in seconds since the beginning; endless, and drawn from the seed alone.
-
-    One fault at a time: it is quiet for about ``interval`` seconds, then a random nemesis is active for about as long,
-    and so on. ``overlapping``: every nemesis does so by itself, with quiet periods so long that on average two are
-    active at once.
-    """
-    if overlapping:
-        each = [_timetable([name], nemeses, nodes, f"{seed}/{name}", interval, len(nemeses) / 2) for name in nemeses]
-        return heapq.merge(*each, key=lambda one: one[0])
-    return _timetable(sorted(nemeses), nemeses, nodes, f"{seed}/nemesis", interval, 0.75)
-
-
-def _timetable(
-    names: Sequence[str],
-    nemeses: Mapping[str, Nemesis],
-    nodes: Sequence[str],
-    seed: str,
-    interval: float,
-    quiet: float,
-) -> Iterator[tuple[float, Operation]]:
-    rng = random.Random(seed)
-    now, quiet_period = 0.0, interval * quiet
-    while True:
-        name = rng.choice(names)
-        plan = nemeses[name].plan(rng, nodes)
-        # A long quiet period, of a nemesis that overlaps with others, has begun at some time before the run.
-        long = now == 0.0 and quiet > 1
-        now += quiet_period * (rng.random() if long else rng.uniform(0.67, 1.33))
-        yield now, Operation(START + name, value=plan)
-        now += interval * rng.uniform(0.7, 1.3)
-        yield now, Operation(STOP + name)

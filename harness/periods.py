@@ -6,17 +6,21 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
 
-from harness.history import NEMESIS_PROCESS, History
+from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 
 START: Final = "start-"
 STOP: Final = "stop-"
+PROVE: Final = "prove-"
 HEAL: Final = "heal"
-"""The functions of the nemesis: ``start-NAME``, ``stop-NAME``, and ``heal``, which ends every fault."""
+"""The functions of the nemesis: ``start-NAME``, ``prove-NAME``, ``stop-NAME``, and ``heal``, which ends every fault."""
+PLANNED: Final = "planned"
+"""What the monitor records first: the faults that the run is to have."""
 
 
 class Period(msgspec.Struct, frozen=True):
-    """A fault was active from ``start`` to ``end`` (ns); ``proved`` if its effect was seen from inside the node."""
+    """A fault was active from ``start`` to ``end`` (ns); ``proved`` if it was measured from the node's own view."""
 
     name: str
     start: int
@@ -32,22 +36,24 @@ def fault_periods(history: History) -> list[Period]:
     effect somewhere in between.
     """
     last = int(history.time[-1]) if len(history) else 0
-    opened: dict[str, tuple[int, bool, Any]] = {}
+    opened: dict[str, Period] = {}
     found: list[Period] = []
 
     def close(name: str, end: int) -> None:
-        start, proved, what = opened.pop(name)
-        found.append(Period(name, start, end, proved, what))
+        found.append(replace(opened.pop(name), end=end))
 
     for event in history.special(NEMESIS_PROCESS):
-        name = event.f.removeprefix(START).removeprefix(STOP)
-        if event.f.startswith(START):
+        action, name = _parts(event.f)
+        if action == START:
             if event.type == "invoke":
-                opened[name] = (event.time, False, event.value)
+                opened[name] = Period(name, event.time, last, False, event.value)
             elif event.type == "fail":
                 opened.pop(name, None)
             elif name in opened:
-                opened[name] = (opened[name][0], event.type == "ok", event.value or opened[name][2])
+                opened[name] = replace(opened[name], what=event.value or opened[name].what)
+        elif action == PROVE:
+            if name in opened:
+                opened[name] = replace(opened[name], proved=event.type == "ok")
         elif event.type != "invoke":
             for ended in list(opened) if event.f == HEAL else [name]:
                 if ended in opened:
@@ -55,6 +61,52 @@ def fault_periods(history: History) -> list[Period]:
     for name in list(opened):
         close(name, last)
     return sorted(found, key=lambda period: period.start)
+
+
+def _parts(f: str) -> tuple[str, str]:
+    """What the nemesis did, and the fault's name: ``start-`` and ``partition``."""
+    return next(((action, f.removeprefix(action)) for action in (START, PROVE, STOP) if f.startswith(action)), (f, ""))
+
+
+class Turns(msgspec.Struct):
+    """What became of the faults of one nemesis."""
+
+    planned: int = 0
+    injected: int = 0
+    refused: int = 0
+    proved: int = 0
+    ok_operations_during: int = 0
+    weak: bool = False
+    """Whether hardly any operation succeeded while it was active, though it was proved."""
+    refusals: dict[str, int] = {}
+    """Why a fault could not be injected, or was not proved, and how often."""
+
+
+def turns(history: History) -> dict[str, Turns]:
+    """What became of every fault that a history tells of, by nemesis; operations are not counted here."""
+    found: dict[str, Turns] = {}
+
+    def of(name: str) -> Turns:
+        return found.setdefault(name, Turns())
+
+    for planned in (event for event in history.special(MONITOR_PROCESS) if event.f == PLANNED):
+        for name in planned.value["asked"]:
+            of(name)
+        for fault in planned.value["faults"]:
+            of(fault["name"]).planned += 1
+    for event in history.special(NEMESIS_PROCESS):
+        action, name = _parts(event.f)
+        if event.type == "invoke" or action not in (START, PROVE):
+            continue
+        mine = of(name)
+        if event.type == "ok":
+            mine.injected += action == START
+            mine.proved += action == PROVE
+        else:
+            mine.refused += action == START
+            why = event.error or "nothing was measured"
+            mine.refusals[why] = mine.refusals.get(why, 0) + 1
+    return found
 
 
 def active(periods: Sequence[Period], start: int, end: int) -> list[str]:

@@ -8,19 +8,22 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import msgspec
+
 from harness.cluster import Cluster, wait_until
+from harness.dealing import deal, without_a_turn
 from harness.environments.base import Environment, Refuses
 from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import History, Recorder
 from harness.interpreter import Interpreter, Worker
-from harness.nemesis import Nemesis, Observes, Prepares, schedule
+from harness.nemesis import Nemesis, Observes, Prepares
 from harness.operation import MONITOR, NEMESIS, Event, Operation
-from harness.periods import HEAL, START
+from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory
 from harness.target import Target
-from harness.timetable import by_worker
+from harness.timetable import LASTS, Fault, Timetable, by_worker
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
 
@@ -28,6 +31,10 @@ _STARTUP_SECONDS = 90.0
 _MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
 _HEAL_SECONDS = 0.5
+FAILOVER_SECONDS = 5.0
+"""How long a target may take to have another primary that does not say so itself."""
+PROOF_SECONDS = 3.0
+"""What a proof may take at most; less where the fault is shorter."""
 
 
 class Run:
@@ -52,9 +59,31 @@ class Run:
         self._workload = workload
         self._nemeses = nemeses
         self._say = say
+        self._timetable = experiment.timetable or Timetable(self._dealt())
+        self._turns = {name: asyncio.Lock() for name in nemeses}
+        """One thing at a time is done about the faults of one nemesis."""
+        self._proofs: dict[str, asyncio.Task[None]] = {}
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._stopping = False
+
+    def _dealt(self) -> tuple[Fault, ...]:
+        """The faults that the seed deals."""
+        experiment = self.experiment
+        return deal(
+            self._nemeses,
+            experiment.zone_of,
+            seed=experiment.seed,
+            time=experiment.time,
+            interval=experiment.interval,
+            failover=getattr(self._target, "failover", FAILOVER_SECONDS),
+            overlapping=experiment.overlap,
+        )
+
+    @property
+    def without_a_turn(self) -> list[str]:
+        """The nemeses for whose faults there is no time."""
+        return without_a_turn(self._nemeses, self._timetable.faults)
 
     def clock(self) -> int:
         """Nanoseconds since the run began."""
@@ -130,6 +159,8 @@ class Run:
             if isinstance(nemesis, Observes):
                 watchers.append(asyncio.create_task(self._watch_fault(cluster, name, nemesis, over)))
         try:
+            if self._nemeses:
+                self._note_plan()
             if not self._stopping:
                 self._say(f"running for {experiment.time:g} s")
                 await interpreter.run(self._main_phase())
@@ -147,17 +178,7 @@ class Run:
         experiment = self.experiment
         members = [on_clients(self._operations())]
         if self._nemeses:
-            if experiment.timetable is not None:
-                faults = experiment.timetable.fault_operations()
-            else:
-                faults = schedule(
-                    self._nemeses,
-                    experiment.node_names,
-                    experiment.seed,
-                    experiment.interval,
-                    overlapping=experiment.overlap,
-                )
-            members.append(on_nemesis(at_times(faults)))
+            members.append(on_nemesis(at_times(self._timetable.fault_operations())))
         return time_limit(experiment.time, any_of(*members))
 
     def _operations(self) -> Generator:
@@ -175,12 +196,44 @@ class Run:
             return by_worker(timetable.final, self.experiment.concurrency)
         return self._workload.final()
 
+    def _note_plan(self) -> None:
+        """Record what is going to be done: what never had its turn can be told from what was never asked for."""
+        faults = [{"name": one.name, "start": one.start, "stop": one.stop} for one in self._timetable.faults]
+        self._note(MONITOR, "info", PLANNED, {"asked": sorted(self._nemeses), "faults": faults})
+
     async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
         action, _, name = operation.f.partition("-")
+        nemesis, plan = self._nemeses[name], operation.value
+        async with self._turns[name]:
+            if action + "-" == START:
+                done = await nemesis.inject(cluster, self._target, plan)
+                seconds = min(plan[LASTS], PROOF_SECONDS)
+                self._proofs[name] = asyncio.create_task(self._prove(cluster, name, done, seconds))
+                return done
+            await self._end_proof(name)
+            return await nemesis.heal(cluster, self._target)
+
+    async def _prove(self, cluster: Cluster, name: str, done: Any, seconds: float) -> None:
+        """Measure a fault that was injected, and record what was seen."""
         nemesis = self._nemeses[name]
-        if action + "-" == START:
-            return await nemesis.inject(cluster, self._target, operation.value)
-        return await nemesis.heal(cluster, self._target)
+        try:
+            async with asyncio.timeout(seconds):
+                proof = await nemesis.prove(cluster, self._target, done, seconds)
+        except TimeoutError:
+            self._note(NEMESIS, "info", PROVE + name, None, f"nothing could be measured within {seconds:g} s")
+        except asyncio.CancelledError:
+            self._note(NEMESIS, "info", PROVE + name, None, "it was ended before anything could be measured")
+            raise
+        except Exception as error:
+            self._note(NEMESIS, "info", PROVE + name, None, str(error) or type(error).__name__)
+        else:
+            why = None if proof.holds else f"{proof.means}: before {proof.before}, then {proof.during}"
+            self._note(NEMESIS, "ok" if proof.holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
+
+    async def _end_proof(self, name: str) -> None:
+        if (proof := self._proofs.pop(name, None)) is not None:
+            proof.cancel()
+            await asyncio.gather(proof, return_exceptions=True)
 
     async def _recover(self, cluster: Cluster) -> None:
         """Heal every fault, then wait until the store serves again; both stand in the history."""
@@ -224,11 +277,13 @@ class Run:
     async def _heal(self, cluster: Cluster, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
         healed: dict[str, Any] = {}
         failed: dict[str, Exception] = {}
-        for name in names:
-            try:
-                healed[name] = await self._nemeses[name].heal(cluster, self._target)
-            except (SplitbrainError, NothingToDo) as error:
-                failed[name] = error
+        for name in sorted(names, key=lambda name: (self._nemeses[name].layer, name)):
+            async with self._turns[name]:
+                await self._end_proof(name)
+                try:
+                    healed[name] = await self._nemeses[name].heal(cluster, self._target)
+                except (SplitbrainError, NothingToDo) as error:
+                    failed[name] = error
         return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:

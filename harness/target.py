@@ -41,7 +41,8 @@ class Target(Protocol):
     claims: ClassVar[str]
     """What it promises, in words.
 
-    A target may also say ``sizes``: the numbers of nodes that it can have; and ``abilities``: what it can do beyond
+    A target may also say ``sizes``: the numbers of nodes that it can have; ``failover``: the seconds within which
+    another primary serves when the primary is lost (5 if it does not say); and ``abilities``: what it can do beyond
     this protocol. With ``membership`` it has ``leave(cluster, names)`` and ``join(cluster, names)``, which return the
     members afterwards and raise ``NothingToDo`` where it is impossible now.
     """

@@ -14,6 +14,9 @@ from harness.generator import Generator, any_of, at_times, on_worker
 from harness.operation import Operation
 from harness.periods import START, STOP
 
+LASTS = "lasts"
+"""What the plan of a start says beside what the nemesis has drawn: for how many seconds it is meant to last."""
+
 
 class Fault(msgspec.Struct, frozen=True):
     """A fault of the nemesis ``name`` from ``start`` to ``stop``, in seconds since the run began."""
@@ -47,9 +50,14 @@ class Timetable(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(sorted({fault.name for fault in self.faults}))
 
     def fault_operations(self) -> Iterator[tuple[float, Operation]]:
-        """The starts and stops in order."""
-        steps = [(fault.start, Operation(START + fault.name, value=fault.plan)) for fault in self.faults]
-        steps += [(fault.stop, Operation(STOP + fault.name)) for fault in self.faults]
+        """The starts and stops in order; a start says for how long it is meant."""
+        steps: list[tuple[float, Operation]] = []
+        for fault in self.faults:
+            plan = {**fault.plan, LASTS: round(fault.stop - fault.start, 6)}
+            steps += [
+                (fault.start, Operation(START + fault.name, value=plan)),
+                (fault.stop, Operation(STOP + fault.name)),
+            ]
         return iter(sorted(steps, key=lambda step: step[0]))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -11,9 +11,9 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.errors import FaultError, NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve
+from nemeses.victims import aims, check, resolve, shuffled
 
 _OFFSETS = (0.05, 0.5, 5.0, 60.0)
 _RATES = (0.8, 0.95, 1.0, 1.05, 1.2)
@@ -42,13 +42,17 @@ class Clock:
 
     name: ClassVar[str] = "clock"
     needs: ClassVar[frozenset[str]] = frozenset({"clock"})
+    layer: ClassVar[Layer] = Layer.CLOCK
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._aim = check(options.clock)
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        plan = draw(rng, nodes, self._aim)
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones)}
         offset = rng.choice(_OFFSETS) * rng.choice((-1, 1))
         drawn = {"offset": offset, "rate": rng.choice(_RATES), "period": rng.choice(_PERIODS)}
         fixed = {"offset": self._options.skew, "rate": self._options.rate, "period": self._options.strobe}

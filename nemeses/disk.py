@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -11,11 +11,11 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve, revive, servers
+from nemeses.victims import aims, check, resolve, revive, servers, shuffled
 
-_AIMS = {"one": 1, "primary": 1, "minority": 1}
+_AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
 
 
@@ -34,6 +34,7 @@ class Disk:
 
     name: ClassVar[str] = "disk"
     needs: ClassVar[frozenset[str]] = frozenset({"disk"})
+    layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -41,15 +42,17 @@ class Disk:
         self._spoiled: dict[str, dict[str, Any]] = {}
         """By node, what the heal has to know."""
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        plan = draw(rng, nodes, self._aim, _AIMS)
-        kind = rng.choice(("full", "flip"))
-        kind = kind if self._options.disk == "any" else self._options.disk
+    def decks(self, zones: Zones) -> Decks:
+        kinds = ("full", "flip") if self._options.disk == "any" else (self._options.disk,)
+        return {"aim": aims(zones, self._aim, _AIMS), "kind": dict.fromkeys(kinds, 1.0)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        kind = dealt["kind"]
         more: dict[str, Plan] = {
             "flip": {"place": round(rng.random(), 6), "bit": rng.randrange(8)},
             "truncate": {"bytes": 64},
         }
-        return {**plan, "kind": kind, **more.get(kind, {})}
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": kind, **more.get(kind, {})}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))

@@ -7,15 +7,15 @@ killed only when it has not ended after a while.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, revive, strike
+from nemeses.victims import aims, check, revive, servers, shuffled, strike
 
 
 class Kill:
@@ -29,19 +29,27 @@ class Kill:
 
     name: ClassVar[str] = "kill"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})
+    layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:
         self._aim = check(options.kill)
         self._action = options.signal
         self._killed: set[str] = set()
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._aim)
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones)}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._killed
         commands = await strike(cluster, target, plan, self._action, self._killed)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands}
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        left = await servers(cluster, sorted(done["killed"]), "list")
+        return Proof("the process table", done["killed"], left, not any(left.values()))
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         cluster.down.pop(self.name, None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.errors import NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import PRIMARY, Decks, Layer, Plan, Zones
 from harness.target import Target
+from nemeses.victims import ANY, aims, minority, resolve, shuffled
 
 
 class Membership:
@@ -24,6 +25,7 @@ class Membership:
 
     name: ClassVar[str] = "membership"
     needs: ClassVar[frozenset[str]] = frozenset()
+    layer: ClassVar[Layer] = Layer.MEMBERS
     needs_of_target: ClassVar[frozenset[str]] = frozenset({"membership"})
     least: ClassVar[int] = 3
 
@@ -33,12 +35,16 @@ class Membership:
         self._doubtful: set[str] = set()
         """Whom a change that nobody has confirmed may still let leave, at any later moment."""
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        count = self._options.leaving or rng.randint(1, max(1, (len(nodes) - 1) // 2))
-        return {"leaving": rng.sample(list(nodes), count)}
+    def decks(self, zones: Zones) -> Decks:
+        counts = [self._options.leaving] if self._options.leaving else range(1, minority(len(zones)) + 1)
+        return {"aim": aims(zones, ANY, (PRIMARY, "one")), "leaving": {str(count): 1.0 for count in counts}}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones), "leaving": int(dealt["leaving"])}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        leaving = plan["leaving"]
+        first = await resolve(cluster, target, plan)
+        leaving = [*first, *(name for name in plan["order"] if name not in first)][: plan["leaving"]]
         self._left.update(leaving)
         self._doubtful.update(leaving)
         changing: Any = target

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -11,9 +11,9 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve
+from nemeses.victims import aims, check, resolve, shuffled
 
 _SHARES = ("loss", "duplicate", "reorder", "corrupt")
 
@@ -39,13 +39,17 @@ class Netem:
 
     name: ClassVar[str] = "netem"
     needs: ClassVar[frozenset[str]] = frozenset({"netem"})
+    layer: ClassVar[Layer] = Layer.NETWORK
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._aim = check(options.netem)
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
         quality = {
             "delay": rng.choice((0.0, 0.01, 0.1)),
             "jitter": rng.choice((0.0, 0.02, 0.2)),
@@ -62,7 +66,8 @@ class Netem:
         if any(value is not None for value in fixed.values()):  # then only what was asked for
             quality = {name: value or 0.0 for name, value in fixed.items()}
         seed = f"{rng.getrandbits(32):08x}"
-        return {**draw(rng, nodes, self._aim), "quality": quality, "direction": self._options.direction, "seed": seed}
+        aimed = {"aim": dealt["aim"], "order": shuffled(rng, zones)}
+        return {**aimed, "quality": quality, "direction": self._options.direction, "seed": seed}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))

@@ -7,6 +7,7 @@ others must, else the fault counts as not injected. The same is measured after a
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -15,17 +16,19 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError, NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import primary
+from nemeses.victims import minority, primary, shuffled
 
+PRIMARY_MINORITY = "primary-minority"
 KINDS = (
-    *("halves", "one", "primary", "majority", "third", "zone"),
+    *(PRIMARY, PRIMARY_MINORITY, "one", "halves", "third", "zone", "majority"),
     *("ring", "bridge", "one-way", "links", "clients"),
 )
 Kind = Literal[
-    "any", "halves", "one", "primary", "majority", "third", "zone", "ring", "bridge", "one-way", "links", "clients"
-]
+    "any", "primary", "primary-minority", "one", "halves", "third", "zone", "majority", "ring", "bridge", "one-way",
+    "links", "clients",
+]  # fmt: skip
 _PATIENCE = {"cut": 0.3, "open": 3.0}
 """Seconds that a node waits for an answer across a cut, and where there is none."""
 
@@ -45,19 +48,19 @@ class Partition:
 
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[str]] = frozenset({"partition"})
+    layer: ClassVar[Layer] = Layer.NETWORK
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        order = list(nodes)
-        rng.shuffle(order)
-        kind = rng.choice(KINDS)
-        size = rng.randint(1, max(1, (len(nodes) - 1) // 2))
+    def decks(self, zones: Zones) -> Decks:
+        return {"kind": kinds_on(zones) if self._options.partition == "any" else {self._options.partition: 1.0}}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        kind, nodes, order = dealt["kind"], list(zones), shuffled(rng, zones)
+        size = rng.randint(1, minority(len(nodes)))
         senders = rng.randint(1, max(1, len(nodes) - 1))
-        if self._options.partition != "any":
-            kind = self._options.partition
         links = [[a, b] for a in sorted(nodes) for b in sorted(nodes) if a != b]
         chosen = sorted(rng.sample(links, rng.randint(1, max(1, len(links) // 2))))
         plan = {"kind": kind, "order": order, "minority": size, "senders": senders, "how": self._options.cut}
@@ -69,7 +72,7 @@ class Partition:
         order: list[str] = plan["order"]
         if plan["kind"] == "clients":
             return await self._cut_clients(cluster, order[: plan["senders"]], plan["how"])
-        if plan["kind"] == "primary":
+        if plan["kind"] in (PRIMARY, PRIMARY_MINORITY):
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
         said, cuts = links_of(plan, order, cluster.zones)
@@ -80,12 +83,8 @@ class Partition:
             return await run_tool(node, "network", {"do": "cut", "peers": peers, "how": plan["how"], "flap": flap})
 
         await cluster.on_each([name for name in order if cuts[name]], cut)
-        if flap:
-            await verify_flapping(cluster, cuts, flap)
-        else:
-            await verify_links(cluster, cuts)
         comes_and_goes = f", every {flap:g} s" if flap else ""
-        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": plan["how"], "cut": cuts}
+        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": plan["how"], "cut": cuts, "flap": flap}
 
     async def _cut_clients(self, cluster: Cluster, victims: Sequence[str], how: str) -> Plan:
         """Cut nodes from the machine that drives the clients."""
@@ -94,12 +93,20 @@ class Partition:
             return await run_tool(node, "network", {"do": "cut", "peers": [cluster.environment.driver], "how": how})
 
         await cluster.on_each(victims, cut)
-        await verify_links(cluster, {})
-        for name in victims:
-            if await cluster.environment.reaches(cluster.node(name)):
-                raise FaultError(f"clients were cut from {name} but still reach it")
         said = " ".join(sorted(victims))
         return {"said": f"clients: clients | {said}", "how": how, "cut": dict.fromkeys(sorted(victims), "clients")}
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        cut = done["cut"]
+        if "clients" in cut.values():
+            await verify_links(cluster, {})
+            reached = [name for name in cut if await cluster.environment.reaches(cluster.node(name))]
+            return Proof("connections tried by the clients' machine", sorted(cut), reached, not reached)
+        if done["flap"]:
+            await verify_flapping(cluster, cut, done["flap"])
+        else:
+            await verify_links(cluster, cut)
+        return Proof("connections tried by every node", None, cut, True)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
@@ -126,7 +133,8 @@ def links_of(plan: Plan, order: Sequence[str], zones: Mapping[str, str]) -> tupl
     first = {
         "halves": count // 2,
         "one": 1,
-        "primary": 1,
+        PRIMARY: 1,
+        PRIMARY_MINORITY: minority(count),
         "majority": plan.get("minority", 1),
         "third": max(1, count // 3),
         "one-way": plan.get("senders", 1),
@@ -136,6 +144,35 @@ def links_of(plan: Plan, order: Sequence[str], zones: Mapping[str, str]) -> tupl
     if kind == "one-way":  # what the first group sends is lost, what it is sent arrives
         return f"{' '.join(a)} -x {' '.join(b)}", cut_links(order, [(x, y) for x in a for y in b])
     return f"{' '.join(a)} | {' '.join(b)}", _some(apart_from_each_other(order, a, b))
+
+
+def kinds_on(zones: Zones) -> dict[str, float]:
+    """The kinds that cut something on these nodes, each cut once: kinds that split off as many nodes are the same."""
+    count = len(zones)
+    splits = {
+        "one": {1},
+        "halves": {count // 2},
+        "third": {max(1, count // 3)},
+        "zone": set(Counter(zones.values()).values()) - {count},
+        "majority": set(range(1, minority(count) + 1)),
+    }
+    impossible = {
+        PRIMARY_MINORITY: minority(count) < 2,
+        "ring": count < 4,  # everybody is a neighbour of everybody
+        "bridge": count < 3,
+    }
+    # Of two nodes either is cut from the other, whichever is primary.
+    seen = {frozenset({1})} if count == 2 else set()
+    kept: dict[str, float] = {}
+    for kind in KINDS:
+        if impossible.get(kind, False):
+            continue
+        # So many nodes on one side and the rest on the other: the same, seen from either side.
+        shapes = {frozenset({size, count - size}) for size in splits.get(kind, ())}
+        if kind not in splits or not shapes <= seen:
+            seen |= shapes
+            kept[kind] = 1.0
+    return kept
 
 
 def apart_from_each_other(order: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Cuts:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
 
 from harness.cluster import Cluster
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, revive, servers, strike
+from nemeses.victims import aims, check, revive, servers, shuffled, strike
 
 
 class Pause:
@@ -24,13 +24,17 @@ class Pause:
 
     name: ClassVar[str] = "pause"
     needs: ClassVar[frozenset[str]] = frozenset({"pause"})
+    layer: ClassVar[Layer] = Layer.PAUSE
 
     def __init__(self, options: Options) -> None:
         self._aim = check(options.pause)
         self._paused: set[str] = set()
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._aim)
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones)}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._paused

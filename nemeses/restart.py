@@ -6,16 +6,16 @@ Who has not ended after a while is killed, as an orchestrator does.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.errors import NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve, revive, servers
+from nemeses.victims import aims, check, resolve, revive, servers, shuffled
 
 
 class Restart:
@@ -28,13 +28,17 @@ class Restart:
 
     name: ClassVar[str] = "restart"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})
+    layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:
         self._aim = check(options.restart)
         self._down: set[str] = set()
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        return draw(rng, nodes, self._aim)
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones)}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         terminated: dict[str, list[str]] = {}

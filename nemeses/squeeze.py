@@ -6,7 +6,7 @@ A server that needs more memory is ended by the kernel, and is started again whe
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,9 +14,9 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.errors import NothingToDo
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve, revive
+from nemeses.victims import aims, check, resolve, revive, shuffled
 
 _MIB = 1 << 20
 
@@ -33,16 +33,20 @@ class Squeeze:
 
     name: ClassVar[str] = "squeeze"
     needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})
+    layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._aim = check(options.squeeze)
         self._squeezed: set[str] = set()
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
+    def decks(self, zones: Zones) -> Decks:
+        return {"aim": aims(zones, self._aim)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
         cpu, memory = rng.choice((0.1, 0.25, 0.5)), rng.choice((16, 64, 256))
         fixed = {"cpu": self._options.cpu or cpu, "memory": self._options.memory or memory}
-        return {**draw(rng, nodes, self._aim), **fixed}
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones), **fixed}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))

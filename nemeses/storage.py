@@ -6,7 +6,7 @@ It is mounted on every node before the store is started, so that the store's fil
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -14,9 +14,9 @@ import msgspec
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError
-from harness.nemesis import Plan
+from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import check, draw, resolve, revive, servers
+from nemeses.victims import aims, check, resolve, revive, servers, shuffled
 
 _KINDS = ("readonly", "errors", "slow", "lost")
 
@@ -33,6 +33,7 @@ class Storage:
 
     name: ClassVar[str] = "storage"
     needs: ClassVar[frozenset[str]] = frozenset({"storage"})
+    layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -55,10 +56,13 @@ class Storage:
 
         await cluster.on_each([node.name for node in cluster.nodes], mount)
 
-    def plan(self, rng: random.Random, nodes: Sequence[str]) -> Plan:
-        drawn, slowness = rng.choice(_KINDS), rng.choice((0.05, 0.2, 1.0))
-        plan = draw(rng, nodes, self._aim)
-        plan["kind"] = drawn if self._options.storage == "any" else self._options.storage
+    def decks(self, zones: Zones) -> Decks:
+        kinds = _KINDS if self._options.storage == "any" else (self._options.storage,)
+        return {"aim": aims(zones, self._aim), "kind": dict.fromkeys(kinds, 1.0)}
+
+    def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        slowness = rng.choice((0.05, 0.2, 1.0))
+        plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": dealt["kind"]}
         return plan | ({"delay": self._options.slowness or slowness} if plan["kind"] == "slow" else {})
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
 from harness.errors import NodeError, NothingToDo, UsageError
-from harness.nemesis import Plan
+from harness.nemesis import PRIMARY, Plan, Zones
 from harness.target import Target
 
-AIMS = {"one": 4, "primary": 4, "minority": 4, "zone": 3, "majority": 1, "all": 1, "replicas": 1}
-"""What ``any`` draws from, and how often: so many nodes, whoever is primary now or is not, all nodes of one zone.
+ANY = "any"
+AIMS = {PRIMARY: 4, "one": 4, "minority": 4, "zone": 3, "replicas": 1, "majority": 1, "all": 1}
+"""What ``any`` deals, and how early: so many nodes, whoever is primary now or is not, all nodes of one zone.
 
 Few faults hit a majority: while most operations are refused, little is tested.
 """
@@ -26,17 +28,49 @@ _WATCH_SECONDS = 0.02
 
 def check(aim: str) -> str:
     """The aim, if it is one: ``any``, one of ``AIMS``, ``successor``, or names joined by ``+``. Else ``UsageError``."""
-    if aim in ("any", SUCCESSOR, *AIMS) or (aim.startswith("n") and aim.replace("+", "").isalnum()):
+    if aim in (ANY, SUCCESSOR, *AIMS) or (aim.startswith("n") and aim.replace("+", "").isalnum()):
         return aim
     raise UsageError(f"{aim!r} is nothing to aim at: there are any, {', '.join(AIMS)}, {SUCCESSOR}, and names: n1+n3")
 
 
-def draw(rng: random.Random, nodes: Sequence[str], aim: str, choices: Mapping[str, int] = AIMS) -> Plan:
-    """A plan: what to aim at, and an order of the nodes to take the victims from."""
-    order = list(nodes)
+def aims(zones: Zones, aim: str, choices: Sequence[str] = tuple(AIMS)) -> dict[str, float]:
+    """The deck of aims: the one that an option fixes; for ``any`` those of ``choices`` that differ on these nodes."""
+    if aim != ANY:
+        return {aim: 1}
+    return _distinct(zones, {name: AIMS[name] for name in choices})
+
+
+def _distinct(zones: Zones, weights: Mapping[str, float]) -> dict[str, float]:
+    """Without the aims that hit no other numbers of nodes than those before them."""
+    count = len(zones)
+    hits = {
+        "one": {1},
+        "minority": {minority(count)},
+        "zone": set(Counter(zones.values()).values()),
+        "majority": {count // 2 + 1},
+        "all": {count},
+    }
+    seen: set[int] = {1} if count == 1 else set()
+    kept: dict[str, float] = {}
+    for name, weight in weights.items():
+        if name not in hits and (count > 1 or not kept):  # those that only the moment knows
+            kept[name] = weight
+        elif not hits.get(name, seen) <= seen:
+            seen |= hits[name]
+            kept[name] = weight
+    return kept
+
+
+def minority(count: int) -> int:
+    """The most nodes without which the others are still a majority; at least one."""
+    return max(1, (count - 1) // 2)
+
+
+def shuffled(rng: random.Random, zones: Zones) -> list[str]:
+    """An order of the nodes to take victims from."""
+    order = list(zones)
     rng.shuffle(order)
-    (chosen,) = rng.choices(list(choices), list(choices.values()))
-    return {"aim": chosen if aim == "any" else aim, "order": order}
+    return order
 
 
 async def resolve(cluster: Cluster, target: Target, plan: Plan) -> list[str]:
@@ -48,13 +82,13 @@ async def resolve(cluster: Cluster, target: Target, plan: Plan) -> list[str]:
     aim: str = plan["aim"]
     count = {
         "one": 1,
-        "minority": max(1, (len(order) - 1) // 2),
+        "minority": minority(len(order)),
         "majority": len(order) // 2 + 1,
         "all": len(order),
     }
     if aim in count:
         victims = order[: count[aim]]
-    elif aim in ("primary", "replicas", SUCCESSOR):
+    elif aim in (PRIMARY, "replicas", SUCCESSOR):
         first = await primary(cluster, target) or order[0]
         victims = [name for name in order if name != first] if aim == "replicas" else [first]
     elif aim == "zone":

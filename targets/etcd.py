@@ -55,6 +55,11 @@ class Etcd:
         self._left: dict[str, str] = {}
         """By node, which member it was when it was last removed."""
 
+    @property
+    def failover(self) -> float:
+        """A follower waits for up to two election time-outs, and the first vote may be split."""
+        return 1.0 + 3 * self._options.election_ms / 1000
+
     async def start(self, cluster: Cluster, node: Node) -> None:
         client, peer = f"http://{node.address}:{CLIENT_PORT}", _peer(node)
         members = ",".join(f"{other.name}={_peer(other)}" for other in cluster.nodes)

@@ -60,6 +60,11 @@ class Redis:
         self._options = options
         self._configured: set[str] = set()
 
+    @property
+    def failover(self) -> float:
+        """Sentinels agree that the primary is down, elect one of themselves, and wait for its choice to be followed."""
+        return 4.0 + self._options.down_after_ms / 1000
+
     async def start(self, cluster: Cluster, node: Node) -> None:
         conf, sentinel = f"{node.directory}/redis.conf", f"{node.directory}/sentinel.conf"
         if node.name not in self._configured:

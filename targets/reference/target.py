@@ -40,6 +40,8 @@ class Reference:
         "linearizable under every fault; everything else: nodes hold the same once faults are over"
     )
 
+    failover: ClassVar[float] = 2.0
+
     def __init__(self, options: Any) -> None:
         self._clients = 0
         bugs = [name for name in options.bug.split(",") if name]
