@@ -68,11 +68,6 @@ class Experiment(msgspec.Struct, frozen=True):
             labels = [string.ascii_lowercase[number % int(self.zones)] for number in range(self.nodes)]
         return dict(zip(self.node_names, labels, strict=True))
 
-    @property
-    def has_faults(self) -> bool:
-        """Whether anything is to go wrong."""
-        return bool(self.nemeses if self.timetable is None else self.timetable.faults)
-
     def command(self, timetable: str = "timetable.json") -> str:
         """The command line that runs this experiment again; an explicit timetable is in the file of that name."""
         words = ["splitbrain", "run", self.target, "--on", self.environment]

@@ -141,7 +141,7 @@ def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) ->
     from harness.history import read_jsonl
     from harness.runner import judge
 
-    evidence = load("checkers", "evidence")(faults=experiment.has_faults)
+    evidence = load("checkers", "evidence")()
     return judge(read_jsonl(directory.history), {**workload.checkers(), "evidence": evidence}, Budget())
 
 

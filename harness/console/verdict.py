@@ -40,12 +40,20 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
             f"{evidence['info']:,} unknown; at most {evidence['most_concurrent_on_one_key']} at once on one key; "
             f"{evidence['role_changes']} changes of primary"
         )
-    for name, entry in evidence.get("faults", {}).items():
-        lines.append(
-            f"{name}: {entry['proved']} of {entry['times']} seen to take effect, "
-            f"{entry['ok_operations_during']:,} operations succeeded meanwhile"
-        )
+    lines += [fault_line(name, entry) for name, entry in evidence.get("faults", {}).items()]
     return lines
+
+
+def fault_line(name: str, entry: dict[str, Any]) -> str:
+    """What became of the faults of one nemesis."""
+    why = "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in entry["refusals"].items())
+    refused = f", {entry['refused']} refused" if entry["refused"] else ""
+    because = f" ({why})" if why else ""
+    weak = ": weak evidence" if entry["weak"] else ""
+    return (
+        f"{name}: {entry['planned']} planned, {entry['injected']} injected{refused}{because}, "
+        f"{entry['proved']} proved; {entry['ok_operations_during']:,} operations succeeded meanwhile{weak}"
+    )
 
 
 def print_run(directory: RunDirectory, experiment: Experiment, verdict: Verdict, *, as_json: bool) -> None:

@@ -1,38 +1,103 @@
 from __future__ import annotations
 
+from typing import Any
+
 from checkers.evidence import Evidence
+from harness.console.verdict import evidence_lines
 from harness.history import from_events
-from harness.operation import MONITOR, NEMESIS, Event
+from harness.nemesis import Proof
+from harness.operation import MONITOR, NEMESIS, Event, EventType
 from harness.verdict import Budget, Verdict, combine
 
+PLANNED = {"asked": ["kill"], "faults": [{"name": "kill", "start": 0, "stop": 1}]}
+SEEN = Proof("the process table", ["redis"], [], True)
 
-def run(*, outcome: str = "ok", proved: bool = True, recovered: bool = True, faults: bool = True) -> Verdict:
-    events = [Event(0, 5, NEMESIS, "invoke", "start-kill", value={"aim": "one"})]
-    kind, error = ("ok", None) if proved else ("info", "nothing died")
-    events.append(Event(0, 10, NEMESIS, kind, "start-kill", value={"said": "n1"}, error=error))  # type: ignore[arg-type]
+
+def run(
+    *,
+    outcome: EventType = "ok",
+    injected: EventType | None = "ok",
+    proved: EventType | None = "ok",
+    recovered: bool = True,
+    planned: Any = PLANNED,
+) -> Verdict:
+    events = [Event(0, 1, MONITOR, "info", "planned", value=planned)]
+    if injected is not None:
+        error = None if injected == "ok" else "nobody is there"
+        events.append(Event(0, 5, NEMESIS, "invoke", "start-kill", value={"aim": "one"}))
+        events.append(Event(0, 10, NEMESIS, injected, "start-kill", value={"said": "n1"}, error=error))
+        if proved is not None and injected == "ok":
+            error = None if proved == "ok" else "it still runs"
+            events.append(Event(0, 15, NEMESIS, proved, "prove-kill", value=SEEN, error=error))
     for process in range(3):
         events.append(Event(0, 20 + process, process, "invoke", "write", "k", process))
     for process in range(3):
-        events.append(Event(0, 30 + process, process, outcome, "write", "k", process))  # type: ignore[arg-type]
+        events.append(Event(0, 30 + process, process, outcome, "write", "k", process))
     events.append(Event(0, 40, NEMESIS, "ok", "heal"))
     events.append(Event(0, 50, MONITOR, "info", "recovered", error=None if recovered else "no"))
-    return Evidence(faults=faults).check(from_events(events), Budget())
+    return Evidence().check(from_events(events), Budget())
 
 
 def test_a_run_that_put_the_store_to_the_test_counts() -> None:
     verdict = run()
     assert verdict.validity == "valid"
     assert verdict.evidence["most_concurrent_on_one_key"] == 3
-    assert verdict.evidence["faults"] == {"kill": {"times": 1, "proved": 1, "ok_operations_during": 3}}
+    assert verdict.evidence["faults"]["kill"] == {
+        "planned": 1,
+        "injected": 1,
+        "refused": 0,
+        "proved": 1,
+        "ok_operations_during": 3,
+        "weak": False,
+        "refusals": {},
+    }
+    assert "kill: 1 planned, 1 injected, 1 proved; 3 operations succeeded meanwhile" in evidence_lines(verdict.evidence)
 
 
 def test_a_run_that_tested_nothing_is_vacuous() -> None:
-    assert "no operation succeeded" in run(outcome="fail").reason
-    assert "nothing died" in run(proved=False).reason
-    assert "did not come back" in run(recovered=False).reason
-    assert "none was seen to take effect" in run(proved=False).reason
-    for wrong in (run(outcome="fail"), run(proved=False), run(recovered=False)):
-        assert wrong.validity == "unknown"
+    wrong = {
+        "no operation succeeded": run(outcome="fail"),
+        "kill was asked for and never injected (nobody is there)": run(injected="fail"),
+        "start-kill did not do what it should (nobody is there)": run(injected="info"),
+        "kill was asked for, injected and never proved (it still runs)": run(proved="fail"),
+        "kill was asked for, injected and never proved": run(proved=None),
+        "kill was asked for and never injected": run(injected=None),
+        "did not come back": run(recovered=False),
+        "pause was asked for and had no turn": run(planned={**PLANNED, "asked": ["kill", "pause"]}),
+    }
+    for reason, verdict in wrong.items():
+        assert reason in verdict.reason
+        assert verdict.validity == "unknown"
+
+
+def test_a_proof_that_could_not_be_had_is_none() -> None:
+    assert run(proved="info").validity == "unknown"
+
+
+def test_a_fault_under_which_hardly_anything_succeeded_is_weak_evidence_and_said_to_be() -> None:
+    events = [
+        Event(0, 1, MONITOR, "info", "planned", value=PLANNED),
+        Event(0, 2, 0, "invoke", "write", "k", 1),
+        Event(0, 3, 0, "ok", "write", "k", 1),
+        Event(0, 5, NEMESIS, "invoke", "start-kill", value={}),
+        Event(0, 6, NEMESIS, "ok", "start-kill", value={}),
+        Event(0, 7, NEMESIS, "ok", "prove-kill", value=SEEN),
+        Event(0, 8, 1, "invoke", "write", "k", 2),
+        Event(0, 9, 1, "fail", "write", "k", 2),
+        Event(0, 10, NEMESIS, "invoke", "stop-kill"),
+        Event(0, 11, NEMESIS, "ok", "stop-kill"),
+    ]
+    verdict = Evidence().check(from_events(events), Budget())
+    assert verdict.validity == "valid"
+    assert verdict.evidence["faults"]["kill"]["weak"]
+    assert any("weak evidence" in line for line in evidence_lines(verdict.evidence))
+
+
+def test_refusals_are_listed() -> None:
+    lines = evidence_lines(run(injected="fail").evidence)
+    assert (
+        "kill: 1 planned, 0 injected, 1 refused (nobody is there), 0 proved; 0 operations succeeded meanwhile" in lines
+    )
 
 
 def test_an_empty_history_is_never_a_pass() -> None:
