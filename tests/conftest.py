@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -64,12 +65,29 @@ def _needs(request: pytest.FixtureRequest) -> None:
                 pytest.skip(why)
 
 
+@contextlib.contextmanager
+def _locked(what: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Hold a lock that the workers of all suites on this machine share."""
+    name = f"splitbrain-{what}-{os.getuid()}.lock"
+    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
+        fcntl.flock(lock, how)
+        yield
+
+
 @pytest.fixture
 def loopback() -> Iterator[None]:
     """The reference store's ports on this machine's own loopback, for one test at a time."""
-    name = f"splitbrain-loopback-{os.getuid()}.lock"
-    with (Path(tempfile.gettempdir()) / name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked("loopback"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _company(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What looks at the whole machine runs while no other test does; it waits until those that have begun are done."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with contextlib.ExitStack() as stack:
+        with _locked("turnstile"):
+            stack.enter_context(_locked("machine", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
         yield
 
 

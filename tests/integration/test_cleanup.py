@@ -81,6 +81,7 @@ def test_a_campaign_that_is_ended_leaves_no_worker_and_goes_on(tmp_path: Path, n
     assert {path.name for path in (tmp_path / "campaign").iterdir()} == {"experiment.json", "results.jsonl"}
 
 
+@pytest.mark.alone
 @pytest.mark.needs("local")
 def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, splitbrain: Command) -> None:
     harness, history = start(tmp_path, "--on", "local")
@@ -115,6 +116,7 @@ def of_this_host() -> dict[str, object]:
     return {**kept, "clock": round(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME))}
 
 
+@pytest.mark.alone
 @pytest.mark.needs("local")
 def test_chaos_does_not_reach_this_host_and_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
     before, began = of_this_host(), time.monotonic()
