@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import string
+from typing import Annotated
 
 import msgspec
 
 from harness.errors import UsageError
+from harness.options import Number, Rate, Seconds, Text, check, plain
 from harness.timetable import Timetable
 
 
@@ -18,16 +21,17 @@ class Experiment(msgspec.Struct, frozen=True):
     workload: str = "register"
     nemeses: tuple[str, ...] = ()
     environment: str = "local"
-    image: str | None = None
-    nodes: int = 3
-    time: float = 30.0
-    rate: float = 200.0
-    """Operations a second of all clients together; 0 is as many as they can."""
-    concurrency: int = 10
-    timeout: float = 1.0
-    interval: float = 5.0
-    recovery: float = 60.0
-    seed: int = 0
+    image: Annotated[str | None, Text("the name of an image", r"\S+")] = None
+    nodes: Annotated[int, Number(1, 1000), "How many nodes."] = 3
+    time: Annotated[float, Seconds(0.01, 7 * 86400), "How long operations go on."] = 30.0
+    rate: Annotated[
+        float, Rate(0.001, 1_000_000, zero="as many as they can"), "Operations of all clients together."
+    ] = 200.0
+    concurrency: Annotated[int, Number(1, 1000), "Clients, spread over the nodes."] = 10
+    timeout: Annotated[float, Seconds(0.001, 3600), "After which an operation is given up."] = 1.0
+    interval: Annotated[float, Seconds(0.01, 86400), "Between faults, on average."] = 5.0
+    recovery: Annotated[float, Seconds(0.01, 86400), "That the store may take to recover at the end."] = 60.0
+    seed: Annotated[int, Number(0, 2**63 - 1), "Decides operations and faults."] = 0
     overlap: bool = False
     """Whether every nemesis goes by itself, so that several faults may be active at once."""
     timetable: Timetable | None = None
@@ -37,35 +41,38 @@ class Experiment(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
-        limits = {
-            "nodes": (self.nodes >= 1, "at least 1"),
-            "time": (self.time > 0, "more than 0 seconds"),
-            "rate": (self.rate >= 0, "0 (no limit) or more"),
-            "concurrency": (self.concurrency >= 1, "at least 1"),
-            "timeout": (self.timeout > 0, "more than 0 seconds"),
-            "interval": (self.interval > 0, "more than 0 seconds"),
-            "recovery": (self.recovery > 0, "more than 0 seconds"),
-        }
-        for name, (holds, wanted) in limits.items():
-            if not holds:
-                raise UsageError(f"--{name} is {getattr(self, name):g}, but it must be {wanted}")
+        check("--", self)
+        if any(not name.strip() for name in self.nemeses):
+            raise UsageError("--nemesis has an empty name: write names with single commas between them, as kill,pause")
+        if self._spread is not None:
+            # The default is for any number of nodes.
+            most = max(3, min(self.nodes, len(string.ascii_lowercase)))
+            if not 1 <= self._spread <= most:
+                raise UsageError(f"--zones is {self._spread}, but {self.nodes} nodes can be in 1 to {most} zones")
+            return
+        labels = self.zones.split(",")
+        if len(labels) != self.nodes:
+            raise UsageError(f"--zones names the zones of {len(labels)} nodes, but there are {self.nodes}")
+        for label in labels:
+            if re.fullmatch(r"[\w.-]+", label) is None:
+                raise UsageError(f"--zones has the zone {label!r}, but a zone is named with letters and digits")
 
-        if self.zones.isdigit() and not 1 <= int(self.zones) <= len(string.ascii_lowercase):
-            raise UsageError(f"--zones is {self.zones}, but it must be from 1 to {len(string.ascii_lowercase)}")
-        if not self.zones.isdigit() and (count := len(self.zones.split(","))) != self.nodes:
-            raise UsageError(f"--zones names the zones of {count} nodes, but there are {self.nodes}")
+    @property
+    def _spread(self) -> int | None:
+        """Over how many zones the nodes are spread in turn, unless each was given its own."""
+        return int(self.zones) if re.fullmatch(r"-?[0-9]{1,9}", self.zones) else None
 
     @property
     def node_names(self) -> list[str]:
         """n1, n2, ..."""
-        return [f"n{number}" for number in range(1, self.nodes + 1)]
+        return [f"n{place}" for place in range(1, self.nodes + 1)]
 
     @property
     def zone_of(self) -> dict[str, str]:
         """The zone of each node by name."""
         labels = self.zones.split(",")
-        if self.zones.isdigit():
-            labels = [string.ascii_lowercase[number % int(self.zones)] for number in range(self.nodes)]
+        if self._spread is not None:
+            labels = [string.ascii_lowercase[node % self._spread] for node in range(self.nodes)]
         return dict(zip(self.node_names, labels, strict=True))
 
     def command(self, timetable: str = "timetable.json") -> str:
@@ -76,12 +83,12 @@ class Experiment(msgspec.Struct, frozen=True):
             "--nodes": self.nodes,
             "--workload": self.workload,
             "--nemesis": ",".join(self.nemeses) if self.nemeses and self.timetable is None else None,
-            "--time": f"{self.time:g}",
-            "--rate": f"{self.rate:g}",
+            "--time": plain(self.time),
+            "--rate": plain(self.rate),
             "--concurrency": self.concurrency,
-            "--timeout": f"{self.timeout:g}",
-            "--interval": f"{self.interval:g}",
-            "--recovery": f"{self.recovery:g}",
+            "--timeout": plain(self.timeout),
+            "--interval": plain(self.interval),
+            "--recovery": plain(self.recovery),
             "--zones": self.zones if self.zones != "3" else None,
             "--seed": self.seed,
         }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import sys
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import UsageError
+from harness.options import options_of, read, unknown
 
 KINDS = {
     "targets": "target",
@@ -43,9 +44,7 @@ def load(kind: str, name: str) -> Any:
         return load_file(name)
     found: list[EntryPoint] = list(_installed(kind).select(name=name))
     if not found:
-        close = difflib.get_close_matches(name, names(kind), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names(kind))}"
-        raise UsageError(f"there is no {KINDS[kind]} named {name!r}: {hint}")
+        raise UsageError(f"there is no {KINDS[kind]} named {name!r}: {unknown(name, names(kind))}")
     return found[0].load()
 
 
@@ -70,40 +69,37 @@ def load_file(name: str) -> Any:
     return getattr(module, attribute)
 
 
-_WORDS = {"yes": True, "on": True, "no": False, "off": False}
-
-
 def parse_options(given: list[str]) -> dict[str, str]:
-    """``NAME=VALUE`` pairs as a dict."""
+    """``NAME=VALUE`` pairs as a dict. Raises ``UsageError`` for what is none, and for a name given twice."""
     options: dict[str, str] = {}
     for item in given:
         name, equals, value = item.partition("=")
+        name = name.strip().replace("-", "_")
         if not equals or not name:
             raise UsageError(f"an option is written NAME=VALUE, not {item!r}")
-        options[name.strip().replace("-", "_")] = value.strip()
+        if name in options:
+            raise UsageError(f"-o {name} is given twice: an option has one value")
+        options[name] = value.strip()
     return options
 
 
-def distribute(options: dict[str, str], owners: dict[str, type]) -> dict[str, Any]:
-    """Give each option to the plug-in that declares it, checked and converted to its type.
+def distribute(options: Mapping[str, str], owners: Mapping[str, Any], nodes: Sequence[str] = ()) -> dict[str, Any]:
+    """Give each option to the plug-in that declares it, read and held against what its field allows.
 
-    ``owners`` maps a description ("target redis") to a plug-in's class. Raises ``UsageError`` for an option that
-    nobody declares and for a value that does not fit.
+    ``owners`` maps a description ("target redis") to a plug-in's class, ``nodes`` are the names that an option may
+    aim at. Raises ``UsageError`` for an option that nobody declares and for a value that does not fit.
     """
-    declared = {owner: set(plugin.Options.__struct_fields__) for owner, plugin in owners.items()}  # type: ignore[attr-defined]
+    declared = {owner: options_of(plugin.Options) for owner, plugin in owners.items()}
+    known = [name for fields in declared.values() for name in fields]
     for name in options:
-        if not any(name in fields for fields in declared.values()):
-            known = sorted({field for fields in declared.values() for field in fields})
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
-            raise UsageError(f"neither {' nor '.join(owners)} has an option {name!r}: {hint}")
+        if name not in known:
+            raise UsageError(f"neither {' nor '.join(owners)} has an option {name!r}: {unknown(name, known)}")
     result = {}
     for owner, plugin in owners.items():
-        fields = {field.name: field.type for field in msgspec.structs.fields(plugin.Options)}  # type: ignore[attr-defined]
-        mine: dict[str, Any] = {name: value for name, value in options.items() if name in fields}
-        mine |= {n: _WORDS.get(v.lower(), v) for n, v in mine.items() if fields[n] is bool}
+        fields = declared[owner]
+        mine = {n: read(f"-o {n} of {owner}", fields[n], text, nodes) for n, text in options.items() if n in fields}
         try:
-            result[owner] = msgspec.convert(mine, plugin.Options, strict=False)  # type: ignore[attr-defined]
+            result[owner] = msgspec.convert(mine, plugin.Options)
         except msgspec.ValidationError as error:
             said = str(error).replace("`$.", "`")
             raise UsageError(f"an option of {owner} has a wrong value: {said}") from None

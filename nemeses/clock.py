@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
-from harness.errors import FaultError, NothingToDo
+from harness.errors import FaultError, NothingToDo, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.options import Number, Seconds, plain
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, shuffled
+from nemeses.victims import Aim, aims, resolve, shuffled
 
 _OFFSETS = (0.05, 0.5, 5.0, 60.0)
 _RATES = (0.8, 0.95, 1.0, 1.05, 1.2)
 _PERIODS = (0.0, 0.0, 0.0, 0.2, 1.0)
 _LEAST_SEEN = 0.5
 """The share of the offset that must be measured afterwards."""
+_LEAST_SKEW, _MOST_SKEW = 0.001, 1e8
+"""Seconds, about three years: a store may refuse to live in another age, but counts nanoseconds there in 64 bits."""
 _RIGHT = 0.1
 """Seconds that a clock which nobody changed may seem to be wrong."""
 
@@ -32,13 +35,13 @@ class Clock:
     """
 
     class Options(msgspec.Struct, frozen=True):
-        """``clock`` fixes whom to aim at, ``skew`` the jump and ``strobe`` its period (s), ``rate`` the speed."""
+        """Whom, and how their clocks go wrong."""
 
-        clock: str = "any"
-        skew: float | None = None
-        rate: float | None = None
-        strobe: float | None = None
-        monotonic: bool = False
+        clock: Aim = "any"
+        skew: Annotated[float | None, Seconds(-_MOST_SKEW, _MOST_SKEW), "how far the clock jumps"] = None
+        rate: Annotated[float | None, Number(0.1, 10), "how fast it runs; 1 is right"] = None
+        strobe: Annotated[float | None, Seconds(0.001, 3600, zero="once"), "how often it jumps to and fro"] = None
+        monotonic: Annotated[bool, "the monotonic clock as well"] = False
 
     name: ClassVar[str] = "clock"
     needs: ClassVar[frozenset[str]] = frozenset({"clock"})
@@ -46,7 +49,12 @@ class Clock:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._aim = check(options.clock)
+        self._aim = options.clock
+        if options.skew is not None and abs(options.skew) < _LEAST_SKEW and options.rate in (1.0, None):
+            raise UsageError(
+                f"-o skew is {plain(options.skew)}, which nobody would notice: it must be at least "
+                f"{plain(_LEAST_SKEW)} s, forward or back, or -o rate must be set to other than 1"
+            )
 
     def decks(self, zones: Zones) -> Decks:
         return {"aim": aims(zones, self._aim)}

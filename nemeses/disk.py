@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -13,7 +13,7 @@ from harness.environments.base import Node, run_tool
 from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
 
 _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
@@ -27,10 +27,10 @@ class Disk:
     """
 
     class Options(msgspec.Struct, frozen=True):
-        """``disk`` fixes what happens, ``spoil`` whom to aim at."""
+        """What happens, and to whom."""
 
-        disk: Literal["any", "full", "flip", "truncate"] = "any"
-        spoil: str = "any"
+        disk: Annotated[Literal["any", "full", "flip", "truncate"], "what happens"] = "any"
+        spoil: Aim = "any"
 
     name: ClassVar[str] = "disk"
     needs: ClassVar[frozenset[str]] = frozenset({"disk"})
@@ -38,7 +38,7 @@ class Disk:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._aim = check(options.spoil)
+        self._aim = options.spoil
         self._spoiled: dict[str, dict[str, Any]] = {}
         """By node, what the heal has to know."""
 

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import aims, check, revive, servers, shuffled, strike
+from nemeses.victims import Aim, aims, revive, servers, shuffled, strike
 
 
 class Kill:
     """SIGKILL, or SIGTERM, every server process of some nodes; the heal starts them again."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``kill`` fixes whom to aim at, ``signal`` how they end."""
+        """Whom, and how."""
 
-        kill: str = "any"
-        signal: Literal["kill", "terminate"] = "kill"
+        kill: Aim = "any"
+        signal: Annotated[Literal["kill", "terminate"], "SIGKILL, or SIGTERM and SIGKILL only after a while"] = "kill"
 
     name: ClassVar[str] = "kill"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})
     layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:
-        self._aim = check(options.kill)
+        self._aim = options.kill
         self._action = options.signal
         self._killed: set[str] = set()
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.errors import NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Zones
+from harness.options import Number
 from harness.target import Target
 from nemeses.victims import ANY, aims, minority, resolve, shuffled
 
@@ -19,9 +20,9 @@ class Membership:
     """Let a node, or two at once, leave the cluster; the heal lets them join again."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``leaving`` fixes how many leave."""
+        """How many."""
 
-        leaving: int = 0
+        leaving: Annotated[int | None, Number(1, 99), "how many nodes leave, fewer than there are"] = None
 
     name: ClassVar[str] = "membership"
     needs: ClassVar[frozenset[str]] = frozenset()
@@ -35,8 +36,14 @@ class Membership:
         self._doubtful: set[str] = set()
         """Whom a change that nobody has confirmed may still let leave, at any later moment."""
 
+    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+        if (self._options.leaving or 0) < len(nodes):
+            return None
+        return f"-o leaving is {self._options.leaving}, but of {len(nodes)} nodes at most {len(nodes) - 1} can leave"
+
     def decks(self, zones: Zones) -> Decks:
-        counts = [self._options.leaving] if self._options.leaving else range(1, minority(len(zones)) + 1)
+        fixed = self._options.leaving
+        counts = range(1, minority(len(zones)) + 1) if fixed is None else [fixed]
         return {"aim": aims(zones, ANY, (PRIMARY, "one")), "leaving": {str(count): 1.0 for count in counts}}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:

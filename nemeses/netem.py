@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import NothingToDo
+from harness.errors import NothingToDo, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.options import Kilobytes, Seconds, Share
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, shuffled
+from nemeses.victims import Aim, aims, resolve, shuffled
 
 _SHARES = ("loss", "duplicate", "reorder", "corrupt")
+_PACKETS = Share(0.001, 1, zero="none")
 
 
 class Netem:
     """Delay, jitter, loss, duplication, reordering, corruption and bandwidth of some nodes' links with the others."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``netem`` fixes whom to aim at, ``direction`` what is hit as the victims see it; the rest fixes the quality.
+        """Whom, in which direction, and how bad: what is not given is drawn, but none once one of them is given."""
 
-        ``delay`` and ``jitter`` are in seconds, ``bandwidth`` in kB a second, the others are shares of the packets.
-        """
-
-        netem: str = "any"
-        direction: Literal["out", "in", "both"] = "out"
-        delay: float | None = None
-        jitter: float | None = None
-        loss: float | None = None
-        duplicate: float | None = None
-        reorder: float | None = None
-        corrupt: float | None = None
-        bandwidth: float | None = None
+        netem: Aim = "any"
+        direction: Annotated[Literal["out", "in", "both"], "what is hit, as the victims see it"] = "out"
+        delay: Annotated[float | None, Seconds(0.0001, 60, zero="none"), "how long packets are held"] = None
+        jitter: Annotated[float | None, Seconds(0.0001, 60, zero="none"), "by how much the delay varies"] = None
+        loss: Annotated[float | None, _PACKETS, "packets that are lost"] = None
+        duplicate: Annotated[float | None, _PACKETS, "packets that arrive twice"] = None
+        reorder: Annotated[float | None, _PACKETS, "packets that are overtaken"] = None
+        corrupt: Annotated[float | None, _PACKETS, "packets with a flipped bit"] = None
+        bandwidth: Annotated[float | None, Kilobytes(1, 10_000_000, zero="no limit"), "what a link carries"] = None
 
     name: ClassVar[str] = "netem"
     needs: ClassVar[frozenset[str]] = frozenset({"netem"})
@@ -44,7 +43,12 @@ class Netem:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._aim = check(options.netem)
+        self._aim = options.netem
+        asked = {name: getattr(options, name) for name in ("delay", "jitter", *_SHARES, "bandwidth")}
+        given = [name for name, value in asked.items() if value is not None]
+        if given and not any(asked.values()):
+            names = " and ".join(f"-o {name}" for name in given)
+            raise UsageError(f"{names} of nemesis netem: 0 alone spoils no link; leave it out, or set another one")
 
     def decks(self, zones: Zones) -> Decks:
         return {"aim": aims(zones, self._aim)}

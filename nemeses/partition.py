@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -17,6 +17,7 @@ from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError, NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
+from harness.options import Seconds
 from harness.target import Target
 from nemeses.victims import minority, primary, shuffled
 
@@ -40,11 +41,11 @@ class Partition:
     """Cut the network: two groups, a ring of majorities, a bridge, one way, single links, or clients from nodes."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``partition`` fixes the kind, ``cut`` how: packets are dropped or refused; ``flap`` lets it come and go."""
+        """Which links, and how they are cut."""
 
-        partition: Kind = "any"
-        cut: Literal["drop", "reject"] = "drop"
-        flap: float = 0.0
+        partition: Annotated[Kind, "which links are cut"] = "any"
+        cut: Annotated[Literal["drop", "reject"], "whether packets vanish or are refused"] = "drop"
+        flap: Annotated[float, Seconds(0.02, 10, zero="never"), "how often the cut comes and goes"] = 0.0
 
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[str]] = frozenset({"partition"})
@@ -53,6 +54,16 @@ class Partition:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+
+    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+        kind = self._options.partition
+        if kind in ("any", "links", "clients"):
+            return None
+        try:
+            links_of({"kind": kind}, nodes, zones)
+        except NothingToDo as error:
+            return f"-o partition is {kind}, but {error}"
+        return None
 
     def decks(self, zones: Zones) -> Decks:
         return {"kind": kinds_on(zones) if self._options.partition == "any" else {self._options.partition: 1.0}}

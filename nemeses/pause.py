@@ -11,23 +11,23 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import aims, check, revive, servers, shuffled, strike
+from nemeses.victims import Aim, aims, revive, servers, shuffled, strike
 
 
 class Pause:
     """SIGSTOP every server process of some nodes; the heal resumes them, or starts those that were killed meanwhile."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``pause`` fixes whom to aim at."""
+        """Whom."""
 
-        pause: str = "any"
+        pause: Aim = "any"
 
     name: ClassVar[str] = "pause"
     needs: ClassVar[frozenset[str]] = frozenset({"pause"})
     layer: ClassVar[Layer] = Layer.PAUSE
 
     def __init__(self, options: Options) -> None:
-        self._aim = check(options.pause)
+        self._aim = options.pause
         self._paused: set[str] = set()
 
     def decks(self, zones: Zones) -> Decks:

@@ -15,23 +15,23 @@ from harness.cluster import Cluster
 from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
 
 
 class Restart:
     """SIGTERM and start again the servers of some nodes, one after the other."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``restart`` fixes whom to aim at."""
+        """Whom."""
 
-        restart: str = "all"
+        restart: Aim = "all"
 
     name: ClassVar[str] = "restart"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})
     layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:
-        self._aim = check(options.restart)
+        self._aim = options.restart
         self._down: set[str] = set()
 
     def decks(self, zones: Zones) -> Decks:

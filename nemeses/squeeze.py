@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -15,8 +15,9 @@ from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.options import Mebibytes, Share
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, revive, shuffled
+from nemeses.victims import Aim, aims, resolve, revive, shuffled
 
 _MIB = 1 << 20
 
@@ -25,11 +26,11 @@ class Squeeze:
     """Leave the servers of some nodes a small share of a processor, and a few MiB beyond what they hold."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``squeeze`` fixes whom to aim at, ``cpu`` the share of one processor, ``memory`` the MiB."""
+        """Whom, and what they keep."""
 
-        squeeze: str = "any"
-        cpu: float | None = None
-        memory: int | None = None
+        squeeze: Aim = "any"
+        cpu: Annotated[float | None, Share(0.01, 0.99), "the share of one processor that the servers keep"] = None
+        memory: Annotated[int | None, Mebibytes(1, 65536), "what they may take in addition to what they hold"] = None
 
     name: ClassVar[str] = "squeeze"
     needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})
@@ -37,16 +38,17 @@ class Squeeze:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._aim = check(options.squeeze)
+        self._aim = options.squeeze
         self._squeezed: set[str] = set()
 
     def decks(self, zones: Zones) -> Decks:
         return {"aim": aims(zones, self._aim)}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
-        cpu, memory = rng.choice((0.1, 0.25, 0.5)), rng.choice((16, 64, 256))
-        fixed = {"cpu": self._options.cpu or cpu, "memory": self._options.memory or memory}
-        return {"aim": dealt["aim"], "order": shuffled(rng, zones), **fixed}
+        drawn = {"cpu": rng.choice((0.1, 0.25, 0.5)), "memory": rng.choice((16, 64, 256))}
+        fixed = {"cpu": self._options.cpu, "memory": self._options.memory}
+        limits = {name: drawn[name] if value is None else value for name, value in fixed.items()}
+        return {"aim": dealt["aim"], "order": shuffled(rng, zones), **limits}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError
+from harness.errors import FaultError, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.options import Seconds
 from harness.target import Target
-from nemeses.victims import aims, check, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
 
 _KINDS = ("readonly", "errors", "slow", "lost")
 
@@ -25,19 +26,21 @@ class Storage:
     """Make the file system of some nodes read-only, failing or slow; or kill them and lose what was not synced."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``storage`` fixes what happens, ``under`` whom to aim at, ``slowness`` the seconds that a sync takes."""
+        """What happens, and to whom."""
 
-        storage: Literal["any", "readonly", "errors", "slow", "lost"] = "any"
-        under: str = "any"
-        slowness: float | None = None
+        storage: Annotated[Literal["any", "readonly", "errors", "slow", "lost"], "what happens"] = "any"
+        under: Aim = "any"
+        slowness: Annotated[float | None, Seconds(0.001, 60), "how long a sync takes, where they are slow"] = None
 
     name: ClassVar[str] = "storage"
     needs: ClassVar[frozenset[str]] = frozenset({"storage"})
     layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:
+        if options.slowness is not None and options.storage not in ("any", "slow"):
+            raise UsageError(f"-o slowness is for storage=any or slow, not for storage={options.storage}")
         self._options = options
-        self._aim = check(options.under)
+        self._aim = options.under
         self._hit: set[str] = set()
 
     async def prepare(self, cluster: Cluster) -> None:
@@ -62,8 +65,9 @@ class Storage:
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
         slowness = rng.choice((0.05, 0.2, 1.0))
+        slowness = slowness if self._options.slowness is None else self._options.slowness
         plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": dealt["kind"]}
-        return plan | ({"delay": self._options.slowness or slowness} if plan["kind"] == "slow" else {})
+        return plan | ({"delay": slowness} if plan["kind"] == "slow" else {})
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))

@@ -6,12 +6,13 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
-from harness.errors import NodeError, NothingToDo, UsageError
+from harness.errors import NodeError, NothingToDo
 from harness.nemesis import PRIMARY, Plan, Zones
+from harness.options import Nodes
 from harness.target import Target
 
 ANY = "any"
@@ -26,11 +27,8 @@ _ELECTION_SECONDS = 10.0
 _WATCH_SECONDS = 0.02
 
 
-def check(aim: str) -> str:
-    """The aim, if it is one: ``any``, one of ``AIMS``, ``successor``, or names joined by ``+``. Else ``UsageError``."""
-    if aim in (ANY, SUCCESSOR, *AIMS) or (aim.startswith("n") and aim.replace("+", "").isalnum()):
-        return aim
-    raise UsageError(f"{aim!r} is nothing to aim at: there are any, {', '.join(AIMS)}, {SUCCESSOR}, and names: n1+n3")
+Aim = Annotated[str, Nodes((ANY, *AIMS, SUCCESSOR)), "whom to aim at"]
+"""An option that says whom a fault hits."""
 
 
 def aims(zones: Zones, aim: str, choices: Sequence[str] = tuple(AIMS)) -> dict[str, float]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import aiohttp
 import msgspec
 
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node, run_tool
-from harness.errors import NodeError, NothingToDo
+from harness.errors import NodeError, NothingToDo, UsageError
 from harness.operation import Failed, Indeterminate, Operation
+from harness.options import Milliseconds
 from harness.target import Client
 
 CLIENT_PORT = 2379
@@ -35,11 +36,13 @@ class Etcd:
     """An etcd cluster with one member on each node."""
 
     class Options(msgspec.Struct, frozen=True):
-        """Options of etcd."""
+        """Options of etcd; it holds the same limits."""
 
-        reads: Literal["linearizable", "serializable"] = "linearizable"
-        heartbeat_ms: int = 100
-        election_ms: int = 1000
+        reads: Annotated[Literal["linearizable", "serializable"], "through a quorum, or from one member"] = (
+            "linearizable"
+        )
+        heartbeat_ms: Annotated[int, Milliseconds(1, 10_000), "how often the leader is heard"] = 100
+        election_ms: Annotated[int, Milliseconds(5, 50_000), "silence after which an election begins"] = 1000
 
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
@@ -49,6 +52,11 @@ class Etcd:
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
 
     def __init__(self, options: Options) -> None:
+        if options.election_ms < 5 * options.heartbeat_ms:
+            raise UsageError(
+                f"-o election_ms is {options.election_ms}, but etcd wants at least 5 times heartbeat_ms, which is "
+                f"{options.heartbeat_ms}"
+            )
         self._options = options
         self._joined: dict[str, str] = {}
         """For each node that left and joined again, the members that it was told of."""

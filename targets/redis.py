@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from hiredis import HiredisError, ReplyError
@@ -19,6 +19,7 @@ from harness.cluster import Cluster, Role, leader, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import NodeError, NothingToDo
 from harness.operation import Failed, Indeterminate, Operation
+from harness.options import Milliseconds, Number
 from harness.target import Client
 from targets.resp import connect, quick, quick_info
 
@@ -38,12 +39,14 @@ class Redis:
     """A Redis primary with replicas, watched by a sentinel on every node."""
 
     class Options(msgspec.Struct, frozen=True):
-        """Options of Redis: see redis.conf for each; ``wait`` is the number of replicas that WAIT is called with."""
+        """See redis.conf for each."""
 
-        min_replicas_to_write: int = 0
-        wait: int = 0
-        appendonly: bool = False
-        down_after_ms: int = 1500
+        min_replicas_to_write: Annotated[int, Number(0, 99), "replicas without which the primary takes no write"] = 0
+        wait: Annotated[int, Number(0, 99), "replicas that WAIT is called with after each write; 0: it is not"] = 0
+        appendonly: Annotated[bool, "whether every write goes to a log on disk"] = False
+        down_after_ms: Annotated[int, Milliseconds(1, 600_000), "silence after which a sentinel calls a node down"] = (
+            1500
+        )
 
     name: ClassVar[str] = "redis"
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
@@ -64,6 +67,12 @@ class Redis:
     def failover(self) -> float:
         """Sentinels agree that the primary is down, elect one of themselves, and wait for its choice to be followed."""
         return 4.0 + self._options.down_after_ms / 1000
+
+    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+        for name in ("min_replicas_to_write", "wait"):
+            if (asked := getattr(self._options, name)) > len(nodes) - 1:
+                return f"-o {name} is {asked}, but {len(nodes)} nodes have {len(nodes) - 1} replicas"
+        return None
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         conf, sentinel = f"{node.directory}/redis.conf", f"{node.directory}/sentinel.conf"

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from checkers.convergence import Convergence
 from checkers.overwritten import Overwritten
-from harness.errors import UsageError
 from harness.generator import Generator, Stream
 from harness.operation import Operation
+from harness.options import Number, Seconds
 from harness.verdict import Checker
 from workloads.final import every_node_reads
 
@@ -26,23 +26,21 @@ class Converge:
     """Clients write, delete and read registers; in the end all nodes must hold the same, and nothing overwritten."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``keys`` registers, ``settle`` seconds before the final reads, weights of the functions."""
+        """How many registers, how often each function is invoked, and what is asked of the nodes in the end."""
 
-        keys: int = 20
-        settle: float = 10.0
-        causal: bool = True
-        read: float = 2.0
-        write: float = 2.0
-        delete: float = 0.3
+        keys: Annotated[int, Number(1, 10_000), "registers"] = 20
+        settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
+        causal: Annotated[bool, "whether what was seen and overwritten has to stay so"] = True
+        read: Annotated[float, Number(0.001, 1000, zero="none"), "weight of reads"] = 2.0
+        write: Annotated[float, Number(0.001, 1000), "weight of writes"] = 2.0
+        delete: Annotated[float, Number(0.001, 1000, zero="none"), "weight of deletes"] = 0.3
 
     name: ClassVar[str] = "converge"
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:
-        if options.keys < 1 or options.write <= 0 or min(options.read, options.delete) < 0:
-            raise UsageError("the workload converge needs at least 1 key, write above 0, and no weight below 0")
         self._options = options
-        self._keys = [f"k{number}" for number in range(options.keys)]
+        self._keys = [f"k{key}" for key in range(options.keys)]
         self._weights = {"read": options.read, "write": options.write, "delete": options.delete}
 
     def generator(self, rng: random.Random) -> Generator:

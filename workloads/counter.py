@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from checkers.convergence import Convergence
 from checkers.total import Total
-from harness.errors import UsageError
 from harness.generator import Generator, Stream
 from harness.operation import Operation
+from harness.options import Number, Seconds
 from harness.verdict import Checker
 from workloads.final import every_node_reads
 
@@ -24,19 +24,17 @@ class CounterWorkload:
     """Clients add to counters and subtract from them; in the end all nodes must hold what was acknowledged."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``keys`` counters, ``settle`` seconds before the final reads."""
+        """How many counters."""
 
-        keys: int = 5
-        settle: float = 10.0
+        keys: Annotated[int, Number(1, 10_000), "counters"] = 5
+        settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
 
     name: ClassVar[str] = "counter"
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:
-        if options.keys < 1:
-            raise UsageError(f"the workload counter needs at least 1 key, not {options.keys}")
         self._options = options
-        self._keys = [f"c{number}" for number in range(options.keys)]
+        self._keys = [f"c{key}" for key in range(options.keys)]
 
     def generator(self, rng: random.Random) -> Generator:
         def draw() -> Operation:

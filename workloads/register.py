@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
 from checkers.linearizability import Linearizable
-from harness.errors import UsageError
 from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Event, Operation
+from harness.options import Number
 from harness.verdict import Checker
 
 _FINAL_TRIES = 20
@@ -26,24 +26,19 @@ class Register:
     """Clients read, write and compare-and-set registers; the history must be linearizable key by key."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``keys`` registers; ``read``, ``write`` and ``cas`` are the weights of the three functions."""
+        """How many registers, and how often each of the three functions is invoked."""
 
-        keys: int = 5
-        read: float = 2.0
-        write: float = 2.0
-        cas: float = 1.0
+        keys: Annotated[int, Number(1, 10_000), "registers"] = 5
+        read: Annotated[float, Number(0.001, 1000), "weight of reads"] = 2.0
+        write: Annotated[float, Number(0.001, 1000), "weight of writes"] = 2.0
+        cas: Annotated[float, Number(0.001, 1000, zero="none"), "weight of compare-and-set"] = 1.0
 
     name: ClassVar[str] = "register"
     reads: ClassVar[frozenset[str]] = frozenset({"read"})
 
     def __init__(self, options: Options) -> None:
-        weights = {"read": options.read, "write": options.write, "cas": options.cas}
-        if options.keys < 1:
-            raise UsageError(f"the workload register needs at least 1 key, not {options.keys}")
-        if min(weights.values()) < 0 or options.read <= 0 or options.write <= 0:
-            raise UsageError("the workload register needs read and write above 0, and no weight below 0")
-        self._keys = [f"k{number}" for number in range(options.keys)]
-        self._weights = weights
+        self._keys = [f"k{key}" for key in range(options.keys)]
+        self._weights = {"read": options.read, "write": options.write, "cas": options.cas}
 
     def generator(self, rng: random.Random) -> Generator:
         functions, weights = list(self._weights), list(self._weights.values())

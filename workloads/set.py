@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
 from checkers.convergence import Convergence
 from checkers.elements import Elements
-from harness.errors import UsageError
 from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
+from harness.options import Number, Seconds
 from harness.verdict import Checker
 from workloads.final import every_node_reads
 
@@ -25,22 +25,20 @@ class SetWorkload:
     """Clients add, remove and read elements of sets; in the end all nodes must hold what was added and not removed."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``keys`` sets, ``settle`` seconds before the final reads, weights of the functions."""
+        """How many sets, and how often each function is invoked."""
 
-        keys: int = 5
-        settle: float = 10.0
-        add: float = 3.0
-        remove: float = 1.0
-        members: float = 1.0
+        keys: Annotated[int, Number(1, 10_000), "sets"] = 5
+        settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
+        add: Annotated[float, Number(0.001, 1000), "weight of additions"] = 3.0
+        remove: Annotated[float, Number(0.001, 1000, zero="none"), "weight of removals"] = 1.0
+        members: Annotated[float, Number(0.001, 1000, zero="none"), "weight of reads"] = 1.0
 
     name: ClassVar[str] = "set"
     reads: ClassVar[frozenset[str]] = frozenset({"members", "members-local"})
 
     def __init__(self, options: Options) -> None:
-        if options.keys < 1 or options.add <= 0 or min(options.remove, options.members) < 0:
-            raise UsageError("the workload set needs at least 1 key, add above 0, and no weight below 0")
         self._options = options
-        self._keys = [f"s{number}" for number in range(options.keys)]
+        self._keys = [f"s{key}" for key in range(options.keys)]
         self._weights = {"add": options.add, "remove": options.remove, "members": options.members}
 
     def generator(self, rng: random.Random) -> Generator:

@@ -7,6 +7,7 @@ from typing import Any
 
 from harness.errors import MissingError, UsageError
 from harness.experiment import Experiment
+from harness.options import Fits
 from harness.plugins import distribute, load, names
 from harness.runner import refuse_unsuitable, unsuitable
 
@@ -56,8 +57,11 @@ def assemble(experiment: Experiment) -> Parts:
     if experiment.environment in names("environments"):
         plugin = load("environments", experiment.environment)
         places = {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
-    options = distribute(experiment.options, owners | places)
+    options = distribute(experiment.options, owners | places, experiment.node_names)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
+    for owner, plugin in made.items():
+        if isinstance(plugin, Fits) and (why := plugin.misfit(experiment.node_names, experiment.zone_of)):
+            raise UsageError(f"{why} ({owner})")
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}
     place = next((options[owner] for owner in places), None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any, ClassVar, get_type_hints
+from dataclasses import Field, fields
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
 
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
+from harness.options import Limit, Nodes, Number, Text
 from harness.target import Client
 from targets.reference.bugs import BUGS, Bug
 from targets.reference.client import ReferenceClient
@@ -22,14 +24,27 @@ from targets.resp import quick, quick_info
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members."""
 _HINTS = get_type_hints(NodeOptions)
+_LIMITS: Mapping[str, Limit] = {
+    "bug": Text("names that `list bugs` shows, with commas", r"[a-z0-9-]+(,[a-z0-9-]+)*"),
+    "witness": Nodes(("",), most=1),
+    "merge": Text("MODULE:FUNCTION", r"[\w.]+:\w+"),
+}
+"""What is allowed beyond numbers from the least to the most."""
+
+
+def _declared(field: Field[Any]) -> tuple[str, Any, Any]:
+    """An option of a node as the command line has it."""
+    hint, default, about = _HINTS[field.name], field.default, field.metadata
+    if field.name == "replication":
+        hint, default = hint | None, None
+    limit = Number(about["least"], about["most"]) if "least" in about else _LIMITS.get(field.name)
+    return field.name, Annotated[hint, limit, about["what"]], default
 
 
 class Reference:
     """Raft, primary-backup, quorums, multi-primary or gossip; its planted bugs are shown by `list bugs`."""
 
-    Options = msgspec.defstruct(
-        "Options", [(field.name, _HINTS[field.name], field.default) for field in fields(NodeOptions)], frozen=True
-    )
+    Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
 
     name: ClassVar[str] = "reference"
     workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"})
@@ -49,10 +64,26 @@ class Reference:
             if name not in BUGS:
                 raise UsageError(f"there is no bug named {name!r}: `splitbrain list bugs` shows what there is")
         modes = sorted({BUGS[name].replication for name in bugs})
-        if len(modes) > 1 or (modes and options.replication not in (modes[0], NodeOptions.replication)):
-            raise UsageError(f"the bugs are those of replication={' and '.join(modes)}: a run has only one")
-        # A bug alone says which replication is meant.
-        self._options = msgspec.structs.replace(options, replication=modes[0]) if modes else options
+        replication = options.replication or (modes or [NodeOptions.replication])[0]
+        if len(modes) > 1 or (modes and replication != modes[0]):
+            chosen = f", not {replication}" if len(modes) == 1 else ""
+            raise UsageError(
+                f"--bug {options.bug} is of replication={' and '.join(modes)}{chosen}: a run has only one replication"
+            )
+        for name in ("r", "w"):
+            if (asked := getattr(options, name)) > options.n:
+                raise UsageError(f"-o {name} is {asked}, but each key is held by n={options.n} nodes only")
+        if options.conflict == "merge":
+            _refuse_what_merges_nothing(options.merge)
+        self._options = msgspec.structs.replace(options, replication=replication)
+
+    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+        options = self._options
+        if options.n > max(len(nodes), NodeOptions.n):
+            return f"-o n is {options.n}, but there are {len(nodes)} nodes to hold each key"
+        if options.replication == "quorum" and (most := max(options.r, options.w)) > len(nodes):
+            return f"-o r and w are {options.r} and {options.w}, which takes {most} nodes, but there are {len(nodes)}"
+        return None
 
     @property
     def _elects(self) -> bool:
@@ -127,3 +158,13 @@ class Reference:
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         self._clients += 1
         return ReferenceClient(node.address, f"{node.name}-{self._clients}", timeout, repeats=self._elects)
+
+
+def _refuse_what_merges_nothing(name: str) -> None:
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ImportError:
+        found = None
+    if not callable(found):
+        raise UsageError(f"-o merge is {name}, but there is no such function: write MODULE:FUNCTION")

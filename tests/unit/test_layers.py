@@ -19,9 +19,10 @@ RECORDED = {
 
 RULES = {
     "checkers": {*RECORDED, "checkers"},
-    "workloads": {*RECORDED, "harness.generator", "harness.workload", "checkers", "workloads"},
+    "workloads": {*RECORDED, "harness.options", "harness.generator", "harness.workload", "checkers", "workloads"},
     "nemeses": {
         *RECORDED,
+        "harness.options",
         "harness.nemesis",
         "harness.cluster",
         "harness.target",
@@ -29,7 +30,14 @@ RULES = {
         "harness.faults",
         "nemeses",
     },
-    "targets": {*RECORDED, "harness.cluster", "harness.target", "harness.environments.base", "targets"},
+    "targets": {
+        *RECORDED,
+        "harness.options",
+        "harness.cluster",
+        "harness.target",
+        "harness.environments.base",
+        "targets",
+    },
 }
 OURS = ("harness", "checkers", "workloads", "nemeses", "targets")
 
