@@ -46,8 +46,8 @@ class Limit(Protocol):
 class Fits(Protocol):
     """A plug-in whose options have to fit the experiment's nodes."""
 
-    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
-        """Why its options cannot be, or would do nothing, with these nodes in these zones; None if all is well."""
+    def misfit(self, zones: Mapping[str, str]) -> str | None:
+        """Why its options cannot be, or would do nothing, on these nodes, each with its zone; None if all is well."""
         ...
 
 

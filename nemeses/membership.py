@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -36,14 +36,13 @@ class Membership:
         self._doubtful: set[str] = set()
         """Whom a change that nobody has confirmed may still let leave, at any later moment."""
 
-    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
-        if (self._options.leaving or 0) < len(nodes):
+    def misfit(self, zones: Zones) -> str | None:
+        if (self._options.leaving or 0) < len(zones):
             return None
-        return f"-o leaving is {self._options.leaving}, but of {len(nodes)} nodes at most {len(nodes) - 1} can leave"
+        return f"-o leaving is {self._options.leaving}, but of {len(zones)} nodes at most {len(zones) - 1} can leave"
 
     def decks(self, zones: Zones) -> Decks:
-        fixed = self._options.leaving
-        counts = range(1, minority(len(zones)) + 1) if fixed is None else [fixed]
+        counts = [self._options.leaving] if self._options.leaving else range(1, minority(len(zones)) + 1)
         return {"aim": aims(zones, ANY, (PRIMARY, "one")), "leaving": {str(count): 1.0 for count in counts}}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:

@@ -55,12 +55,12 @@ class Partition:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+    def misfit(self, zones: Zones) -> str | None:
         kind = self._options.partition
         if kind in ("any", "links", "clients"):
             return None
         try:
-            links_of({"kind": kind}, nodes, zones)
+            links_of({"kind": kind}, list(zones), zones)
         except NothingToDo as error:
             return f"-o partition is {kind}, but {error}"
         return None

@@ -64,8 +64,8 @@ class Storage:
         return {"aim": aims(zones, self._aim), "kind": dict.fromkeys(kinds, 1.0)}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
-        slowness = rng.choice((0.05, 0.2, 1.0))
-        slowness = slowness if self._options.slowness is None else self._options.slowness
+        drawn = rng.choice((0.05, 0.2, 1.0))
+        slowness = drawn if self._options.slowness is None else self._options.slowness
         plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": dealt["kind"]}
         return plan | ({"delay": slowness} if plan["kind"] == "slow" else {})
 

@@ -68,10 +68,10 @@ class Redis:
         """Sentinels agree that the primary is down, elect one of themselves, and wait for its choice to be followed."""
         return 4.0 + self._options.down_after_ms / 1000
 
-    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+    def misfit(self, zones: Mapping[str, str]) -> str | None:
         for name in ("min_replicas_to_write", "wait"):
-            if (asked := getattr(self._options, name)) > len(nodes) - 1:
-                return f"-o {name} is {asked}, but {len(nodes)} nodes have {len(nodes) - 1} replicas"
+            if (asked := getattr(self._options, name)) > len(zones) - 1:
+                return f"-o {name} is {asked}, but {len(zones)} nodes have {len(zones) - 1} replicas"
         return None
 
     async def start(self, cluster: Cluster, node: Node) -> None:

@@ -60,7 +60,7 @@ def assemble(experiment: Experiment) -> Parts:
     options = distribute(experiment.options, owners | places, experiment.node_names)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
     for owner, plugin in made.items():
-        if isinstance(plugin, Fits) and (why := plugin.misfit(experiment.node_names, experiment.zone_of)):
+        if isinstance(plugin, Fits) and (why := plugin.misfit(experiment.zone_of)):
             raise UsageError(f"{why} ({owner})")
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}

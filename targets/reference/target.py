@@ -77,12 +77,12 @@ class Reference:
             _refuse_what_merges_nothing(options.merge)
         self._options = msgspec.structs.replace(options, replication=replication)
 
-    def misfit(self, nodes: Sequence[str], zones: Mapping[str, str]) -> str | None:
+    def misfit(self, zones: Mapping[str, str]) -> str | None:
         options = self._options
-        if options.n > max(len(nodes), NodeOptions.n):
-            return f"-o n is {options.n}, but there are {len(nodes)} nodes to hold each key"
-        if options.replication == "quorum" and (most := max(options.r, options.w)) > len(nodes):
-            return f"-o r and w are {options.r} and {options.w}, which takes {most} nodes, but there are {len(nodes)}"
+        if options.n > max(len(zones), NodeOptions.n):
+            return f"-o n is {options.n}, but there are {len(zones)} nodes to hold each key"
+        if options.replication == "quorum" and (most := max(options.r, options.w)) > len(zones):
+            return f"-o r and w are {options.r} and {options.w}, which takes {most} nodes, but there are {len(zones)}"
         return None
 
     @property
