@@ -22,16 +22,16 @@ class Experiment(msgspec.Struct, frozen=True):
     nemeses: tuple[str, ...] = ()
     environment: str = "local"
     image: Annotated[str | None, Text("the name of an image", r"\S+")] = None
-    nodes: Annotated[int, Number(1, 1000), "How many nodes."] = 3
-    time: Annotated[float, Seconds(0.01, 7 * 86400), "How long operations go on."] = 30.0
+    nodes: Annotated[int, Number(1, 1000), "How many nodes:"] = 3
+    time: Annotated[float, Seconds(0.01, 7 * 86400), "How long operations go on:"] = 30.0
     rate: Annotated[
-        float, Rate(0.001, 1_000_000, zero="as many as they can"), "Operations of all clients together."
+        float, Rate(0.001, 1_000_000, zero="as many as they can"), "Operations of all clients together:"
     ] = 200.0
-    concurrency: Annotated[int, Number(1, 1000), "Clients, spread over the nodes."] = 10
-    timeout: Annotated[float, Seconds(0.001, 3600), "After which an operation is given up."] = 1.0
-    interval: Annotated[float, Seconds(0.01, 86400), "Between faults, on average."] = 5.0
-    recovery: Annotated[float, Seconds(0.01, 86400), "That the store may take to recover at the end."] = 60.0
-    seed: Annotated[int, Number(0, 2**63 - 1), "Decides operations and faults."] = 0
+    concurrency: Annotated[int, Number(1, 1000), "Clients, spread over the nodes:"] = 10
+    timeout: Annotated[float, Seconds(0.001, 3600), "After how long an operation is given up:"] = 1.0
+    interval: Annotated[float, Seconds(0.01, 86400), "Between faults, on average:"] = 5.0
+    recovery: Annotated[float, Seconds(0.01, 86400), "What the store may take to recover at the end:"] = 60.0
+    seed: Annotated[int, Number(0, 2**63 - 1), "What operations and faults are drawn from:"] = 0
     overlap: bool = False
     """Whether every nemesis goes by itself, so that several faults may be active at once."""
     timetable: Timetable | None = None

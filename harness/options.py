@@ -137,8 +137,8 @@ class Nodes:
     most: int | None = None
 
     def said(self) -> str:
-        names = "a node's name, as n1" if self.most == 1 else "names of nodes, as n1+n3"
-        return ", ".join([*(word or "nothing" for word in self.words), names])
+        names = "the name of a node" if self.most == 1 else "names of nodes, as n1+n3"
+        return ", ".join([*(word or "nothing" for word in self.words), f"or {names}"])
 
     def admits(self, value: Any, nodes: Sequence[str]) -> bool:
         if value in self.words:
@@ -170,12 +170,12 @@ class Option:
 
     name: str
     kind: type | None
-    words: tuple[str, ...]
+    words: tuple[str, ...] = ()
     """The values that there are, where these are few words."""
-    limit: Limit | None
-    what: str
-    default: Any
-    type: Any
+    limit: Limit | None = None
+    what: str = ""
+    default: Any = None
+    type: Any = None
 
     def allowed(self) -> str:
         """The values that there are, to follow "it must be"."""
@@ -186,7 +186,8 @@ class Option:
         kind = "a whole number" if self.kind is int else "a number" if self.kind is float else "text"
         if self.limit is None:
             return kind
-        return f"{kind} {self.limit.said()}" if self.kind is int else self.limit.said()
+        said = self.limit.said()
+        return f"{kind}{' ' if said.startswith('from') else ': '}{said}" if self.kind is int else said
 
     def read(self, text: str) -> Any:
         """A value from the command line, of the right type. Raises ``ValueError`` for what is none."""
@@ -247,12 +248,13 @@ def _option(name: str, declared: Any, default: Any) -> Option:
     return Option(name, kind, words, limit, what, default, declared)
 
 
-def refusal(label: str, option: Option, value: Any) -> UsageError:
+def refusal(label: str, option: Option, value: Any, nodes: Sequence[str] = ()) -> UsageError:
     """What to say of a value that an option cannot have: ``label`` is what the person wrote it after."""
+    there = f"; the nodes are {', '.join(nodes)}" if isinstance(option.limit, Nodes) and nodes else ""
     shown = value if isinstance(value, str) else plain(value)
     shown = shown if shown.isprintable() and shown == shown.strip() and shown else repr(shown)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    return UsageError(f"{label} is {shown}, but it must be {option.allowed()}")
+    return UsageError(f"{label} is {shown}, but it must be {option.allowed()}{there}")
 
 
 def read(label: str, option: Option, text: str, nodes: Sequence[str] = ()) -> Any:
@@ -260,9 +262,9 @@ def read(label: str, option: Option, text: str, nodes: Sequence[str] = ()) -> An
     try:
         value = option.read(text)
     except (ValueError, msgspec.ValidationError):
-        raise refusal(label, option, text) from None
+        raise refusal(label, option, text, nodes) from None
     if not option.admits(value, nodes):
-        raise refusal(label, option, text)
+        raise refusal(label, option, text, nodes)
     return value
 
 
@@ -271,7 +273,7 @@ def check(label: str, struct: Any, nodes: Sequence[str] = ()) -> None:
     for name, option in options_of(type(struct)).items():
         value = getattr(struct, name)
         if not option.admits(value, nodes):
-            raise refusal(f"{label}{name}", option, value)
+            raise refusal(f"{label}{name}", option, value, nodes)
 
 
 def unknown(name: str, known: Sequence[str]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 import harness
-
-if TYPE_CHECKING:
-    from harness.experiment import Experiment
+from harness.experiment import Experiment
+from harness.options import Mebibytes, Number, Option, Seconds, options_of, read
 
 app = typer.Typer(
     name="splitbrain",
@@ -61,23 +60,41 @@ def root(
     """Options that stand before any command."""
 
 
+def _quantity(flag: str, option: Option) -> Any:
+    """An option whose value is a number, with or without a unit, and is held against its range."""
+
+    def parse(given: Any) -> Any:
+        return read(flag, option, given) if isinstance(given, str) else given
+
+    metavar = "INTEGER" if option.kind is int else "NUMBER"
+    return typer.Option(flag, help=f"{option.what} {option.allowed()}.", parser=parse, metavar=metavar)
+
+
+def _of_experiment(name: str) -> Any:
+    return _quantity(f"--{name}", options_of(Experiment)[name])
+
+
+def _number(flag: str, kind: type, limit: Number, what: str) -> Any:
+    return _quantity(flag, Option(flag.removeprefix("--"), kind, limit=limit, what=what))
+
+
 TargetArgument = Annotated[str, typer.Argument(help="The store: a name of `list targets`, or FILE.py:Class.")]
 TargetOption = Annotated[
     str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
 ]
 OnOption = Annotated[str, typer.Option("--on", help="Where: local, docker, simulation, or auto: docker or local.")]
 ImageOption = Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")]
-NodesOption = Annotated[int, typer.Option(help="How many nodes.")]
+NodesOption = Annotated[int, _of_experiment("nodes")]
 WorkloadOption = Annotated[str, typer.Option(help="What clients do: see `list workloads`.")]
 NemesisOption = Annotated[
     str, typer.Option(help="What goes wrong: names of `list nemeses` with commas, or chaos: all that are possible.")
 ]
-TimeOption = Annotated[float, typer.Option(help="Seconds of operations.")]
-RateOption = Annotated[float, typer.Option(help="Operations a second of all clients; 0: as many as they can.")]
-ConcurrencyOption = Annotated[int, typer.Option(help="Clients, spread over the nodes.")]
-TimeoutOption = Annotated[float, typer.Option(help="Seconds after which an operation is given up.")]
-IntervalOption = Annotated[float, typer.Option(help="Seconds between faults, on average.")]
-RecoveryOption = Annotated[float, typer.Option(help="Seconds that the store may take to recover at the end.")]
+TimeOption = Annotated[float, _of_experiment("time")]
+RateOption = Annotated[float, _of_experiment("rate")]
+ConcurrencyOption = Annotated[int, _of_experiment("concurrency")]
+TimeoutOption = Annotated[float, _of_experiment("timeout")]
+IntervalOption = Annotated[float, _of_experiment("interval")]
+RecoveryOption = Annotated[float, _of_experiment("recovery")]
 OverlapOption = Annotated[
     bool, typer.Option("--overlap", help="Several faults at once, as chaos does; else one after the other.")
 ]
@@ -90,7 +107,12 @@ ZonesOption = Annotated[
 BugOption = Annotated[str, typer.Option(help="Planted bugs of the reference store: names of `list bugs`.")]
 OptionOption = Annotated[
     list[str] | None,
-    typer.Option("-o", "--option", help="NAME=VALUE of the target, workload or a nemesis; repeatable."),
+    typer.Option(
+        "-o",
+        "--option",
+        help="NAME=VALUE of the target, workload or a nemesis, which `list` shows, with units as in 100ms, 10%, 64MiB; "
+        "repeatable.",
+    ),
 ]
 RunsOption = Annotated[Path, typer.Option(help="Where the run's directory is made.")]
 
@@ -110,7 +132,7 @@ def run(
     timeout: TimeoutOption = 1.0,
     interval: IntervalOption = 5.0,
     recovery: RecoveryOption = 60.0,
-    seed: Annotated[int, typer.Option(help="Decides operations and faults.")] = 0,
+    seed: Annotated[int, _of_experiment("seed")] = 0,
     overlap: OverlapOption = False,
     timetable: TimetableOption = None,
     zones: ZonesOption = "3",
@@ -133,7 +155,7 @@ def run(
 def hunt(
     target: TargetArgument = "",
     target_option: TargetOption = "",
-    seeds: Annotated[int, typer.Option(help="How many seeds, from 0 on.")] = 100,
+    seeds: Annotated[int, _number("--seeds", int, Number(1, 1_000_000), "How many seeds, from 0 on:")] = 100,
     on: OnOption = "simulation",
     image: ImageOption = None,
     nodes: NodesOption = 5,
@@ -192,13 +214,15 @@ def _experiment(
     option: list[str] | None,
 ) -> Experiment:
     from harness.errors import UsageError
-    from harness.experiment import Experiment
     from harness.plugins import parse_options
     from harness.timetable import read_timetable
 
     if bool(target) == bool(target_option):
         raise UsageError("name one target: `splitbrain run TARGET`; `splitbrain list targets` shows what there is")
-    nemeses = tuple(name.strip() for name in nemesis.split(",") if name.strip())
+    nemeses = tuple(name.strip() for name in nemesis.split(",")) if nemesis else ()
+    options = parse_options(option or [])
+    if bug and "bug" in options:
+        raise UsageError("--bug and -o bug are the same: give one of them")
     return Experiment(
         target=target or target_option,
         workload=workload,
@@ -216,23 +240,23 @@ def _experiment(
         overlap=overlap or "chaos" in nemeses,
         timetable=None if timetable is None else read_timetable(timetable),
         zones=zones,
-        options=parse_options(option or []) | ({"bug": bug} if bug else {}),
+        options=options | ({"bug": bug} if bug else {}),
     )
 
 
 @app.command()
 def shrink(
     run: Annotated[Path, typer.Argument(help="The directory of a simulated run that found an anomaly.")],
-    seconds: Annotated[float, typer.Option(help="Stop trying after this long, with the smallest so far.")] = 300.0,
+    seconds: Annotated[
+        float,
+        _number("--seconds", float, Seconds(0.1, 7 * 86400), "Stop trying after this long, with the smallest so far:"),
+    ] = 300.0,
     runs: RunsOption = Path("runs"),
     output: FormatOption = Format.text,
 ) -> None:
     """Reduce a failing simulated run to the few faults and operations that it takes, and print the one command."""
     from harness.cli import shrink as command
-    from harness.errors import UsageError
 
-    if seconds <= 0:
-        raise UsageError(f"--seconds is {seconds:g}, but it must be more than 0")
     raise typer.Exit(command.shrink(run, runs, seconds, as_json=output is Format.json))
 
 
@@ -258,8 +282,13 @@ def check(
     initial: Annotated[
         str | None, typer.Option(help='What a register holds before any write, as JSON: 0, or {"x": 0}.')
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Give up, with the verdict unknown, after this long.")] = 120.0,
-    memory: Annotated[int, typer.Option(help="Give up when the search needs more than this many MiB.")] = 4096,
+    seconds: Annotated[
+        float,
+        _number("--seconds", float, Seconds(0.001, 7 * 86400), "Give up, with the verdict unknown, after this long:"),
+    ] = 120.0,
+    memory: Annotated[
+        int, _number("--memory", int, Mebibytes(1, 2**20), "Give up when the search needs more than this:")
+    ] = 4096,
     executor: Annotated[
         str | None, typer.Option(help="Who searches: threads:N, processes:N, or dask://HOST:PORT.")
     ] = None,
@@ -270,11 +299,8 @@ def check(
     Reads splitbrain's JSON lines, EDN and text logs of Jepsen and Knossos, and EDN of Porcupine's tests.
     """
     from harness.cli import check as command
-    from harness.errors import UsageError
     from harness.verdict import Budget
 
-    if seconds <= 0 or memory <= 0:
-        raise UsageError("--seconds and --memory must be more than 0")
     budget = Budget(seconds, memory << 20)
     as_json = output is Format.json
     raise typer.Exit(command.check(history, model, budget, executor, initial, independent=independent, as_json=as_json))
@@ -329,13 +355,3 @@ def build(
     from harness.cli import images as command
 
     command.build(bootstrap)
-
-
-def options_of(plugin: Any) -> dict[str, str]:
-    """The options of a plug-in with their defaults, as words."""
-    import msgspec
-
-    options = getattr(plugin, "Options", None)
-    if options is None:
-        return {}
-    return {field.name: str(field.default) for field in msgspec.structs.fields(options)}

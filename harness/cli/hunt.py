@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from harness.campaign import Campaign, Outcome
 from harness.cli.assemble import assemble, check_environment_name
 from harness.cli.run import run_directly, run_in_a_process
-from harness.errors import UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
 
@@ -29,8 +28,6 @@ def hunt(
     as_json: bool,
 ) -> int:
     """Run seeds 0 to ``seeds`` - 1, print what was found, and return 1 if any failed, 3 if any was unknown."""
-    if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}, but it must be at least 1")
     parts = assemble(experiment)
     check_environment_name(experiment.environment)
     if experiment.environment != "auto":

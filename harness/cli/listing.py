@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import json
 import shlex
+import textwrap
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from harness.cli.app import options_of
 from harness.cli.doctor import lacking
+from harness.options import options_of, plain
 from harness.plugins import load, names
 
 
@@ -25,7 +26,7 @@ def show(kind: str, *, as_json: bool) -> None:
     table = Table(box=None, pad_edge=False)
     columns = [
         column
-        for column in ("name", "what", "options", "workloads", "needs", "here", "found by", "refuted by")
+        for column in ("name", "what", "workloads", "needs", "here", "found by", "refuted by")
         if any(column in r for r in rows)
     ]
     for column in columns:
@@ -34,12 +35,26 @@ def show(kind: str, *, as_json: bool) -> None:
         shown = {**row, "here": [name for name, why in row.get("here", {}).items() if why == "yes"]}
         table.add_row(*(_words(shown.get(column)) for column in columns))
     Console(highlight=False).print(table)
+    _show_options(rows, unset="drawn" if kind == "nemeses" else "")
     for row in rows:
         for environment, why in row.get("here", {}).items():
             if why != "yes":
                 print(f"{row['name']} not on {environment}: {why}")
     if kind == "nemeses":
         print("What the hosts of ssh can do is tried at the beginning of a run.")
+
+
+def _show_options(rows: list[dict[str, Any]], unset: str) -> None:
+    """What each plug-in of the rows can be told with ``-o NAME=VALUE``."""
+    for row in rows:
+        if not row.get("options"):
+            continue
+        print(f"\noptions of {row['name']}, as -o NAME=VALUE")
+        for name, option in row["options"].items():
+            told = f"{name}={unset if option['default'] is None else plain(option['default'])}"
+            about = f"{option['what']}: {option['allowed']}" if option["what"] else option["allowed"]
+            lines = textwrap.wrap(about, max(40, Console().width - 31))
+            print(f"  {told:<28} {lines[0]}", *(f"{'':<31}{line}" for line in lines[1:]), sep="\n")
 
 
 def _models() -> list[dict[str, Any]]:
@@ -64,8 +79,11 @@ def _bugs() -> list[dict[str, Any]]:
 def _row(kind: str, name: str) -> dict[str, Any]:
     plugin = load(kind, name)
     row: dict[str, Any] = {"name": name, "what": (inspect.getdoc(plugin) or "").partition("\n")[0]}
-    if options := options_of(plugin):
-        row["options"] = options
+    if hasattr(plugin, "Options") and (options := options_of(plugin.Options)):
+        row["options"] = {
+            name: {"default": option.default, "allowed": option.allowed(), "what": option.what}
+            for name, option in options.items()
+        }
     for attribute in ("workloads", "needs"):
         if (value := getattr(plugin, attribute, None)) is not None:
             row[attribute] = sorted(value)
@@ -87,6 +105,4 @@ def _where(needs: frozenset[str]) -> dict[str, str]:
 
 
 def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{name}={text}" for name, text in value.items())
     return "\n".join(value) if isinstance(value, list) else str(value or "")
