@@ -336,6 +336,10 @@ def refuse_unsuitable(
     if sizes is not None and experiment.nodes not in sizes:
         wanted = ", ".join(map(str, sorted(sizes)))
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
+    if experiment.nodes > environment.most:
+        raise UsageError(
+            f"--nodes is {experiment.nodes}, but it must be at most {environment.most} with --on {environment.name}"
+        )
     if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
         raise UsageError(why)
     for nemesis in nemeses.values():

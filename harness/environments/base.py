@@ -104,6 +104,8 @@ class Environment(Protocol):
 
     name: ClassVar[str]
     real_time: ClassVar[bool]
+    most: ClassVar[int]
+    """How many nodes it can have."""
     python_reference: str
     """The interpreter that can run the bundled reference store inside a node."""
     source: str

@@ -276,6 +276,7 @@ class DockerEnvironment(RealEnvironment):
     """Containers on a private network of the local Docker engine."""
 
     name: ClassVar[str] = "docker"
+    most: ClassVar[int] = 250
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
         self.python_reference = "python3"

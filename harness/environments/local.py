@@ -143,6 +143,7 @@ class LocalEnvironment(RealEnvironment):
     """Nodes in namespaces of this machine."""
 
     name: ClassVar[str] = "local"
+    most: ClassVar[int] = 250
     driver: Mapping[str, Any] = {"address": f"{_SUBNET}.254"}
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
@@ -169,8 +170,6 @@ class LocalEnvironment(RealEnvironment):
             raise NodeError(
                 "local nodes live in namespaces of their own: start the harness through namespaces.reexecute"
             )
-        if len(names) > 250:
-            raise NodeError(f"{len(names)} nodes do not fit into one local network: use at most 250")
         await _command("mount", "-t", "tmpfs", "splitbrain", _DATA)
         await _ip("link", "set", "lo", "up")
         await _ip("link", "add", _BRIDGE, "type", "bridge")

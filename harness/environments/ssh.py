@@ -12,12 +12,13 @@ import contextlib
 import io
 import json
 import os
+import re
 import shlex
 import socket
 import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import msgspec
 import paramiko
@@ -33,6 +34,7 @@ from harness.environments.base import (
 )
 from harness.errors import FaultError, MissingError, NodeError, UsageError
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
+from harness.options import Text
 
 _ROOT: Final = Path(__file__).parents[2]
 _CONNECT_SECONDS: Final = 15.0
@@ -53,6 +55,9 @@ for pid; do
 done
 """
 """Says of each process whether it lives."""
+_PLACE: Final = re.compile(
+    r"(?:(?P<user>[\w.-]+)@)?(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
 class Place(NamedTuple):
@@ -64,11 +69,11 @@ class Place(NamedTuple):
 
     @staticmethod
     def parse(text: str) -> Place:
-        user, _, rest = text.strip().rpartition("@")
-        host, colon, port = rest.partition(":")
-        if not host or (colon and not port.isdigit()):
+        found = _PLACE.fullmatch(text.strip())
+        port = int(found["port"] or 22) if found else 0
+        if found is None or not 1 <= port <= 65535:
             raise UsageError(f"{text!r} is not a host: write USER@HOST:PORT, of which HOST must be there")
-        return Place(user or None, host, int(port or 22))
+        return Place(found["user"], found["host"], port)
 
 
 class SshNode:
@@ -241,24 +246,35 @@ class SshEnvironment(RealEnvironment):
     """Existing machines, one node on each, over ssh (`-o hosts=USER@HOST:PORT,...`)."""
 
     class Options(msgspec.Struct, frozen=True):
-        """``hosts`` with commas, one for each node; the others say how to get in and where data goes there."""
+        """Which machines, how to get in, and where data goes there."""
 
-        hosts: str = ""
-        key: str = ""
-        known_hosts: str = ""
-        jump: str = ""
-        sudo: bool = False
-        python: str = "python3"
-        directory: str = "/var/tmp/splitbrain"
+        hosts: Annotated[str, Text("USER@HOST:PORT with commas, of which HOST must be there"), "one for each node"] = ""
+        key: Annotated[str, Text("a file"), "the private key, where no agent has it"] = ""
+        known_hosts: Annotated[str, Text("a file"), "the hosts' public keys, where ssh's own file has them not"] = ""
+        jump: Annotated[str, Text("USER@HOST:PORT, of which HOST must be there"), "a host on the way"] = ""
+        sudo: Annotated[bool, "whether the user becomes root by sudo there"] = False
+        python: Annotated[str, Text("a name or an absolute path, without spaces", r"[\w./+-]+"), "Python there"] = (
+            "python3"
+        )
+        directory: Annotated[str, Text("an absolute path, without spaces", r"/[\w./+-]+"), "where data goes there"] = (
+            "/var/tmp/splitbrain"
+        )
 
     name: ClassVar[str] = "ssh"
+    most: ClassVar[int] = 1000
 
     def __init__(self, image: str | None = None, seed: int = 0, options: Options | None = None) -> None:
         self._options = options or self.Options()
         self.python_reference = self._options.python
         self.source = ""
         self.driver: Mapping[str, Any] = {}
-        self._places = [Place.parse(text) for text in self._options.hosts.split(",") if text.strip()]
+        self._places = [Place.parse(text) for text in self._options.hosts.split(",") if self._options.hosts]
+        if self._options.jump:
+            Place.parse(self._options.jump)
+        for name in ("key", "known_hosts"):
+            file = os.path.expanduser(getattr(self._options, name))
+            if file and not os.access(file, os.R_OK):
+                raise UsageError(f"-o {name} is {file}, but there is no such file that can be read")
         self._nodes: list[SshNode] = []
         self._tried: dict[str, str | None] | None = None
 

@@ -187,6 +187,7 @@ class SimulationEnvironment:
 
     name: ClassVar[str] = "simulation"
     real_time: ClassVar[bool] = False
+    most: ClassVar[int] = 200
     driver: Mapping[str, Any] = {"address": HARNESS}
 
     def __init__(self, image: str | None = None, seed: int = 0) -> None:
