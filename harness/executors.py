@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
@@ -11,6 +12,8 @@ from typing import Any
 
 from harness.errors import MissingError, UsageError
 
+MOST = 1024
+"""How many threads or processes an executor can have."""
 _PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
@@ -22,8 +25,8 @@ def connect(where: str) -> Iterator[Executor]:
     Raises ``UsageError`` for anything else, and ``MissingError`` when a cluster does not answer.
     """
     kind, _, rest = where.partition(":")
-    if kind in ("threads", "processes") and rest.isdigit() and int(rest) > 0:
-        count = int(rest)
+    count = int(rest) if re.fullmatch("[0-9]{1,6}", rest) else 0
+    if kind in ("threads", "processes") and 1 <= count <= MOST:
         with (
             ThreadPoolExecutor(count) if kind == "threads" else ProcessPoolExecutor(count, initializer=_end_with_parent)
         ) as executor:
@@ -32,7 +35,7 @@ def connect(where: str) -> Iterator[Executor]:
         with _dask(rest.removeprefix("//")) as executor:
             yield executor
     else:
-        raise UsageError(f"an executor is threads:N, processes:N or dask://HOST:PORT, not {where!r}")
+        raise UsageError(f"an executor is threads:N, processes:N (1 to {MOST}) or dask://HOST:PORT, not {where!r}")
 
 
 def _end_with_parent() -> None:

@@ -50,6 +50,9 @@ class Proof(msgspec.Struct, frozen=True):
 class Nemesis(Protocol):
     """One family of faults. ``needs`` names the capabilities that the environment must have.
 
+    Its ``Fields``, if it has some, is a struct of what its plans hold, with the limits of each as for options: a
+    timetable's plans are held against it.
+
     A nemesis may also say ``least``, the number of nodes without which it can do nothing, and ``needs_of_target``, the
     abilities that the target must have. It may have ``prepare(cluster)``, called before the store is started, and
     ``observe(cluster)``: what it returns is recorded every few seconds.

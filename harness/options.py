@@ -148,6 +148,24 @@ class Nodes:
 
 
 @dataclass(frozen=True)
+class Order:
+    """A list of names of nodes, each of them once; or of pairs of different ones."""
+
+    pairs: bool = False
+
+    def said(self) -> str:
+        return f"a list of {'pairs of nodes' if self.pairs else 'nodes'}, each of them once"
+
+    def admits(self, value: Any, nodes: Sequence[str]) -> bool:
+        listed = [tuple(one) for one in value] if self.pairs else list(value)
+        if not 0 < len(listed) == len(set(listed)):
+            return False
+        if self.pairs:
+            return all(len(set(pair)) == 2 and set(pair) <= set(nodes) for pair in listed)
+        return set(listed) <= set(nodes)
+
+
+@dataclass(frozen=True)
 class Text:
     """Text that a regular expression matches as a whole; ``what`` it is, in words."""
 
@@ -272,6 +290,8 @@ def check(label: str, struct: Any, nodes: Sequence[str] = ()) -> None:
     """Hold the fields of a struct against their limits. ``label`` stands before each name. Raises ``UsageError``."""
     for name, option in options_of(type(struct)).items():
         value = getattr(struct, name)
+        if isinstance(value, msgspec.Struct):
+            check(label, value, nodes)
         if not option.admits(value, nodes):
             raise refusal(f"{label}{name}", option, value, nodes)
 

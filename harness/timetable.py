@@ -3,41 +3,45 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from harness.errors import UsageError
 from harness.generator import Generator, any_of, at_times, on_worker
 from harness.operation import Operation
+from harness.options import Number, Seconds, check, plain
 from harness.periods import START, STOP
 
 LASTS = "lasts"
 """What the plan of a start says beside what the nemesis has drawn: for how many seconds it is meant to last."""
 
 
-class Fault(msgspec.Struct, frozen=True):
+Moment = Annotated[float, Seconds(0, 7 * 86400)]
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A fault of the nemesis ``name`` from ``start`` to ``stop``, in seconds since the run began."""
 
     name: str
-    start: float
-    stop: float
+    start: Moment
+    stop: Moment
     plan: dict[str, Any] = {}
 
 
-class Planned(msgspec.Struct, frozen=True, omit_defaults=True):
+class Planned(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """An operation of a worker, not before ``at`` seconds since the run began."""
 
-    at: float
-    worker: int
+    at: Moment
+    worker: Annotated[int, Number(0, 999)]
     f: str
     key: Any = None
     value: Any = None
 
 
-class Timetable(msgspec.Struct, frozen=True, omit_defaults=True):
+class Timetable(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Faults, and operations where these are not the workload's; ``final`` ones follow once all faults are healed."""
 
     faults: tuple[Fault, ...] = ()
@@ -77,3 +81,39 @@ def read_timetable(path: Path) -> Timetable:
         raise UsageError(f"the timetable {path} cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is not a timetable: {error}") from None
+
+
+def refuse_misplanned(
+    timetable: Timetable, nemeses: Mapping[str, Any], nodes: Sequence[str], seconds: float, workers: int
+) -> None:
+    """Raise ``UsageError`` for what a run of so many seconds and workers on these nodes could not do as it is said."""
+    for fault in timetable.faults:
+        label = f"the timetable's fault {fault.name} at {plain(fault.start)} s:"
+        check(f"{label} ", fault)
+        if fault.stop < fault.start:
+            raise UsageError(f"{label} it stops before it starts, at {plain(fault.stop)} s")
+        if fault.start >= seconds:
+            raise UsageError(f"{label} by then the run is over, after --time {plain(seconds)}")
+        _refuse_plan(label, fault.plan, getattr(nemeses[fault.name], "Fields", None), nodes)
+    for step in (*(timetable.operations or ()), *timetable.final):
+        label = f"the timetable's operation {step.f} at {plain(step.at)} s:"
+        check(f"{label} ", step)
+        if step.worker >= workers:
+            raise UsageError(f"{label} there is no worker {step.worker}, they are 0 to {workers - 1} (--concurrency)")
+    for step in timetable.operations or ():
+        if step.at >= seconds:
+            raise UsageError(
+                f"the timetable's operation {step.f} at {plain(step.at)} s: by then the run is over, after --time "
+                f"{plain(seconds)}"
+            )
+
+
+def _refuse_plan(label: str, plan: Mapping[str, Any], fields: Any, nodes: Sequence[str]) -> None:
+    """Raise ``UsageError`` for a plan that is not made of these fields, or holds what they do not admit."""
+    if fields is None:
+        return
+    try:
+        made = msgspec.convert({name: value for name, value in plan.items() if name != LASTS}, fields)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{label} its plan is wrong: {str(error).replace('`$.', '`')}") from None
+    check(f"{label} ", made, nodes)

@@ -14,7 +14,7 @@ from harness.errors import FaultError, NothingToDo, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
 _OFFSETS = (0.05, 0.5, 5.0, 60.0)
 _RATES = (0.8, 0.95, 1.0, 1.05, 1.2)
@@ -42,6 +42,14 @@ class Clock:
         rate: Annotated[float | None, Number(0.1, 10), "how fast it runs; 1 is right"] = None
         strobe: Annotated[float | None, Seconds(0.001, 3600, zero="once"), "how often it jumps to and fro"] = None
         monotonic: Annotated[bool, "the monotonic clock as well"] = False
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        offset: Annotated[float, Seconds(-_MOST_SKEW, _MOST_SKEW)]
+        rate: Annotated[float, Number(0.1, 10)]
+        period: Annotated[float, Seconds(0.001, 3600, zero="once")]
+        monotonic: bool = False
 
     name: ClassVar[str] = "clock"
     needs: ClassVar[frozenset[str]] = frozenset({"clock"})

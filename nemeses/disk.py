@@ -12,8 +12,9 @@ from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.options import Number, Share
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
 
 _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
@@ -31,6 +32,19 @@ class Disk:
 
         disk: Annotated[Literal["any", "full", "flip", "truncate"], "what happens"] = "any"
         spoil: Aim = "any"
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        kind: Literal["full", "flip", "truncate"]
+        place: Annotated[float | None, Share(0, 1)] = None
+        bit: Annotated[int | None, Number(0, 7)] = None
+        bytes: Annotated[int | None, Number(1, 1_000_000_000)] = None
+
+        def __post_init__(self) -> None:
+            wanted = {"flip": {"place", "bit"}, "truncate": {"bytes"}}.get(self.kind, set())
+            if wanted != {name for name in ("place", "bit", "bytes") if getattr(self, name) is not None}:
+                raise ValueError("place and bit are for the kind flip, bytes are for truncate, and needed there")
 
     name: ClassVar[str] = "disk"
     needs: ClassVar[frozenset[str]] = frozenset({"disk"})

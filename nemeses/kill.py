@@ -15,7 +15,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, aims, revive, servers, shuffled, strike
+from nemeses.victims import Aim, Aimed, aims, revive, servers, shuffled, strike
 
 
 class Kill:
@@ -26,6 +26,8 @@ class Kill:
 
         kill: Aim = "any"
         signal: Annotated[Literal["kill", "terminate"], "SIGKILL, or SIGTERM and SIGKILL only after a while"] = "kill"
+
+    Fields = Aimed
 
     name: ClassVar[str] = "kill"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})

@@ -13,7 +13,7 @@ from harness.errors import NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Zones
 from harness.options import Number
 from harness.target import Target
-from nemeses.victims import ANY, aims, minority, resolve, shuffled
+from nemeses.victims import ANY, Aimed, aims, minority, resolve, shuffled
 
 
 class Membership:
@@ -23,6 +23,11 @@ class Membership:
         """How many."""
 
         leaving: Annotated[int | None, Number(1, 99), "how many nodes leave, fewer than there are"] = None
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        leaving: Annotated[int, Number(1, 99)]
 
     name: ClassVar[str] = "membership"
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -12,12 +12,28 @@ from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import NothingToDo, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
-from harness.options import Kilobytes, Seconds, Share
+from harness.options import Kilobytes, Number, Seconds, Share
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
 _SHARES = ("loss", "duplicate", "reorder", "corrupt")
 _PACKETS = Share(0.001, 1, zero="none")
+
+
+class Quality(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """How bad a link is, in a plan: what is not said is 0, and the rate is in bytes a second."""
+
+    delay: Annotated[float, Seconds(0.0001, 60, zero="none")] = 0.0
+    jitter: Annotated[float, Seconds(0.0001, 60, zero="none")] = 0.0
+    loss: Annotated[float, _PACKETS] = 0.0
+    duplicate: Annotated[float, _PACKETS] = 0.0
+    reorder: Annotated[float, _PACKETS] = 0.0
+    corrupt: Annotated[float, _PACKETS] = 0.0
+    rate: Annotated[float, Number(1000, 10_000_000_000, zero="no limit")] = 0.0
+
+    def __post_init__(self) -> None:
+        if not any(getattr(self, name) for name in self.__struct_fields__):
+            raise ValueError("its quality is perfect: that would do nothing")
 
 
 class Netem:
@@ -35,6 +51,13 @@ class Netem:
         reorder: Annotated[float | None, _PACKETS, "packets that are overtaken"] = None
         corrupt: Annotated[float | None, _PACKETS, "packets with a flipped bit"] = None
         bandwidth: Annotated[float | None, Kilobytes(1, 10_000_000, zero="no limit"), "what a link carries"] = None
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        quality: Quality
+        direction: Literal["out", "in", "both"]
+        seed: str
 
     name: ClassVar[str] = "netem"
     needs: ClassVar[frozenset[str]] = frozenset({"netem"})

@@ -15,9 +15,9 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError, NothingToDo
+from harness.errors import FaultError, NothingToDo, UsageError
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
-from harness.options import Seconds
+from harness.options import Number, Order, Seconds
 from harness.target import Target
 from nemeses.victims import minority, primary, shuffled
 
@@ -27,8 +27,8 @@ KINDS = (
     *("ring", "bridge", "one-way", "links", "clients"),
 )
 Kind = Literal[
-    "any", "primary", "primary-minority", "one", "halves", "third", "zone", "majority", "ring", "bridge", "one-way",
-    "links", "clients",
+    "primary", "primary-minority", "one", "halves", "third", "zone", "majority", "ring", "bridge", "one-way", "links",
+    "clients",
 ]  # fmt: skip
 _PATIENCE = {"cut": 0.3, "open": 3.0}
 """Seconds that a node waits for an answer across a cut, and where there is none."""
@@ -43,9 +43,26 @@ class Partition:
     class Options(msgspec.Struct, frozen=True):
         """Which links, and how they are cut."""
 
-        partition: Annotated[Kind, "which links are cut"] = "any"
+        partition: Annotated[Literal["any", Kind], "which links are cut"] = "any"
         cut: Annotated[Literal["drop", "reject"], "whether packets vanish or are refused"] = "drop"
         flap: Annotated[float, Seconds(0.02, 10, zero="never"), "how often the cut comes and goes"] = 0.0
+
+    class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        kind: Kind
+        order: Annotated[list[str], Order()]
+        how: Literal["drop", "reject"]
+        minority: Annotated[int, Number(1, 1000)] = 1
+        senders: Annotated[int | None, Number(1, 1000)] = None
+        links: Annotated[list[tuple[str, str]] | None, Order(pairs=True)] = None
+        flap: Annotated[float, Seconds(0.02, 10, zero="never")] = 0.0
+
+        def __post_init__(self) -> None:
+            if (self.kind == "links") != (self.links is not None):
+                raise ValueError("links are for the kind links, and needed there")
+            if self.kind in ("clients", "one-way") and self.senders is None:
+                raise ValueError(f"the kind {self.kind} needs senders, the number of nodes that it cuts off")
 
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[str]] = frozenset({"partition"})
@@ -53,6 +70,8 @@ class Partition:
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
+        if options.flap and options.partition == "clients":
+            raise UsageError("-o flap is for cuts between nodes: clients are cut off at once and for good")
         self._options = options
 
     def misfit(self, zones: Zones) -> str | None:

@@ -11,7 +11,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import Aim, aims, revive, servers, shuffled, strike
+from nemeses.victims import Aim, Aimed, aims, revive, servers, shuffled, strike
 
 
 class Pause:
@@ -21,6 +21,8 @@ class Pause:
         """Whom."""
 
         pause: Aim = "any"
+
+    Fields = Aimed
 
     name: ClassVar[str] = "pause"
     needs: ClassVar[frozenset[str]] = frozenset({"pause"})

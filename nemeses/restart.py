@@ -15,7 +15,7 @@ from harness.cluster import Cluster
 from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
 
 
 class Restart:
@@ -25,6 +25,8 @@ class Restart:
         """Whom."""
 
         restart: Aim = "all"
+
+    Fields = Aimed
 
     name: ClassVar[str] = "restart"
     needs: ClassVar[frozenset[str]] = frozenset({"kill"})

@@ -17,7 +17,7 @@ from harness.errors import NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, revive, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, revive, shuffled
 
 _MIB = 1 << 20
 
@@ -31,6 +31,12 @@ class Squeeze:
         squeeze: Aim = "any"
         cpu: Annotated[float | None, Share(0.01, 0.99), "the share of one processor that the servers keep"] = None
         memory: Annotated[int | None, Mebibytes(1, 65536), "what they may take in addition to what they hold"] = None
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        cpu: Annotated[float, Share(0.01, 0.99)]
+        memory: Annotated[int, Mebibytes(1, 65536)]
 
     name: ClassVar[str] = "squeeze"
     needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})

@@ -17,7 +17,7 @@ from harness.errors import FaultError, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.options import Seconds
 from harness.target import Target
-from nemeses.victims import Aim, aims, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
 
 _KINDS = ("readonly", "errors", "slow", "lost")
 
@@ -31,6 +31,16 @@ class Storage:
         storage: Annotated[Literal["any", "readonly", "errors", "slow", "lost"], "what happens"] = "any"
         under: Aim = "any"
         slowness: Annotated[float | None, Seconds(0.001, 60), "how long a sync takes, where they are slow"] = None
+
+    class Fields(Aimed, frozen=True, kw_only=True):
+        """What a plan holds."""
+
+        kind: Literal["readonly", "errors", "slow", "lost"]
+        delay: Annotated[float | None, Seconds(0.001, 60)] = None
+
+        def __post_init__(self) -> None:
+            if (self.kind == "slow") != (self.delay is not None):
+                raise ValueError("a delay is for the kind slow, and needed there")
 
     name: ClassVar[str] = "storage"
     needs: ClassVar[frozenset[str]] = frozenset({"storage"})

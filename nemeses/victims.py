@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
+import msgspec
+
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
 from harness.errors import NodeError, NothingToDo
 from harness.nemesis import PRIMARY, Plan, Zones
-from harness.options import Nodes
+from harness.options import Nodes, Order
 from harness.target import Target
 
 ANY = "any"
@@ -29,6 +31,13 @@ _WATCH_SECONDS = 0.02
 
 Aim = Annotated[str, Nodes((ANY, *AIMS, SUCCESSOR)), "whom to aim at"]
 """An option that says whom a fault hits."""
+
+
+class Aimed(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What a plan holds that says whom to hit: what to aim at, and the nodes to take the victims from."""
+
+    aim: Annotated[str, Nodes((*AIMS, SUCCESSOR))]
+    order: Annotated[list[str], Order()]
 
 
 def aims(zones: Zones, aim: str, choices: Sequence[str] = tuple(AIMS)) -> dict[str, float]:

@@ -10,6 +10,7 @@ from harness.experiment import Experiment
 from harness.options import Fits
 from harness.plugins import distribute, load, names
 from harness.runner import refuse_unsuitable, unsuitable
+from harness.timetable import refuse_misplanned
 
 CHAOS = "chaos"
 """Stands for every nemesis that there is and that the environment and the target can do, overlapping."""
@@ -64,6 +65,8 @@ def assemble(experiment: Experiment) -> Parts:
             raise UsageError(f"{why} ({owner})")
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}
+    if experiment.timetable is not None:
+        refuse_misplanned(experiment.timetable, nemeses, experiment.node_names, experiment.time, experiment.concurrency)
     place = next((options[owner] for owner in places), None)
     return Parts(first, second, found, frozenset(every) - frozenset(asked), place)
 

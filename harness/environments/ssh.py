@@ -68,11 +68,13 @@ class Place(NamedTuple):
     port: int
 
     @staticmethod
-    def parse(text: str) -> Place:
+    def parse(text: str, option: str) -> Place:
         found = _PLACE.fullmatch(text.strip())
         port = int(found["port"] or 22) if found else 0
         if found is None or not 1 <= port <= 65535:
-            raise UsageError(f"{text!r} is not a host: write USER@HOST:PORT, of which HOST must be there")
+            raise UsageError(
+                f"-o {option} has {text!r}, which is no host: write USER@HOST:PORT, of which HOST must be there"
+            )
         return Place(found["user"], found["host"], port)
 
 
@@ -213,7 +215,7 @@ def connect(place: Place, options: SshEnvironment.Options) -> list[paramiko.SSHC
             client.load_system_host_keys(os.path.expanduser(options.known_hosts))
         through = None
         if options.jump:
-            way = connect(Place.parse(options.jump), msgspec.structs.replace(options, jump=""))
+            way = connect(Place.parse(options.jump, "jump"), msgspec.structs.replace(options, jump=""))
             bastion = way[-1].get_transport()
             assert bastion is not None
             through = bastion.open_channel("direct-tcpip", (place.host, place.port), ("127.0.0.1", 0))
@@ -268,9 +270,9 @@ class SshEnvironment(RealEnvironment):
         self.python_reference = self._options.python
         self.source = ""
         self.driver: Mapping[str, Any] = {}
-        self._places = [Place.parse(text) for text in self._options.hosts.split(",") if self._options.hosts]
+        self._places = [Place.parse(text, "hosts") for text in self._options.hosts.split(",") if self._options.hosts]
         if self._options.jump:
-            Place.parse(self._options.jump)
+            Place.parse(self._options.jump, "jump")
         for name in ("key", "known_hosts"):
             file = os.path.expanduser(getattr(self._options, name))
             if file and not os.access(file, os.R_OK):

@@ -38,7 +38,8 @@ def _declared(field: Field[Any]) -> tuple[str, Any, Any]:
     if field.name == "replication":
         hint, default = hint | None, None
     limit = Number(about["least"], about["most"]) if "least" in about else _LIMITS.get(field.name)
-    return field.name, Annotated[hint, limit, about["what"]], default
+    what = f"{', '.join(about['of'])}: {about['what']}" if about["of"] else about["what"]
+    return field.name, Annotated[hint, limit, what], default
 
 
 class Reference:
@@ -70,6 +71,14 @@ class Reference:
             raise UsageError(
                 f"--bug {options.bug} is of replication={' and '.join(modes)}{chosen}: a run has only one replication"
             )
+        for field in fields(NodeOptions):
+            knows = field.metadata["of"]
+            if knows and replication not in knows and getattr(options, field.name) != field.default:
+                raise UsageError(
+                    f"-o {field.name} is for replication={' or '.join(knows)}, and does nothing with {replication}"
+                )
+        if options.conflict != "merge" and options.merge != NodeOptions.merge:
+            raise UsageError("-o merge is for conflict=merge, and does nothing without")
         for name in ("r", "w"):
             if (asked := getattr(options, name)) > options.n:
                 raise UsageError(f"-o {name} is {asked}, but each key is held by n={options.n} nodes only")
