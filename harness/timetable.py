@@ -13,7 +13,6 @@ from harness.errors import UsageError
 from harness.generator import Generator, any_of, at_times, on_worker
 from harness.operation import Operation
 from harness.options import Number, Seconds, check, plain
-from harness.periods import START, STOP
 
 LASTS = "lasts"
 """What the plan of a start says beside what the nemesis has drawn: for how many seconds it is meant to last."""
@@ -55,6 +54,9 @@ class Timetable(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 
     def fault_operations(self) -> Iterator[tuple[float, Operation]]:
         """The starts and stops in order; a start says for how long it is meant."""
+        # Not at the top: it brings NumPy along, which the command line can do without until it runs something.
+        from harness.periods import START, STOP
+
         steps: list[tuple[float, Operation]] = []
         for fault in self.faults:
             plan = {**fault.plan, LASTS: round(fault.stop - fault.start, 6)}
