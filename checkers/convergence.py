@@ -9,7 +9,8 @@ from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import show, witness
-from harness.history import FAIL, hashable
+from harness.columns import hashable
+from harness.history import FAIL
 from harness.periods import all_faults
 from harness.verdict import Anomaly, Budget, Verdict
 

@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.columns import Ints, codes, numbers, refuse_repeated, whole_numbers
 from harness.errors import HistoryError
 from harness.operation import MONITOR, NEMESIS, Event, EventType
 
@@ -35,17 +36,8 @@ SPECIAL_PROCESSES: Final = {NEMESIS: NEMESIS_PROCESS, MONITOR: MONITOR_PROCESS}
 NEVER: Final = np.iinfo(np.int64).max
 """The return time of an operation that crashed: it may take effect at any later time."""
 
-NOTHING: Final = np.iinfo(np.int64).min
-"""In ``number`` and ``second``: there is no value there."""
-OTHER: Final = NOTHING + 1
-"""In ``number`` and ``second``: a value that is not a whole number of at most 62 bits."""
-SINGLE: Final = NOTHING + 2
-"""In ``second``: the value is not a pair of whole numbers or nothing."""
-
 _CHUNK_BYTES: Final = 1 << 22
-_LARGEST: Final = 1 << 62
-
-Ints = NDArray[np.int64]
+_LONGEST_LINE: Final = 1 << 26
 
 
 class Recorder:
@@ -159,8 +151,14 @@ class History:
     error: dict[int, str] = field(default_factory=dict)
     line: Ints | None = None
     """The line of the file that each event stood on, where that is not simply row + 1."""
+    index: Ints | None = None
+    """The file's own numbers of the events, where it has some that are not simply the rows."""
     torn: bool = False
     """The file ended in the middle of a line, as after a kill of the harness: that line is left out."""
+    ordered: bool = False
+    """Events of equal times happened in the order of the file; else they are concurrent."""
+    notes: list[str] = field(default_factory=list)
+    """What whoever reads a verdict should know of how the history was read, a sentence each."""
 
     def __len__(self) -> int:
         return len(self.time)
@@ -171,7 +169,7 @@ class History:
         for row in range(len(self)) if rows is None else rows:
             process = int(self.process[row])
             yield Event(
-                index=row,
+                index=self.index_of(row),
                 time=int(self.time[row]),
                 process=names.get(process, process),
                 type=TYPES[self.type[row]],
@@ -190,17 +188,37 @@ class History:
         """The number of the line that the event stood on, counted from 1."""
         return int(row) + 1 if self.line is None else int(self.line[row])
 
+    def index_of(self, row: int) -> int:
+        """The number of the event: the file's own, or its place in the history."""
+        return int(row if self.index is None else self.index[row])
+
+    def steps_back(self) -> list[str]:
+        """A note if the recorded time steps back: then the order of the events counts alone."""
+        steps = np.diff(self.time)
+        back = np.flatnonzero(steps < 0)
+        if not len(back):
+            return []
+        times = "once" if len(back) == 1 else f"{len(back):,} times"
+        return [
+            f"the recorded time steps back {times}, first on line {self.line_of(int(back[0]) + 1)}, by at most "
+            f"{-int(steps.min()):,} ns: the order of the file counts"
+        ]
+
+    def _moments(self) -> Ints:
+        """The times of the events; where their order is what counts, each later than the one before."""
+        if not self.ordered and not (np.diff(self.time) < 0).any():
+            return self.time
+        places = np.arange(len(self))
+        later: Ints = np.maximum.accumulate(self.time - places) + places
+        return later
+
     def operations(self) -> Operations:
         """Pair each client's invocation with its completion.
 
-        Raises ``HistoryError`` for a completion without an invocation, for a process that invokes while its
-        previous operation is still open, and for time that runs backwards.
+        A crash (``info``) of a process that has nothing open changes nothing. Raises ``HistoryError`` for any other
+        completion without an invocation, and for a process that invokes while its previous operation is still open.
         """
-        back = np.flatnonzero(np.diff(self.time) < 0)
-        if len(back):
-            row = int(back[0]) + 1
-            message = f"time runs backwards, from {self.time[row - 1]} to {self.time[row]}"
-            raise HistoryError(message, line=self.line_of(row))
+        time = self._moments()
         rows = np.flatnonzero(self.process >= 0)
         process = self.process[rows]
         # Small numbers sort several times faster, and process ids are small.
@@ -227,8 +245,8 @@ class History:
             invoked=invoked,
             completed=completed,
             type=outcome,
-            call=self.time[invoked],
-            ret=np.where(outcome == INFO, NEVER, self.time[completed]),
+            call=time[invoked],
+            ret=np.where(outcome == INFO, NEVER, time[completed]),
         )
 
     def _refuse_unpaired(
@@ -239,7 +257,7 @@ class History:
         follows: NDArray[np.bool_],
         same_as_next: NDArray[np.bool_],
     ) -> None:
-        orphans = rows[~starts & ~follows]
+        orphans = rows[~starts & ~follows & (self.type[rows] != INFO)]
         again = np.zeros(len(rows), dtype=bool)
         again[1:] = starts[:-1] & starts[1:] & same_as_next[:-1]
         doubles = rows[again]
@@ -256,24 +274,14 @@ class History:
     def _refuse_changed(self, invoked: Ints, completed: Ints) -> None:
         known = completed >= 0
         a, b = invoked[known], completed[known]
-        changed = np.flatnonzero((self.f[a] != self.f[b]) | (self.key[a] != self.key[b]))
+        differs = (self.f[a] != self.f[b]) | (self.key[a] != self.key[b])
+        changed = np.flatnonzero(differs & (self.type[b] != INFO))
         if len(changed):
             row, start = int(b[changed[0]]), int(a[changed[0]])
             said = f"{self.functions[self.f[row]]!r} of key {self.keys[self.key[row]]!r}"
             asked = f"{self.functions[self.f[start]]!r} of key {self.keys[self.key[start]]!r}"
             message = f"process {self.process[row]} completes {said}, but what it invoked is {asked}"
             raise HistoryError(message, line=self.line_of(row))
-
-
-def hashable(value: Any) -> Any:
-    """``value`` with every list as a tuple, every dict and set as sorted tuples: fit to be a key of a dict."""
-    if isinstance(value, list | tuple):
-        return tuple(hashable(item) for item in value)
-    if isinstance(value, dict):
-        return tuple(sorted(((hashable(k), hashable(v)) for k, v in value.items()), key=repr))
-    if isinstance(value, set | frozenset):
-        return tuple(sorted((hashable(item) for item in value), key=repr))
-    return value
 
 
 _COLUMNS: Final[dict[str, type[np.integer[Any]]]] = {
@@ -306,23 +314,29 @@ class HistoryBuilder:
         """Append these events."""
         base = len(self._values)
         processes = [e.process for e in events]
-        numbers: Iterable[int] = processes  # type: ignore[assignment]
+        given: Sequence[int] = processes  # type: ignore[assignment]
         if not {int}.issuperset(map(type, processes)):
-            numbers = [p if isinstance(p, int) else SPECIAL_PROCESSES.get(p, -3) for p in processes]
-        process = np.fromiter(numbers, np.int64, len(events))
-        if len(unknown := np.flatnonzero((process < 0) & (process != NEMESIS_PROCESS) & (process != MONITOR_PROCESS))):
+            given = [_client(p) if isinstance(p, int) else SPECIAL_PROCESSES.get(p, _NOBODY) for p in processes]
+        process = whole_numbers(given, "process", base)
+        special = given is not processes
+        odd = (process < 0) & (process != NEMESIS_PROCESS) & (process != MONITOR_PROCESS) if special else process < 0
+        if len(unknown := np.flatnonzero(odd)):
             row = int(unknown[0])
             message = f"process {processes[row]!r} is neither a number from 0 on, nor 'nemesis' or 'monitor'"
             raise HistoryError(message, line=base + row + 1)
         columns = self._columns
-        columns["time"].append(np.fromiter([e.time for e in events], np.int64, len(events)))
+        columns["time"].append(whole_numbers([e.time for e in events], "time", base))
         columns["process"].append(process)
-        columns["type"].append(_codes(TYPE_CODES, [e.type for e in events]).astype(np.int8))
-        columns["f"].append(_codes(self._functions, [e.f for e in events]))
-        columns["key"].append(_codes(self._keys, [e.key for e in events]))
-        columns["node"].append(_codes(self._nodes, [e.node for e in events]))
+        if len(early := np.flatnonzero(columns["time"][-1] < 0)):
+            row = int(early[0])
+            message = f"the time {events[row].time} is before the run began"
+            raise HistoryError(message, line=base + row + 1)
+        columns["type"].append(codes(TYPE_CODES, [e.type for e in events]).astype(np.int8))
+        columns["f"].append(codes(self._functions, [e.f for e in events]))
+        columns["key"].append(codes(self._keys, [e.key for e in events]))
+        columns["node"].append(codes(self._nodes, [e.node for e in events]))
         values = [e.value for e in events]
-        number, second = _numbers(values)
+        number, second = numbers(values, base)
         columns["number"].append(number)
         columns["second"].append(second)
         self._values += values
@@ -330,8 +344,10 @@ class HistoryBuilder:
         if any(errors):
             self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
 
-    def build(self, *, line: Ints | None = None, torn: bool = False) -> History:
-        """The history of all events added so far."""
+    def build(
+        self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False, ordered: bool = False
+    ) -> History:
+        """The history of all events added so far; the rest is as ``History`` has it."""
         columns: dict[str, Any] = {
             name: np.concatenate(parts) if parts else np.zeros(0, dtype=_COLUMNS[name])
             for name, parts in self._columns.items()
@@ -344,38 +360,18 @@ class HistoryBuilder:
             nodes=list(self._nodes),
             error=self._error,
             line=line,
+            index=index,
             torn=torn,
+            ordered=ordered,
         )
 
 
-def _numbers(values: list[Any]) -> tuple[Ints, Ints]:
-    """The columns ``number`` and ``second`` of some values."""
-    single = [v if type(v) is int else NOTHING if v is None else OTHER for v in values]
-    second = np.full(len(values), SINGLE, dtype=np.int64)
-    for at in [at for at, value in enumerate(values) if type(value) is list]:
-        pair = values[at]
-        if len(pair) == 2:
-            first, last = pair
-            if {int, type(None)}.issuperset((type(first), type(last))):
-                single[at] = NOTHING if first is None else first
-                second[at] = NOTHING if last is None else last if -_LARGEST < last < _LARGEST else OTHER
-    try:
-        number = np.fromiter(single, np.int64, len(values))
-    except OverflowError:
-        number = np.fromiter([n if abs(n) < _LARGEST else OTHER for n in single], np.int64, len(values))
-    number[(abs(number) >= _LARGEST) & (number != NOTHING)] = OTHER
-    return number, second
+_NOBODY: Final = -3
+"""A process that is nobody: neither a client's number nor a special one."""
 
 
-def _codes(known: dict[Any, int], items: list[Any]) -> NDArray[np.int32]:
-    """The number of each item in ``known``, which grows by those that are new."""
-    try:
-        if not known.keys() >= set(items):
-            for item in dict.fromkeys(items):
-                known.setdefault(item, len(known))
-        return np.fromiter(map(known.__getitem__, items), np.int32, len(items))
-    except TypeError:
-        return _codes(known, [hashable(item) for item in items])
+def _client(process: int) -> int:
+    return process if process >= 0 else _NOBODY
 
 
 def from_events(events: Iterable[Event]) -> History:
@@ -390,23 +386,49 @@ def read_jsonl(path: Path) -> History:
 
     Raises ``HistoryError`` with the number of the first line that is not an event.
     """
+    with path.open("rb") as file:
+        return read_events(file, path)
+
+
+def read_events(file: BinaryIO, path: Path) -> History:
+    """The same from a file that is open already; ``path`` is its name in messages."""
     decoder = msgspec.json.Decoder(Event)
     builder = HistoryBuilder()
     torn = False
-    with path.open("rb") as file, _paused_gc():
+    indices: list[Ints] = []
+
+    def add(events: list[Event]) -> None:
+        base = len(builder)
+        try:
+            builder.add(events)
+            indices.append(whole_numbers([event.index for event in events], "index", base))
+        except HistoryError as error:
+            raise HistoryError(error.message, line=error.line, path=str(path)) from None
+
+    with _paused_gc():
         rest = b""
         while chunk := file.read(_CHUNK_BYTES):
             head, newline, rest = (rest + chunk).rpartition(b"\n")
             if newline:
-                builder.add(_decode(decoder, head, len(builder), path))
+                add(_decode(decoder, head, len(builder), path))
+            if len(rest) > _LONGEST_LINE:
+                said = f"this line is longer than {_LONGEST_LINE >> 20} MiB, no event of a history"
+                raise HistoryError(said, line=len(builder) + 1, path=str(path))
         if rest.strip():
             try:
-                builder.add([decoder.decode(rest)])
-            except msgspec.MsgspecError:
+                add([decoder.decode(rest)])
+            except (msgspec.MsgspecError, RecursionError):
                 torn = True
     if torn and not len(builder):
         raise HistoryError("this is not an event of a history", line=1, path=str(path))
-    return builder.build(torn=torn)
+    index = np.concatenate(indices) if indices else np.zeros(0, dtype=np.int64)
+    if (index == np.arange(len(index))).all():
+        return builder.build(torn=torn)
+    try:
+        refuse_repeated(index)
+    except HistoryError as error:
+        raise HistoryError(error.message, line=error.line, path=str(path)) from None
+    return builder.build(index=index, torn=torn)
 
 
 def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int, path: Path) -> list[Event]:
@@ -414,11 +436,13 @@ def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int
         events = decoder.decode_lines(data)
         if len(events) == data.count(b"\n") + 1:
             return events
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         pass
     for number, line in enumerate(data.split(b"\n"), lines_before + 1):
         try:
             decoder.decode(line)
+        except RecursionError:
+            raise HistoryError("this line is nested too deep", line=number, path=str(path)) from None
         except msgspec.MsgspecError as error:
             said = "this line is empty" if not line.strip() else f"this is not an event of a history ({error})"
             raise HistoryError(said, line=number, path=str(path)) from None

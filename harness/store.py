@@ -87,9 +87,9 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
 
 
 def find_history(path: Path) -> Path:
-    """The history that is meant by a file or by a run directory."""
+    """The history that is meant by a file, a pipe (``-``: standard input) or a run directory."""
     if path.is_dir():
         path = path / "history.jsonl"
-    if not path.is_file():
+    if str(path) != "-" and (path.is_dir() or not path.exists()):
         raise UsageError(f"there is no history at {path}")
     return path

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
-from harness.history import Ints
+from harness.columns import Ints
 
 ALWAYS: Final = np.iinfo(np.int64).min
 """The return time of the virtual write of the initial value: before everything."""

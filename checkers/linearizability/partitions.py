@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from checkers.linearizability.models import UNKNOWN, Call, Model
 from checkers.linearizability.search import Outcome, Timed, search
+from harness.columns import hashable
 from harness.errors import HistoryError
-from harness.history import FAIL, INFO, OK, Operations, hashable
+from harness.history import FAIL, INFO, OK, Operations
 from harness.verdict import Budget
 
 

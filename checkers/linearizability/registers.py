@@ -8,9 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.columns import NOTHING as NO_VALUE
+from harness.columns import OTHER, SINGLE, Ints, hashable
 from harness.errors import HistoryError
-from harness.history import FAIL, INFO, OK, OTHER, SINGLE, History, Ints, Operations, hashable
-from harness.history import NOTHING as NO_VALUE
+from harness.history import FAIL, INFO, OK, History, Operations
 
 READ: Final = 0
 WRITE: Final = 1

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from checkers.linearizability.models import Call, Model
-from harness.history import NEVER, Ints
+from harness.columns import Ints
+from harness.history import NEVER
 from harness.verdict import Budget
 
 _FUEL = 200_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import HistoryError, UsageError
-from harness.interop import read_history
+from harness.interop import KEYED, read_history
 from harness.plugins import load, load_file
 from harness.store import find_history
 from harness.verdict import Budget, Verdict
@@ -42,14 +43,19 @@ def check(
             with connect(executor) as pool:
                 verdict = checker(chosen, pool, first).check(history, budget)
     except HistoryError as error:
-        raise HistoryError(error.message, line=error.line, path=str(file)) from None
+        hint = f"; {KEYED}" if KEYED in history.notes else ""
+        raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
+    notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
     if as_json:
+        verdict.evidence |= {"notes": notes} if notes else {}
         print(msgspec.json.encode(verdict).decode())
     else:
         from harness.console.verdict import print_verdict
 
-        if history.torn:
-            print("(the last line of the history is torn and was left out)")
+        if notes:
+            print("\n".join(f"note: {note}" for note in notes))
+        if KEYED in notes:
+            verdict.anomalies.clear()  # they would be about values that nobody wrote
         print_verdict(verdict)
     return verdict.exit_code
 
@@ -61,11 +67,18 @@ def _json(text: str) -> Any:
         raise UsageError(f"--initial is a value as JSON, not {text!r}") from None
 
 
+def _stat(source: Path) -> os.stat_result:
+    return os.fstat(sys.stdin.fileno()) if str(source) == "-" else source.stat()
+
+
 def convert(path: Path, to: Path, *, independent: bool) -> None:
-    """Write a history as EDN to a file, or to standard output for ``-``."""
+    """Write a history as EDN to a file, or to standard output for ``-``; never over the history itself."""
     from harness.interop.jepsen import to_edn
 
-    history = read_history(find_history(path), independent=independent)
+    source = find_history(path)
+    if str(to) != "-" and to.exists() and os.path.samestat(to.stat(), _stat(source)):
+        raise UsageError(f"{to} is the history that is to be converted: write to another file")
+    history = read_history(source, independent=independent)
     if str(to) == "-":
         to_edn(history, sys.stdout.write)
         return

@@ -4,39 +4,77 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Final
 
 from harness.errors import HistoryError
-from harness.history import History, read_jsonl
+from harness.history import INVOKE, OK, History, read_events
+from harness.interop.source import Source, opened
 
-_JSON = re.compile(rb'\s*\{\s*"[^"]*"\s*:')
-_LOG = re.compile(rb"(INFO\s+\S+\s+-\s+)?(\d+|:nemesis)\s+:(invoke|ok|fail|info)\b")
+_START: Final = re.compile(rb"(?:[\s,]|;[^\n]*(?:\n|\Z))*")
+_JSON_VALUE: Final = rb'(?:["\[{\d-]|(?:true|false|null|NaN|Infinity)\b)'
+_JSON: Final = re.compile(
+    rb'\[?\s*(?:\{\s*"[^"]*"\s*:\s*' + _JSON_VALUE + rb'|\[?\s*(?:\d+|"[^"]*")\s*,\s*"(?:invoke|ok|fail|info)")'
+)
+_EDN: Final = re.compile(rb"[({#^]|\[(?!\d\d\d\d-)")
 
 
 def read_history(path: Path, *, independent: bool = False) -> History:
-    """Read a history, whichever tool wrote it: splitbrain, Jepsen, Knossos or Porcupine.
+    """Read a history, whichever tool wrote it: splitbrain, Jepsen, Knossos or Porcupine; ``-`` is standard input.
 
-    ``independent`` takes every value as a ``[key value]`` tuple of jepsen.independent. Raises ``HistoryError`` with the
-    number of the first line that is not understood.
+    ``independent`` takes every value as a ``[key value]`` tuple of jepsen.independent. What a reader should know beside
+    the verdict is in ``notes``. Raises ``HistoryError`` with the number of the first line that is not understood.
     """
     try:
-        with path.open("rb") as file:
-            start = file.read(1 << 16)
-    except OSError as error:
-        raise HistoryError(f"{path} cannot be read: {error.strerror}") from None
-    if not start.strip():
-        raise HistoryError(f"{path} is empty, not a history")
-    if _JSON.match(start):
-        return read_jsonl(path)
-    from harness.interop import jepsen
-
-    try:
-        text = path.read_text()
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise HistoryError("this is not text", line=line, path=str(path)) from None
-    try:
-        if any(_LOG.match(line.strip()) for line in start.splitlines()[:50]):
-            return jepsen.from_log(text, independent=independent)
-        return jepsen.from_edn(text, independent=independent)
+        with opened(path) as source:
+            history = _read(source, path, independent=independent)
     except HistoryError as error:
-        raise HistoryError(error.message, line=error.line, path=str(path)) from None
+        where = None if error.message.startswith(str(path)) else str(path)
+        raise HistoryError(error.message, line=error.line, path=where) from None
+    history.notes += history.steps_back()
+    if looks_keyed(history):
+        history.notes.append(KEYED)
+    return history
+
+
+def _read(source: Source, path: Path, *, independent: bool) -> History:
+    from harness.interop import fields, jepsen, json_text, logs
+
+    head = source.stream().read(1 << 16)
+    start = _START.match(head)
+    assert start is not None
+    begins = start.end()
+    if begins == len(head) and begins < 1 << 16:
+        raise HistoryError("there is nothing in it: it is empty, not a history")
+    if _JSON.match(head, begins):
+        if not independent:
+            try:
+                return read_events(source.stream(), path)
+            except HistoryError:
+                pass  # it is not as splitbrain writes it: then as others do
+        text = json_text.JsonText(source.text())
+        try:
+            history = fields.history(text.operations(), independent=independent)
+        except HistoryError as error:
+            raise HistoryError(f"this is not an event of a history ({error.message})", line=error.line) from None
+        history.torn = text.torn
+        return history
+    if _EDN.match(head, begins):
+        return fields.history(jepsen.operations(source.text()), independent=independent)
+    return fields.history(logs.operations(source.text("surrogateescape")), independent=independent)
+
+
+KEYED: Final = "the values look like [key value] pairs of several objects: --independent reads them so"
+
+
+def looks_keyed(history: History) -> bool:
+    """Whether each value is a pair, and some operation asks for the second half of its own: those pairs have keys."""
+    asks = False
+    if any(key is not None for key in history.keys):
+        return False
+    for row, (process, kind) in enumerate(zip(history.process, history.type, strict=True)):
+        if process >= 0 and kind in (INVOKE, OK):
+            value = history.value[row]
+            if not isinstance(value, list) or len(value) != 2:
+                return False
+            asks |= kind == INVOKE and value[1] is None and history.functions[history.f[row]] != "cas"
+    return asks

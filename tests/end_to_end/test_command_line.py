@@ -52,7 +52,11 @@ GOOD = """\
         (["check", "good.jsonl", "--model", "kv"], 0, ""),
         (["check", "good.jsonl", "--model", "mutex"], 2, "line 1: the model Mutex has no function 'write'"),
         (["check", "torn.edn"], 2, "torn.edn, line 3: '{' is never closed"),
-        (["check", "back.jsonl"], 2, "back.jsonl, line 3: time runs backwards"),
+        (
+            ["check", "back.jsonl"],
+            2,
+            "back.jsonl, line 3: this is not an event of a history (an operation has the time -5",
+        ),
         (["check", "orphan.jsonl"], 2, "orphan.jsonl, line 3: process 9 completes (ok) an operation that it never"),
         (["check", "types.jsonl"], 2, "types.jsonl, line 2: this is not an event of a history"),
     ],
@@ -65,7 +69,7 @@ def test_bad_input_is_one_sentence_and_starts_nothing(
     files = {
         "bad.jsonl": [first, "hello"],
         "torn.edn": ["{:process 0 :type :invoke :f :read}", "{:process 0 :type :ok :f :read}", "{:process"],
-        "back.jsonl": [first, second, third.replace("20", "5"), fourth],
+        "back.jsonl": [first, second, third.replace("20", "-5"), fourth],
         "orphan.jsonl": [first, second, third.replace('"process":1', '"process":9').replace("invoke", "ok")],
         "types.jsonl": [first, second.replace('"time":10', '"time":"ten"')],
     }

@@ -38,7 +38,11 @@ def test_pairs_invocations_with_completions_of_interleaved_processes() -> None:
     [
         ([event(1, 0, "ok")], 1, "never invoked"),
         ([event(1, 0, "invoke"), event(2, 0, "invoke")], 2, "has not completed"),
-        ([event(5, 0, "invoke"), event(4, 0, "ok")], 2, "runs backwards"),
+        ([event(1, 0, "invoke"), event(-4, 0, "ok")], 2, "before the run began"),
+        ([event(1, 0, "invoke"), event(1, -1, "invoke")], 2, "process -1"),
+        ([event(1, 0, "invoke"), event(1, NEMESIS, "info"), event(1, -2, "invoke")], 3, "process -2"),
+        ([event(1, 0, "invoke"), event(1 << 80, 0, "ok")], 2, "too large"),
+        ([event(1, 0, "invoke"), event(1, 10**26, "invoke")], 2, "too large"),
         ([event(1, 0, "invoke"), event(2, 0, "ok", key="y")], 2, "what it invoked is"),
     ],
 )

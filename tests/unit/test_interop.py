@@ -43,7 +43,7 @@ def verdict(history: History, model: str = "cas-register") -> str:
         ("nil", None),
         ("[1 -2, 3N 4.5 1e3 2.5M]", [1, -2, 3, 4.5, 1000.0, 2.5]),
         (r'"a\n\"b\" \\ \u0041"', 'a\n"b" \\ A'),
-        ('{:a [1], "b" #{2}}', {"a": [1], "b": [2]}),
+        ('{:a [1], "b" #{2}}', {"a": [1], "b": frozenset({2})}),
         ("(true false) ; done", [True, False]),
         ("[1 #_ [2 3] 4]", [1, 4]),
         (r"[\a \newline \u0042]", ["a", "\n", "B"]),

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RECORDED = {
+    "harness.columns",
     "harness.errors",
     "harness.operation",
     "harness.history",
