@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.history import NEVER, OK, TYPES, History, Operations
+from harness.history import NEVER, TYPES, History, Operations
 from harness.verdict import Witness
+
+_MOST_SHOWN = 400
 
 
 class Clock:
     """Times of a history as a person reads them: seconds, or plain numbers where there are no real times."""
 
     def __init__(self, history: History) -> None:
+        self.numbered = history.index is not None
+        """Whether the file numbers its events itself: then operations are named by that."""
         self._real = len(history) > 0 and int(history.time[-1]) > 2 * len(history)
 
     def at(self, time: int) -> str:
@@ -28,18 +32,16 @@ class Clock:
 
 def witness(operations: Operations, row: int) -> Witness:
     """One operation of the history, as an anomaly carries it."""
-    result = operations.result(row)
-    is_ok = operations.type[row] == OK
     return Witness(
         process=int(operations.process[row]),
         f=operations.name(row),
         key=operations.key_name(row),
-        value=result if is_ok and operations.argument(row) is None else operations.argument(row),
+        value=operations.done(row),
         call=int(operations.call[row]),
         ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
         type=TYPES[operations.type[row]],
         node=operations.node_name(row),
-        index=int(operations.invoked[row]),
+        index=operations.history.index_of(int(operations.invoked[row])),
     )
 
 
@@ -55,9 +57,20 @@ def sentence(one: Witness, clock: Clock) -> str:
         did = f"did {one.f} {show(one.value)}"
     where = f" on {one.node}" if one.node else ""
     until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
-    return f"process {one.process}{where} {did} from {clock.at(one.call)} {until}"
+    number = f" (index {one.index})" if clock.numbered else ""
+    return f"process {one.process}{where} {did}{number} from {clock.at(one.call)} {until}"
 
 
 def show(value: Any) -> str:
     """A value as a person reads it."""
-    return "nothing" if value is None else repr(value)
+    if value is None:
+        return "nothing"
+    if isinstance(value, frozenset | set):
+        return "{" + ", ".join(sorted(show(item) for item in value)) + "}"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
+
+
+def named(key: Any) -> str:
+    """A key as a person reads it, without anything that a terminal would act upon."""
+    return key if isinstance(key, str) and key.isprintable() else repr(key)

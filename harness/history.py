@@ -11,6 +11,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -18,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.columns import Ints, codes, numbers, refuse_repeated, whole_numbers
+from harness.columns import NOTHING, OTHER, SINGLE, Ints, codes, numbers, refuse_repeated, whole_numbers
 from harness.errors import HistoryError
 from harness.operation import MONITOR, NEMESIS, Event, EventType
 
@@ -110,6 +111,31 @@ class Operations:
         completed = self.completed[row]
         return None if completed < 0 else self.history.value[completed]
 
+    def done(self, row: int) -> Any:
+        """What the operation did: its argument, as ``told`` by its invocation or its completion."""
+        return self.history.value[self.told[row]]
+
+    @cached_property
+    def told(self) -> Ints:
+        """The row of the history that holds what each operation did: of its completion, if that was ok and says.
+
+        So a completion that names another value than the invocation did corrects it, as in Knossos. One of another
+        shape ("OK", true) is an answer, and says nothing.
+        """
+        done = np.flatnonzero(self.type == OK)
+        asked, answered = self.invoked[done], self.completed[done]
+        number, second = self.history.number, self.history.second
+        value = self.history.value
+        silent = (number[asked] == NOTHING) & (second[asked] == SINGLE)
+        differs = (number[asked] != number[answered]) | (second[asked] != second[answered])
+        unclear = ~silent & (differs | (number[asked] == OTHER) | (second[asked] == OTHER))
+        corrected = silent
+        for at in np.flatnonzero(unclear).tolist():
+            corrected[at] = _is_alike(value[asked[at]], value[answered[at]])
+        told = self.invoked.copy()
+        told[done[corrected]] = answered[corrected]
+        return told
+
     def error(self, row: int) -> str | None:
         """What the client said of a completion that is not ``ok``."""
         return self.history.error.get(int(self.completed[row]))
@@ -127,6 +153,13 @@ class Operations:
         """The node that the operation was sent to."""
         node: str | None = self.history.nodes[self.history.node[self.invoked[row]]]
         return node
+
+
+def _is_alike(one: Any, other: Any) -> bool:
+    """Whether two values are of one shape: both numbers, both text, both lists, ..."""
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return isinstance(one, bool) == isinstance(other, bool)
+    return type(one) is type(other)
 
 
 @dataclass

@@ -27,6 +27,19 @@ TRANSACTIONS = [
     ((("r", "y", None), ("w", "x", 1)), [(("r", "y", a), ("w", "x", 1)) for a in (None, 1, 2)]),
 ]
 
+LISTS = [
+    ((("append", "x", 1),), [None]),
+    ((("append", "x", 2), ("append", "y", 1)), [None]),
+    (
+        (("r", "x", None),),
+        [(("r", "x", seen),) for seen in (None, (1,), (2,), (1, 2), (2, 1), (1, 1), (1, 2, 1))],
+    ),
+    (
+        (("append", "y", 3), ("r", "y", None)),
+        [(("append", "y", 3), ("r", "y", seen)) for seen in ((3,), (1, 3), (3, 1))],
+    ),
+]
+
 SHAPES: dict[str, list[Shape]] = {
     "register": [("read", NOTHING, [None, 0, 1, 2]), ("write", [0, 1, 2], NOTHING)],
     "cas-register": [
@@ -35,13 +48,14 @@ SHAPES: dict[str, list[Shape]] = {
         ("cas", [(a, b) for a in (None, 0, 1, 2) for b in range(3)], NOTHING),
     ],
     "multi-register": [("txn", [argument], results) for argument, results in TRANSACTIONS],
+    "list-append": [("txn", [argument], results) for argument, results in LISTS],
     "kv": [
         ("get", NOTHING, ["", "a", "b", "ab", "ba", "aa", "abb"]),
         ("put", ["a", "b"], NOTHING),
         ("append", ["a", "b"], NOTHING),
         ("delete", NOTHING, NOTHING),
     ],
-    "counter": [("add", [1, 2], NOTHING), ("read", NOTHING, [0, 1, 2, 3, 4]), ("dec", [1], NOTHING)],
+    "counter": [("add", [1, 2], NOTHING), ("read", NOTHING, [0, 1, 2, 3, 4]), ("dec", [1], [None, 1, 2])],
     "set": [("add", ["a", "b", "c"], NOTHING), ("remove", ["a", "b"], NOTHING), ("read", NOTHING, SUBSETS)],
     "fifo-queue": [("enqueue", [1, 2, 3], NOTHING), ("dequeue", NOTHING, [None, 1, 2, 3])],
     "unordered-queue": [("enqueue", [1, 2, 3], NOTHING), ("dequeue", NOTHING, [None, 1, 2, 3])],

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
+from checkers.witness import named
 from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
@@ -61,7 +62,7 @@ class Linearizable:
         made = MODELS[self._given]
         if self._initial is None:
             return made()
-        if self._given not in ("register", "cas-register", "multi-register"):
+        if made.begins is None:
             raise UsageError(f"the model {self._given} takes no initial value")
         return made(self._initial)  # type: ignore[call-arg]
 
@@ -85,7 +86,7 @@ class Linearizable:
         from checkers.linearizability.explain import Explainer
         from checkers.linearizability.registers import encode
 
-        encoded = encode(operations, self._initial, model.functions)
+        encoded = encode(operations, self._initial, model)
         evidence |= {"operations_checked": len(encoded.row), "keys": int((np.bincount(encoded.key) > 0).sum())}
         encoded = blocks.drop_unobserved(encoded)
         repeated = blocks.repeated(encoded)
@@ -149,7 +150,7 @@ class Linearizable:
 
 def _how_far(checked: Checked) -> str:
     outcome, part = checked.outcome, checked.partition
-    which = "" if part.key is None else f" of key {part.key}"
+    which = "" if part.key is None else f" of key {named(part.key)}"
     done = sum(op.ret <= outcome.furthest.ret for op in part.operations) if outcome.furthest else 0
     return (
         f"out of {outcome.verdict} after {outcome.returns_passed:,} of {len(part.operations):,} operations{which} "

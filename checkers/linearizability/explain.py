@@ -13,7 +13,7 @@ from checkers.linearizability.models import Model
 from checkers.linearizability.partitions import Checked
 from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from checkers.linearizability.search import Timed
-from checkers.witness import Clock, sentence, show, witness
+from checkers.witness import Clock, named, sentence, show, witness
 from harness.history import Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Witness
@@ -37,7 +37,7 @@ class Explainer:
         start = min(one.call for one in witnesses)
         end = max(one.call if one.ret is None else one.ret for one in witnesses)
         faults = active(self._periods, start, end)
-        about = f"Key {key}: " if key is not None else ""
+        about = f"Key {named(key)}: " if key is not None else ""
         stale, newer = self.staleness(violation)
         if newer and kind == "stale read":
             text += f" It is at least {self._clock.between(0, stale)} stale: {newer} newer writes had completed."
@@ -177,7 +177,7 @@ def explain_search(model: Model, operations: Operations, checked: Checked, perio
     last = sorted(kept, key=lambda op: (min(op.ret, furthest.ret), op.start))[-_SHOWN:]
     witnesses = sorted((witness(operations, op.row) for op in last), key=lambda one: one.call)
     key = checked.partition.key
-    about = f"Key {key}: " if key is not None else ""
+    about = f"Key {named(key)}: " if key is not None else ""
     shown = "" if len(last) == len(kept) else f" (the last {len(last)} are shown)"
     text = f"{about}no order of these {len(kept):,} operations{shown} explains all of them. "
     text += f"The one that none can place: {sentence(witness(operations, furthest.row), clock)}. "

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
-from checkers.linearizability.models import UNKNOWN, Call, Model
+from checkers.linearizability.models import UNKNOWN, Call, Model, lacks, lacks_step
 from checkers.linearizability.search import Outcome, Timed, search
 from harness.columns import hashable
 from harness.errors import HistoryError
@@ -33,17 +33,20 @@ def partitions(model: Model, operations: Operations, rows: Iterable[int]) -> lis
     start, ret, outcome = operations.call.tolist(), operations.ret.tolist(), operations.type.tolist()
     for row in rows:
         name = operations.name(row)
+        line = history.line_of(int(operations.invoked[row]))
         if model.functions and name not in model.functions:
-            known = ", ".join(sorted(model.functions))
-            line = history.line_of(int(operations.invoked[row]))
-            raise HistoryError(f"the model {type(model).__name__} has no function {name!r}, only {known}", line=line)
+            raise HistoryError(lacks(model, name), line=line)
         if outcome[row] == FAIL or (outcome[row] == INFO and name in model.reads):
             continue
         call = _call(model, operations, row, name, crashed=outcome[row] != OK)
         try:
+            model.refuse(call)
+            foreign = next((f for f in model.steps_of(call) if f not in model.steps), None)
             key = model.partition(call)
         except HistoryError as error:
-            raise HistoryError(error.message, line=history.line_of(int(operations.invoked[row]))) from None
+            raise HistoryError(error.message, line=line) from None
+        if foreign is not None:
+            raise HistoryError(lacks_step(model, foreign), line=line)
         grouped.setdefault(key, []).append(Timed(call, start[row], ret[row], row))
     return [Partition(key, found) for key, found in grouped.items()]
 
@@ -53,8 +56,9 @@ def _call(model: Model, operations: Operations, row: int, name: str, *, crashed:
     result = UNKNOWN if crashed else hashable(operations.result(row))
     if name in model.reads:
         argument = None
-    elif not crashed and model.answers_in_result and name not in model.answers_in_result:
-        result = None  # it repeats the argument: without it, equal operations are of one kind
+    elif not crashed and model.answers_in_result is not None and name not in model.answers_in_result:
+        argument = hashable(operations.done(row))
+        result = None  # it is the argument already: without it, equal operations are of one kind
     return Call(name, hashable(operations.key_name(row)), argument, result)
 
 

@@ -8,6 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from checkers.linearizability.models import Model, lacks
+from checkers.linearizability.register_models import CasRegister
+from checkers.witness import show
 from harness.columns import NOTHING as NO_VALUE
 from harness.columns import OTHER, SINGLE, Ints, hashable
 from harness.errors import HistoryError
@@ -60,24 +63,23 @@ class RegisterOperations:
         )
 
 
-def encode(
-    operations: Operations, initial: Any = None, functions: frozenset[str] = frozenset(FUNCTIONS)
-) -> RegisterOperations:
+def encode(operations: Operations, initial: Any = None, model: Model | None = None) -> RegisterOperations:
     """The reads, writes and compare-and-sets of a history; what failed or was read without an answer is left out.
 
-    Raises ``HistoryError`` for a function that is none of ``functions`` and for a compare-and-set without two values.
+    Raises ``HistoryError`` for a function that the ``model`` (by default a ``CasRegister``) does not have, and for a
+    compare-and-set without two values.
     """
     history = operations.history
-    lookup = np.array([FUNCTIONS[f] if f in functions else -1 for f in history.functions], dtype=np.int8)
+    model = model or CasRegister()
+    lookup = np.array([FUNCTIONS[f] if f in model.functions else -1 for f in history.functions], dtype=np.int8)
     kind = lookup[operations.f] if len(operations) else np.zeros(0, dtype=np.int8)
     if len(foreign := np.flatnonzero(kind < 0)):
         first = int(foreign[0])
-        message = f"this register has no function {operations.name(first)!r}, only {', '.join(sorted(functions))}"
-        raise HistoryError(message, line=history.line_of(int(operations.invoked[first])))
+        raise HistoryError(lacks(model, operations.name(first)), line=history.line_of(int(operations.invoked[first])))
     wanted = (operations.type != FAIL) & ~((kind == READ) & (operations.type != OK))
     row = np.flatnonzero(wanted)
     kind = kind[row]
-    rows = np.where(kind == READ, operations.completed[row], operations.invoked[row])
+    rows = np.where(kind == READ, operations.completed[row], operations.told[row])
     seen = _numbers(history, rows, kind, initial)
     if seen is None:
         seen = _numbered_values(history, rows, kind, initial)
@@ -140,7 +142,7 @@ def _numbered_values(history: History, rows: Ints, kind: NDArray[np.int8], initi
         value = history.value[row]
         if code == CAS:
             if not isinstance(value, list | tuple) or len(value) != 2:
-                raise HistoryError(f"a cas takes [expected, new], not {value!r}", line=history.line_of(row))
+                raise HistoryError(f"a cas takes [expected, new], not {show(value)}", line=history.line_of(row))
             observed.append(value[0])
             written.append(value[1])
         else:

@@ -11,6 +11,7 @@ import numpy as np
 
 from checkers.linearizability.models import Call, Model
 from harness.columns import Ints
+from harness.errors import SplitbrainError, UsageError
 from harness.history import NEVER
 from harness.verdict import Budget
 
@@ -43,9 +44,25 @@ class Outcome:
     expanded: int = 0
 
 
-def search(model: Model, operations: Sequence[Timed], budget: Budget, *, depth_first: bool | None = None) -> Outcome:
-    """Decide one partition. ``depth_first`` forces one order of search; by default depth first is tried first."""
-    problem = _Problem(model, operations)
+def prepared(model: Model, operations: Sequence[Timed]) -> Model:
+    """The model that is best for a partition: it gives the same verdict, but may get stuck elsewhere."""
+    return model.prepared([(op.call, op.start, op.ret) for op in operations])
+
+
+def search(
+    model: Model,
+    operations: Sequence[Timed],
+    budget: Budget,
+    *,
+    depth_first: bool | None = None,
+    prepare: bool = True,
+) -> Outcome:
+    """Decide one partition. ``depth_first`` forces one order of search; by default depth first is tried first.
+
+    Without ``prepare`` the model is asked as it is: slower, but then no order gets past the operation that is at fault.
+    Raises ``UsageError`` where the model fails.
+    """
+    problem = _Problem(prepared(model, operations) if prepare else model, operations)
     if not len(problem.live):
         return Outcome("linearizable")
     deadline = time.monotonic() + budget.seconds
@@ -66,7 +83,7 @@ class _Problem:
         from checkers.linearizability import kernel
 
         self._kernel = kernel
-        model = self._model = model.prepared([(op.call, op.start, op.ret) for op in operations])
+        self._model = model
         kinds: dict[Call, int] = {}
         self.live = sorted((op for op in operations if op.ret != NEVER), key=lambda op: op.ret)
         crashed = [op for op in operations if op.ret == NEVER and not model.observes(op.call)]
@@ -141,11 +158,22 @@ class _Problem:
             if time.monotonic() > deadline:
                 return self._stuck("time", store)
 
+    def _step(self, state: Any, call: Call) -> list[Hashable]:
+        try:
+            after = list(self._model.step(state, call))
+            hash(tuple(after))
+        except SplitbrainError:
+            raise
+        except Exception as error:  # it can be anybody's code
+            name, said = type(self._model).__name__, f"{type(error).__name__}: {error}"
+            raise UsageError(f"the model {name} failed at {call.f} of {call.argument!r}: {said}") from error
+        return after
+
     def _answer(self, state: int, kind: int) -> None:
         """Ask the model for one transition and enter it into the table."""
         kernel = self._kernel
         numbers = []
-        for after in self._model.step(self._state_list[state], self._calls[kind]):
+        for after in self._step(self._state_list[state], self._calls[kind]):
             number = self._states.setdefault(after, len(self._states))
             if number == len(self._state_list):
                 self._state_list.append(after)

@@ -8,7 +8,8 @@ import sys
 
 def warm() -> None:
     """Run each kernel once on next to nothing; what is compiled already is only loaded."""
-    from checkers.linearizability.models import Call, Register
+    from checkers.linearizability.model import Call
+    from checkers.linearizability.register_models import Register
     from checkers.linearizability.search import Timed, search
     from harness.verdict import Budget
 
