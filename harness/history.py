@@ -491,6 +491,4 @@ def _paused_gc() -> Iterator[None]:
         yield
     finally:
         if was_on:
-            # What was read stays: the collector need not walk through it each time that a check makes a list.
-            gc.freeze()
             gc.enable()
