@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from harness.errors import UsageError
+from harness.errors import HistoryError, MissingError, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.verdict import Verdict
 
-_AHEAD = 4
+_AHEAD: Final = 4
 """How many seeds are handed to the executor before the first of them is done, for each worker."""
+_DIED: Final = "the process that ran it died"
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of one seed: ``signatures`` name its kinds of anomalies, ``directory`` holds the run if it failed."""
+    """What came of one seed: ``signatures`` name its kinds of anomalies, ``directory`` holds a run that did not pass.
+
+    ``code`` is the fingerprint of the code that it is an outcome of. A run that broke is ``unknown``, and ``reason``
+    says what broke it.
+    """
 
     seed: int
     validity: str
     reason: str = ""
     signatures: tuple[str, ...] = ()
     directory: str = ""
+    code: str = ""
 
 
 Files = Mapping[str, bytes]
 """A run's directory as it travels between machines: contents by relative path."""
 RunSeed = Callable[[Experiment, Path], tuple[Verdict, Path]]
 """Runs an experiment below a folder, and gives its verdict and its directory. Must be importable by workers."""
+Connect = Callable[[], AbstractContextManager[Executor]]
+"""Makes the executor that runs seeds; made again when a seed has killed one of its processes."""
 
 
 def signatures(verdict: Verdict) -> tuple[str, ...]:
@@ -46,44 +58,65 @@ def signatures(verdict: Verdict) -> tuple[str, ...]:
 def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[Outcome, Files]:
     """Run one seed in a folder of its own, below one or in the worker's temporary one.
 
-    The files of a run that did not pass come along.
+    The files of a run that did not pass come along. A run that breaks is an outcome like any other, ``unknown``, but
+    for what every other seed would meet as well: ``UsageError`` and ``MissingError`` are raised.
     """
     with tempfile.TemporaryDirectory(prefix="splitbrain-hunt-", dir=below) as folder:
-        verdict, directory = run(experiment, Path(folder))
+        try:
+            verdict, directory = run(experiment, Path(folder))
+        except Exception as error:
+            if isinstance(error, UsageError | MissingError) and not isinstance(error, HistoryError):
+                raise
+            return _broken(experiment.seed, error, Path(folder))
         outcome = Outcome(experiment.seed, verdict.validity, verdict.reason[:500], signatures(verdict))
-        if verdict.validity == "valid":
-            return outcome, {}
-        files = {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
-        return outcome, files
+        return outcome, {} if verdict.validity == "valid" else _files(directory)
+
+
+def _broken(seed: int, error: Exception, folder: Path) -> tuple[Outcome, Files]:
+    """The outcome of a run that broke, and what it had written below a folder."""
+    reason = str(error) if isinstance(error, SplitbrainError) else f"{type(error).__name__}: {error}"
+    directory = next((path for path in sorted(folder.iterdir()) if path.is_dir()), folder)
+    # The sentence names the directory where the run went on; what is kept of it has another place.
+    reason = reason.replace(f"; the run's directory is {directory}", "")
+    return Outcome(seed, "unknown", reason[:500]), _files(directory)
+
+
+def _files(directory: Path) -> Files:
+    return {str(p.relative_to(directory)): p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
 
 
 class Campaign:
-    """The seeds of one experiment and what came of them, kept in ``directory`` so that it can be resumed."""
+    """The seeds of one experiment and what came of them, kept in ``directory`` so that it can be resumed.
 
-    def __init__(self, experiment: Experiment, directory: Path) -> None:
+    ``code`` is the fingerprint of the code that runs them: outcomes of other code do not count, and are ``outdated``.
+    """
+
+    def __init__(self, experiment: Experiment, directory: Path, code: str = "") -> None:
         self.experiment = replace(experiment, seed=0)
         self.directory = directory
+        self.code = code
         self._results = directory / "results.jsonl"
         self._running = directory / "running"
         self.outcomes: dict[int, Outcome] = {}
+        self.outdated: dict[int, Outcome] = {}
         self._begin()
 
     @staticmethod
     def name(experiment: Experiment) -> str:
         """A folder name that is the same for the same experiment, whatever its seed."""
         digest = hashlib.sha256(msgspec.json.encode(replace(experiment, seed=0))).hexdigest()[:8]
-        return f"{Path(experiment.target.partition(':')[0]).stem}-{experiment.workload}-{digest}"
+        return f"{experiment.title}-{digest}"
 
     def _begin(self) -> None:
         kept = self.directory / "experiment.json"
         mine = msgspec.json.format(msgspec.json.encode(self.experiment)) + b"\n"
-        if kept.exists() and kept.read_bytes() != mine:
-            raise UsageError(f"{self.directory} holds a campaign of another experiment; name another --directory")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            if kept.exists() and kept.read_bytes() != mine:
+                raise UsageError(f"{self.directory} holds a campaign of another experiment; name another --directory")
+            kept.write_bytes(mine)
         except OSError as error:
             raise UsageError(f"the campaign's directory {self.directory} cannot be made: {error.strerror}") from None
-        kept.write_bytes(mine)
         self.tidy()
         if self._results.exists():
             for line in self._results.read_bytes().splitlines():
@@ -91,57 +124,88 @@ class Campaign:
                     outcome = msgspec.json.decode(line, type=Outcome)
                 except msgspec.MsgspecError:
                     continue  # the line that a killed campaign was writing
-                self.outcomes[outcome.seed] = outcome
+                (self.outcomes if outcome.code == self.code else self.outdated)[outcome.seed] = outcome
+        self.outdated = {seed: old for seed, old in self.outdated.items() if seed not in self.outcomes}
 
     def run(
-        self, seeds: Iterable[int], run: RunSeed, executor: Executor, workers: int, *, elsewhere: bool = False
-    ) -> Iterator[Outcome]:
+        self, seeds: Iterable[int], run: RunSeed, connect: Connect, workers: int, *, elsewhere: bool = False
+    ) -> Generator[Outcome, None, None]:
         """Run the seeds that were not run yet, and give each outcome as it is known.
 
         Unless the workers are ``elsewhere``, on machines without this directory, runs go on inside it, so that a
-        campaign that is killed leaves nothing anywhere else.
+        campaign that is killed leaves nothing anywhere else. Close the iterator to stop at once.
         """
         below = None if elsewhere else self._running
-        if below is not None:
-            below.mkdir(exist_ok=True)
-        left = iter([seed for seed in seeds if seed not in self.outcomes])
-        running: set[Future[tuple[Outcome, Files]]] = set()
+
+        def submit(executor: Executor, seed: int) -> Future[tuple[Outcome, Files]]:
+            return executor.submit(run_one, run, replace(self.experiment, seed=seed), below)
+
+        left = deque(seed for seed in seeds if seed not in self.outcomes)
+        while left:
+            busy: dict[Future[tuple[Outcome, Files]], int] = {}
+            self._make_room()
+            try:
+                with connect() as executor:
+                    while left or busy:
+                        while left and len(busy) < workers * _AHEAD:
+                            busy[submit(executor, left[0])] = left[0]
+                            left.popleft()
+                        done, _ = wait(busy, return_when=FIRST_COMPLETED)
+                        for future in done:
+                            result = future.result()
+                            del busy[future]
+                            yield self._keep(*result)
+            except BrokenExecutor:
+                # One of them has taken a worker down, and all that were under way with it: each has another try alone.
+                for seed in sorted(busy.values()):
+                    yield self._keep(*self._alone(seed, submit, connect))
+
+    def _alone(
+        self, seed: int, submit: Callable[[Executor, int], Future[tuple[Outcome, Files]]], connect: Connect
+    ) -> tuple[Outcome, Files]:
+        self._make_room()
         try:
-            while True:
-                for seed in left:
-                    running.add(executor.submit(run_one, run, replace(self.experiment, seed=seed), below))
-                    if len(running) >= workers * _AHEAD:
-                        break
-                if not running:
-                    return
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield self._keep(*future.result())
-        finally:
-            for future in running:
-                future.cancel()
+            with connect() as executor:
+                return submit(executor, seed).result()
+        except BrokenExecutor:
+            folder = next(self._running.iterdir(), self._running)
+            return _broken(seed, SplitbrainError(_DIED), folder)
+
+    def _make_room(self) -> None:
+        """An empty folder for runs that go on."""
+        self.tidy()
+        self._running.mkdir()
 
     def tidy(self) -> None:
         """Remove what runs that never ended have left; no worker may be busy any more."""
         shutil.rmtree(self._running, ignore_errors=True)
 
     def _keep(self, outcome: Outcome, files: Files) -> Outcome:
+        directory = self.directory / f"seed-{outcome.seed}"
+        shutil.rmtree(directory, ignore_errors=True)  # of a run of other code
         if files:
-            directory = self.directory / f"seed-{outcome.seed}"
             for name, data in files.items():
                 path = directory / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             outcome = replace(outcome, directory=str(directory))
+        outcome = replace(outcome, code=self.code)
         self.outcomes[outcome.seed] = outcome
+        self.outdated.pop(outcome.seed, None)
         with self._results.open("ab") as file:
             file.write(msgspec.json.encode(outcome) + b"\n")
         return outcome
 
-    def groups(self) -> dict[tuple[str, ...], list[Outcome]]:
-        """The outcomes that are not valid, by what was found; each group in the order of seeds."""
+    def groups(self, seeds: Iterable[int]) -> list[list[Outcome]]:
+        """The outcomes of these seeds that are not valid, together those in which the same was found, in order.
+
+        Those that are unknown for the same reason, whatever figures it mentions, are together as well. The largest
+        group comes first.
+        """
         found: dict[tuple[str, ...], list[Outcome]] = {}
-        for _, outcome in sorted(self.outcomes.items()):
-            if outcome.validity != "valid":
-                found.setdefault(outcome.signatures or (outcome.validity,), []).append(outcome)
-        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+        for seed in sorted(seeds):
+            outcome = self.outcomes.get(seed)
+            if outcome is not None and outcome.validity != "valid":
+                alike = outcome.signatures or (outcome.validity, re.sub(r"\d+(\.\d+)?", "#", outcome.reason))
+                found.setdefault(alike, []).append(outcome)
+        return sorted(found.values(), key=len, reverse=True)

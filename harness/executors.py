@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import re
 import signal
 from collections.abc import Iterator
@@ -27,9 +28,7 @@ def connect(where: str) -> Iterator[Executor]:
     kind, _, rest = where.partition(":")
     count = int(rest) if re.fullmatch("[0-9]{1,6}", rest) else 0
     if kind in ("threads", "processes") and 1 <= count <= MOST:
-        with (
-            ThreadPoolExecutor(count) if kind == "threads" else ProcessPoolExecutor(count, initializer=_end_with_parent)
-        ) as executor:
+        with ThreadPoolExecutor(count) if kind == "threads" else _processes(count) as executor:
             yield executor
     elif kind == "dask" and rest.startswith("//") and ":" in rest:
         with _dask(rest.removeprefix("//")) as executor:
@@ -38,9 +37,29 @@ def connect(where: str) -> Iterator[Executor]:
         raise UsageError(f"an executor is threads:N, processes:N (1 to {MOST}) or dask://HOST:PORT, not {where!r}")
 
 
-def _end_with_parent() -> None:
-    """Let the kernel end this worker when its parent dies, even by SIGKILL: it would wait for work for ever."""
+@contextlib.contextmanager
+def _processes(count: int) -> Iterator[Executor]:
+    before = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(count, initializer=_begin_work) as executor:
+        try:
+            yield executor
+        except BaseException:
+            # Whoever stops in the middle, as with Ctrl-C, does not wait for work that nobody will ask for.
+            for worker in set(multiprocessing.active_children()) - before:
+                worker.kill()
+            raise
+
+
+def _begin_work() -> None:
+    """What a worker does first.
+
+    It lets the kernel end it when its parent dies, even by SIGKILL: it would wait for work for ever. And it leaves
+    Ctrl-C, which a terminal sends to all of them, to its parent.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import string
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -74,6 +75,12 @@ class Experiment(msgspec.Struct, frozen=True):
         if self._spread is not None:
             labels = [string.ascii_lowercase[node % self._spread] for node in range(self.nodes)]
         return dict(zip(self.node_names, labels, strict=True))
+
+    @property
+    def title(self) -> str:
+        """What folders are called after: target and workload, those in files by the names of their files."""
+        names = (Path(name.rpartition(".py:")[0] or name).name for name in (self.target, self.workload))
+        return "-".join(re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in names)
 
     def command(self, timetable: str = "timetable.json") -> str:
         """The command line that runs this experiment again; an explicit timetable is in the file of that name."""

@@ -35,6 +35,12 @@ def names(kind: str) -> list[str]:
     return sorted(_installed(kind).names)
 
 
+def packages() -> list[str]:
+    """The top-level packages that plug-ins are installed in, and the engine's own."""
+    found = {entry.module.partition(".")[0] for kind in KINDS for entry in _installed(kind)}
+    return sorted(found | {__name__.partition(".")[0]})
+
+
 def load(kind: str, name: str) -> Any:
     """The class registered as ``name``, or the one that ``FILE.py:Class`` names.
 

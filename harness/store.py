@@ -29,9 +29,7 @@ class RunDirectory:
     @classmethod
     def create(cls, runs: Path, experiment: Experiment) -> RunDirectory:
         """A new directory below ``runs``, with the experiment written down in it."""
-        target = Path(experiment.target.partition(":")[0]).stem
-        workload = Path(experiment.workload.partition(":")[0]).stem
-        stem = f"{target}-{workload}-{time.strftime('%Y%m%dT%H%M%S')}"
+        stem = f"{experiment.title}-{time.strftime('%Y%m%dT%H%M%S')}"
         for attempt in range(1000):
             path = runs / (f"{stem}-{attempt}" if attempt else stem)
             try:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -12,10 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from harness.campaign import Campaign, Outcome
-from harness.cli.assemble import assemble, check_environment_name
-from harness.cli.run import run_directly, run_in_a_process
+from harness.cli.assemble import assemble, check_environment_name, choose_environment
+from harness.cli.interrupts import interruptible
+from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_process
 from harness.executors import connect
 from harness.experiment import Experiment
+from harness.fingerprint import fingerprint
 
 
 def hunt(
@@ -27,59 +32,98 @@ def hunt(
     stop: bool,
     as_json: bool,
 ) -> int:
-    """Run seeds 0 to ``seeds`` - 1, print what was found, and return 1 if any failed, 3 if any was unknown."""
+    """Run seeds 0 to ``seeds`` - 1, print what was found, and return the exit code.
+
+    That is 1 if any seed failed, else 3 if any was unknown, or was not run since the hunt was interrupted, else 0.
+    """
     parts = assemble(experiment)
     check_environment_name(experiment.environment)
     if experiment.environment != "auto":
         parts.suit(experiment, parts.environment(experiment))
     simulated = experiment.environment == "simulation"
+    if choose_environment(experiment.environment, experiment.image)[0] == "local":
+        refuse_missing_programs(parts.target)
     workers = os.cpu_count() or 1
     where = executor or (f"processes:{workers}" if simulated else "threads:1")
-    campaign = Campaign(experiment, directory or Path("hunts") / Campaign.name(experiment))
-    done = sum(seed in campaign.outcomes for seed in range(seeds))
-    if done and not as_json:
-        print(f"splitbrain: {done} of {seeds} seeds are in {campaign.directory} already", file=sys.stderr)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        connect(where) as pool,
-        Progress(*columns, console=Console(stderr=True), disable=as_json or not sys.stderr.isatty()) as progress,
-    ):
-        bar = progress.add_task("hunting", total=seeds, completed=done)
-        failed = 0
-        run = run_directly if simulated else run_in_a_process
-        try:
-            for outcome in campaign.run(range(seeds), run, pool, workers, elsewhere=where.startswith("dask")):
-                failed += outcome.validity == "invalid"
-                progress.update(bar, advance=1, description=f"hunting, {failed} failed")
-                if stop and failed:
-                    break
-        except KeyboardInterrupt:
-            done = len(campaign.outcomes)
-            print(f"splitbrain: stopped after {done} seeds; the same command goes on from there", file=sys.stderr)
-            raise
+    folder = directory or Path("hunts") / Campaign.name(experiment)
+    campaign = Campaign(experiment, folder, fingerprint(experiment))
+    wanted = range(seeds)
+    if not as_json:
+        _say_what_is_kept(campaign, wanted)
+    outcomes = campaign.run(
+        wanted,
+        run_directly if simulated else run_in_a_process,
+        lambda: connect(where),
+        workers,
+        elsewhere=where.startswith("dask"),
+    )
+    interrupted = not _go_through(outcomes, _known(campaign, wanted), seeds, stop=stop, quiet=as_json)
     campaign.tidy()
-    outcomes = [outcome for seed, outcome in sorted(campaign.outcomes.items()) if seed < seeds]
-    _print(campaign, outcomes, as_json=as_json)
-    kinds = {outcome.validity for outcome in outcomes}
+    _print(campaign, wanted, interrupted=interrupted, as_json=as_json)
+    kinds = {outcome.validity for outcome in _known(campaign, wanted)} | ({"unknown"} if interrupted else set())
     return 1 if "invalid" in kinds else 3 if "unknown" in kinds else 0
 
 
-def _print(campaign: Campaign, outcomes: list[Outcome], *, as_json: bool) -> None:
-    groups = campaign.groups()
+def _known(campaign: Campaign, seeds: Iterable[int]) -> list[Outcome]:
+    """What has come of these seeds, as far as they were run."""
+    return [campaign.outcomes[seed] for seed in seeds if seed in campaign.outcomes]
+
+
+def _say_what_is_kept(campaign: Campaign, wanted: range) -> None:
+    if done := len(_known(campaign, wanted)):
+        print(f"splitbrain: {done} of {len(wanted)} seeds are in {campaign.directory} already", file=sys.stderr)
+    if old := sum(seed in wanted for seed in campaign.outdated):
+        print(f"splitbrain: {old} seeds in {campaign.directory} were run by other code: again", file=sys.stderr)
+
+
+def _go_through(
+    outcomes: Generator[Outcome, None, None], known: Sequence[Outcome], seeds: int, *, stop: bool, quiet: bool
+) -> bool:
+    """Let the hunt go on, to its end or to its first failure; False if it was interrupted before."""
+    count = Counter(outcome.validity for outcome in known)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress,
+        interruptible(),
+    ):
+        bar = progress.add_task("hunting", total=seeds)
+        try:
+            with closing(outcomes):
+                while not (stop and count["invalid"]):
+                    said = f"hunting, {count['invalid']} failed, {count['unknown']} unknown"
+                    progress.update(bar, completed=count.total(), description=said)
+                    outcome = next(outcomes, None)
+                    if outcome is None:
+                        break
+                    count[outcome.validity] += 1
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: bool) -> None:
+    groups, outcomes = campaign.groups(wanted), _known(campaign, wanted)
     if as_json:
         found = [
-            {"signatures": key, "seeds": [one.seed for one in group], "directory": group[0].directory}
-            for key, group in groups.items()
+            {
+                "signatures": group[0].signatures or [group[0].validity],
+                "seeds": [one.seed for one in group],
+                "directory": group[0].directory,
+            }
+            for group in groups
         ]
-        everything = msgspec.to_builtins(outcomes)
-        print(json.dumps({"directory": str(campaign.directory), "found": found, "outcomes": everything}))
+        said = {"directory": str(campaign.directory), "interrupted": interrupted, "found": found}
+        print(json.dumps({**said, "outcomes": msgspec.to_builtins(outcomes)}))
         return
-    invalid = sum(outcome.validity == "invalid" for outcome in outcomes)
-    unknown = sum(outcome.validity == "unknown" for outcome in outcomes)
-    print(f"{len(outcomes)} seeds: {invalid} failed, {unknown} unknown, {len(outcomes) - invalid - unknown} passed")
-    for key, group in groups.items():
+    if interrupted:
+        done = f"stopped after {len(outcomes)} of {len(wanted)} seeds"
+        print(f"splitbrain: {done}; the same command goes on from there", file=sys.stderr)
+    count = Counter(outcome.validity for outcome in outcomes)
+    print(f"{len(outcomes)} seeds: {count['invalid']} failed, {count['unknown']} unknown, {count['valid']} passed")
+    for group in groups:
+        first = group[0]
         seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
-        print(f"\n{'; '.join(key)}\n  {len(group)} of {len(outcomes)} seeds: {seeds}")
-        print(f"  {group[0].reason}\n  {group[0].directory}")
-        if group[0].validity == "invalid" and campaign.experiment.environment == "simulation":
-            print(f"  smaller: splitbrain shrink {group[0].directory}")
+        print(f"\n{'; '.join(first.signatures) or first.validity}\n  {len(group)} of {len(outcomes)} seeds: {seeds}")
+        print(f"  {first.reason}\n  {first.directory}")
+        if first.validity == "invalid" and campaign.experiment.environment == "simulation":
+            print(f"  smaller: splitbrain shrink {first.directory}")

@@ -17,7 +17,7 @@ import msgspec
 
 from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
 from harness.environments import namespaces
-from harness.errors import MissingError, SplitbrainError
+from harness.errors import MissingError, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.plugins import load
 from harness.store import RunDirectory
@@ -31,7 +31,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     name, why = choose_environment(experiment.environment, experiment.image)
     if name == "local" and not namespaces.inside():
         parts.suit(experiment, parts.environment(msgspec.structs.replace(experiment, environment=name)))
-        _refuse_missing_programs(parts.target)
+        refuse_missing_programs(parts.target)
         if not as_json and experiment.environment == "auto":
             print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
         return namespaces.reexecute(
@@ -59,7 +59,8 @@ class AbortedError(Exception):
     """The person ended the run at once; the message is where its history is."""
 
 
-def _refuse_missing_programs(target: Any) -> None:
+def refuse_missing_programs(target: Any) -> None:
+    """Raise ``MissingError`` for a server that local nodes would need and that is not on this machine."""
     import shutil
 
     for program, package in target.programs.items():
@@ -131,7 +132,8 @@ def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]
     command += [*shlex.split(experiment.command(str(timetable)))[1:], "--format", "json", "--runs", str(runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode not in EXIT_CODES.values():
-        raise SplitbrainError(f"seed {experiment.seed}: {done.stderr.strip().splitlines()[-1:] or 'nothing was said'}")
+        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1].removeprefix("splitbrain: ")
+        raise UsageError(last) if done.returncode == UsageError.exit_code else SplitbrainError(last)
     said = json.loads(done.stdout)
     return msgspec.convert(said["verdict"], Verdict), Path(said["directory"])
 
