@@ -89,7 +89,7 @@ class Experiment(msgspec.Struct, frozen=True):
             "--image": self.image,
             "--nodes": self.nodes,
             "--workload": self.workload,
-            "--nemesis": ",".join(self.nemeses) if self.nemeses and self.timetable is None else None,
+            "--nemesis": ",".join(self.nemeses) if self.nemeses else None,
             "--time": plain(self.time),
             "--rate": plain(self.rate),
             "--concurrency": self.concurrency,

@@ -69,45 +69,55 @@ def timetable_of(history: History, workers: int) -> Timetable:
 class Shrinker:
     """Finds smaller experiments that still fail, within ``seconds``.
 
-    ``run`` runs an experiment and gives its verdict; it fails if one of ``checkers`` calls it invalid.
+    An experiment fails if one of ``checkers`` calls it invalid. ``best`` is the smallest so far, None before any has
+    failed; it stays when the search is interrupted.
     """
 
-    run: Callable[[Experiment], Verdict]
     checkers: frozenset[str]
     seconds: float
     say: Callable[[str], None] = lambda _: None
     tried: int = 0
+    best: Experiment | None = None
+    _run: Callable[[Experiment], Verdict] = field(init=False)
     _began: float = field(default_factory=time.monotonic)
 
-    def shrink(self, experiment: Experiment, history: History, verdict: Verdict) -> Experiment | None:
-        """The smallest experiment that was found; None if not even the explicit timetable of the run fails."""
-        timetable = timetable_of(history, experiment.concurrency)
-        best = self._attempt(_with(experiment, timetable), seeds=4 * SEEDS)
+    def shrink(
+        self, run: Callable[[Experiment], Verdict], experiment: Experiment, history: History, verdict: Verdict
+    ) -> Experiment | None:
+        """The smallest experiment that was found; None if not even the explicit timetable of the run has failed.
+
+        ``run`` runs an experiment and gives its verdict.
+        """
+        self._run = run
+        best = self._attempt(_with(experiment, timetable_of(history, experiment.concurrency)), seeds=4 * SEEDS)
         if best is None:
             return None
         best = self._keep_only(best, verdict)
         before: Timetable | None = None
-        while before != best.timetable and not self._is_over():
+        while before != best.timetable and not self.is_over():
             before = best.timetable
             best = self._less(best, "faults")
             best = self._less(best, "operations")
             best = self._less(best, "final")
             best = self._sooner(best)
-        return self._simpler(best)
+        self._simpler(best)
+        return self.best
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether its time is."""
         return time.monotonic() - self._began > self.seconds
 
     def _attempt(self, candidate: Experiment, seeds: int = SEEDS) -> Experiment | None:
         """The candidate with a seed with which it fails."""
         for seed in _near(candidate.seed, seeds):
-            if self._is_over():
+            if self.is_over():
                 return None
             self.tried += 1
             one = replace(candidate, seed=seed)
-            parts = self.run(one).parts
+            parts = self._run(one).parts
             if any(name in self.checkers and part.validity == "invalid" for name, part in parts.items()):
                 self.say(describe(one))
+                self.best = one
                 return one
         return None
 
@@ -140,7 +150,7 @@ class Shrinker:
         size = len(items)
         while size >= 1 and items:
             at = 0
-            while at < len(items) and not self._is_over():
+            while at < len(items) and not self.is_over():
                 fewer = (*items[:at], *items[at + size :])
                 candidate = _with(best, replace(timetable, **{what: fewer}))
                 if (found := self._attempt(candidate)) is not None:
@@ -168,7 +178,7 @@ class Shrinker:
                 best = found
         return best
 
-    def _simpler(self, best: Experiment) -> Experiment:
+    def _simpler(self, best: Experiment) -> Experiment | None:
         """Fewer clients: workers are numbered anew, each keeping its node."""
         timetable = best.timetable
         assert timetable is not None
@@ -183,7 +193,7 @@ class Shrinker:
 
         fewer = replace(timetable, operations=renumbered(timetable.operations or ()), final=renumbered(timetable.final))
         clients = max(numbers.values(), default=0) + 1
-        return self._attempt(replace(_with(best, fewer), concurrency=clients)) or best
+        return self._attempt(replace(_with(best, fewer), concurrency=clients))
 
 
 def describe(experiment: Experiment) -> str:

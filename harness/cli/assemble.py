@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from harness.errors import MissingError, UsageError
 from harness.experiment import Experiment
 from harness.options import Fits
@@ -45,19 +47,7 @@ class Parts:
 
 def assemble(experiment: Experiment) -> Parts:
     """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
-    target = load("targets", experiment.target)
-    workload = load("workloads", experiment.workload)
-    asked = [name for name in experiment.nemeses if name != CHAOS]
-    every = names("nemeses") if CHAOS in experiment.nemeses else []
-    if experiment.timetable is not None:
-        asked, every = list(experiment.timetable.names), []
-    nemeses = {name: load("nemeses", name) for name in dict.fromkeys([*asked, *every])}
-    owners = {f"target {target.name}": target, f"workload {workload.name}": workload}
-    owners |= {f"nemesis {name}": nemesis for name, nemesis in nemeses.items()}
-    places = {}
-    if experiment.environment in names("environments"):
-        plugin = load("environments", experiment.environment)
-        places = {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
+    owners, places = _owners(experiment), _places(experiment)
     options = distribute(experiment.options, owners | places, experiment.node_names)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
     for owner, plugin in made.items():
@@ -68,7 +58,45 @@ def assemble(experiment: Experiment) -> Parts:
     if experiment.timetable is not None:
         refuse_misplanned(experiment.timetable, found, experiment.node_names, experiment.time, experiment.concurrency)
     place = next((options[owner] for owner in places), None)
+    asked, every = _nemeses(experiment)
     return Parts(first, second, found, frozenset(every) - frozenset(asked), place)
+
+
+def narrowed(experiment: Experiment) -> Experiment:
+    """An experiment with a timetable, without the nemeses that are not in it, and without what only they declare."""
+    declared = {
+        field
+        for plugin in (*_owners(experiment).values(), *_places(experiment).values())
+        for field in plugin.Options.__struct_fields__
+    }
+    options = {name: value for name, value in experiment.options.items() if name in declared}
+    return replace(experiment, nemeses=tuple(_nemeses(experiment)[0]), options=options)
+
+
+def _nemeses(experiment: Experiment) -> tuple[list[str], list[str]]:
+    """The nemeses that are asked for, by the names to load them by, and those that are taken where they can be had."""
+    asked = [name for name in experiment.nemeses if name != CHAOS]
+    if experiment.timetable is not None:
+        # A timetable knows a nemesis by its own name, and whoever has it in a file names the file as well.
+        files = {load("nemeses", name).name: name for name in asked}
+        return [files.get(name, name) for name in experiment.timetable.names], []
+    return asked, names("nemeses") if CHAOS in experiment.nemeses else []
+
+
+def _owners(experiment: Experiment) -> dict[str, Any]:
+    """The plug-ins that options may belong to, by what they are: the target, the workload, the nemeses."""
+    target, workload = load("targets", experiment.target), load("workloads", experiment.workload)
+    asked, every = _nemeses(experiment)
+    nemeses = {f"nemesis {name}": load("nemeses", name) for name in dict.fromkeys([*asked, *every])}
+    return {f"target {target.name}": target, f"workload {workload.name}": workload, **nemeses}
+
+
+def _places(experiment: Experiment) -> dict[str, Any]:
+    """The environment, if it has options."""
+    if experiment.environment not in names("environments"):
+        return {}
+    plugin = load("environments", experiment.environment)
+    return {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:
