@@ -5,17 +5,20 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
+import msgspec
+
 from harness.cli.run import simulate
-from harness.console.verdict import print_run
+from harness.console.verdict import outcome, print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.report import write_report
 from harness.store import RunDirectory
 
 
 def replay(path: Path, runs: Path, *, as_json: bool) -> int:
-    """Run it again and return the exit code of its verdict.
+    """Run it again, say whether the history is the same, and return the exit code of its verdict.
 
-    Raises ``UsageError`` for a run that was not simulated, and ``SplitbrainError`` if the history is another one.
+    Raises ``UsageError`` for a run that was not simulated, and, when all is written and printed, ``SplitbrainError`` if
+    the history is another one.
     """
     before = RunDirectory(path)
     experiment = before.load_experiment()
@@ -23,13 +26,16 @@ def replay(path: Path, runs: Path, *, as_json: bool) -> int:
         raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
     directory, verdict = simulate(experiment, runs)
     old, new = (run.history.read_bytes().splitlines() for run in (before, directory))
-    for number, (was, now) in enumerate(zip_longest(old, new), 1):
-        if was != now:
-            raise SplitbrainError(
-                f"the replay differs from line {number} of the history on: other code has run; see {directory.history}"
-            )
-    if not as_json:
-        print(f"the same history, {len(new):,} events, byte for byte")
+    differs = next((number for number, (was, now) in enumerate(zip_longest(old, new), 1) if was != now), None)
     write_report(directory, experiment, verdict)
-    print_run(directory, experiment, verdict, as_json=as_json)
+    if as_json:
+        same = {"same": differs is None, "events": len(new), "differs_from_line": differs}
+        print(msgspec.json.encode({**outcome(directory, verdict), "replay": same}).decode())
+    elif differs is None:
+        print(f"the same history, {len(new):,} events, byte for byte")
+        print_run(directory, experiment, verdict, as_json=False)
+    if differs is not None:
+        raise SplitbrainError(
+            f"the replay differs from line {differs} of the history on: other code has run; see {directory.history}"
+        )
     return verdict.exit_code

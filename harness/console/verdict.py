@@ -56,11 +56,15 @@ def fault_line(name: str, entry: dict[str, Any]) -> str:
     )
 
 
+def outcome(directory: RunDirectory, verdict: Verdict) -> dict[str, Any]:
+    """What a script wants to know of a run, to be written as JSON."""
+    return {"directory": str(directory.path), "report": str(directory.report), "verdict": verdict}
+
+
 def print_run(directory: RunDirectory, experiment: Experiment, verdict: Verdict, *, as_json: bool) -> None:
     """The outcome of a run, and where everything is."""
     if as_json:
-        outcome = {"directory": str(directory.path), "report": str(directory.report), "verdict": verdict}
-        print(msgspec.json.encode(outcome).decode())
+        print(msgspec.json.encode(outcome(directory, verdict)).decode())
         return
     console = Console(highlight=False)
     print_verdict(verdict, console)
