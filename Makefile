@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-linearizability bench-promises clean
+.PHONY: demo test lint setup system bench bench-linearizability bench-promises bench-bugs clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -25,6 +25,9 @@ bench-linearizability: setup
 
 bench-promises: setup
 	$(BIN)/python -m benchmarks.promises
+
+bench-bugs: setup
+	$(BIN)/python -m benchmarks.bugs --write
 
 setup: $(VENV)/ready
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -76,13 +77,27 @@ def by_worker(planned: Sequence[Planned], workers: int) -> Generator:
 
 
 def read_timetable(path: Path) -> Timetable:
-    """A timetable from a JSON file. Raises ``UsageError``."""
+    """A timetable from a JSON file, or from ``PACKAGE:FILE``, one that an installed package brings along.
+
+    Raises ``UsageError``.
+    """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Timetable)
+        data = path.read_bytes() if path.exists() else _brought_along(str(path))
+        return msgspec.json.decode(data, type=Timetable)
     except OSError as error:
         raise UsageError(f"the timetable {path} cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is not a timetable: {error}") from None
+
+
+def _brought_along(name: str) -> bytes:
+    package, colon, file = name.partition(":")
+    if not colon or not all(word.isidentifier() for word in package.split(".")):
+        raise UsageError(f"there is no timetable {name}")
+    try:
+        return files(package).joinpath(file).read_bytes()
+    except ImportError:
+        raise UsageError(f"there is no package {package} to take the timetable {file} from") from None
 
 
 def refuse_misplanned(

@@ -99,7 +99,11 @@ OverlapOption = Annotated[
     bool, typer.Option("--overlap", help="Several faults at once, as chaos does; else one after the other.")
 ]
 TimetableOption = Annotated[
-    Path | None, typer.Option(help="A JSON file of faults, and operations, with their times, as `shrink` writes it.")
+    Path | None,
+    typer.Option(
+        help="A JSON file of faults, and operations, with their times, as `shrink` writes it; or PACKAGE:FILE, "
+        "one that an installed package brings along."
+    ),
 ]
 ZonesOption = Annotated[
     str, typer.Option(help="The zone of each node, with commas (a,a,b); or how many zones the nodes are spread over.")
@@ -181,7 +185,10 @@ def hunt(
     ] = None,
     output: FormatOption = Format.text,
 ) -> None:
-    """Run an experiment under many seeds, and tell its failures apart by their anomalies."""
+    """Run an experiment under many seeds, and tell its failures apart by their anomalies.
+
+    Its defaults are not those of `run`, but --on simulation, --nodes 5, --nemesis chaos, --time 20 and --rate 100.
+    """
     from harness.cli import hunt as command
 
     experiment = _experiment(

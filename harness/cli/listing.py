@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import shlex
 import textwrap
 from typing import Any
 
@@ -69,7 +68,7 @@ def _bugs() -> list[dict[str, Any]]:
         {
             "name": bug.name,
             "what": f"{bug.replication}: {bug.breaks}",
-            "found by": f"splitbrain hunt {shlex.join(bug.arguments())}",
+            "found by": bug.command,
             "refuted by": bug.checker,
         }
         for bug in bugs

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -16,7 +19,7 @@ T = TypeVar("T")
 class Bug:
     """A bug, and what exposes it: with these settings a campaign finds it, and ``checker`` is what refutes it.
 
-    ``timetable`` is a file in this folder with faults and operations that chance would hardly bring together.
+    ``timetable`` is a file of this package with faults and operations that chance would hardly bring together.
     """
 
     name: str
@@ -36,11 +39,20 @@ class Bug:
         """What it breaks, in one paragraph."""
         return " ".join((inspect.getdoc(self.mixin) or "").split())
 
+    @property
+    def seeds(self) -> int:
+        """Within how many seeds a campaign finds it, as ``make bench-bugs`` has measured."""
+        return _measured().get(self.name, MOST_SEEDS)
+
+    @property
+    def command(self) -> str:
+        """The command that finds it, from any folder."""
+        return shlex.join(["splitbrain", "hunt", *self.arguments(), "--seeds", str(self.seeds)])
+
     def arguments(self) -> list[str]:
         """The arguments of ``splitbrain run`` and ``splitbrain hunt`` that expose it."""
-        timetable = str(Path(__file__).parent / self.timetable)
         words = ["reference", "--bug", self.name, "--workload", self.workload]
-        words += ["--timetable", timetable] if self.timetable else ["--nemesis", self.nemesis]
+        words += ["--timetable", f"{__package__}:{self.timetable}"] if self.timetable else ["--nemesis", self.nemesis]
         words += ["--nodes", str(self.nodes), "--interval", "2"]
         words += ["--concurrency", str(self.clients)] if self.clients != 10 else []
         if self.overlap:
@@ -48,6 +60,18 @@ class Bug:
         for name, value in {"replication": self.replication, **self.options}.items():
             words += ["-o", f"{name}={value}"]
         return words
+
+
+MOST_SEEDS: Final = 200
+"""How many seeds a campaign may need to find a bug."""
+SEEDS_FILE: Final = Path(__file__).with_name("seeds.json")
+"""For each bug by name, within how many seeds it is found; written by ``benchmarks/bugs.py``."""
+
+
+@cache
+def _measured() -> dict[str, int]:
+    found: dict[str, int] = json.loads(SEEDS_FILE.read_text())
+    return found
 
 
 BUGS: dict[str, Bug] = {}
