@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
-from checkers.witness import show, witness
+from checkers.witness import witness
 from harness.columns import hashable
 from harness.history import FAIL
 from harness.periods import all_faults
 from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count, show
 
 _REPORTED = 10
 
@@ -49,7 +50,7 @@ class Convergence:
         anomalies += self._invented(operations, reads, faults)
         if anomalies:
             keys = len({repr(anomaly.key) for anomaly in anomalies})
-            reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {len(compared)} keys"
+            reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {count(len(compared), 'key')}"
             return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
         return Verdict("valid", evidence=evidence)
 
@@ -75,5 +76,5 @@ class Convergence:
 
 def _brief(value: Any) -> str:
     if isinstance(value, list) and len(value) > 6:
-        return f"{len(value)} elements, the last of them {', '.join(map(repr, value[-5:]))}"
+        return f"{count(len(value), 'element')}, the last of them {', '.join(map(repr, value[-5:]))}"
     return show(value)

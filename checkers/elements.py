@@ -9,6 +9,7 @@ from checkers.witness import Clock, sentence, witness
 from harness.history import FAIL, OK
 from harness.periods import active, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count
 
 _REPORTED = 10
 
@@ -61,7 +62,9 @@ class Elements:
         evidence = {"elements_added": len(added), "removed_knowingly": len(removed_knowingly)}
         if anomalies:
             kinds = ", ".join(sorted({anomaly.kind for anomaly in anomalies}))
-            return Verdict("invalid", f"{len(anomalies)} wrong elements ({kinds})", anomalies[:_REPORTED], evidence)
+            return Verdict(
+                "invalid", f"{count(len(anomalies), 'wrong element')} ({kinds})", anomalies[:_REPORTED], evidence
+            )
         return Verdict("valid", evidence=evidence)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
-from checkers.witness import Clock, sentence, show, witness
+from checkers.witness import Clock, sentence, witness
 from harness.history import FAIL, OK
 from harness.periods import active, all_faults, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count, show
 
 _REPORTED = 10
 
@@ -55,7 +56,7 @@ class Overwritten:
         evidence = {"values_certainly_replaced": len(replaced)}
         if anomalies:
             reason = (
-                f"{len(anomalies)} final values were certainly overwritten or deleted before, or all writes are gone"
+                f"{count(len(anomalies), 'final value')} certainly overwritten or deleted before, or all writes gone"
             )
             return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
         return Verdict("valid", evidence=evidence)

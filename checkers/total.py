@@ -10,6 +10,7 @@ from checkers.witness import witness
 from harness.history import INFO, OK
 from harness.periods import all_faults
 from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count
 
 
 class Total:
@@ -45,5 +46,5 @@ class Total:
                     )
                     anomalies.append(Anomaly("wrong total", text, [witness(operations, row)], key, faults))
         if anomalies:
-            return Verdict("invalid", f"{len(anomalies)} wrong totals", anomalies[:10], {"counters": len(certain)})
+            return Verdict("invalid", count(len(anomalies), "wrong total"), anomalies[:10], {"counters": len(certain)})
         return Verdict("valid", evidence={"counters": len(certain)})

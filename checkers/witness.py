@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.history import NEVER, TYPES, History, Operations
 from harness.verdict import Witness
-
-_MOST_SHOWN = 400
+from harness.words import operation, show
 
 
 class Clock:
@@ -48,29 +45,14 @@ def witness(operations: Operations, row: int) -> Witness:
 def sentence(one: Witness, clock: Clock) -> str:
     """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
     if one.f in ("read", "get"):
-        did = f"read {show(one.value)}"
+        did = f"read {show(one.value)}" if one.type == "ok" else "tried to read"
     elif one.f == "write":
         did = f"wrote {show(one.value)}"
     elif one.f == "cas" and isinstance(one.value, list | tuple) and len(one.value) == 2:
         did = f"replaced {show(one.value[0])} by {show(one.value[1])}"
     else:
-        did = f"did {one.f} {show(one.value)}"
+        did = f"did {operation(one.f, one.value, answered=one.type == 'ok')}"
     where = f" on {one.node}" if one.node else ""
     until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
     number = f" (index {one.index})" if clock.numbered else ""
     return f"process {one.process}{where} {did}{number} from {clock.at(one.call)} {until}"
-
-
-def show(value: Any) -> str:
-    """A value as a person reads it."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, frozenset | set):
-        return "{" + ", ".join(sorted(show(item) for item in value)) + "}"
-    text = repr(value)
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
-
-
-def named(key: Any) -> str:
-    """A key as a person reads it, without anything that a terminal would act upon."""
-    return key if isinstance(key, str) and key.isprintable() else repr(key)

@@ -25,6 +25,7 @@ from harness.store import RunDirectory
 from harness.target import Target
 from harness.timetable import LASTS, Fault, Timetable, by_worker
 from harness.verdict import Budget, Checker, Verdict, combine
+from harness.words import count
 from harness.workload import Workload
 
 _STARTUP_SECONDS = 90.0
@@ -113,7 +114,7 @@ class Run:
             await self._environment.stop()
 
     async def _start_store(self, cluster: Cluster) -> None:
-        self._say(f"starting {self._target.name} on {len(cluster.nodes)} nodes")
+        self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")
         try:
             await asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
             await self._target.form(cluster)
@@ -357,7 +358,7 @@ def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environmen
         )
     least = getattr(nemesis, "least", 1)
     if experiment.nodes < least:
-        return f"--nemesis {nemesis.name} needs at least {least} nodes, not {experiment.nodes}"
+        return f"--nemesis {nemesis.name} needs at least {count(least, 'node')}, not {experiment.nodes}"
     for need in sorted(nemesis.needs):
         if why := environment.lacks(need):
             return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"

@@ -19,6 +19,7 @@ from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 from harness.periods import HEAL, START, STOP
 from harness.timetable import Fault, Planned, Timetable
 from harness.verdict import Verdict
+from harness.words import count
 
 SEEDS: Final = 6
 """How many seeds a candidate is tried with."""
@@ -200,10 +201,9 @@ def describe(experiment: Experiment) -> str:
     """How large an experiment with a timetable is."""
     timetable = experiment.timetable
     assert timetable is not None
-    count = len(timetable.operations or ()) + len(timetable.final)
-    return (
-        f"{len(timetable.faults)} faults, {count} operations, {experiment.concurrency} clients, {experiment.time:.1f} s"
-    )
+    operations = len(timetable.operations or ()) + len(timetable.final)
+    size = [(len(timetable.faults), "fault"), (operations, "operation"), (experiment.concurrency, "client")]
+    return f"{', '.join(count(number, noun) for number, noun in size)}, {experiment.time:.1f} s"
 
 
 def _with(experiment: Experiment, timetable: Timetable) -> Experiment:

@@ -17,6 +17,7 @@ from harness.errors import FaultError, UsageError
 from harness.nemesis import Decks, Layer, Plan, Zones
 from harness.options import Seconds
 from harness.target import Target
+from harness.words import count
 from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
 
 _KINDS = ("readonly", "errors", "slow", "lost")
@@ -88,7 +89,7 @@ class Storage:
             await servers(cluster, victims, "kill")
             lost = await cluster.on_each(victims, lambda node: run_tool(node, "storage", {"do": "lose"}))
             writes = {name: answer["lost"] for name, answer in lost.items()}
-            return {"said": f"lost {sum(writes.values())} writes: {' '.join(victims)}", "lost": writes}
+            return {"said": f"lost {count(sum(writes.values()), 'write')}: {' '.join(victims)}", "lost": writes}
         seen = await cluster.on_each(victims, lambda node: _set(node, kind, plan.get("delay", 0.0)))
         slow = f" {plan['delay']:g} s" if "delay" in plan else ""
         return {"said": f"{kind}{slow}: {' '.join(victims)}", "seen": seen}

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
-from checkers.witness import named
 from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count, named
 
 if TYPE_CHECKING:
     from checkers.linearizability.models import Model
@@ -139,9 +139,9 @@ class Linearizable:
         if violations:
             evidence["violations"] = violations
             keys = len({repr(anomaly.key) for anomaly in anomalies})
-            reason = f"{violations} violation{'s' * (violations != 1)} of {self._name}"
+            reason = f"{count(violations, 'violation')} of {self._name}"
             if keys < _REPORTED:
-                reason += f" on {keys} of {evidence.get('keys', keys)} keys"
+                reason += f" on {keys} of {count(evidence.get('keys', keys), 'key')}"
             return Verdict("invalid", reason, anomalies, evidence)
         if unfinished:
             return Verdict("unknown", "; ".join(unfinished[:5]), [], evidence)

@@ -13,10 +13,11 @@ from checkers.linearizability.models import Model
 from checkers.linearizability.partitions import Checked
 from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from checkers.linearizability.search import Timed
-from checkers.witness import Clock, named, sentence, show, witness
+from checkers.witness import Clock, sentence, witness
 from harness.history import Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Witness
+from harness.words import count, named, show
 
 
 class Explainer:
@@ -40,7 +41,9 @@ class Explainer:
         about = f"Key {named(key)}: " if key is not None else ""
         stale, newer = self.staleness(violation)
         if newer and kind == "stale read":
-            text += f" It is at least {self._clock.between(0, stale)} stale: {newer} newer writes had completed."
+            text += (
+                f" It is at least {self._clock.between(0, stale)} stale: {count(newer, 'newer write')} had completed."
+            )
         return Anomaly(kind, about + text, witnesses, key, faults)
 
     def staleness(self, violation: Violation) -> tuple[int, int]:

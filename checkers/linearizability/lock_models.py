@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from checkers.linearizability.model import Call, Model, State, number, same, whole
-from checkers.witness import show
 from harness.columns import hashable
 from harness.errors import HistoryError, UsageError
+from harness.words import show
 
 
 class Mutex(Model):

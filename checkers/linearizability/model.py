@@ -32,8 +32,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from checkers.witness import show
 from harness.errors import HistoryError, UsageError
+from harness.words import show
 
 
 class _Unknown:

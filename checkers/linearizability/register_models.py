@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from checkers.linearizability.model import UNKNOWN, Call, Model, State, pair, same
-from checkers.witness import show
 from harness.columns import hashable
 from harness.errors import HistoryError, UsageError
+from harness.words import show
 
 
 class Register(Model):

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from checkers.linearizability.models import Model, lacks
 from checkers.linearizability.register_models import CasRegister
-from checkers.witness import show
 from harness.columns import NOTHING as NO_VALUE
 from harness.columns import OTHER, SINGLE, Ints, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, OK, History, Operations
+from harness.words import show
 
 READ: Final = 0
 WRITE: Final = 1

@@ -21,6 +21,7 @@ from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_proc
 from harness.executors import connect
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
+from harness.words import count
 
 
 def hunt(
@@ -71,16 +72,18 @@ def _known(campaign: Campaign, seeds: Iterable[int]) -> list[Outcome]:
 
 def _say_what_is_kept(campaign: Campaign, wanted: range) -> None:
     if done := len(_known(campaign, wanted)):
-        print(f"splitbrain: {done} of {len(wanted)} seeds are in {campaign.directory} already", file=sys.stderr)
+        print(
+            f"splitbrain: {done} of {count(len(wanted), 'seed')} are in {campaign.directory} already", file=sys.stderr
+        )
     if old := sum(seed in wanted for seed in campaign.outdated):
-        print(f"splitbrain: {old} seeds in {campaign.directory} were run by other code: again", file=sys.stderr)
+        print(f"splitbrain: {count(old, 'seed')} in {campaign.directory} run by other code: again", file=sys.stderr)
 
 
 def _go_through(
     outcomes: Generator[Outcome, None, None], known: Sequence[Outcome], seeds: int, *, stop: bool, quiet: bool
 ) -> bool:
     """Let the hunt go on, to its end or to its first failure; False if it was interrupted before."""
-    count = Counter(outcome.validity for outcome in known)
+    tally = Counter(outcome.validity for outcome in known)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress,
@@ -89,13 +92,13 @@ def _go_through(
         bar = progress.add_task("hunting", total=seeds)
         try:
             with closing(outcomes):
-                while not (stop and count["invalid"]):
-                    said = f"hunting, {count['invalid']} failed, {count['unknown']} unknown"
-                    progress.update(bar, completed=count.total(), description=said)
+                while not (stop and tally["invalid"]):
+                    said = f"hunting, {tally['invalid']} failed, {tally['unknown']} unknown"
+                    progress.update(bar, completed=tally.total(), description=said)
                     outcome = next(outcomes, None)
                     if outcome is None:
                         break
-                    count[outcome.validity] += 1
+                    tally[outcome.validity] += 1
         except KeyboardInterrupt:
             return False
     return True
@@ -116,14 +119,16 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
         print(json.dumps({**said, "outcomes": msgspec.to_builtins(outcomes)}))
         return
     if interrupted:
-        done = f"stopped after {len(outcomes)} of {len(wanted)} seeds"
+        done = f"stopped after {len(outcomes)} of {count(len(wanted), 'seed')}"
         print(f"splitbrain: {done}; the same command goes on from there", file=sys.stderr)
-    count = Counter(outcome.validity for outcome in outcomes)
-    print(f"{len(outcomes)} seeds: {count['invalid']} failed, {count['unknown']} unknown, {count['valid']} passed")
+    tally = Counter(outcome.validity for outcome in outcomes)
+    came = f"{tally['invalid']} failed, {tally['unknown']} unknown, {tally['valid']} passed"
+    print(f"{count(len(outcomes), 'seed')}: {came}")
     for group in groups:
         first = group[0]
         seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
-        print(f"\n{'; '.join(first.signatures) or first.validity}\n  {len(group)} of {len(outcomes)} seeds: {seeds}")
+        print(f"\n{'; '.join(first.signatures) or first.validity}")
+        print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
         print(f"  {first.reason}\n  {first.directory}")
         if first.validity == "invalid" and campaign.experiment.environment == "simulation":
             print(f"  smaller: splitbrain shrink {first.directory}")

@@ -20,6 +20,7 @@ from harness.report import write_report
 from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory
 from harness.verdict import Verdict
+from harness.words import count
 
 
 def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
@@ -55,11 +56,11 @@ def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
     if shrinker.best is None:
         if not (stopped or shrinker.is_over()):
             raise SplitbrainError(f"{path} does not fail any more when its faults and operations are given explicitly")
-        say(f"nothing smaller was found in {shrinker.tried} runs")
+        say(f"nothing smaller was found in {count(shrinker.tried, 'run')}")
         print_run(before, experiment, verdict, as_json=as_json)
         return verdict.exit_code
     found = narrowed(shrinker.best)
-    say(f"{describe(found)}, after {shrinker.tried} runs")
+    say(f"{describe(found)}, after {count(shrinker.tried, 'run')}")
     with undisturbed():
         directory, verdict = simulate(found, runs)
         write_report(directory, found, verdict)

@@ -15,6 +15,7 @@ RECORDED = {
     "harness.history",
     "harness.periods",
     "harness.verdict",
+    "harness.words",
 }
 """The part of the engine that knows histories and verdicts only."""
 

@@ -1,0 +1,53 @@
+"""How the product says things: numbers with their nouns, values, and text of other people's that is safe to print."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+_HIDDEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line feed
+    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    "\ud800-\udfff\ufffe\uffff]"  # no characters at all, neither in UTF-8 nor in XML
+)
+_MOST_SHOWN: Final = 400
+
+
+def printable(text: str) -> str:
+    r"""``text`` without what steers a terminal or is no character in XML: each is written as an escape, ``\x1b``."""
+    return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def count(number: int, noun: str, many: str | None = None) -> str:
+    """A number with its noun: "1 fault", "2,000 faults"; ``many`` where the plural is not made with an s."""
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"
+
+
+def show(value: Any) -> str:
+    """A value as a person reads it. What a read finds where nothing was written is called nothing, everywhere."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, frozenset | set):
+        return "{" + ", ".join(sorted(show(item) for item in value)) + "}"
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}... ({len(text):,} characters)"
+
+
+def named(key: Any) -> str:
+    """A key as a person reads it, without anything that a terminal would act upon."""
+    return key if isinstance(key, str) and key.isprintable() else repr(key)
+
+
+_ASKS: Final = ("read", "get", "members", "dequeue", "pop", "peek")
+
+
+def asks(function: str) -> bool:
+    """Whether a function is called for its answer, so that no value means that it found nothing."""
+    return function.startswith(_ASKS)
+
+
+def operation(function: str, value: Any, *, answered: bool) -> str:
+    """An operation in a few words: "read nothing", "write 5", "delete"; "read" alone where no answer came."""
+    if value is None and not (answered and asks(function)):
+        return function
+    return f"{function} {show(value)}"
