@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,19 @@ KINDS = {
     "checkers": "checker",
     "environments": "environment",
 }
+
+
+_PARTS: Final[dict[str, tuple[str, ...]]] = {
+    "targets": ("Options", "name", "workloads", "programs", "start", "form", "ready", "roles", "client"),
+    "workloads": ("Options", "name", "reads", "generator", "final", "checkers"),
+    "nemeses": ("Options", "name", "needs", "plan", "inject", "heal"),
+    "checkers": ("check",),
+    "environments": (),
+}
+"""What a class of each kind must have."""
+
+folders: Final[set[Path]] = set()
+"""Where the files are that were loaded as ``FILE.py:Class``."""
 
 
 @cache
@@ -44,22 +57,41 @@ def packages() -> list[str]:
 def load(kind: str, name: str) -> Any:
     """The class registered as ``name``, or the one that ``FILE.py:Class`` names.
 
-    Raises ``UsageError`` for an unknown name, a missing file or class, and a file that does not run.
+    Raises ``UsageError`` for an unknown name, a missing file or class, a file that does not run, and a class that lacks
+    what its kind must have.
     """
-    if ".py:" in name:
-        return load_file(name)
+    if is_file(name):
+        plugin = load_file(name)
+        if lacking := [part for part in _PARTS[kind] if not hasattr(plugin, part)]:
+            raise UsageError(f"{name} is no {KINDS[kind]}: it has no {', '.join(lacking)}")
+        return plugin
     found: list[EntryPoint] = list(_installed(kind).select(name=name))
     if not found:
         raise UsageError(f"there is no {KINDS[kind]} named {name!r}: {unknown(name, names(kind))}")
     return found[0].load()
 
 
+def is_file(name: str) -> bool:
+    """Whether a name is that of a file, perhaps with a class in it, and none that was registered."""
+    return ".py:" in name or name.endswith(".py") or "/" in name
+
+
 def load_file(name: str) -> Any:
-    """The class that ``FILE.py:Class`` names. Raises ``UsageError`` when it cannot be had."""
-    path_text, _, attribute = name.rpartition(":")
+    """The class that ``FILE.py:Class`` names; the file may import those beside it.
+
+    Raises ``UsageError`` when it cannot be had.
+    """
+    path_text, colon, attribute = name.rpartition(":")
+    if not colon or not attribute.isidentifier():
+        raise UsageError(f"{name} names a file and no class in it: write {name.rstrip(':')}:Class")
     path = Path(path_text)
     if not path.is_file():
         raise UsageError(f"there is no file {path_text} to take {attribute} from")
+    folder = path.parent.resolve()
+    folders.add(folder)
+    if str(folder) not in sys.path:
+        # The last of all: a file beside it must not take the place of a module that is installed.
+        sys.path.append(str(folder))
     module_name = f"splitbrain_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     assert spec is not None
@@ -68,11 +100,12 @@ def load_file(name: str) -> Any:
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{path_text} does not run: {type(error).__name__}: {error}") from error
-    if not hasattr(module, attribute):
-        raise UsageError(f"{path_text} defines no {attribute}")
-    return getattr(module, attribute)
+    plugin = getattr(module, attribute, None)
+    if not isinstance(plugin, type):
+        raise UsageError(f"{path_text} defines no class {attribute}")
+    return plugin
 
 
 def parse_options(given: list[str]) -> dict[str, str]:

@@ -134,8 +134,8 @@ class Model:
     def describe(self, call: Call) -> str:
         """``call`` in words."""
         argument = "" if call.argument is None else show(call.argument)
-        answered = call.result is not UNKNOWN and call.result is not None
-        return f"{call.f}({argument})" + (f" → {show(call.result)}" if answered else "")
+        said = call.result is not None or call.f in self.answers_in_result
+        return f"{call.f}({argument})" + (f" → {show(call.result)}" if said and not call.crashed else "")
 
 
 def same(a: Any, b: Any) -> bool:

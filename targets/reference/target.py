@@ -24,6 +24,8 @@ from targets.resp import quick, quick_info
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members."""
 _HINTS = get_type_hints(NodeOptions)
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
+"""No module comes from the directory that a server happens to be started in."""
 _LIMITS: Mapping[str, Limit] = {
     "bug": Text("names that `list bugs` shows, with commas", r"[a-z0-9-]+(,[a-z0-9-]+)*"),
     "witness": Nodes(("",), most=1),
@@ -104,7 +106,7 @@ class Reference:
         for other in cluster.nodes:
             argv += ["--node", f"{other.name}={other.address}"]
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
-        await node.start("reference", argv, {"PYTHONPATH": environment.source, "PYTHONUNBUFFERED": "1"})
+        await node.start("reference", argv, _ENVIRONMENT | {"PYTHONPATH": environment.source})
 
     async def form(self, cluster: Cluster) -> None:
         """Nothing to do: the nodes find one another."""
