@@ -134,7 +134,7 @@ class Model:
     def describe(self, call: Call) -> str:
         """``call`` in words."""
         argument = "" if call.argument is None else show(call.argument)
-        said = call.result is not None or call.f in self.answers_in_result
+        said = call.result is not None or call.f in (self.answers_in_result or ())
         return f"{call.f}({argument})" + (f" → {show(call.result)}" if said and not call.crashed else "")
 
 

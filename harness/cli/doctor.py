@@ -14,6 +14,7 @@ from rich.console import Console
 
 from harness.environments.base import CAPABILITIES
 from harness.plugins import load, names
+from harness.words import printable
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -32,9 +33,8 @@ def doctor(*, as_json: bool) -> int:
     else:
         console = Console(highlight=False)
         for finding in findings:
-            mark = "[green]yes[/]" if finding.there else "[red]no [/]"
-            console.print(f"{mark}  {finding.name}: ", end="")
-            console.print(finding.said, markup=False, soft_wrap=True)
+            console.print("yes" if finding.there else "no ", style="green" if finding.there else "red", end="")
+            console.print(printable(f"  {finding.name}: {finding.said}"), markup=False, soft_wrap=True)
     usable = any(finding.there for finding in findings if finding.name.startswith("--on "))
     return 0 if usable else 4
 

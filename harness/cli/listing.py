@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import textwrap
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from harness.cli.doctor import lacking
 from harness.options import options_of, plain
 from harness.plugins import load, names
+from harness.words import printable
+
+_ABOUT = 30
+"""The column in which it is said what an option is about."""
 
 
 def show(kind: str, *, as_json: bool) -> None:
@@ -22,38 +24,16 @@ def show(kind: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(box=None, pad_edge=False)
-    columns = [
-        column
-        for column in ("name", "what", "workloads", "needs", "here", "found by", "refuted by")
-        if any(column in r for r in rows)
-    ]
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    width = shutil.get_terminal_size().columns
     for row in rows:
-        shown = {**row, "here": [name for name, why in row.get("here", {}).items() if why == "yes"]}
-        table.add_row(*(_words(shown.get(column)) for column in columns))
-    Console(highlight=False).print(table)
-    _show_options(rows, unset="drawn" if kind == "nemeses" else "")
+        unset = "drawn" if kind == "nemeses" else ""
+        print("\n".join(printable(line) for line in _block(row, width, unset)))
     for row in rows:
         for environment, why in row.get("here", {}).items():
             if why != "yes":
                 print(f"{row['name']} not on {environment}: {why}")
     if kind == "nemeses":
         print("What the hosts of ssh can do is tried at the beginning of a run.")
-
-
-def _show_options(rows: list[dict[str, Any]], unset: str) -> None:
-    """What each plug-in of the rows can be told with ``-o NAME=VALUE``."""
-    for row in rows:
-        if not row.get("options"):
-            continue
-        print(f"\noptions of {row['name']}, as -o NAME=VALUE")
-        for name, option in row["options"].items():
-            told = f"{name}={unset if option['default'] is None else plain(option['default'])}"
-            about = f"{option['what']}: {option['allowed']}" if option["what"] else option["allowed"]
-            lines = textwrap.wrap(about, max(40, Console().width - 31))
-            print(f"  {told:<28} {lines[0]}", *(f"{'':<31}{line}" for line in lines[1:]), sep="\n")
 
 
 def _models() -> list[dict[str, Any]]:
@@ -103,5 +83,26 @@ def _where(needs: frozenset[str]) -> dict[str, str]:
     return {environment: reasons[0] if reasons else "yes" for environment, reasons in lacks.items()}
 
 
-def _words(value: Any) -> str:
-    return "\n".join(value) if isinstance(value, list) else str(value or "")
+def _block(row: dict[str, Any], width: int, unset: str) -> list[str]:
+    """One entry: its name, what it is, and a line for each thing about it; commands are not broken, to be copied.
+
+    ``unset`` is what an option is called that has no default.
+    """
+    lines = [row["name"], *textwrap.wrap(row["what"], width - 2, initial_indent="  ", subsequent_indent="  ")]
+    here = [name for name, why in row.get("here", {}).items() if why == "yes"]
+    for field in ("workloads", "needs", "here", "found by", "refuted by"):
+        value = here if field == "here" else row.get(field)
+        if isinstance(value, list):
+            said = f"  {field}: {', '.join(value)}"
+            lines += textwrap.wrap(said, width, subsequent_indent="    ", break_on_hyphens=False) if value else []
+        elif value:
+            lines.append(f"  {field}: {value}")
+    for name, option in row.get("options", {}).items():
+        told = f"  -o {name}={unset if option['default'] is None else plain(option['default'])}"
+        about = f"{option['what']}: {option['allowed']}" if option["what"] else option["allowed"]
+        wrapped = textwrap.wrap(about, max(width - _ABOUT, 30), break_on_hyphens=False)
+        # What does not fit into its column has a line of its own.
+        lines += [told] if len(told) >= _ABOUT else []
+        first = f"{'' if len(told) >= _ABOUT else told:<{_ABOUT}}{wrapped[0]}"
+        lines += [first, *(f"{'':<{_ABOUT}}{line}" for line in wrapped[1:])]
+    return lines
