@@ -2,30 +2,117 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TYPE_CHECKING
+
+from harness.cli.stopping import Ended, end_on_signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEBUG = "--debug"
+"""Shows the traceback of an error, wherever it stands on the line."""
 
 
 def main() -> None:
-    """Entry point of the command ``splitbrain``: every error of the product is one sentence and an exit code."""
-    from harness.errors import SplitbrainError
-
-    debug = "--debug" in sys.argv
-    if debug:
-        sys.argv.remove("--debug")
-    from harness.cli.app import app
-
+    """Entry point of the command ``splitbrain``: whatever happens comes to a sentence and a code from 0 to 4."""
     try:
-        app()
-    except SplitbrainError as error:
-        if debug:
-            raise
-        print(f"splitbrain: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(4)
-    except Exception as error:
-        if debug:
-            raise
-        print(f"splitbrain: {type(error).__name__}: {error} (a bug: --debug shows where)", file=sys.stderr)
-        sys.exit(4)
+        end_on_signals()
+        code = _command()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BaseException as error:
+        code = _explain(error)
+    _drop_what_cannot_be_printed()
+    sys.exit(code)
+
+
+def _command() -> int:
+    """Run the command; its exit code."""
+    from harness.cli.app import app
+    from harness.errors import SplitbrainError, UsageError
+
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    words = [word for word in sys.argv[1:] if word != DEBUG]
+    if not all(_is_text(word) for word in words):
+        raise UsageError("what is asked for on the command line is not text in UTF-8")
+    try:
+        app(args=words)
+    except SystemExit as end:
+        # Typer has exit codes of its own for these, and one of them means "anomalies" here.
+        for cause in _causes(end):
+            if isinstance(cause, KeyboardInterrupt | BrokenPipeError):
+                raise cause from None
+        if isinstance(end.code, str):
+            raise SplitbrainError(end.code) from None
+        return end.code or 0
+    return 0
+
+
+def _is_text(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
+
+
+def _explain(error: BaseException) -> int:
+    """Say what went wrong in one sentence; the exit code."""
+    import contextlib
+    import traceback
+
+    from harness.words import printable
+
+    code, said = _sentence(error)
+    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+    with contextlib.suppress(OSError, AttributeError):
+        if DEBUG in sys.argv:
+            traceback.print_exception(error)
+        print(printable(f"splitbrain: {said}{notes}"), file=sys.stderr, flush=True)
+    return code
+
+
+def _sentence(error: BaseException) -> tuple[int, str]:
+    import traceback
+    from pathlib import Path
+
+    from harness.errors import SplitbrainError
+    from harness.plugins import folders
+
+    if isinstance(error, SplitbrainError):
+        return error.exit_code, str(error)
+    if isinstance(error, Ended):
+        return 4, f"stopped by {error}, without a verdict"
+    if isinstance(error, KeyboardInterrupt):
+        return 4, str(error) or "stopped, without a verdict"
+    if isinstance(error, BrokenPipeError):
+        return 4, "nobody reads what is printed any more"
+    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    theirs = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent.resolve() in folders]
+    if theirs:
+        return 4, f"{theirs[-1].filename}, line {theirs[-1].lineno}: {said}"
+    if isinstance(error, MemoryError):
+        return 4, "there is not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return 4, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return 4, f"{said} ({'' if folders else 'a bug: '}{DEBUG} shows where)"
+
+
+def _drop_what_cannot_be_printed() -> None:
+    """Python would try to print it again as it ends, say so in words of its own, and exit with 120."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

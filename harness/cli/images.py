@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 
 from harness.environments import docker as environment
+from harness.environments import namespaces
+from harness.errors import SplitbrainError
 
 
 def build(bootstrap: bool) -> None:
@@ -17,16 +20,25 @@ def build(bootstrap: bool) -> None:
 
 
 def clean(everything: bool, *, as_json: bool) -> None:
-    """Remove what runs left with the engine whose harness is gone; with ``everything`` also that of running ones."""
-    client = environment.connect()
-    removed = environment.remove(
-        client, lambda labels: everything or not environment.alive(labels.get(environment.OWNER_LABEL, ""))
-    )
+    """Remove what runs left whose harness is gone; with ``everything`` also what running ones have with the engine."""
+    groups = {"control_groups": namespaces.remove_leftovers()}
+    try:
+        client = environment.connect()
+        removed = environment.remove(
+            client, lambda labels: everything or not environment.alive(labels.get(environment.OWNER_LABEL, ""))
+        )
+    except SplitbrainError:
+        _print(groups, as_json=as_json)
+        raise
+    _print(groups | removed, as_json=as_json)
+    if not as_json and not any((groups | removed).values()):
+        print("nothing of splitbrain's was left")
+
+
+def _print(removed: Mapping[str, list[str]], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(removed))
         return
     for kind, names in removed.items():
         for name in names:
-            print(f"removed {kind.removesuffix('s')} {name}")
-    if not any(removed.values()):
-        print("nothing of splitbrain's was left")
+            print(f"removed {kind.removesuffix('s').replace('_', ' ')} {name}")

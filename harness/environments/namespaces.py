@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
-from harness.errors import MissingError
+from harness.errors import MissingError, SplitbrainError
 from harness.faults import resident, squeeze
 from harness.faults.process import TOOL_MARK
 
 INSIDE: Final = "SPLITBRAIN_INSIDE"
-"""Set in the environment of a harness that already lives in namespaces of its own: the process id of who made them."""
+"""Set in the environment of a harness that already lives in namespaces of its own: who made them, as ``owner`` says."""
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
@@ -59,10 +60,13 @@ def missing() -> str | None:
 def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run ``argv`` in new namespaces and return its exit code; signals to this process are passed on to it.
 
-    Must be called before the process has threads. Raises ``MissingError`` when namespaces cannot be had.
+    Must be called before the process has threads. ``argv`` begins with those signals blocked, so that none is lost
+    before it listens. Raises ``MissingError`` when namespaces cannot be had, and ``SplitbrainError`` when a
+    signal ended what ran in them.
     """
-    run = str(os.getpid())
+    run = str(owner(os.getpid()))
     if os.geteuid() == 0:
+        remove_leftovers()
         _sweep_after_this_process(run)
     try:
         _unshare()
@@ -71,11 +75,40 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     sys.stdout.flush()
     sys.stderr.flush()
     harness = os.getpid()
+    # A signal that comes now waits until there is somebody who knows what to do with it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     pid = os.fork()
     if pid == 0:
         # The mark, since a child shares the harness's memory until it becomes a server: no fault may touch it before.
         _run_as_init(lambda: _exec(argv, {**environment, INSIDE: run, TOOL_MARK: "1"}), harness)
     return _wait_for(pid)
+
+
+def owner(pid: int) -> str | None:
+    """A process of this machine, told apart from every other one that ever had its number; None if there is none."""
+    try:
+        return f"{pid}-{Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    except OSError:
+        return None
+
+
+def remove_leftovers() -> list[str]:
+    """Remove the control groups of runs whose harness is gone, and the process with it that was to remove them.
+
+    Returns their places. Only root can make such groups, or remove them.
+    """
+    removed = []
+    for place in squeeze.leftovers("*"):
+        found = _OWNED.match(os.path.basename(place))
+        if found is not None and owner(int(found[2])) != found[1]:
+            # One that is not empty has been taken over by somebody who still needs it.
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
+                removed.append(place)
+    return sorted(removed)
+
+
+_OWNED: Final = re.compile(r"splitbrain-((\d+)-\d+)-")
 
 
 def _sweep_after_this_process(run: str) -> None:
@@ -148,13 +181,13 @@ def _run_as_init(start: Callable[[], NoReturn], harness: int) -> NoReturn:
             raise OSError(ctypes.get_errno(), "mounting /proc in a new pid namespace")
         child = os.fork()
         if child == 0:
+            # The signals stay blocked until the harness has begun to listen: see ``harness.cli.stopping``.
             start()
 
         def forward(number: int, _frame: FrameType | None) -> None:
             os.kill(child, number)
 
-        for number in _FORWARDED:
-            signal.signal(number, forward)
+        _hand_signals_to(forward)
         while True:
             ended, status = os.wait()
             if ended == child:
@@ -174,11 +207,28 @@ def _wait_for(pid: int) -> int:
     def forward(number: int, _frame: FrameType | None) -> None:
         os.kill(pid, number)
 
+    _hand_signals_to(forward)
+    code = _code(os.waitpid(pid, 0)[1])
+    if code > _KILLED:
+        what = signal.Signals(code - _KILLED).name
+        raise SplitbrainError(
+            f"the harness inside its namespaces was ended by {what}; `splitbrain check` judges what it had recorded"
+        )
+    return code
+
+
+_KILLED: Final = 128
+"""What is added to the number of the signal that a process was ended by, to tell it by an exit code."""
+
+
+def _hand_signals_to(forward: Callable[[int, FrameType | None], None]) -> None:
+    """Pass on what comes, and what has come while signals were blocked, unless it is ignored here."""
     for number in _FORWARDED:
-        signal.signal(number, forward)
-    return _code(os.waitpid(pid, 0)[1])
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
 
 
 def _code(status: int) -> int:
     code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
+    return code if code >= 0 else _KILLED - code

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from harness.cli.stopping import end_on_signals
 from harness.cluster import Cluster
 from harness.environments import namespaces
 from harness.environments.ssh import SshEnvironment
@@ -59,5 +60,6 @@ async def _run(environment: str, scenario: Scenario, nodes: int) -> None:
 
 if __name__ == "__main__":
     assert namespaces.inside()
+    end_on_signals()
     environment, module, name, count = sys.argv[1:]
     asyncio.run(_run(environment, getattr(importlib.import_module(module), name), int(count)))

@@ -1,0 +1,48 @@
+"""Signals that end the command: at every moment they come to one sentence and an exit code from 0 to 4.
+
+It is the first that the command imports, and imports little: until it is there a signal ends Python without a word.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Ended(KeyboardInterrupt):
+    """A signal, whose name is the message, asked the command to end."""
+
+
+def end_on_signals() -> None:
+    """From now on raise ``Ended`` when a signal arrives, or has arrived while it was blocked; nohup is respected."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
+            signal.signal(number, _end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise Ended(signal.Signals(number).name)
+
+
+def tell(callback: Callable[[], None]) -> None:
+    """From now on call back on the running event loop when a signal arrives, also on one of virtual time."""
+    import asyncio
+    import contextvars
+
+    loop = asyncio.get_running_loop()
+
+    def told(_number: int, _frame: FrameType | None) -> None:
+        # The simulation runs the callbacks of its servers in contexts of theirs, and this one is no server's.
+        loop.call_soon(callback, context=contextvars.Context())
+
+    for number in ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            try:
+                loop.add_signal_handler(number, callback)
+            except NotImplementedError:
+                signal.signal(number, told)
