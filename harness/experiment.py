@@ -39,6 +39,8 @@ class Experiment(msgspec.Struct, frozen=True):
     """Explicit faults and operations in place of those that the seed draws."""
     zones: str = "3"
     """The zone of each node, with commas; or a number of zones over which the nodes are spread in turn: a, b, ..."""
+    checkers: tuple[str, ...] = ()
+    """Who judges beside the workload's own checkers: names, or FILE.py:Class."""
     options: dict[str, str] = {}
 
     def __post_init__(self) -> None:
@@ -106,6 +108,8 @@ class Experiment(msgspec.Struct, frozen=True):
             words += ["--timetable", timetable]
         if self.overlap:
             words.append("--overlap")
+        for name in self.checkers:
+            words += ["--checker", name]
         for name, text in self.options.items():
             words += ["--option", f"{name}={text}"]
         return shlex.join(words)

@@ -42,10 +42,15 @@ _LONGEST_LINE: Final = 1 << 26
 
 
 class Recorder:
-    """Appends events to a file as they happen and hands each to whoever listens."""
+    """Appends events to a file as they happen and hands each to whoever listens.
+
+    ``failure`` says why the file could not be written any more, from some event on; the events are kept all the same.
+    """
 
     def __init__(self, path: Path) -> None:
+        self.failure: str | None = None
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._stat = os.fstat(self._file)
         self._encode = msgspec.json.Encoder().encode
         self._listeners: list[Callable[[Event], None]] = []
         self.events: list[Event] = []
@@ -58,10 +63,31 @@ class Recorder:
         """Append ``event``, whose index is set to its place in the history."""
         event.index = len(self.events)
         self.events.append(event)
-        os.write(self._file, self._encode(event) + b"\n")
+        if self.failure is None:
+            self._append(self._encode(event) + b"\n")
         for listener in self._listeners:
             listener(event)
         return event
+
+    def _append(self, line: bytes) -> None:
+        try:
+            while line:
+                line = line[os.write(self._file, line) :]
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+
+    def history(self) -> History:
+        """What was recorded so far, as it would be read back from the file."""
+        return from_events(msgspec.json.decode(msgspec.json.encode(self.events), type=list[Event]))
+
+    def stands_in(self, path: Path) -> bool:
+        """Whether everything that was recorded is in the file of this name, and that is still the one written to."""
+        if self.failure is not None:
+            return False
+        try:
+            return os.path.samestat(path.stat(), self._stat)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Close the file; recording again is an error."""

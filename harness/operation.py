@@ -12,6 +12,10 @@ NEMESIS: Final = "nemesis"
 """The process that faults are recorded under."""
 MONITOR: Final = "monitor"
 """The process that observations (who believes to be primary) are recorded under."""
+STOPPED: Final = "stopped"
+"""What the monitor records when a run is cut short: ``{"seconds": how long the operations went on}``, and why."""
+FINISHED: Final = "finished"
+"""What the monitor records last of all, when the final reads are over."""
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):

@@ -16,15 +16,14 @@ from harness.environments.base import Environment, Refuses
 from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
-from harness.history import History, Recorder
+from harness.history import Recorder
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, Observes, Prepares
-from harness.operation import MONITOR, NEMESIS, Event, Operation
+from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory
 from harness.target import Target
 from harness.timetable import LASTS, Fault, Timetable, by_worker
-from harness.verdict import Budget, Checker, Verdict, combine
 from harness.words import count
 from harness.workload import Workload
 
@@ -36,6 +35,9 @@ FAILOVER_SECONDS = 5.0
 """How long a target may take to have another primary that does not say so itself."""
 PROOF_SECONDS = 3.0
 """What a proof may take at most; less where the fault is shorter."""
+
+_OPERATIONS, _FINAL_READS = "the operations", "the final reads"
+"""The phases that end early when the run is stopped."""
 
 
 class Run:
@@ -66,7 +68,9 @@ class Run:
         self._proofs: dict[str, asyncio.Task[None]] = {}
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
+        self._phase: str | None = None
         self._stopping = False
+        self.recorder.listen(self._go_on_only_while_recording)
 
     def _dealt(self) -> tuple[Fault, ...]:
         """The faults that the seed deals."""
@@ -90,11 +94,25 @@ class Run:
         """Nanoseconds since the run began."""
         return 0 if self._began is None else self._environment.clock() - self._began
 
-    def stop(self) -> None:
+    def stop(self, why: str | None = None) -> None:
         """End the operations now; the heal, the final reads and the verdict still follow."""
+        if self._stopping:
+            return
         self._stopping = True
-        if self._interpreter is not None:
+        if self._interpreter is not None and (why or self._phase is not None):
+            self._note_stop(why)
             self._interpreter.stop()
+
+    def _note_stop(self, why: str | None = None) -> None:
+        seconds = min(self.clock() / 1e9, self.experiment.time)
+        value: dict[str, Any] = {"seconds": round(seconds, 3)}
+        if self._phase == _FINAL_READS:
+            value["during"] = self._phase
+        self._note(MONITOR, "info", STOPPED, value, why)
+
+    def _go_on_only_while_recording(self, _event: Event) -> None:
+        if self.recorder.failure is not None:
+            self.stop(f"the history could not be written: {self.recorder.failure}")
 
     async def execute(self) -> None:
         """Run the experiment up to the end of its history. The environment is stopped whatever happens."""
@@ -107,11 +125,21 @@ class Run:
                 if isinstance(nemesis, Prepares):
                     await nemesis.prepare(cluster)
             await self._start_store(cluster)
-            await self._drive(cluster)
+            if self._stopping:
+                self._note_stop()
+            else:
+                await self._drive(cluster)
         finally:
             self.recorder.close()
-            self._say("stopping the nodes")
+            await self._end()
+
+    async def _end(self) -> None:
+        """Stop the nodes. All is recorded by now: what goes wrong here must not take that along."""
+        self._say("stopping the nodes")
+        try:
             await self._environment.stop()
+        except Exception as error:
+            self.directory.lost.append(f"the nodes could not be stopped as they should: {error}")
 
     async def _start_store(self, cluster: Cluster) -> None:
         self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")
@@ -130,7 +158,7 @@ class Run:
 
     async def _in_service(self, cluster: Cluster) -> bool:
         """Whether the store is ready. Raises ``NodeError`` when a server has ended: it never will be."""
-        if await self._target.ready(cluster):
+        if self._stopping or await self._target.ready(cluster):
             return True
         for node in cluster.nodes:
             for name, alive in (await node.running()).items():
@@ -162,13 +190,17 @@ class Run:
         try:
             if self._nemeses:
                 self._note_plan()
-            if not self._stopping:
-                self._say(f"running for {experiment.time:g} s")
-                await interpreter.run(self._main_phase())
+            self._phase = _OPERATIONS
+            self._say(f"running for {experiment.time:g} s")
+            await interpreter.run(self._main_phase())
+            self._phase = None
             await self._recover(cluster)
             if (final := self._final()) is not None:
+                self._phase = _FINAL_READS
                 self._say("final reads")
                 await interpreter.run(synchronize(on_clients(final)))
+            self._phase = None
+            self._note(MONITOR, "info", FINISHED)
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
@@ -363,11 +395,6 @@ def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environmen
         if why := environment.lacks(need):
             return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
     return None
-
-
-def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> Verdict:
-    """The verdict of all checkers together."""
-    return combine({name: checker.check(history, budget) for name, checker in checkers.items()})
 
 
 async def _last_words(cluster: Cluster) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,11 +13,16 @@ import msgspec
 
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
+from harness.operation import Event
 from harness.verdict import Verdict
+from harness.words import printable
 
 
 class RunDirectory:
-    """``runs/<target>-<workload>-<time>/`` and the files in it."""
+    """``runs/<target>-<workload>-<time>/`` and the files in it.
+
+    What could not be written, or is lost otherwise, is noted in ``lost``: the rest of a run does not depend on it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -25,10 +33,12 @@ class RunDirectory:
         self.junit = path / "junit.xml"
         self.report = path / "report.html"
         self.logs = path / "nodes"
+        self.lost: list[str] = []
+        self._unwritten: dict[str, list[str]] = {}
 
     @classmethod
     def create(cls, runs: Path, experiment: Experiment) -> RunDirectory:
-        """A new directory below ``runs``, with the experiment written down in it."""
+        """A new directory below ``runs``, with the experiment written down in it. Raises ``SplitbrainError``."""
         stem = f"{experiment.title}-{time.strftime('%Y%m%dT%H%M%S')}"
         for attempt in range(1000):
             path = runs / (f"{stem}-{attempt}" if attempt else stem)
@@ -39,11 +49,27 @@ class RunDirectory:
             except OSError as error:
                 raise UsageError(f"the run directory {path} cannot be made: {error.strerror}") from None
             run = cls(path)
-            run.experiment.write_bytes(msgspec.json.format(msgspec.json.encode(experiment)) + b"\n")
-            if experiment.timetable is not None:
-                run.timetable.write_bytes(msgspec.json.format(msgspec.json.encode(experiment.timetable)) + b"\n")
+            run.write_experiment(experiment)
+            if unsaved := run.unsaved:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+                raise SplitbrainError(f"nothing was started: {unsaved}")
             return run
         raise SplitbrainError(f"no free name for a run directory like {runs / stem}")
+
+    @property
+    def unsaved(self) -> str:
+        """What could not be written or is lost, in a sentence; empty if nothing is."""
+        written = [
+            f"{', '.join(names)} in {self.path} could not be written: {why}" for why, names in self._unwritten.items()
+        ]
+        return "; ".join([*self.lost, *written])
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Write ``experiment.json``, and ``timetable.json`` where there is one."""
+        self.save(self.experiment, msgspec.json.format(msgspec.json.encode(experiment)) + b"\n")
+        if experiment.timetable is not None:
+            self.save(self.timetable, msgspec.json.format(msgspec.json.encode(experiment.timetable)) + b"\n")
 
     def load_experiment(self) -> Experiment:
         """The experiment that was run. Raises ``UsageError`` when it is not there or not one."""
@@ -54,16 +80,38 @@ class RunDirectory:
         except msgspec.MsgspecError as error:
             raise UsageError(f"{self.experiment} is not an experiment: {error}") from None
 
+    def save(self, path: Path, data: bytes) -> None:
+        """Write one of the files, whole or not at all; ``unsaved`` says what went wrong."""
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            os.replace(part, path)
+        except OSError as error:
+            self._unwritten.setdefault(str(error.strerror), []).append(path.name)
+            with contextlib.suppress(OSError):
+                part.unlink()
+
     def write_verdict(self, verdict: Verdict, experiment: Experiment, seconds: float) -> None:
         """Write ``verdict.json`` and ``junit.xml``."""
-        self.verdict.write_bytes(msgspec.json.format(msgspec.json.encode(verdict)) + b"\n")
-        self.junit.write_text(junit(verdict, experiment, seconds))
+        self.save(self.verdict, msgspec.json.format(msgspec.json.encode(verdict)) + b"\n")
+        self.save(self.junit, junit(verdict, experiment, seconds).encode())
+
+    def write_again(self, experiment: Experiment, events: Sequence[Event]) -> None:
+        """Write from memory what is not in its place any more, since the directory vanished, or the disk was full."""
+        if not self.experiment.exists():
+            self.lost.append(f"{self.path} vanished during the run: it is made anew, and may lack logs")
+            self.write_experiment(experiment)
+        encode = msgspec.json.Encoder().encode
+        self.save(self.history, b"".join(encode(event) + b"\n" for event in events))
 
 
 def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
     """The verdict as a JUnit test suite with one case a checker; ``unknown`` is an error, never a pass."""
-    name = f"splitbrain.{experiment.target}.{experiment.workload}"
+    name = printable(f"splitbrain.{experiment.target}.{experiment.workload}")
     parts = verdict.parts or {"run": verdict}
+    if verdict.validity != "valid" and all(part.validity == "valid" for part in parts.values()):
+        parts = {**parts, "run": verdict}
     suite = ElementTree.Element(
         "testsuite",
         name=name,
@@ -73,15 +121,18 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         time=f"{seconds:.3f}",
     )
     for checker, part in parts.items():
-        case = ElementTree.SubElement(suite, "testcase", classname=name, name=checker, time=f"{seconds:.3f}")
+        case = ElementTree.SubElement(suite, "testcase", classname=name, name=printable(checker), time=f"{seconds:.3f}")
         if part.validity == "invalid":
-            failure = ElementTree.SubElement(case, "failure", message=part.reason or "anomalies were found")
-            failure.text = "\n\n".join(f"{anomaly.kind}: {anomaly.text}" for anomaly in part.anomalies)
+            message = printable(part.reason or "anomalies were found")
+            failure = ElementTree.SubElement(case, "failure", message=message)
+            failure.text = printable("\n\n".join(f"{anomaly.kind}: {anomaly.text}" for anomaly in part.anomalies))
         elif part.validity == "unknown":
-            ElementTree.SubElement(case, "error", message=part.reason or "no verdict could be reached")
-    ElementTree.SubElement(suite, "system-out").text = experiment.command()
+            message = printable(part.reason or "no verdict could be reached")
+            ElementTree.SubElement(case, "error", message=message)
+    ElementTree.SubElement(suite, "system-out").text = printable(experiment.command())
     ElementTree.indent(suite)
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+    text: str = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True).decode()
+    return text + "\n"
 
 
 def find_history(path: Path) -> Path:

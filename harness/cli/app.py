@@ -15,13 +15,13 @@ from harness.options import Mebibytes, Number, Option, Seconds, options_of, read
 app = typer.Typer(
     name="splitbrain",
     help="Break a replicated store on purpose, and decide from the history whether it kept its promises.",
-    epilog="Exit codes: 0 valid, 1 anomalies, 2 usage error, 3 unknown, 4 the harness or the environment failed. "
-    "--debug shows the traceback of an error.",
+    epilog="Exit codes: 0 valid, 1 anomalies, 2 usage error, 3 unknown, 4 the harness or the environment failed.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-images = typer.Typer(help="The image that docker nodes run.", no_args_is_help=True)
+images = typer.Typer(help="The image that docker nodes run.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(images, name="images")
 
 
@@ -45,6 +45,8 @@ class Kind(enum.StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, JSON for scripts.")]
+# It works wherever it stands on the line, and is taken from there before any command sees it: see ``harness.cli``.
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def _version(wanted: bool) -> None:
@@ -56,6 +58,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Options that stand before any command."""
 
@@ -82,7 +85,7 @@ TargetArgument = Annotated[str, typer.Argument(help="The store: a name of `list 
 TargetOption = Annotated[
     str, typer.Option("--target", help="The same, as an option: NAME or FILE.py:Class.", metavar="TARGET")
 ]
-OnOption = Annotated[str, typer.Option("--on", help="Where: local, docker, simulation, or auto: docker or local.")]
+OnOption = Annotated[str, typer.Option("--on", help="Where: local, docker, ssh, simulation, or auto: docker or local.")]
 ImageOption = Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")]
 NodesOption = Annotated[int, _of_experiment("nodes")]
 WorkloadOption = Annotated[str, typer.Option(help="What clients do: see `list workloads`.")]
@@ -118,6 +121,14 @@ OptionOption = Annotated[
         "repeatable.",
     ),
 ]
+CheckerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--checker",
+        help="Who judges beside the workload's checkers: names of `list checkers`, or FILE.py:Class; "
+        "with commas, or repeated.",
+    ),
+]
 RunsOption = Annotated[Path, typer.Option(help="Where the run's directory is made.")]
 
 
@@ -141,16 +152,18 @@ def run(
     timetable: TimetableOption = None,
     zones: ZonesOption = "3",
     bug: BugOption = "",
+    checker: CheckerOption = None,
     option: OptionOption = None,
     runs: RunsOption = Path("runs"),
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
     """Start a store, drive it, hurt it, and judge its history."""
     from harness.cli import run as command
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, seed, overlap, timetable, zones, bug, option,
+        recovery, seed, overlap, timetable, zones, bug, checker, option,
     )  # fmt: skip
     raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
 
@@ -175,6 +188,7 @@ def hunt(
     timetable: TimetableOption = None,
     zones: ZonesOption = "3",
     bug: BugOption = "",
+    checker: CheckerOption = None,
     option: OptionOption = None,
     stop: Annotated[bool, typer.Option("--stop", help="Stop at the first failure; else collect them all.")] = False,
     directory: Annotated[
@@ -184,6 +198,7 @@ def hunt(
         str | None, typer.Option(help="Who runs the seeds: processes:N (all cores), or dask://HOST:PORT.")
     ] = None,
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
     """Run an experiment under many seeds, and tell its failures apart by their anomalies.
 
@@ -193,7 +208,7 @@ def hunt(
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, 0, overlap, timetable, zones, bug, option,
+        recovery, 0, overlap, timetable, zones, bug, checker, option,
     )  # fmt: skip
     as_json = output is Format.json
     raise typer.Exit(command.hunt(experiment, seeds, directory, executor, stop=stop, as_json=as_json))
@@ -218,6 +233,7 @@ def _experiment(
     timetable: Path | None,
     zones: str,
     bug: str,
+    checker: list[str] | None,
     option: list[str] | None,
 ) -> Experiment:
     from harness.errors import UsageError
@@ -247,8 +263,14 @@ def _experiment(
         overlap=overlap or "chaos" in nemeses,
         timetable=None if timetable is None else read_timetable(timetable),
         zones=zones,
+        checkers=_names(checker),
         options=options | ({"bug": bug} if bug else {}),
     )
+
+
+def _names(given: list[str] | None) -> tuple[str, ...]:
+    """The names of an option that may be repeated, and may have several with commas, each once."""
+    return tuple(dict.fromkeys(name.strip() for one in given or [] for name in one.split(",") if name.strip()))
 
 
 @app.command()
@@ -260,6 +282,7 @@ def shrink(
     ] = 300.0,
     runs: RunsOption = Path("runs"),
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
     """Reduce a failing simulated run to the few faults and operations that it takes, and print the one command."""
     from harness.cli import shrink as command
@@ -272,6 +295,7 @@ def replay(
     run: Annotated[Path, typer.Argument(help="The directory of a run that was made with --on simulation.")],
     runs: Annotated[Path, typer.Option(help="Where the new run's directory is made.")] = Path("runs"),
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
     """Run a simulated run again: the same history, byte for byte."""
     from harness.cli import replay as command
@@ -283,8 +307,20 @@ def replay(
 def check(
     history: Annotated[Path, typer.Argument(help="A history, or a run's directory.")],
     model: Annotated[
-        str, typer.Option(help="What the store is to be: a name of `list models`, or FILE.py:Class.")
-    ] = "cas-register",
+        str | None,
+        typer.Option(
+            help="What the store is to be: a name of `list models`, or FILE.py:Class. Without it a run is judged as "
+            "the run itself did, and any other history as cas-register.",
+            show_default=False,
+        ),
+    ] = None,
+    checker: CheckerOption = None,
+    report: Annotated[
+        bool, typer.Option("--report", help="Write a run's verdict.json, junit.xml and report.html again.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Load the FILE.py that a run names for its workload and its checkers.")
+    ] = False,
     independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
     initial: Annotated[
         str | None, typer.Option(help='What a register holds before any write, as JSON: 0, or {"x": 0}.')
@@ -300,17 +336,32 @@ def check(
         str | None, typer.Option(help="Who searches: threads:N, processes:N, or dask://HOST:PORT.")
     ] = None,
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
     """Decide from a recorded history alone, without any store.
 
     Reads splitbrain's JSON lines, EDN and text logs of Jepsen and Knossos, and EDN of Porcupine's tests.
     """
     from harness.cli import check as command
+    from harness.errors import UsageError
     from harness.verdict import Budget
 
     budget = Budget(seconds, memory << 20)
     as_json = output is Format.json
-    raise typer.Exit(command.check(history, model, budget, executor, initial, independent=independent, as_json=as_json))
+    if command.is_run(history) and model is None:
+        if executor or initial or independent:
+            raise UsageError(
+                "a run is judged as the run itself did; --executor, --initial, --independent: with --model"
+            )
+        code = command.check_run(history, budget, _names(checker), report=report, trust=trust, as_json=as_json)
+        raise typer.Exit(code)
+    if checker or report or trust:
+        raise UsageError("--checker, --report and --trust are for the directory of a run, without --model")
+    raise typer.Exit(
+        command.check(
+            history, model or "cas-register", budget, executor, initial, independent=independent, as_json=as_json
+        )
+    )
 
 
 @app.command()
@@ -318,6 +369,7 @@ def convert(
     history: Annotated[Path, typer.Argument(help="A history of any tool, or a run's directory.")],
     to: Annotated[Path, typer.Argument(help="The EDN file to write; - for standard output.")] = Path("-"),
     independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Write a history as EDN that Jepsen's own tools read; keyed values become [key value] tuples."""
     from harness.cli import check as command
@@ -326,7 +378,11 @@ def convert(
 
 
 @app.command("list")
-def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], output: FormatOption = Format.text) -> None:
+def list_(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    output: FormatOption = Format.text,
+    debug: DebugOption = False,
+) -> None:
     """Show the targets, workloads, nemeses, checkers or environments that there are."""
     from harness.cli import listing as command
 
@@ -334,7 +390,7 @@ def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")], output: F
 
 
 @app.command()
-def doctor(output: FormatOption = Format.text) -> None:
+def doctor(output: FormatOption = Format.text, debug: DebugOption = False) -> None:
     """Say what this machine can do, line by line, and how to get what is missing."""
     from harness.cli import doctor as command
 
@@ -345,8 +401,9 @@ def doctor(output: FormatOption = Format.text) -> None:
 def clean(
     everything: Annotated[bool, typer.Option("--all", help="Also what belongs to runs that still go.")] = False,
     output: FormatOption = Format.text,
+    debug: DebugOption = False,
 ) -> None:
-    """Remove the containers, networks and volumes that killed runs left with the Docker engine."""
+    """Remove what killed runs left: control groups, and containers, networks and volumes of the Docker engine."""
     from harness.cli import images as command
 
     command.clean(everything, as_json=output is Format.json)
@@ -357,6 +414,7 @@ def build(
     bootstrap: Annotated[
         bool, typer.Option(help="Make the base image with debootstrap, where none can be pulled.")
     ] = False,
+    debug: DebugOption = False,
 ) -> None:
     """Build the node image: the reference store, redis-server, etcd and the fault tools."""
     from harness.cli import images as command

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from harness.errors import MissingError, UsageError
 from harness.experiment import Experiment
+from harness.judging import load_checkers
 from harness.options import Fits
 from harness.plugins import distribute, load, names
 from harness.runner import refuse_unsuitable, unsuitable
@@ -47,6 +48,7 @@ class Parts:
 
 def assemble(experiment: Experiment) -> Parts:
     """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
+    load_checkers(experiment.checkers)
     owners, places = _owners(experiment), _places(experiment)
     options = distribute(experiment.options, owners | places, experiment.node_names)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
@@ -97,6 +99,14 @@ def _places(experiment: Experiment) -> dict[str, Any]:
         return {}
     plugin = load("environments", experiment.environment)
     return {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
+
+
+def assemble_workload(experiment: Experiment) -> Any:
+    """The workload alone, with its options, which is enough to judge a run. Raises ``UsageError``."""
+    workload = load("workloads", experiment.workload)
+    mine = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
+    owner = f"workload {workload.name}"
+    return workload(distribute(mine, {owner: workload})[owner])
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:

@@ -9,11 +9,54 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import HistoryError, UsageError
+from harness.cli.assemble import assemble_workload
+from harness.errors import HistoryError, SplitbrainError, UsageError
+from harness.history import read_jsonl
 from harness.interop import KEYED, read_history
-from harness.plugins import load, load_file
-from harness.store import find_history
+from harness.judging import NO_OPERATION, judge_run
+from harness.plugins import is_file, load, load_file
+from harness.store import RunDirectory, find_history
 from harness.verdict import Budget, Verdict
+from harness.words import printable
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is the directory of a run."""
+    return RunDirectory(path).experiment.is_file()
+
+
+def check_run(
+    path: Path, budget: Budget, checkers: tuple[str, ...], *, report: bool, trust: bool, as_json: bool
+) -> int:
+    """Judge a run as the run itself did, and by ``checkers`` beside; return the exit code of the verdict.
+
+    What the run names as ``FILE.py:Class`` is loaded with ``trust`` only, since it may be somebody else's: raises
+    ``UsageError`` otherwise.
+    """
+    from harness.console.verdict import json_line, print_judged
+
+    directory = RunDirectory(path)
+    experiment = directory.load_experiment()
+    code = [name for name in (experiment.workload, *experiment.checkers) if is_file(name) and name not in checkers]
+    if code and not trust:
+        raise UsageError(f"{path} is judged by the code of {', '.join(code)}: --trust loads it")
+    history = read_jsonl(find_history(path))
+    experiment = msgspec.structs.replace(experiment, checkers=tuple(dict.fromkeys((*experiment.checkers, *checkers))))
+    verdict = judge_run(directory, experiment, assemble_workload(experiment), history=history, budget=budget)
+    if report:
+        from harness.report import write_report
+
+        directory.write_verdict(verdict, experiment, float(history.time[-1]) / 1e9 if len(history) else 0.0)
+        write_report(directory, experiment, verdict, history)
+    if as_json:
+        print(json_line(verdict))
+    else:
+        print_judged(verdict)
+        if report and directory.report.exists():
+            print(f"  report: {directory.report}")
+    if directory.unsaved:
+        raise SplitbrainError(directory.unsaved)
+    return verdict.exit_code
 
 
 def check(
@@ -28,7 +71,7 @@ def check(
 ) -> int:
     """Check a history against a model and return the exit code of the verdict."""
     file = find_history(path)
-    chosen: Any = load_file(model)() if ".py:" in model else model
+    chosen: Any = load_file(model)() if is_file(model) else model
     checker = load("checkers", "linearizable")
     if isinstance(chosen, str) and chosen not in checker.models():
         raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
@@ -45,15 +88,17 @@ def check(
     except HistoryError as error:
         hint = f"; {KEYED}" if KEYED in history.notes else ""
         raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
+    if verdict.validity == "valid" and not (history.process >= 0).any():
+        verdict = msgspec.structs.replace(verdict, validity="unknown", reason=NO_OPERATION)
+    from harness.console.verdict import json_line, print_verdict
+
     notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
     if as_json:
         verdict.evidence |= {"notes": notes} if notes else {}
-        print(msgspec.json.encode(verdict).decode())
+        print(json_line(verdict))
     else:
-        from harness.console.verdict import print_verdict
-
         if notes:
-            print("\n".join(f"note: {note}" for note in notes))
+            print("\n".join(printable(f"note: {note}") for note in notes))
         if KEYED in notes:
             verdict.anomalies.clear()  # they would be about values that nobody wrote
         print_verdict(verdict)

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.campaign import Campaign, Outcome
 from harness.cli.assemble import assemble, check_environment_name, choose_environment
-from harness.cli.interrupts import interruptible
 from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_process
 from harness.executors import connect
 from harness.experiment import Experiment
@@ -87,7 +86,6 @@ def _go_through(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress,
-        interruptible(),
     ):
         bar = progress.add_task("hunting", total=seeds)
         try:

@@ -6,26 +6,34 @@ import asyncio
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
+from harness.cli.stopping import end_on_signals, tell
 from harness.environments import namespaces
 from harness.errors import MissingError, SplitbrainError, UsageError
 from harness.experiment import Experiment
-from harness.plugins import load
+from harness.history import History, read_jsonl
+from harness.judging import checkers_of, judge_run
 from harness.store import RunDirectory
-from harness.verdict import EXIT_CODES, Budget, Verdict
+from harness.verdict import EXIT_CODES, Verdict
+
+if TYPE_CHECKING:
+    from harness.console.progress import Progress
+    from harness.runner import Run
+
+COMMAND = (sys.executable, "-P", "-c", "from harness.cli import main; main()")
+"""The command once more: without the current directory among the places that modules are taken from."""
 
 
 def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
-    """Run an experiment, print its outcome, and return the exit code of its verdict."""
+    """Run an experiment, print its outcome, and return the exit code."""
     parts = assemble(experiment)
     check_environment_name(experiment.environment)
     name, why = choose_environment(experiment.environment, experiment.image)
@@ -34,29 +42,19 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
         refuse_missing_programs(parts.target)
         if not as_json and experiment.environment == "auto":
             print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
-        return namespaces.reexecute(
-            [sys.executable, "-c", "from harness.cli import main; main()", *sys.argv[1:], "--on", name],
-            os.environ,
-        )
+        return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", name], os.environ)
     if not as_json and experiment.environment == "auto":
         print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
     experiment = msgspec.structs.replace(experiment, environment=name)
     environment = parts.environment(experiment)
-    try:
-        directory, verdict = perform(experiment, parts, environment, runs, quiet=as_json)
-    except AbortedError as aborted:
-        print(f"splitbrain: aborted; what was recorded is in {aborted}", file=sys.stderr)
-        return 4
+    directory, verdict, history = _perform(experiment, parts, environment, runs, quiet=as_json, stoppable=True)
     from harness.console.verdict import print_run
     from harness.report import write_report
 
-    write_report(directory, experiment, verdict)
+    write_report(directory, experiment, verdict, history)
     print_run(directory, experiment, verdict, as_json=as_json)
-    return verdict.exit_code
-
-
-class AbortedError(Exception):
-    """The person ended the run at once; the message is where its history is."""
+    # A pass that nobody can read afterwards is none.
+    return SplitbrainError.exit_code if directory.unsaved and verdict.validity == "valid" else verdict.exit_code
 
 
 def refuse_missing_programs(target: Any) -> None:
@@ -68,22 +66,26 @@ def refuse_missing_programs(target: Any) -> None:
             raise MissingError(f"{program} is not on this machine: apt-get install {package}")
 
 
-def perform(
-    experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, quiet: bool
-) -> tuple[RunDirectory, Verdict]:
-    """Run an experiment on its environment, judge it, and write all but the report. Raises ``AbortedError``."""
+def _perform(
+    experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, quiet: bool, stoppable: bool
+) -> tuple[RunDirectory, Verdict, History]:
+    """Run an experiment on its environment, judge it, and write all but the report.
+
+    ``stoppable`` says that the first signal only ends the operations, and the run is judged all the same; any other one
+    raises ``AbortedError``. What is raised says where the run's directory is.
+    """
     from harness.console.progress import Progress
     from harness.runner import Run
 
     parts.suit(experiment, environment)
+    checkers = checkers_of(experiment, parts.workload)
     directory = RunDirectory.create(runs, experiment)
-    checkers = parts.workload.checkers()
     for checker in checkers.values():
         # While a real store boots there is time for it; a simulation is over before it is done.
         if environment.real_time and hasattr(checker, "warm"):
             checker.warm()
     began = time.monotonic()
-    with Progress(checkers, quiet=quiet) as progress:
+    with Progress(parts.workload.checkers(), experiment.time, quiet=quiet) as progress:
         this = Run(
             experiment,
             environment=environment,
@@ -95,22 +97,65 @@ def perform(
         )
         this.recorder.listen(progress.saw)
         try:
-            environment.run(_until_stopped(this, progress) if environment.real_time else this.execute())
+            environment.run(_until_stopped(this, progress) if stoppable else this.execute())
+            if stoppable:
+                # The event loop had taken the signals, and has left them to the kernel.
+                end_on_signals()
+            progress.say("checking")
+            if this.recorder.stands_in(directory.history):
+                history = read_jsonl(directory.history)
+            else:
+                history = this.recorder.history()
+                directory.write_again(experiment, this.recorder.events)
+            verdict = judge_run(directory, experiment, parts.workload, history=history)
         except (KeyboardInterrupt, asyncio.CancelledError):
-            raise AbortedError(str(directory.history)) from None
-        except SplitbrainError as error:
-            raise type(error)(f"{error}; the run's directory is {directory.path}") from error
-        progress.say("checking")
-        verdict = judge_run(directory, experiment, parts.workload)
-    seconds = time.monotonic() - began
-    directory.write_verdict(verdict, experiment, seconds)
-    return directory, verdict
+            said = (
+                f"aborted; what was recorded is in {directory.history}: `splitbrain check {directory.path}` judges it"
+            )
+            raise AbortedError(said) from None
+        except Exception as error:
+            error.add_note(f"the run's directory is {directory.path}")
+            if directory.unsaved:
+                error.add_note(directory.unsaved)
+            raise
+    directory.write_verdict(verdict, experiment, time.monotonic() - began)
+    return directory, verdict, history
+
+
+class AbortedError(KeyboardInterrupt):
+    """The person ended the run at once; the message says where its history is."""
+
+
+async def _until_stopped(this: Run, progress: Progress) -> None:
+    """Run; the first signal ends the operations and still judges, the second one aborts."""
+    task = asyncio.current_task()
+    assert task is not None
+    asked = False
+
+    def interrupt() -> None:
+        nonlocal asked
+        if asked:
+            task.cancel()
+            return
+        asked = True
+        progress.say("stopping: healing and reading once more; press Ctrl-C again to abort")
+        this.stop()
+
+    tell(interrupt)
+    watcher = asyncio.create_task(progress.watch(this))
+    try:
+        await this.execute()
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)
 
 
 def simulate(experiment: Experiment, runs: Path) -> tuple[RunDirectory, Verdict]:
     """Run a simulated experiment in this process, without a word and without a report."""
     parts = assemble(experiment)
-    return perform(experiment, parts, parts.environment(experiment), runs, quiet=True)
+    place = parts.environment(experiment)
+    directory, verdict, _ = _perform(experiment, parts, place, runs, quiet=True, stoppable=False)
+    return directory, verdict
 
 
 def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
@@ -125,7 +170,7 @@ def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
 
 def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
     """Run any experiment as a command of its own. Raises ``SplitbrainError`` with what it said where it broke."""
-    command = [sys.executable, "-c", "from harness.cli import main; main()"]
+    command = [*COMMAND]
     timetable = runs / "timetable.json"
     if experiment.timetable is not None:
         timetable.write_bytes(msgspec.json.encode(experiment.timetable))
@@ -136,38 +181,3 @@ def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]
         raise UsageError(last) if done.returncode == UsageError.exit_code else SplitbrainError(last)
     said = json.loads(done.stdout)
     return msgspec.convert(said["verdict"], Verdict), Path(said["directory"])
-
-
-def judge_run(directory: RunDirectory, experiment: Experiment, workload: Any) -> Verdict:
-    """The verdict of a workload's checkers and of the evidence on a run's history, read back from disk."""
-    from harness.history import read_jsonl
-    from harness.runner import judge
-
-    evidence = load("checkers", "evidence")()
-    return judge(read_jsonl(directory.history), {**workload.checkers(), "evidence": evidence}, Budget())
-
-
-async def _until_stopped(this: Any, progress: Any) -> None:
-    """Run; the first Ctrl-C ends the operations and still judges, the second one aborts."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-    asked = False
-
-    def interrupt() -> None:
-        nonlocal asked
-        if asked:
-            task.cancel()
-            return
-        asked = True
-        progress.say("stopping: healing and reading once more; press Ctrl-C again to abort")
-        this.stop()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, interrupt)
-    watcher = asyncio.create_task(progress.watch(this.recorder))
-    try:
-        await this.execute()
-    finally:
-        watcher.cancel()
-        await asyncio.gather(watcher, return_exceptions=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from harness.campaign import signatures
 from harness.cli.assemble import assemble, narrowed
-from harness.cli.interrupts import interruptible, undisturbed
-from harness.cli.run import judge_run, simulate
+from harness.cli.run import simulate
+from harness.cli.stopping import undisturbed
 from harness.console.verdict import print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
 from harness.history import read_jsonl
+from harness.judging import judge_run
 from harness.report import write_report
 from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory
@@ -46,7 +47,7 @@ def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
     stopped = False
     try:
         # Candidates run in a process of their own, which can be ended at any moment, whatever it is doing.
-        with interruptible(), connect("processes:1") as worker:
+        with connect("processes:1") as worker:
             shrinker.shrink(
                 lambda one: worker.submit(attempt, one).result(), experiment, read_jsonl(before.history), verdict
             )

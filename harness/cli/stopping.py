@@ -5,8 +5,9 @@ It is the first that the command imports, and imports little: until it is there 
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
@@ -27,6 +28,17 @@ def end_on_signals() -> None:
 
 def _end(number: int, _frame: FrameType | None) -> None:
     raise Ended(signal.Signals(number).name)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Nothing interrupts what is done in here: it takes seconds, and writes what would else be lost."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def tell(callback: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -13,10 +14,13 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from harness.history import Recorder, from_events
+from harness.history import from_events
+from harness.judging import check
 from harness.operation import MONITOR, NEMESIS, Event
 from harness.periods import HEAL, START
+from harness.runner import Run
 from harness.verdict import Anomaly, Budget, Checker
+from harness.words import count, printable
 
 _CHECK_SECONDS = 3.0
 _PLAIN_SECONDS = 10.0
@@ -25,8 +29,10 @@ _PLAIN_SECONDS = 10.0
 class Progress:
     """One line that changes on a terminal; elsewhere a line every ten seconds; nothing when ``quiet``."""
 
-    def __init__(self, checkers: Mapping[str, Checker], *, quiet: bool) -> None:
+    def __init__(self, checkers: Mapping[str, Checker], seconds: float, *, quiet: bool) -> None:
         self._checkers = checkers
+        self._seconds = seconds
+        self._run: Run | None = None
         self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._live: Live | None = None
         self._doing = "starting"
@@ -34,7 +40,6 @@ class Progress:
         self._fault = ""
         self._anomalies = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=8)
-        self._began = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not self._console.quiet:
@@ -50,13 +55,16 @@ class Progress:
         """What the harness does now."""
         self._doing = what
         if self._live is None:
-            self._console.print(f"splitbrain: {what}", soft_wrap=True)
+            self._print(f"splitbrain: {what}")
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(printable(text), style=style, markup=False, soft_wrap=True)
 
     def saw(self, event: Event) -> None:
         """Count an event of the history."""
         if event.process == NEMESIS:
             if event.type == "info":
-                self._console.print(f"splitbrain: {event.f}: {event.error}", style="yellow")
+                self._print(f"splitbrain: {event.f}: {event.error}", "yellow")
             elif event.f.startswith(START):
                 self._fault = self._fault_words(event)
             elif event.type == "ok" or event.f == HEAL:
@@ -79,16 +87,22 @@ class Progress:
         if self._recent:
             since, before = self._recent[0]
             rate = (self._total - before) / max(now - since, 0.1)
-        line = Text(f"{now - self._began:5.1f} s  ", "bold", no_wrap=True, overflow="ellipsis")
-        line.append(f"{self._total:,} ops  {rate:,.0f}/s  ")
-        line.append(f"{self._done['fail']:,} failed  {self._done['info']:,} unknown  ", "dim")
-        line.append(f"{self._fault or 'no fault'}  ", "yellow" if self._fault else "dim")
-        line.append(f"{self._anomalies} anomalies  ", "bold red" if self._anomalies else "green")
-        line.append(self._doing, "dim")
+        # What matters most comes first: a narrow terminal cuts off the end.
+        line = Text(no_wrap=True, overflow="ellipsis")
+        if self._run is not None:
+            elapsed = min(self._run.clock() / 1e9, self._seconds)
+            line.append(f"{elapsed:.0f} of {self._seconds:g} s  ", "bold")
+        # In a few words: the line before it says all of it.
+        line.append(f"{re.split('[,:]| for ', self._doing)[0]}  ")
+        line.append(f"{count(self._anomalies, 'anomaly', 'anomalies')}  ", "bold red" if self._anomalies else "green")
+        line.append(f"{self._total:,} ops {rate:,.0f}/s  ")
+        line.append(f"{self._done['fail']:,} failed {self._done['info']:,} unknown  ", "dim")
+        line.append(printable(self._fault) or "no fault", "yellow" if self._fault else "dim")
         return line
 
-    async def watch(self, recorder: Recorder) -> None:
+    async def watch(self, run: Run) -> None:
         """Until cancelled: check what was recorded so far every few seconds, and print where no line can change."""
+        self._run = run
         last_print = last_check = time.monotonic()
         while True:
             await asyncio.sleep(0.5)
@@ -96,9 +110,9 @@ class Progress:
             self._recent.append((now, self._total))
             if self._live is None and now - last_print >= _PLAIN_SECONDS:
                 last_print = now
-                self._console.print(f"splitbrain: {self._line().plain.strip()}", soft_wrap=True)
+                self._print(f"splitbrain: {self._line().plain.strip()}")
             if not self._console.quiet and now - last_check >= _CHECK_SECONDS and self._total:
-                found = await asyncio.to_thread(self._check, list(recorder.events))
+                found = await asyncio.to_thread(self._check, list(run.recorder.events))
                 self._anomalies = len(found)
                 last_check = time.monotonic() + 10 * (time.monotonic() - now)
 
@@ -107,6 +121,6 @@ class Progress:
         history = from_events(events)
         budget = Budget(seconds=_CHECK_SECONDS)
         found: list[Anomaly] = []
-        for checker in self._checkers.values():
-            found += checker.check(history, budget).anomalies
+        for name, checker in self._checkers.items():
+            found += check(name, checker, history, budget).anomalies
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from harness.experiment import Experiment
 from harness.store import RunDirectory
 from harness.verdict import Verdict
+from harness.words import count, printable
 
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 _SHOWN = 3
@@ -19,16 +21,25 @@ _SHOWN = 3
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     """The verdict, its reason and its first anomalies."""
     console = console or Console(highlight=False)
-    console.print(f"[{_STYLES[verdict.validity]}]{verdict.validity}[/]", end="")
-    console.print(f": {verdict.reason}" if verdict.reason else "", markup=False, soft_wrap=True)
+    console.print(verdict.validity, style=_STYLES[verdict.validity], end="")
+    _print(console, f": {verdict.reason}" if verdict.reason else "")
+    for line in unknown_lines(verdict):
+        _print(console, line)
     for number, anomaly in enumerate(verdict.anomalies[:_SHOWN], 1):
-        console.print(f"\n{number}. {anomaly.kind}", style="bold", markup=False)
+        _print(console, f"\n{number}. {anomaly.kind}", "bold")
         width = min(console.width, 110) - 3
-        console.print(textwrap.indent(textwrap.fill(anomaly.text, width), "   "), markup=False)
+        _print(console, textwrap.indent(textwrap.fill(printable(anomaly.text), width), "   "))
         if anomaly.faults:
-            console.print(f"   faults meanwhile: {', '.join(anomaly.faults)}", markup=False, soft_wrap=True)
+            _print(console, f"   faults meanwhile: {', '.join(anomaly.faults)}")
     if len(verdict.anomalies) > _SHOWN:
-        console.print(f"\n... and {len(verdict.anomalies) - _SHOWN} more")
+        _print(console, f"\n... and {len(verdict.anomalies) - _SHOWN} more")
+
+
+def unknown_lines(verdict: Verdict) -> list[str]:
+    """Beside anomalies: what nobody knows, since a checker broke or the run was cut short."""
+    if verdict.validity != "invalid":
+        return []
+    return [f"unknown: {name}: {p.reason}" for name, p in verdict.parts.items() if p.validity == "unknown"]
 
 
 def evidence_lines(evidence: dict[str, Any]) -> list[str]:
@@ -36,9 +47,9 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
     lines = []
     if "operations" in evidence:
         lines.append(
-            f"{evidence['operations']:,} operations: {evidence['ok']:,} ok, {evidence['fail']:,} failed, "
+            f"{count(evidence['operations'], 'operation')}: {evidence['ok']:,} ok, {evidence['fail']:,} failed, "
             f"{evidence['info']:,} unknown; at most {evidence['most_concurrent_on_one_key']} at once on one key; "
-            f"{evidence['role_changes']} changes of primary"
+            f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
         )
     lines += [fault_line(name, entry) for name, entry in evidence.get("faults", {}).items()]
     return lines
@@ -52,7 +63,7 @@ def fault_line(name: str, entry: dict[str, Any]) -> str:
     weak = ": weak evidence" if entry["weak"] else ""
     return (
         f"{name}: {entry['planned']} planned, {entry['injected']} injected{refused}{because}, "
-        f"{entry['proved']} proved; {entry['ok_operations_during']:,} operations succeeded meanwhile{weak}"
+        f"{entry['proved']} proved; {count(entry['ok_operations_during'], 'operation')} succeeded meanwhile{weak}"
     )
 
 
@@ -64,12 +75,36 @@ def outcome(directory: RunDirectory, verdict: Verdict) -> dict[str, Any]:
 def print_run(directory: RunDirectory, experiment: Experiment, verdict: Verdict, *, as_json: bool) -> None:
     """The outcome of a run, and where everything is."""
     if as_json:
-        print(msgspec.json.encode(outcome(directory, verdict)).decode())
+        print(json_line(outcome(directory, verdict)))
+        _print_unsaved(directory)
         return
     console = Console(highlight=False)
+    print_judged(verdict, console)
+    _print(console, f"  again:  {experiment.command(str(directory.timetable))}")
+    if directory.report.exists():
+        _print(console, f"  report: {directory.report}")
+    _print_unsaved(directory)
+
+
+def print_judged(verdict: Verdict, console: Console | None = None) -> None:
+    """The verdict on a run, and what it rests on."""
+    console = console or Console(highlight=False)
     print_verdict(verdict, console)
-    console.print()
+    _print(console, "")
     for line in evidence_lines(verdict.evidence):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
-    console.print(f"  again:  {experiment.command(str(directory.timetable))}", markup=False, soft_wrap=True)
-    console.print(f"  report: {directory.report}", markup=False, soft_wrap=True)
+        _print(console, f"  {line}")
+
+
+def json_line(value: Any) -> str:
+    """A value as one line of JSON that cannot steer a terminal either."""
+    return "".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in msgspec.json.encode(value).decode())
+
+
+def _print_unsaved(directory: RunDirectory) -> None:
+    if directory.unsaved:
+        print(printable(f"splitbrain: {directory.unsaved}"), file=sys.stderr)
+
+
+def _print(console: Console, text: str, style: str = "") -> None:
+    """Print text as it is: other people's words are neither markup nor orders to the terminal."""
+    console.print(printable(text), style=style, markup=False, soft_wrap=True)

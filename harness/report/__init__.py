@@ -8,35 +8,48 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from harness.console.verdict import evidence_lines
+from harness.console.verdict import evidence_lines, unknown_lines
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History, read_jsonl
 from harness.periods import Period, describe, fault_periods
 from harness.store import RunDirectory
-from harness.verdict import Anomaly, Verdict
+from harness.verdict import Anomaly, Verdict, Witness
+from harness.words import operation, printable
 
 _WIDTH = 1000
 _BUCKETS = 100
 _LEFT, _RIGHT, _ROW = 150, 980, 30
 
 
-def write_report(directory: RunDirectory, experiment: Experiment, verdict: Verdict) -> None:
-    """Write ``report.html`` into the run's directory."""
-    history = read_jsonl(directory.history)
+def write_report(
+    directory: RunDirectory, experiment: Experiment, verdict: Verdict, history: History | None = None
+) -> None:
+    """Write ``report.html`` into the run's directory, of the history in it or the one that is given."""
+    try:
+        page = _page(directory, experiment, verdict, read_jsonl(directory.history) if history is None else history)
+    except Exception as error:
+        # The verdict does not depend on its picture.
+        directory.lost.append(f"{directory.report} could not be made: {type(error).__name__}: {error}")
+    else:
+        directory.save(directory.report, printable(page).encode())
+
+
+def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, history: History) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template("report.html.j2").render(
+    return environment.get_template("report.html.j2").render(
         experiment=experiment,
         verdict=verdict,
+        unknown=unknown_lines(verdict),
         evidence=evidence_lines(verdict.evidence),
         overview=_overview(history),
-        anomalies=[(anomaly, _timeline(anomaly)) for anomaly in verdict.anomalies],
+        anomalies=[(anomaly, _timeline(anomaly) if anomaly.operations else None) for anomaly in verdict.anomalies],
+        words=_words,
         logs=[str(p.relative_to(directory.path)) for p in sorted(directory.logs.rglob("*.log"))],
     )
-    directory.report.write_text(page)
 
 
 def _overview(history: History) -> dict[str, Any]:
@@ -79,6 +92,11 @@ def _band(period: Period, end: int) -> dict[str, Any]:
     }
 
 
+def _words(one: Witness) -> str:
+    """An operation in a few words."""
+    return operation(one.f, one.value, answered=one.type == "ok")
+
+
 def _timeline(anomaly: Anomaly) -> dict[str, Any]:
     """The operations of an anomaly as bars, one row each, in the order of their invocations."""
     start = min(one.call for one in anomaly.operations)
@@ -94,7 +112,7 @@ def _timeline(anomaly: Anomaly) -> dict[str, Any]:
                 "width": max(right - x, 3),
                 "y": 4 + _ROW * row,
                 "who": f"process {one.process}" + (f" on {one.node}" if one.node else ""),
-                "label": f"{one.f} {'' if one.value is None and one.f != 'read' else one.value}",
+                "label": _words(one),
                 "one": one,
                 "open": one.ret is None,
                 "end": x > _WIDTH * 0.7,

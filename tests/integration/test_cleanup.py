@@ -95,7 +95,8 @@ def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, 
     assert host_network() == ""
     assert list(Path("/dev/shm").glob("n[0-9]*")) == []
     done = splitbrain("check", str(history.parent))
-    assert (done.returncode, done.stdout.split()[-1].strip(":")) == (0, "valid"), done
+    assert done.returncode == 3, done
+    assert "the harness was killed" in done.stdout.splitlines()[0]
 
 
 def of_this_host() -> dict[str, object]:
@@ -152,6 +153,32 @@ def test_sigkill_while_servers_are_squeezed_leaves_no_control_group(tmp_path: Pa
     harness.kill()
     harness.wait()
     until(lambda: not control_groups(harness) and not leftovers(tmp_path))
+
+
+@pytest.mark.needs("local")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups")
+@pytest.mark.parametrize("by", ["clean", "a later run"])
+def test_control_groups_whose_watcher_was_killed_too_are_removed(tmp_path: Path, splitbrain: Command, by: str) -> None:
+    # One interval is quiet, and the next one long enough.
+    harness, history = start(tmp_path, "--on", "local", "--nemesis", "squeeze", "-o", "cpu=0.5", "--interval", "10")
+    until(lambda: bool(control_groups(harness)) and "start-squeeze" in history.read_text())
+    mine = {str(path) for path in control_groups(harness)}
+    said = splitbrain("clean").stdout
+    assert not any(name in said for name in mine), "a run that still goes must not be touched"
+    watcher = [pid for pid in children(harness.pid) if os.getsid(pid) == pid]
+    assert len(watcher) == 1
+    for pid in (*watcher, harness.pid):
+        os.kill(pid, signal.SIGKILL)
+    harness.wait()
+    until(lambda: not leftovers(tmp_path))
+    left = control_groups(harness)
+    assert left
+    if by == "clean":
+        said = splitbrain("clean").stdout
+        assert all(f"removed control group {path}\n" in said for path in left)
+    else:
+        splitbrain("run", "reference", "--on", "local", "--time", "1")
+    assert not control_groups(harness)
 
 
 @pytest.mark.needs("docker")
@@ -211,17 +238,59 @@ def test_a_run_on_docker_that_ends_while_another_one_cleans_up_is_no_error(monke
 
 
 @pytest.mark.needs("local")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_stops_gracefully_and_still_judges(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_stops_gracefully_and_is_no_pass(tmp_path: Path, number: signal.Signals) -> None:
     harness, history = start(tmp_path, "--on", "local")
     harness.send_signal(number)
     output = harness.communicate(timeout=90)[0].decode()
-    assert harness.returncode in (0, 3), output
+    assert harness.returncode == 3, output
     assert "stopping" in output
     assert "final reads" in output
-    assert (history.parent / "verdict.json").exists()
-    assert (history.parent / "report.html").exists()
+    for said in (
+        output,
+        *((history.parent / name).read_text() for name in ("verdict.json", "junit.xml", "report.html")),
+    ):
+        assert re.search(r"stopped after \d+ of 60 s", said)
     assert leftovers(tmp_path) == []
+
+
+@pytest.mark.needs("local")
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_at_launch_is_a_sentence_and_leaves_nothing(
+    tmp_path: Path, seconds: float, number: signal.Signals
+) -> None:
+    harness = subprocess.Popen([SPLITBRAIN, *RUN, "--on", "local"], cwd=tmp_path, stderr=subprocess.PIPE)
+    until(lambda: listens(harness.pid))
+    time.sleep(seconds)
+    harness.send_signal(number)
+    said = harness.communicate(timeout=90)[1].decode()
+    assert harness.returncode in (3, 4), said
+    assert "stop" in said
+    assert "Traceback" not in said
+    until(lambda: not leftovers(tmp_path))
+
+
+def listens(pid: int) -> bool:
+    """Whether the command has come so far as to catch SIGTERM: before that Python ends without a word."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(re.findall(r"SigCgt:\s*(\w+)", status)[0], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.needs("local")
+def test_an_inner_process_that_is_killed_is_a_sentence(tmp_path: Path) -> None:
+    harness, history = start(tmp_path, "--on", "local")
+    inner = [int(pid) for init in children(harness.pid) for pid in children(init)]
+    os.kill(inner[0], signal.SIGKILL)
+    output = harness.communicate(timeout=60)[0].decode()
+    assert harness.returncode == 4, output
+    assert "ended by SIGKILL" in output.splitlines()[-1]
+    until(lambda: not leftovers(tmp_path))
+    assert history.exists()
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @pytest.mark.needs("local")

@@ -1,0 +1,84 @@
+"""Judging a history: every checker by itself, so that one that breaks takes nothing along."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.errors import UsageError
+from harness.experiment import Experiment
+from harness.history import History, read_jsonl
+from harness.plugins import load
+from harness.store import RunDirectory
+from harness.verdict import Budget, Checker, Verdict, combine
+from harness.workload import Workload
+
+NO_OPERATION: Final = "there is no operation of a client in the history"
+
+
+def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> Verdict:
+    """The verdict of all checkers together. What proves nothing, since no client did anything, is never a pass.
+
+    Raises ``HistoryError`` for a history whose invocations and completions do not fit together.
+    """
+    empty = not len(history.operations())
+    verdict = combine({name: check(name, checker, history, budget) for name, checker in checkers.items()})
+    if empty and verdict.validity == "valid":
+        return replace(verdict, validity="unknown", reason=NO_OPERATION)
+    return verdict
+
+
+def check(name: str, checker: Checker, history: History, budget: Budget) -> Verdict:
+    """The verdict of one checker; unknown when it raises, or answers with something that is no verdict."""
+    try:
+        verdict = checker.check(history, budget)
+        # What cannot be written and read again would be lost later, and everybody else's verdict with it.
+        msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return Verdict("unknown", f"checker {name} raised {said} ({where.filename}, line {where.lineno})")
+    return verdict
+
+
+def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
+    """The checkers of these names, or ``FILE.py:Class``, by what they are called in a verdict.
+
+    Raises ``UsageError`` for one that does not exist, or that cannot be made without arguments.
+    """
+    found: dict[str, Checker] = {}
+    for name in names:
+        made = load("checkers", name)
+        title = name.rpartition(":")[2]
+        try:
+            found[name if title in found else title] = made()
+        except Exception as error:
+            raise UsageError(f"the checker {name} cannot be made: {type(error).__name__}: {error}") from error
+    return found
+
+
+def checkers_of(experiment: Experiment, workload: Workload) -> dict[str, Checker]:
+    """Who judges a run: its workload's checkers, those that were asked for, the evidence, and whether it was whole."""
+    always: dict[str, Any] = {
+        "evidence": load("checkers", "evidence")(),
+        "completeness": load("checkers", "completeness")(experiment.time),
+    }
+    return {**load_checkers(experiment.checkers), **workload.checkers(), **always}
+
+
+def judge_run(
+    directory: RunDirectory,
+    experiment: Experiment,
+    workload: Workload,
+    *,
+    history: History | None = None,
+    budget: Budget | None = None,
+) -> Verdict:
+    """The verdict on a run, from its history as it was written, or from the one that is given."""
+    if history is None:
+        history = read_jsonl(directory.history)
+    return judge(history, checkers_of(experiment, workload), budget or Budget())
