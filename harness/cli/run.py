@@ -21,6 +21,7 @@ from harness.errors import MissingError, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.history import History, read_jsonl
 from harness.judging import checkers_of, judge_run
+from harness.options import plain
 from harness.store import RunDirectory
 from harness.verdict import EXIT_CODES, Verdict
 
@@ -96,6 +97,8 @@ def _perform(
             say=progress.say,
         )
         this.recorder.listen(progress.saw)
+        if left := this.without_a_turn:
+            progress.say(f"--time {plain(experiment.time)} is too short for a turn of {', '.join(left)}")
         try:
             environment.run(_until_stopped(this, progress) if stoppable else this.execute())
             if stoppable:

@@ -101,7 +101,7 @@ def test_a_wrong_value_starts_nothing(
         raise TimeoutError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(harness.cli.run, "perform", started)
+    monkeypatch.setattr(harness.cli.run, "_perform", started)
     monkeypatch.setattr(namespaces, "reexecute", started)
     monkeypatch.setattr(sys, "argv", ["splitbrain", *command])
     before = signal.signal(signal.SIGALRM, hangs)
