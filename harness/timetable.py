@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -88,6 +88,8 @@ def read_timetable(path: Path) -> Timetable:
         raise UsageError(f"the timetable {path} cannot be read: {error.strerror}") from None
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is not a timetable: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{path} is not a timetable: it is nested too deeply") from None
 
 
 def _brought_along(name: str) -> bytes:
@@ -101,20 +103,34 @@ def _brought_along(name: str) -> bytes:
 
 
 def refuse_misplanned(
-    timetable: Timetable, nemeses: Mapping[str, Any], nodes: Sequence[str], seconds: float, workers: int
+    timetable: Timetable,
+    nemeses: Mapping[str, Any],
+    nodes: Sequence[str],
+    seconds: float,
+    workers: int,
+    functions: Collection[str] | None = None,
 ) -> None:
-    """Raise ``UsageError`` for what a run of so many seconds and workers on these nodes could not do as it is said."""
-    for fault in timetable.faults:
+    """Raise ``UsageError`` for what a run of so many seconds and workers on these nodes could not do as it is said.
+
+    ``functions`` are those that clients have, if that is known.
+    """
+    ends: dict[str, float] = {}
+    for fault in sorted(timetable.faults, key=lambda fault: fault.start):
         label = f"the timetable's fault {fault.name} at {plain(fault.start)} s:"
         check(f"{label} ", fault)
         if fault.stop < fault.start:
             raise UsageError(f"{label} it stops before it starts, at {plain(fault.stop)} s")
+        if fault.start < ends.get(fault.name, 0.0):
+            raise UsageError(f"{label} one of the same nemesis lasts until {plain(ends[fault.name])} s")
+        ends[fault.name] = fault.stop
         if fault.start >= seconds:
             raise UsageError(f"{label} by then the run is over, after --time {plain(seconds)}")
         _refuse_plan(label, fault.plan, getattr(nemeses[fault.name], "Fields", None), nodes)
     for step in (*(timetable.operations or ()), *timetable.final):
         label = f"the timetable's operation {step.f} at {plain(step.at)} s:"
         check(f"{label} ", step)
+        if functions is not None and step.f not in functions:
+            raise UsageError(f"{label} the workload has no such function, only {', '.join(sorted(functions))}")
         if step.worker >= workers:
             raise UsageError(f"{label} there is no worker {step.worker}, they are 0 to {workers - 1} (--concurrency)")
     for step in timetable.operations or ():

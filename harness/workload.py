@@ -16,7 +16,8 @@ class Workload(Protocol):
     """One file: which operations are invoked, and which checkers judge what came of them.
 
     ``reads`` names the functions that change nothing in any store: one of them without an answer is recorded as
-    ``fail``, since it certainly had no effect.
+    ``fail``, since it certainly had no effect. ``functions``, if it is there, names all of them: a timetable may have
+    no others.
     """
 
     name: ClassVar[str]

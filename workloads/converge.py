@@ -36,6 +36,7 @@ class Converge:
         delete: Annotated[float, Number(0.001, 1000, zero="none"), "weight of deletes"] = 0.3
 
     name: ClassVar[str] = "converge"
+    functions: ClassVar[frozenset[str]] = frozenset({"read", "write", "delete", "read-local"})
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:

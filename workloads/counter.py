@@ -30,6 +30,7 @@ class CounterWorkload:
         settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
 
     name: ClassVar[str] = "counter"
+    functions: ClassVar[frozenset[str]] = frozenset({"increment", "read", "read-local"})
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:

@@ -34,6 +34,7 @@ class Register:
         cas: Annotated[float, Number(0.001, 1000, zero="none"), "weight of compare-and-set"] = 1.0
 
     name: ClassVar[str] = "register"
+    functions: ClassVar[frozenset[str]] = frozenset({"read", "write", "cas"})
     reads: ClassVar[frozenset[str]] = frozenset({"read"})
 
     def __init__(self, options: Options) -> None:

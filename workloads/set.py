@@ -34,6 +34,7 @@ class SetWorkload:
         members: Annotated[float, Number(0.001, 1000, zero="none"), "weight of reads"] = 1.0
 
     name: ClassVar[str] = "set"
+    functions: ClassVar[frozenset[str]] = frozenset({"add", "remove", "members", "members-local"})
     reads: ClassVar[frozenset[str]] = frozenset({"members", "members-local"})
 
     def __init__(self, options: Options) -> None:

@@ -58,7 +58,14 @@ def assemble(experiment: Experiment) -> Parts:
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}
     if experiment.timetable is not None:
-        refuse_misplanned(experiment.timetable, found, experiment.node_names, experiment.time, experiment.concurrency)
+        refuse_misplanned(
+            experiment.timetable,
+            found,
+            experiment.node_names,
+            experiment.time,
+            experiment.concurrency,
+            getattr(second, "functions", None),
+        )
     place = next((options[owner] for owner in places), None)
     asked, every = _nemeses(experiment)
     return Parts(first, second, found, frozenset(every) - frozenset(asked), place)

@@ -21,6 +21,7 @@ KILL = {"name": "kill", "start": 1, "stop": 2, "plan": {"aim": "n1", "order": OR
 CUT = {"name": "partition", "start": 1, "stop": 2, "plan": {"kind": "one", "order": ORDER, "how": "drop"}}
 NETEM_PLAN = {"aim": "one", "order": ORDER, "quality": {"loss": 0.5}, "direction": "out", "seed": "7"}
 NETEM = {"name": "netem", "start": 1, "stop": 2, "plan": NETEM_PLAN}
+DEEP = json.dumps({"faults": [{**KILL, "plan": "?"}]}).replace('"?"', '{"a":' * 9999 + "1" + "}" * 9999)
 WRITE = {"at": 1.0, "worker": 0, "f": "write", "key": "k0", "value": 1}
 
 
@@ -95,6 +96,9 @@ def test_a_fault_that_cannot_be_is_refused(tmp_path: Path, fault: dict[str, Any]
         ({"operations": [{**WRITE, "at": 31}]}, "by then the run is over, after --time 30"),
         ({"final": [{**WRITE, "worker": 10}]}, "there is no worker 10"),
         ({"operations": [{**WRITE, "process": 1}]}, "unknown field `process`"),
+        ({"operations": [{**WRITE, "f": "fly"}]}, "the workload has no such function, only cas, read, write"),
+        ({"faults": [KILL, {**KILL, "start": 1.5}]}, "one of the same nemesis lasts until 2 s"),
+        (DEEP, "nested too deeply"),
     ],
 )
 def test_a_timetable_that_cannot_be_is_refused(tmp_path: Path, table: Any, said: str) -> None:
