@@ -13,14 +13,15 @@ import msgspec
 import pytest
 import typer
 
-import harness.cli.run
 from harness.cli import main
 from harness.cli.app import app
 from harness.environments import namespaces
 from harness.options import Nodes, Number, Option, options_of
 from harness.plugins import load, names
+from harness.store import RunDirectory
 
 COUNT = 200
+SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HANGS_AFTER_SECONDS = 20
 NUMBERLESS = ("nan", "NaN", "inf", "-inf", "", "many", "1e999", "5 parsecs", "1,5", "0x1F", "1_0", "--1", "1%%", "²")
 NOWHERE = ("n0", "n4", "n99", "n1+n4", "n1+n1", "n1+", "+n1", "+", "n1 n2", "N1", "any+n1", "127.0.0.1")
@@ -101,17 +102,19 @@ def test_a_wrong_value_starts_nothing(
         raise TimeoutError
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(harness.cli.run, "_perform", started)
+    monkeypatch.setattr(RunDirectory, "create", started)
     monkeypatch.setattr(namespaces, "reexecute", started)
     monkeypatch.setattr(sys, "argv", ["splitbrain", *command])
-    before = signal.signal(signal.SIGALRM, hangs)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    signal.signal(signal.SIGALRM, hangs)
     signal.alarm(HANGS_AFTER_SECONDS)
     try:
         with pytest.raises(SystemExit) as caught:
             main()
     finally:
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     printed = capfd.readouterr()
     assert caught.value.code == 2, printed.err
     (line,) = printed.err.splitlines()
