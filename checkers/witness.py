@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.history import NEVER, TYPES, History, Operations
 from harness.verdict import Witness
-from harness.words import operation, show
+from harness.words import named, operation, show
 
 
 class Clock:
@@ -52,7 +52,7 @@ def sentence(one: Witness, clock: Clock) -> str:
         did = f"replaced {show(one.value[0])} by {show(one.value[1])}"
     else:
         did = f"did {operation(one.f, one.value, answered=one.type == 'ok')}"
-    where = f" on {one.node}" if one.node else ""
+    where = f" on {named(one.node)}" if one.node else ""
     until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
     number = f" (index {one.index})" if clock.numbered else ""
     return f"process {one.process}{where} {did}{number} from {clock.at(one.call)} {until}"

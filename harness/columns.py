@@ -78,7 +78,8 @@ def numbers(values: list[Any], base: int) -> tuple[Ints, Ints]:
     """The columns ``number`` and ``second`` of some values."""
     single = [v if type(v) is int else NOTHING if v is None else OTHER for v in values]
     second = np.full(len(values), SINGLE, dtype=np.int64)
-    for at in [at for at, value in enumerate(values) if type(value) in _NESTED]:
+    nested = not {list, dict}.isdisjoint(map(type, values))
+    for at in [at for at, value in enumerate(values) if type(value) in _NESTED] if nested else []:
         pair = values[at]
         if len(pair) == 2 and type(pair) is list:
             first, last = pair
@@ -99,9 +100,14 @@ def numbers(values: list[Any], base: int) -> tuple[Ints, Ints]:
 def codes(known: dict[Any, int], items: list[Any]) -> NDArray[np.int32]:
     """The number of each item in ``known``, which grows by those that are new."""
     try:
-        if not known.keys() >= set(items):
-            for item in dict.fromkeys(items):
-                known.setdefault(item, len(known))
         return np.fromiter(map(known.__getitem__, items), np.int32, len(items))
+    except KeyError:
+        pass
+    except TypeError:
+        items = [hashable(item) for item in items]
+    try:
+        for item in dict.fromkeys(items):
+            known.setdefault(item, len(known))
     except TypeError:
         return codes(known, [hashable(item) for item in items])
+    return np.fromiter(map(known.__getitem__, items), np.int32, len(items))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+_LONGEST = 400
+"""Characters of a message that quotes what a person has not written."""
+
 
 class SplitbrainError(Exception):
     """An error whose message is one clear sentence for the person at the terminal."""
@@ -16,9 +19,15 @@ class UsageError(SplitbrainError):
 
 
 class HistoryError(UsageError):
-    """A history cannot be read: which line, and what is wrong with it."""
+    """A history cannot be read: which line, and what is wrong with it.
+
+    The message may quote the history: it is cut where it gets long, and nothing in it can steer a terminal.
+    """
 
     def __init__(self, message: str, *, line: int | None = None, path: str | None = None) -> None:
+        message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+        if len(message) > _LONGEST:
+            message = f"{message[:_LONGEST]}..."
         where = f"{path}, " if path else ""
         super().__init__(f"{where}line {line}: {message}" if line is not None else f"{where}{message}")
         self.message = message

@@ -38,6 +38,7 @@ NEVER: Final = np.iinfo(np.int64).max
 """The return time of an operation that crashed: it may take effect at any later time."""
 
 _CHUNK_BYTES: Final = 1 << 22
+_NO_EVENT: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _LONGEST_LINE: Final = 1 << 26
 
 
@@ -476,7 +477,7 @@ def read_events(file: BinaryIO, path: Path) -> History:
         if rest.strip():
             try:
                 add([decoder.decode(rest)])
-            except (msgspec.MsgspecError, RecursionError):
+            except _NO_EVENT:
                 torn = True
     if torn and not len(builder):
         raise HistoryError("this is not an event of a history", line=1, path=str(path))
@@ -495,14 +496,14 @@ def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int
         events = decoder.decode_lines(data)
         if len(events) == data.count(b"\n") + 1:
             return events
-    except (msgspec.MsgspecError, RecursionError):
+    except _NO_EVENT:
         pass
     for number, line in enumerate(data.split(b"\n"), lines_before + 1):
         try:
             decoder.decode(line)
         except RecursionError:
             raise HistoryError("this line is nested too deep", line=number, path=str(path)) from None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             said = "this line is empty" if not line.strip() else f"this is not an event of a history ({error})"
             raise HistoryError(said, line=number, path=str(path)) from None
     raise HistoryError("this is not a history of one event a line", line=lines_before + 1, path=str(path))

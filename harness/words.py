@@ -49,5 +49,5 @@ def asks(function: str) -> bool:
 def operation(function: str, value: Any, *, answered: bool) -> str:
     """An operation in a few words: "read nothing", "write 5", "delete"; "read" alone where no answer came."""
     if value is None and not (answered and asks(function)):
-        return function
-    return f"{function} {show(value)}"
+        return named(function)
+    return f"{named(function)} {show(value)}"

@@ -29,11 +29,12 @@ allow that nothing happened; the search considers that anyway. Reads without an 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
 from harness.errors import HistoryError, UsageError
-from harness.words import show
+from harness.words import named, show
 
 
 class _Unknown:
@@ -135,12 +136,14 @@ class Model:
         """``call`` in words."""
         argument = "" if call.argument is None else show(call.argument)
         said = call.result is not None or call.f in (self.answers_in_result or ())
-        return f"{call.f}({argument})" + (f" → {show(call.result)}" if said and not call.crashed else "")
+        return f"{named(call.f)}({argument})" + (f" → {show(call.result)}" if said and not call.crashed else "")
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality as a store means it: 1, 1.0 and true are three values."""
-    return bool(a == b) and type(a) is type(b)
+    """Equality as a store means it: 1, 1.0 and true are three values, and NaN is one."""
+    if type(a) is not type(b):
+        return False
+    return bool(a == b) or (isinstance(a, float) and math.isnan(a) and math.isnan(b))
 
 
 def pair(call: Call) -> tuple[Any, Any]:

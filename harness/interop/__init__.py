@@ -44,7 +44,7 @@ def _read(source: Source, path: Path, *, independent: bool) -> History:
     assert start is not None
     begins = start.end()
     if begins == len(head) and begins < 1 << 16:
-        raise HistoryError("there is nothing in it: it is empty, not a history")
+        raise HistoryError("there is nothing in it: it is empty, not a history", line=1)
     if _JSON.match(head, begins):
         if not independent:
             try:

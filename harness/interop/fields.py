@@ -93,7 +93,7 @@ class _Reader:
                 key, value = pair
             elif matters:
                 raise HistoryError(f"with --independent a value is [key value], not {_shown(pair)}")
-        node, error = fields.get("node"), fields.get("error")
+        node, error = fields.get("node"), plain(fields.get("error"), strict=False)
         return Event(
             index=0,
             time=0,
@@ -103,7 +103,7 @@ class _Reader:
             key=plain(key),
             value=plain(value, strict=matters),
             node=plain(node) if isinstance(node, str) else None,
-            error=None if error is None else edn.write(plain(error, strict=False)),
+            error=error if error is None or isinstance(error, str) else edn.write(error),
         )
 
     def history(self) -> History:
