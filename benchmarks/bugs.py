@@ -56,8 +56,8 @@ def shrink(bug: Bug, directory: str) -> str:
     if verdict["parts"][bug.checker]["validity"] != "invalid":
         raise RuntimeError("what it was shrunk to does not fail")
     timetable = json.loads((Path(said["directory"]) / "timetable.json").read_text())
-    operations = len(timetable["operations"]) + len(timetable.get("final", ()))
-    return f"{len(timetable['faults'])} faults, {operations} operations"
+    faults, *steps = (len(timetable.get(part, ())) for part in ("faults", "operations", "final"))
+    return f"{faults} faults, {sum(steps)} operations"
 
 
 def main() -> int:

@@ -117,8 +117,8 @@ class Shrinker:
             one = replace(candidate, seed=seed)
             parts = self._run(one).parts
             if any(name in self.checkers and part.validity == "invalid" for name, part in parts.items()):
-                self.say(describe(one))
                 self.best = one
+                self.say(describe(one))
                 return one
         return None
 
