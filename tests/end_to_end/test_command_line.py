@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 from collections.abc import Callable
@@ -42,6 +43,14 @@ GOOD = """\
         (["run", "./nowhere.py:Store"], 2, "there is no file ./nowhere.py"),
         (["run"], 2, "name one target"),
         (["run", "redis", "--nonsense"], 2, "No such option"),
+        (["hunt", "reference", "--timetable", "nowhere.json"], 2, "there is no timetable nowhere.json"),
+        (
+            ["hunt", "reference", "--timetable", "no.such:t.json"],
+            2,
+            "there is no package no.such to take",
+        ),
+        (["hunt", "reference", "--timetable", "targets.reference.bugs:t.json"], 2, "bugs:t.json cannot be read"),
+        (["hunt", "reference", "--timetable", "bad.jsonl"], 2, "bad.jsonl is not a timetable"),
         (["check", "nowhere.jsonl"], 2, "there is no history at nowhere.jsonl"),
         (["check", "good.jsonl", "--model", "spreadsheet"], 2, "there is no model named 'spreadsheet'"),
         (["check", "bad.jsonl"], 2, "line 2"),
@@ -164,6 +173,24 @@ def test_a_dask_cluster_checks_a_history(splitbrain: Command, tmp_path: Path) ->
         where = cluster.scheduler_address.replace("tcp://", "dask://")
         done = splitbrain("check", "queue.jsonl", "--model", "fifo-queue", "--executor", where)
     assert (done.returncode, done.stdout) == (0, "valid\n"), done.stderr
+
+
+def test_the_help_of_hunt_says_which_defaults_are_not_those_of_run(splitbrain: Command) -> None:
+    from harness.cli import app
+
+    run, hunt = (inspect.signature(command).parameters for command in (app.run, app.hunt))
+    text = " ".join(splitbrain("hunt", "--help").stdout.partition("Arguments")[0].split())
+    other = [f"--{name} {hunt[name].default}" for name in run if name in hunt and run[name] != hunt[name]]
+    assert len(other) > 3
+    assert all(words.removesuffix(".0") in text for words in other), (other, text)
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_hunts_go_on_three_nodes_and_on_five(splitbrain: Command, tmp_path: Path, nodes: int) -> None:
+    words = ["--seeds", "1", "--time", "5", "--directory", "h", *(["--nodes", "3"] if nodes == 3 else [])]
+    done = splitbrain("hunt", "reference", "--bug", "no-fsync", "--nemesis", "kill", "-o", "kill=all", *words)
+    assert done.returncode in (0, 1, 3), done.stderr
+    assert json.loads((tmp_path / "h/experiment.json").read_text())["nodes"] == nodes
 
 
 @pytest.mark.parametrize("kind", ["models", "targets", "workloads", "nemeses", "checkers", "environments"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from harness.environments.simulation.disk import SimulatedDisk
 from targets.reference import metrics, resp
 from targets.reference.bugs import BUGS, plant
+from targets.reference.bugs.bug import SEEDS_FILE
 from targets.reference.host import RealFile
 from targets.reference.journal import DiskError, Journal
 from targets.reference.log import Entry, Log
@@ -211,6 +213,15 @@ def test_the_table_of_bugs_is_up_to_date() -> None:
 
     kept = Path(__file__).parents[2] / "targets/reference/BUGS.md"
     assert kept.read_text() == table() + "\n", "python -m targets.reference.bugs > targets/reference/BUGS.md"
+    assert json.loads(SEEDS_FILE.read_text()).keys() == BUGS.keys(), "make bench-bugs"
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_command_of_a_bug_names_its_seeds_and_no_place_of_this_machine(name: str) -> None:
+    command = BUGS[name].command
+    assert command.startswith(f"splitbrain hunt reference --bug {name} ")
+    assert command.endswith(f" --seeds {BUGS[name].seeds}")
+    assert "/" not in command
 
 
 async def test_nobody_hears_of_a_change_that_its_own_node_could_not_keep() -> None:
