@@ -21,7 +21,7 @@ def warm() -> None:
 def warm_in_background() -> None:
     """The same in a process of its own, which compiling would otherwise slow down for seconds."""
     subprocess.Popen(
-        [sys.executable, "-m", "checkers.linearizability.warm"],
+        [sys.executable, "-P", "-m", "checkers.linearizability.warm"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

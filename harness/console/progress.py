@@ -24,6 +24,8 @@ from harness.words import count, printable
 
 _CHECK_SECONDS = 3.0
 _PLAIN_SECONDS = 10.0
+_LEAST_OF_A_FAULT = 10
+"""How many columns an active fault has at least; its name, then."""
 
 
 class Progress:
@@ -87,17 +89,25 @@ class Progress:
         if self._recent:
             since, before = self._recent[0]
             rate = (self._total - before) / max(now - since, 0.1)
+        elapsed = ""
+        if self._run is not None:
+            elapsed = f"{min(self._run.clock() / 1e9, self._seconds):.0f} of {self._seconds:g} s  "
+        # In a few words: the line before it says all of it.
+        doing = f"{re.split('[,:]| for ', self._doing)[0]}  "
+        anomalies = f"{count(self._anomalies, 'anomaly', 'anomalies')}  "
+        counts = f"{self._total:,} ops {rate:,.0f}/s  " if rate else f"{self._total:,} ops  "
+        outcomes = f"{self._done['fail']:,} failed {self._done['info']:,} unknown"
+        room = self._console.width - sum(map(len, (elapsed, doing, anomalies, counts, outcomes))) - 2
+        fault = Text(printable(self._fault) or "no fault", "yellow" if self._fault else "dim")
+        fault.truncate(max(room, _LEAST_OF_A_FAULT), overflow="ellipsis")
         # What matters most comes first: a narrow terminal cuts off the end.
         line = Text(no_wrap=True, overflow="ellipsis")
-        if self._run is not None:
-            elapsed = min(self._run.clock() / 1e9, self._seconds)
-            line.append(f"{elapsed:.0f} of {self._seconds:g} s  ", "bold")
-        # In a few words: the line before it says all of it.
-        line.append(f"{re.split('[,:]| for ', self._doing)[0]}  ")
-        line.append(f"{count(self._anomalies, 'anomaly', 'anomalies')}  ", "bold red" if self._anomalies else "green")
-        line.append(f"{self._total:,} ops {rate:,.0f}/s  ")
-        line.append(f"{self._done['fail']:,} failed {self._done['info']:,} unknown  ", "dim")
-        line.append(printable(self._fault) or "no fault", "yellow" if self._fault else "dim")
+        line.append(elapsed, "bold")
+        line.append(doing)
+        line.append(anomalies, "bold red" if self._anomalies else "green")
+        line.append(fault).append("  ")
+        line.append(counts)
+        line.append(outcomes, "dim")
         return line
 
     async def watch(self, run: Run) -> None:
