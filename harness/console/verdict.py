@@ -57,7 +57,7 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
 
 def fault_line(name: str, entry: dict[str, Any]) -> str:
     """What became of the faults of one nemesis."""
-    why = "; ".join(f"{reason} ({count} times)" if count > 1 else reason for reason, count in entry["refusals"].items())
+    why = "; ".join(f"{said} ({times} times)" if times > 1 else said for said, times in entry["refusals"].items())
     refused = f", {entry['refused']} refused" if entry["refused"] else ""
     because = f" ({why})" if why else ""
     weak = ": weak evidence" if entry["weak"] else ""
