@@ -20,7 +20,7 @@ from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_proc
 from harness.executors import connect
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
-from harness.words import count
+from harness.words import count, printable
 
 
 def hunt(
@@ -125,8 +125,8 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
     for group in groups:
         first = group[0]
         seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
-        print(f"\n{'; '.join(first.signatures) or first.validity}")
+        print(f"\n{printable('; '.join(first.signatures) or first.validity)}")
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
-        print(f"  {first.reason}\n  {first.directory}")
+        print(f"  {printable(first.reason)}\n  {first.directory}")
         if first.validity == "invalid" and campaign.experiment.environment == "simulation":
             print(f"  smaller: splitbrain shrink {first.directory}")
