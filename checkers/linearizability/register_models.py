@@ -80,9 +80,6 @@ class MultiRegister(Model):
     def observes(self, call: Call) -> bool:
         return call.f == "read" or all(f == "r" for f, _, _ in self._steps(call))
 
-    def parts(self, call: Call) -> Iterable[Hashable]:
-        return {key for _, key, _ in self._steps(call)}
-
     def step(self, state: State, call: Call) -> Iterable[State]:
         values = dict(state)
         for f, key, value in self._steps(call):

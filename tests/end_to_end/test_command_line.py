@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import inspect
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from harness.cli.check import convert
+from harness.errors import UsageError
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -59,7 +64,7 @@ GOOD = """\
         (["check", "good.jsonl", "--executor", "dask://127.0.0.1:9"], 4, "no Dask scheduler answers"),
         (["check", "good.jsonl", "--model", "nothing.py:Model"], 2, "there is no file nothing.py"),
         (["check", "good.jsonl", "--model", "kv"], 0, ""),
-        (["check", "good.jsonl", "--model", "mutex"], 2, "line 1: the model Mutex has no function 'write'"),
+        (["check", "good.jsonl", "--model", "mutex"], 2, "line 1: the model mutex has no function 'write'"),
         (["check", "torn.edn"], 2, "torn.edn, line 3: '{' is never closed"),
         (
             ["check", "back.jsonl"],
@@ -160,6 +165,78 @@ def test_a_history_converts_to_edn_and_checks_as_that(splitbrain: Command, tmp_p
     )
     assert splitbrain("check", "good.edn", "--independent").returncode == 0
     assert splitbrain("convert", "good.jsonl").stdout == (tmp_path / "good.edn").read_text()
+
+
+def test_convert_never_writes_over_its_source(splitbrain: Command, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "history.jsonl").write_text(GOOD)
+    (tmp_path / "symbolic.edn").symlink_to(run / "history.jsonl")
+    (tmp_path / "hard.edn").hardlink_to(run / "history.jsonl")
+    (tmp_path / "linked").symlink_to(run)
+    for source in ("run", "symbolic.edn", "hard.edn", "linked"):
+        for to in ("run/history.jsonl", "symbolic.edn", "hard.edn", "./run/../linked/history.jsonl"):
+            with pytest.raises(UsageError, match="is the history that is to be converted: write to another file"):
+                convert(tmp_path / source, tmp_path / to, independent=False)
+            assert (run / "history.jsonl").read_text() == GOOD
+    assert splitbrain("convert", "run", "run/history.jsonl").returncode == 2
+    command = [Path(sys.executable).with_name("splitbrain"), "convert", "-", "hard.edn"]
+    with (run / "history.jsonl").open() as given:
+        assert subprocess.run(command, cwd=tmp_path, stdin=given, capture_output=True, check=False).returncode == 2
+    assert (run / "history.jsonl").read_text() == GOOD
+    (tmp_path / "other.edn").write_text("something else")
+    assert splitbrain("convert", "run", "other.edn").returncode == 0
+    assert (tmp_path / "other.edn").read_text().startswith("{:index 0")
+
+
+def test_what_a_reader_should_know_is_noted_beside_the_verdict(splitbrain: Command, tmp_path: Path) -> None:
+    lines = GOOD.replace('"time":20', '"time":7').splitlines()
+    (tmp_path / "back.jsonl").write_text("\n".join(lines) + '\n{"index":4,"ti')
+    done = splitbrain("check", "back.jsonl")
+    assert done.returncode == 0, done.stderr
+    assert "note: the recorded time steps back once, first on line 3, by at most 3 ns" in done.stdout
+    assert "note: the last line of the history is torn" in done.stdout
+    notes = json.loads(splitbrain("check", "back.jsonl", "--format", "json").stdout)["evidence"]["notes"]
+    assert len(notes) == 2
+    pairs = ["0 :invoke :write [0 5]", "0 :ok :write [0 5]", "1 :invoke :write [1 6]", "1 :ok :write [1 6]"]
+    pairs += ["0 :invoke :read [0 nil]", "0 :ok :read [0 5]"]
+    (tmp_path / "pairs.edn").write_text("\n".join(f"[{pair}]" for pair in pairs))
+    done = splitbrain("check", "pairs.edn")
+    assert done.returncode == 1
+    assert "the values look like [key value] pairs of several objects: --independent reads them so" in done.stdout
+    assert "phantom" not in done.stdout
+    assert "stale" not in done.stdout
+    assert splitbrain("check", "pairs.edn", "--independent").stdout.strip() == "valid"
+    done = splitbrain("check", "pairs.edn", "--model", "mutex")
+    assert done.returncode == 2
+    done = splitbrain("check", "pairs.edn", "--model", "multi-register")
+    assert "--independent reads them so" in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_a_history_comes_through_a_pipe(splitbrain: Command, tmp_path: Path, compress: bool) -> None:
+    data = gzip.compress(GOOD.encode()) if compress else GOOD.encode()
+    (tmp_path / "data").write_bytes(data)
+    shell = "cat data | {} check -; cat data | {} check /dev/stdin; cat data | {} convert -"
+    command = str(Path(sys.executable).with_name("splitbrain"))
+    done = subprocess.run(
+        ["sh", "-c", shell.replace("{}", command)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[:3] == [
+        "valid",
+        "valid",
+        '{:index 0, :time 0, :process 0, :type :invoke, :f :write, :value ["x" 1]}',
+    ]
+
+
+def test_big_numbers_and_odd_values_are_printed_as_json(splitbrain: Command, tmp_path: Path) -> None:
+    for value in ("1" * 30, "#{1 [2]}", "##NaN", "##Inf", "{[1 2] #{3}}", '"\\u001b[2J"'):
+        text = f"[0 :invoke :write 1] [0 :ok :write 1] [0 :invoke :read nil] [0 :ok :read {value}]"
+        (tmp_path / "odd.edn").write_text(text)
+        done = splitbrain("check", "odd.edn", "--format", "json")
+        assert done.returncode == 1, done.stderr
+        assert json.loads(done.stdout)["anomalies"][0]["kind"] == "phantom value"
+        assert "\x1b" not in splitbrain("check", "odd.edn").stdout
 
 
 def test_a_dask_cluster_checks_a_history(splitbrain: Command, tmp_path: Path) -> None:

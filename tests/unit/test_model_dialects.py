@@ -1,0 +1,309 @@
+"""What models make of operations as tools record them: completions, owners, beginnings, and what they do not have."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checkers.linearizability import Linearizable
+from checkers.linearizability.models import MODELS, Call
+from harness.errors import HistoryError, UsageError
+from harness.history import History
+from harness.interop import read_history
+from harness.verdict import Budget, Verdict
+from tests.models import SHAPES
+
+
+def read(tmp_path: Path, *operations: str) -> History:
+    """A history of ``process type f value`` each."""
+    path = tmp_path / "history.edn"
+    path.write_text("\n".join(f"[{operation}]" for operation in operations))
+    return read_history(path)
+
+
+def check(history: History, model: str, initial: Any = None) -> Verdict:
+    return Linearizable(model, initial=initial).check(history, Budget())
+
+
+@pytest.mark.parametrize(
+    ("model", "operations", "expected"),
+    [
+        ("register", ["0 :invoke :write 1", "0 :ok :write 2", "0 :invoke :read nil", "0 :ok :read 2"], "valid"),
+        ("register", ["0 :invoke :write 1", "0 :ok :write 2", "0 :invoke :read nil", "0 :ok :read 1"], "invalid"),
+        ("register", ["0 :invoke :write nil", "0 :ok :write 2", "0 :invoke :read nil", "0 :ok :read 2"], "valid"),
+        ("register", ["0 :invoke :write 1", "0 :ok :write nil", "0 :invoke :read nil", "0 :ok :read 1"], "valid"),
+        ("register", ["0 :invoke :write 1", "0 :ok :write true", "0 :invoke :read nil", "0 :ok :read 1"], "valid"),
+        ("register", ["0 :invoke :write a", "0 :ok :write b", "0 :invoke :read nil", "0 :ok :read b"], "valid"),
+        ("register", ["0 :invoke :write 1", "0 :info :write 2", "1 :invoke :read nil", "1 :ok :read 2"], "invalid"),
+        (
+            "cas-register",
+            ["0 :invoke :cas [nil 1]", "0 :ok :cas [nil 2]", "0 :invoke :read nil", "0 :ok :read 2"],
+            "valid",
+        ),
+        (
+            "cas-register",
+            ["0 :invoke :cas [nil 1]", "0 :ok :cas true", "0 :invoke :read nil", "0 :ok :read 1"],
+            "valid",
+        ),
+        ("set", ["0 :invoke :add 1", "0 :ok :add 2", "0 :invoke :read nil", "0 :ok :read #{2}"], "valid"),
+        (
+            "fifo-queue",
+            ["0 :invoke :enqueue nil", "0 :ok :enqueue 2", "0 :invoke :dequeue nil", "0 :ok :dequeue 2"],
+            "valid",
+        ),
+        ("kv", ["0 :invoke :put a", "0 :ok :put b", "0 :invoke :get nil", "0 :ok :get a"], "invalid"),
+        ("counter", ["0 :invoke :add 1", "0 :ok :add 5", "0 :invoke :read nil", "0 :ok :read 5"], "valid"),
+        (
+            "counter",
+            [
+                "0 :invoke :add 1",
+                "0 :ok :add 1",
+                "0 :invoke :add 1",
+                "0 :ok :add 2",
+                "0 :invoke :read nil",
+                "0 :ok :read 2",
+            ],
+            "valid",
+        ),
+        ("semaphore", ["0 :invoke :acquire nil", "0 :ok :acquire 3"], "invalid"),
+        (
+            "mutex",
+            ["0 :invoke :acquire nil", "0 :ok :acquire a", "1 :invoke :acquire nil", "1 :ok :acquire b"],
+            "invalid",
+        ),
+        (
+            "reentrant-mutex",
+            ["0 :invoke :acquire nil", "0 :ok :acquire a", "1 :invoke :acquire nil", "1 :ok :acquire b"],
+            "invalid",
+        ),
+        (
+            "reentrant-mutex",
+            ["0 :invoke :acquire nil", "0 :ok :acquire a", "1 :invoke :acquire nil", "1 :ok :acquire a"],
+            "valid",
+        ),
+        # A crashed operation need not say whose it was.
+        ("reentrant-mutex", ["0 :invoke :acquire nil", "1 :invoke :release a", "1 :ok :release a"], "valid"),
+        (
+            "reentrant-mutex",
+            [
+                "0 :invoke :acquire a",
+                "0 :ok :acquire a",
+                "1 :invoke :release nil",
+                "2 :invoke :acquire b",
+                "2 :ok :acquire b",
+            ],
+            "valid",
+        ),
+        (
+            "reentrant-mutex",
+            [
+                "0 :invoke :acquire a",
+                "0 :ok :acquire a",
+                "1 :invoke :acquire nil",
+                "2 :invoke :acquire b",
+                "2 :ok :acquire b",
+            ],
+            "invalid",
+        ),
+    ],
+)
+def test_a_completion_stands_for_the_operation(
+    tmp_path: Path, model: str, operations: list[str], expected: str
+) -> None:
+    assert check(read(tmp_path, *operations), model).validity == expected
+    # The same by the search, where registers with unique writes do without.
+    if model in ("register", "cas-register"):
+        again = ["9 :invoke :write x", "9 :ok :write x", "9 :invoke :write x", "9 :ok :write x"]
+        after = [*operations, *again]
+        assert check(read(tmp_path, *after), model).validity == expected
+
+
+def test_what_was_done_is_what_is_told(tmp_path: Path) -> None:
+    history = read(tmp_path, "0 :invoke :write 1", "0 :ok :write 2", "0 :invoke :read nil", "0 :ok :read 3")
+    (anomaly,) = check(history, "register").anomalies
+    operations = history.operations()
+    assert [operations.done(row) for row in range(2)] == [2, 3]
+    assert [one.value for one in anomaly.operations] == [3]
+
+
+@pytest.mark.parametrize(
+    ("model", "operations", "line", "said"),
+    [
+        (
+            "reentrant-mutex",
+            ["0 :invoke :acquire a", "0 :ok :acquire a", "0 :invoke :release nil", "0 :ok :release nil"],
+            3,
+            "release names no owner",
+        ),
+        (
+            "fenced-lock",
+            ["0 :invoke :acquire nil", "0 :ok :acquire nil"],
+            1,
+            "fencing token, a whole number, not with nothing",
+        ),
+        ("semaphore", ["0 :invoke :acquire x", "0 :ok :acquire x"], 1, "takes a whole number, not 'x'"),
+        ("counter", ["0 :invoke :add 1.5", "0 :ok :add 1.5"], 1, "takes a whole number, not 1.5"),
+        (
+            "set",
+            ["0 :invoke :add 1", "0 :ok :add 1", "0 :invoke :read nil", "0 :ok :read 5"],
+            3,
+            "list of elements, not with 5",
+        ),
+        (
+            "register",
+            ["0 :invoke :cas [1 2]", "0 :ok :cas [1 2]"],
+            1,
+            "register has no function 'cas', only read, write; cas-register has it",
+        ),
+        ("cas-register", ["0 :invoke :acquire 1"], 1, "mutex, reentrant-mutex, fenced-lock, semaphore have it"),
+        ("stack", ["0 :invoke :enqueue 1"], 1, "fifo-queue, unordered-queue have it"),
+        ("kv", ["0 :invoke :frobnicate 1"], 1, "no model has it"),
+        (
+            "multi-register",
+            ["0 :invoke :txn [[:append :x 1]]"],
+            1,
+            "no micro-operation 'append', only r, w; list-append has it",
+        ),
+        ("multi-register", ["0 :invoke :txn [[:r :x nil] [:inc :x 1]]"], 1, "'inc', only r, w; no model has it"),
+        (
+            "list-append",
+            ["0 :invoke :txn [[:r :x nil]]", "0 :ok :txn [[:w :x 1]]"],
+            1,
+            "'w', only append, r; multi-register has it",
+        ),
+        ("multi-register", ["0 :invoke :txn 7"], 1, "a txn takes a list of steps"),
+        ("multi-register", ["0 :invoke :txn [7]"], 1, "a step of a txn is"),
+    ],
+)
+def test_what_a_model_does_not_have_is_refused_with_the_line(
+    tmp_path: Path, model: str, operations: list[str], line: int, said: str
+) -> None:
+    with pytest.raises(HistoryError) as caught:
+        check(read(tmp_path, *operations), model)
+    assert said in caught.value.message
+    assert caught.value.line == line
+
+
+BEGINNINGS: dict[str, tuple[Any, list[str], Any]] = {
+    "register": (7, ["0 :invoke :read nil", "0 :ok :read 7"], None),
+    "cas-register": ([7], ["0 :invoke :cas [[7] 8]", "0 :ok :cas [[7] 8]"], None),
+    "multi-register": ({"1": 2}, ["0 :invoke :txn [[:r 1 nil]]", "0 :ok :txn [[:r 1 2]]"], 2),
+    "list-append": ({"x": [5]}, ["0 :invoke :txn [[:r :x nil]]", "0 :ok :txn [[:r :x [5]]]"], [5]),
+    "kv": ("a", ["0 :invoke :append b", "0 :ok :append b", "0 :invoke :get nil", "0 :ok :get \"ab\""], None),
+    "counter": (5, ["0 :invoke :add 1", "0 :ok :add 1", "0 :invoke :read nil", "0 :ok :read 6"], "x"),
+    "set": ([1, [2]], ["0 :invoke :read nil", "0 :ok :read #{1 [2]}"], 5),
+    "fifo-queue": ([1, 2], ["0 :invoke :dequeue nil", "0 :ok :dequeue 1"], 5),
+    "unordered-queue": ([1, 2], ["0 :invoke :dequeue nil", "0 :ok :dequeue 2"], 5),
+    "stack": ([1, 2], ["0 :invoke :pop nil", "0 :ok :pop 2"], "x"),
+    "mutex": (True, ["0 :invoke :release nil", "0 :ok :release nil"], 5),
+    "reentrant-mutex": ("a", ["0 :invoke :release a", "0 :ok :release a"], None),
+    "fenced-lock": (7, ["0 :invoke :acquire nil", "0 :ok :acquire 8"], "x"),
+    "semaphore": (3, ["0 :invoke :acquire 3", "0 :ok :acquire 3"], -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_can_begin_in_another_state(tmp_path: Path, model: str) -> None:
+    initial, operations, wrong = BEGINNINGS[model]
+    history = read(tmp_path, *operations)
+    assert check(history, model, initial).validity == "valid"
+    if model == "fenced-lock":
+        assert check(history, model, 8).validity == "invalid"
+    else:
+        assert check(history, model).validity == "invalid"
+    if wrong is not None:
+        with pytest.raises(UsageError, match="begins with"):
+            check(history, model, wrong)
+
+
+def test_keys_of_an_initial_object_reach_keys_of_any_type(tmp_path: Path) -> None:
+    for key, name in (("1", "1"), ("-1.5", "-1.5"), (":x", "x"), ('"1"', "1"), ("[1 2]", "[1, 2]"), ("true", "true")):
+        history = read(tmp_path, f"0 :invoke :txn [[:r {key} nil]]", f"0 :ok :txn [[:r {key} 2]]")
+        assert check(history, "multi-register", {name: 2}).validity == "valid"
+        assert check(history, "multi-register", {name: 3}).validity == "invalid"
+
+
+def test_transactions_on_lists(tmp_path: Path) -> None:
+    writes = ["0 :invoke :txn [[:append :x 1]]", "0 :ok :txn [[:append :x 1]]"]
+    crashed = ["1 :invoke :txn [[:append :x 2] [:append :y 3]]"]
+    for seen, y, expected in (
+        ("[1]", "nil", "valid"), ("[1 2]", "[3]", "valid"), ("[1 2]", "nil", "invalid"), ("[2 1]", "[3]", "invalid"),
+        ("[1 1]", "nil", "invalid"),
+    ):  # fmt: skip
+        reads = ["2 :invoke :txn [[:r :x nil] [:r :y nil]]", f"2 :ok :txn [[:r :x {seen}] [:r :y {y}]]"]
+        assert check(read(tmp_path, *writes, *crashed, *reads), "list-append").validity == expected
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_an_object_without_one_of_its_parts_is_possible_as_well(name: str) -> None:
+    rng = random.Random(name)
+    model = MODELS[name]()
+    touched = 0
+    for _ in range(300):
+        state, calls = model.init(), []
+        for _ in range(8):
+            f, arguments, results = rng.choice(SHAPES[name])
+            call = Call(f, None, rng.choice(arguments), rng.choice(results))
+            if after := list(model.step(state, call)):
+                state = rng.choice(after)
+                calls.append(call)
+        for part in {part for call in calls for part in model.parts(call)}:
+            touched += 1
+            left = {model.init()}
+            for call in calls:
+                if part not in set(model.parts(call)):
+                    left = {after for one in left for after in model.step(one, call)}
+            assert left, (calls, part)
+    assert bool(touched) == (name in PARTED)
+
+
+PARTED = {"set", "fifo-queue", "unordered-queue", "stack"}
+
+
+@pytest.mark.parametrize(
+    ("model", "put", "take", "order", "wrong"),
+    [
+        ("fifo-queue", "enqueue", "dequeue", [*range(30)], [*range(10), 11, 10, *range(12, 30)]),
+        ("stack", "push", "pop", [*range(30)], [*reversed(range(12, 30)), 10, 11, *reversed(range(10))]),
+        ("unordered-queue", "enqueue", "dequeue", [*range(30)], [*range(20), 5, *range(21, 30)]),
+        ("set", "add", "remove", [*range(30)], []),
+    ],
+)
+def test_an_explanation_names_every_operation_that_is_needed_and_few_others(
+    tmp_path: Path, model: str, put: str, take: str, order: list[int], wrong: list[int]
+) -> None:
+    operations = [f"0 :{t} :{put} {v}" for v in order for t in ("invoke", "ok")]
+    for value in wrong:
+        operations += [f"0 :invoke :{take} nil", f"0 :ok :{take} {value}"]
+    if model == "set":
+        operations += ["1 :invoke :read nil", f"1 :ok :read [{' '.join(map(str, order[:-1]))}]"]
+    (anomaly,) = check(read(tmp_path, *operations), model).anomalies
+    named = {(one.f, str(one.value)) for one in anomaly.operations}
+    needed = {
+        "fifo-queue": {("enqueue", "10"), ("enqueue", "11"), ("dequeue", "11")},
+        "stack": {("push", "10"), ("push", "11"), ("pop", "10")},
+        "unordered-queue": {("enqueue", "5"), ("dequeue", "5")},
+        "set": {("add", "29"), ("read", str(order[:-1]))},
+    }[model]
+    assert needed <= named
+    if model != "set":
+        assert len(anomaly.operations) <= 4
+        assert f"{take} {wrong[10] if model == 'fifo-queue' else 10 if model == 'stack' else 5}" in anomaly.text
+
+
+def test_a_model_of_ones_own_that_fails_is_a_usage_error(tmp_path: Path) -> None:
+    from checkers.linearizability.models import Model
+
+    class Broken(Model):
+        def init(self) -> Any:
+            return 0
+
+        def step(self, state: Any, call: Call) -> Any:
+            return [{}[call.argument]] if call.f == "get" else [[state]]
+
+    for f in ("get", "put"):
+        with pytest.raises(UsageError, match=r"the model Broken failed at \w+ of 5: (KeyError|TypeError)"):
+            Linearizable(Broken()).check(read(tmp_path, f"0 :invoke :{f} 5", f"0 :ok :{f} 5"), Budget())
