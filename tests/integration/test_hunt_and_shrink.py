@@ -152,20 +152,14 @@ def test_a_run_with_a_nemesis_of_ones_own_shrinks(splitbrain: Command, tmp_path:
     assert again(splitbrain, done.stdout).returncode == 1
 
 
-CHEAP = ["no-fsync", "counter-takes-the-greater", "commit-by-counting"]
-
-
-@pytest.mark.parametrize("name", CHEAP)
+@pytest.mark.parametrize("name", ["no-fsync", "small-quorums", "counter-takes-the-greater", "commit-by-counting"])
 def test_what_the_command_of_a_bug_finds_can_be_shrunk(splitbrain: Command, tmp_path: Path, name: str) -> None:
     """For all of them: ``make bench-bugs``."""
     _, *words = shlex.split(BUGS[name].command)
     done = splitbrain(*words, "--stop", "--format", "json")
     assert done.returncode == 1, done.stdout + done.stderr
-    failing = json.loads(done.stdout)["found"][0]["directory"]
-    done = splitbrain("shrink", failing, "--seconds", "10", "--format", "json")
+    done = splitbrain("shrink", json.loads(done.stdout)["found"][0]["directory"], "--seconds", "20")
     assert done.returncode == 1, done.stderr
-    said = json.loads(done.stdout)
-    assert said["verdict"]["parts"][BUGS[name].checker]["validity"] == "invalid"
-    assert (
-        steps(tmp_path / said["directory"]) < len((tmp_path / failing / "history.jsonl").read_text().splitlines()) / 4
-    )
+    (directory,) = tmp_path.glob("runs/*")
+    assert (directory / "timetable.json").is_file()
+    assert again(splitbrain, done.stdout).returncode == 1
