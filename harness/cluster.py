@@ -41,6 +41,8 @@ class Cluster:
     """The zone of each node by name: a rack, or a data centre, whose nodes fail together."""
     down: dict[str, set[str]] = field(default_factory=dict)
     """By nemesis, the nodes whose servers it keeps from running: no other fault's end starts them."""
+    bad_links: set[tuple[str, str]] = field(default_factory=set)
+    """From whom to whom the network is made worse now: that nothing arrives there need not be a cut's doing."""
 
     def node(self, name: str) -> Node:
         """The node of this name."""

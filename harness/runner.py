@@ -239,8 +239,9 @@ class Run:
         nemesis, plan = self._nemeses[name], operation.value
         async with self._turns[name]:
             if action + "-" == START:
+                began = self.clock()
                 done = await nemesis.inject(cluster, self._target, plan)
-                seconds = min(plan[LASTS], PROOF_SECONDS)
+                seconds = max(0.0, min(plan[LASTS] - (self.clock() - began) / 1e9, PROOF_SECONDS))
                 self._proofs[name] = asyncio.create_task(self._prove(cluster, name, done, seconds))
                 return done
             await self._end_proof(name)

@@ -1,62 +1,63 @@
-"""Bad links: packets between some nodes are delayed, lost, doubled, spoiled, overtaken, or sent through a thin line."""
+"""Bad links: packets between some nodes are delayed, lost, doubled, spoiled, overtaken, or sent through a thin line.
+
+Before and while they are, datagrams are sent over these links, and what becomes of them is compared.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import NothingToDo, UsageError
-from harness.nemesis import Decks, Layer, Plan, Zones
-from harness.options import Kilobytes, Number, Seconds, Share
+from harness.errors import UsageError
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.options import Kilobytes, Seconds
 from harness.target import Target
+from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch
+from nemeses.quality import KINDS, PACKETS, SHARES, Limits, Quality, draw, holds, measured, usable
 from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
-_SHARES = ("loss", "duplicate", "reorder", "corrupt")
-_PACKETS = Share(0.001, 1, zero="none")
-
-
-class Quality(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """How bad a link is, in a plan: what is not said is 0, and the rate is in bytes a second."""
-
-    delay: Annotated[float, Seconds(0.0001, 60, zero="none")] = 0.0
-    jitter: Annotated[float, Seconds(0.0001, 60, zero="none")] = 0.0
-    loss: Annotated[float, _PACKETS] = 0.0
-    duplicate: Annotated[float, _PACKETS] = 0.0
-    reorder: Annotated[float, _PACKETS] = 0.0
-    corrupt: Annotated[float, _PACKETS] = 0.0
-    rate: Annotated[float, Number(1000, 10_000_000_000, zero="no limit")] = 0.0
-
-    def __post_init__(self) -> None:
-        if not any(getattr(self, name) for name in self.__struct_fields__):
-            raise ValueError("its quality is perfect: that would do nothing")
+_BEFORE_SECONDS = 2.0
+_ENOUGH = 20
+"""Datagrams over each link by which it is known well enough beforehand."""
+_LISTENING = 0.3
+"""How much of it is at most spent waiting for what comes late; the rest is for starting."""
+_AS_ASKED = "as asked"
+_MOST_WATCHED = 20
+"""Links by which a quality is judged."""
+_OFFERED = 2.0
+"""How much more is sent through a line than it is to let through."""
 
 
 class Netem:
-    """Delay, jitter, loss, duplication, reordering, corruption and bandwidth of some nodes' links with the others."""
+    """Delay, jitter, loss, duplication, reordering, corruption and bandwidth of some nodes' links with the others, or
+    with the clients.
+    """
 
     class Options(msgspec.Struct, frozen=True):
-        """Whom, in which direction, and how bad: what is not given is drawn, but none once one of them is given."""
+        """Whom, in which direction, and how bad: what is not given is dealt, but none once one of them is given."""
 
         netem: Aim = "any"
+        links: Annotated[Literal["nodes", "clients"], "with whom the victims' links are bad"] = "nodes"
         direction: Annotated[Literal["out", "in", "both"], "what is hit, as the victims see it"] = "out"
         delay: Annotated[float | None, Seconds(0.0001, 60, zero="none"), "how long packets are held"] = None
         jitter: Annotated[float | None, Seconds(0.0001, 60, zero="none"), "by how much the delay varies"] = None
-        loss: Annotated[float | None, _PACKETS, "packets that are lost"] = None
-        duplicate: Annotated[float | None, _PACKETS, "packets that arrive twice"] = None
-        reorder: Annotated[float | None, _PACKETS, "packets that are overtaken"] = None
-        corrupt: Annotated[float | None, _PACKETS, "packets with a flipped bit"] = None
+        loss: Annotated[float | None, PACKETS, "packets that are lost"] = None
+        duplicate: Annotated[float | None, PACKETS, "packets that arrive twice"] = None
+        reorder: Annotated[float | None, PACKETS, "packets that are overtaken"] = None
+        corrupt: Annotated[float | None, PACKETS, "packets with a flipped bit"] = None
         bandwidth: Annotated[float | None, Kilobytes(1, 10_000_000, zero="no limit"), "what a link carries"] = None
 
     class Fields(Aimed, frozen=True, kw_only=True):
         """What a plan holds."""
 
-        quality: Quality
+        quality: Limits
         direction: Literal["out", "in", "both"]
+        links: Literal["nodes", "clients"] = "nodes"
         seed: str
 
     name: ClassVar[str] = "netem"
@@ -67,58 +68,99 @@ class Netem:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._aim = options.netem
-        asked = {name: getattr(options, name) for name in ("delay", "jitter", *_SHARES, "bandwidth")}
+        asked = {name: getattr(options, name) for name in ("delay", "jitter", *SHARES, "bandwidth")}
         given = [name for name, value in asked.items() if value is not None]
         if given and not any(asked.values()):
             names = " and ".join(f"-o {name}" for name in given)
             raise UsageError(f"{names} of nemesis netem: 0 alone spoils no link; leave it out, or set another one")
+        self._asked: Quality = {name: value for name, value in asked.items() if value}
+        if "bandwidth" in self._asked:
+            self._asked["rate"] = self._asked.pop("bandwidth") * 1000
+        self._addresses = Addresses()
+        self._how: dict[str, str] = {}
+        """By which mechanism each node makes worse what it sends."""
+        self._before = Watched({}, {})
+        self._sent: set[Link] = set()
+        """The links that are watched."""
 
     def decks(self, zones: Zones) -> Decks:
-        return {"aim": aims(zones, self._aim)}
+        qualities = (_AS_ASKED,) if self._asked else KINDS
+        return {"aim": aims(zones, self._aim), "quality": dict.fromkeys(qualities, 1.0)}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
-        quality = {
-            "delay": rng.choice((0.0, 0.01, 0.1)),
-            "jitter": rng.choice((0.0, 0.02, 0.2)),
-            "loss": rng.choice((0.0, 0.05, 0.3)),
-            "duplicate": rng.choice((0.0, 0.2)),
-            "reorder": rng.choice((0.0, 0.2)),
-            "corrupt": rng.choice((0.0, 0.0, 0.05)),
-            "rate": rng.choice((0.0, 0.0, 50_000.0)),
-        }
-        if not any(quality.values()):
-            quality["loss"] = 0.1
-        fixed = {name: getattr(self._options, name) for name in ("delay", "jitter", *_SHARES)}
-        fixed["rate"] = None if self._options.bandwidth is None else self._options.bandwidth * 1000
-        if any(value is not None for value in fixed.values()):  # then only what was asked for
-            quality = {name: value or 0.0 for name, value in fixed.items()}
+        kind = dealt["quality"]
+        quality = dict(self._asked) if kind == _AS_ASKED else draw(rng, kind)
         seed = f"{rng.getrandbits(32):08x}"
-        aimed = {"aim": dealt["aim"], "order": shuffled(rng, zones)}
+        aimed = {"aim": dealt["aim"], "order": shuffled(rng, zones), "links": self._options.links}
         return {**aimed, "quality": quality, "direction": self._options.direction, "seed": seed}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
-        links: dict[str, set[str]] = {node.name: set() for node in cluster.nodes}
-        for victim in victims:
-            for other in links.keys() - {victim}:
-                if plan["direction"] in ("out", "both"):
-                    links[victim].add(other)
-                if plan["direction"] in ("in", "both"):
-                    links[other].add(victim)
-        senders = [name for name, sinks in links.items() if sinks]
+        quality, seed = plan["quality"], plan["seed"]
+        others = [CLIENTS] if plan.get("links") == CLIENTS else [node.name for node in cluster.nodes]
+        links = links_of(victims, others, plan["direction"])
+        await self._addresses.learn(cluster)
+        if not self._how:
+            names = [node.name for node in cluster.nodes]
+            self._how = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mechanism"}))
+        chosen = sorted(links)
+        self._sent = set(random.Random(seed).sample(chosen, min(_MOST_WATCHED, len(chosen))))
+        self._before = await self._watch(cluster, quality, _BEFORE_SECONDS, enough=_ENOUGH)
+        where = placed(links, self._how)
 
-        async def degrade(node: Node) -> Any:
-            peers = [cluster.node(other).address for other in sorted(links[node.name])]
-            seed = f"{plan['seed']}/{node.name}"
-            asked = {"do": "degrade", "peers": peers, "quality": plan["quality"], "seed": seed}
-            return await run_tool(node, "netem", asked, timeout=60.0)
+        async def degrade(node: Node) -> None:
+            peers = [{**self._addresses.of(cluster, other), "direction": way} for other, way in where[node.name]]
+            asked = {"do": "degrade", "how": self._how[node.name], "peers": peers, "quality": quality}
+            await run_tool(node, "netem", {**asked, "seed": f"{seed}/{node.name}"}, timeout=60.0)
 
-        seen = await cluster.on_each(senders, degrade)
-        if not any(seen.values()):
-            raise NothingToDo(f"every link of {', '.join(senders)} is cut")
-        bad = " ".join(f"{name} {value:g}" for name, value in plan["quality"].items() if value)
-        return {"said": f"{bad}, {plan['direction']}: {' '.join(victims)}", "seen": seen}
+        await cluster.on_each(sorted(where), degrade)
+        cluster.bad_links |= links
+        bad = " ".join(f"{name} {value:g}" for name, value in quality.items() if value)
+        with_whom = f", with {CLIENTS}" if others == [CLIENTS] else ""
+        said = f"{bad}, {plan['direction']}: {' '.join(victims)}{with_whom}"
+        return {
+            "said": said,
+            "quality": quality,
+            "how": sorted(set(self._how.values())),
+            "links": sorted(map(list, links)),
+        }
+
+    async def _watch(self, cluster: Cluster, quality: Quality, seconds: float, **how: Any) -> Watched:
+        return await watch(cluster, self._sent, seconds, rate=_OFFERED * quality.get("rate", 0.0), **how)
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        quality: Quality = done["quality"]
+        latest = quality.get("delay", 0.0) + quality.get("jitter", 0.0)
+        linger = min(latest + 0.1, _LISTENING * seconds)
+        span = time_for(seconds, linger)
+        seen = await self._watch(cluster, quality, span, linger=linger)
+        links = usable(self._before, seen, quality)
+        before, during = measured(self._before, links), measured(seen, links)
+        means = f"datagrams sent over {len(links)} of the links, and echoed"
+        return Proof(means, before, during, holds(quality, before, during, linger))
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        return {"packets": await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mend"}))}
+        packets = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mend"}))
+        cluster.bad_links.clear()
+        return {"packets": packets}
+
+
+def links_of(victims: Collection[str], others: Collection[str], direction: str) -> set[Link]:
+    """The links that are made worse: those on which the victims send, receive, or both."""
+    out = {(victim, other) for victim in victims for other in others if victim != other}
+    return (out if direction != "in" else set()) | ({(b, a) for a, b in out} if direction != "out" else set())
+
+
+def placed(links: Collection[Link], how: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+    """At which node each link is made worse: with whom it is, and whether what goes ``in`` or ``out`` there is meant.
+
+    A kernel that has netem does it where packets leave; else it is done where they arrive. The clients' machine is left
+    alone.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for sender, receiver in sorted(links):
+        leaving = receiver == CLIENTS or (sender != CLIENTS and how[sender] == "netem")
+        here, other, way = (sender, receiver, "out") if leaving else (receiver, sender, "in")
+        found.setdefault(here, []).append((other, way))
+    return found

@@ -1,40 +1,43 @@
 """Network partitions: packets over some links are dropped (or refused), in both directions or in one.
 
-After a cut each node tries to open a TCP connection to every other: those that are cut off must not answer and all
-others must, else the fault counts as not injected. The same is measured after a heal.
+Before and during a cut all machines send datagrams to one another: over a link that is cut nothing may arrive that did
+before, and something must over every other that nothing else makes worse. The same is measured after a heal.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import FaultError, NothingToDo, UsageError
+from harness.errors import FaultError, NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
+from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch
 from nemeses.victims import minority, primary, shuffled
 
 PRIMARY_MINORITY = "primary-minority"
 KINDS = (
     *(PRIMARY, PRIMARY_MINORITY, "one", "halves", "third", "zone", "majority"),
-    *("ring", "bridge", "one-way", "links", "clients"),
+    *("ring", "bridge", "one-way", "links", CLIENTS),
 )
 Kind = Literal[
     "primary", "primary-minority", "one", "halves", "third", "zone", "majority", "ring", "bridge", "one-way", "links",
     "clients",
 ]  # fmt: skip
-_PATIENCE = {"cut": 0.3, "open": 3.0}
-"""Seconds that a node waits for an answer across a cut, and where there is none."""
+How = Literal["drop", "reject", "reset"]
+_WATCHED_SECONDS = 2.0
+"""How long to wait at most for something to come over every link that is open."""
 
 Cuts = dict[str, dict[str, str]]
-"""For each node the others that it is cut from, and in which direction: ``in``, ``out`` or ``both``."""
+"""For each node the others that it is cut from, and in which direction: ``in``, ``out`` or ``both``; of the clients'
+machine, which no rule may touch, both directions are the node's to cut."""
 
 
 class Partition:
@@ -44,7 +47,7 @@ class Partition:
         """Which links, and how they are cut."""
 
         partition: Annotated[Literal["any", Kind], "which links are cut"] = "any"
-        cut: Annotated[Literal["drop", "reject"], "whether packets vanish or are refused"] = "drop"
+        cut: Annotated[How, "whether packets vanish, are refused, or vanish but for resets of TCP connections"] = "drop"
         flap: Annotated[float, Seconds(0.02, 10, zero="never"), "how often the cut comes and goes"] = 0.0
 
     class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -52,7 +55,7 @@ class Partition:
 
         kind: Kind
         order: Annotated[list[str], Order()]
-        how: Literal["drop", "reject"]
+        how: How
         minority: Annotated[int, Number(1, 1000)] = 1
         senders: Annotated[int | None, Number(1, 1000)] = None
         links: Annotated[list[tuple[str, str]] | None, Order(pairs=True)] = None
@@ -70,9 +73,9 @@ class Partition:
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:
-        if options.flap and options.partition == "clients":
-            raise UsageError("-o flap is for cuts between nodes: clients are cut off at once and for good")
         self._options = options
+        self._addresses = Addresses()
+        self._before = Watched({}, {})
 
     def misfit(self, zones: Zones) -> str | None:
         kind = self._options.partition
@@ -100,54 +103,84 @@ class Partition:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         order: list[str] = plan["order"]
-        if plan["kind"] == "clients":
-            return await self._cut_clients(cluster, order[: plan["senders"]], plan["how"])
         if plan["kind"] in (PRIMARY, PRIMARY_MINORITY):
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
         said, cuts = links_of(plan, order, cluster.zones)
-        flap = plan.get("flap", 0.0)
+        how, flap = plan["how"], plan.get("flap", 0.0)
+        await self._addresses.learn(cluster)
+        self._before = await watch(cluster, all_links(cluster, cuts), _WATCHED_SECONDS, enough=1)
 
         async def cut(node: Node) -> Any:
-            peers = [{"address": cluster.node(o).address, "direction": d} for o, d in cuts[node.name].items()]
-            return await run_tool(node, "network", {"do": "cut", "peers": peers, "how": plan["how"], "flap": flap})
+            # Where packets arrive, but for the clients' machine, which is left alone.
+            mine = {other: d if other == CLIENTS else "in" for other, d in cuts[node.name].items() if d != "out"}
+            peers = [{**self._addresses.of(cluster, other), "direction": way} for other, way in mine.items()]
+            if peers:
+                await run_tool(node, "network", {"do": "cut", "peers": peers, "how": how, "flap": flap})
 
         await cluster.on_each([name for name in order if cuts[name]], cut)
         comes_and_goes = f", every {flap:g} s" if flap else ""
-        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": plan["how"], "cut": cuts, "flap": flap}
-
-    async def _cut_clients(self, cluster: Cluster, victims: Sequence[str], how: str) -> Plan:
-        """Cut nodes from the machine that drives the clients."""
-
-        async def cut(node: Node) -> Any:
-            return await run_tool(node, "network", {"do": "cut", "peers": [cluster.environment.driver], "how": how})
-
-        await cluster.on_each(victims, cut)
-        said = " ".join(sorted(victims))
-        return {"said": f"clients: clients | {said}", "how": how, "cut": dict.fromkeys(sorted(victims), "clients")}
+        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": how, "cut": cuts, "flap": flap}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
-        cut = done["cut"]
-        if "clients" in cut.values():
-            await verify_links(cluster, {})
-            reached = [name for name in cut if await cluster.environment.reaches(cluster.node(name))]
-            return Proof("connections tried by the clients' machine", sorted(cut), reached, not reached)
-        if done["flap"]:
-            await verify_flapping(cluster, cut, done["flap"])
+        cut, flap, was_open = links_cut(done["cut"]), done["flap"], self._before.open
+        span = time_for(seconds)
+        seen = await watch(cluster, all_links(cluster, done["cut"]), span)
+        if flap:
+            # Some of a period of silence falls into the time; on a line that is not cut there is none.
+            least = min(flap, span) / 5
+            quiet = all(self._before.links[link].silence < least <= seen.links[link].silence for link in cut)
+            holds = bool(cut & was_open) and quiet
         else:
-            await verify_links(cluster, cut)
-        return Proof("connections tried by every node", None, cut, True)
+            holds = cuts_only(cut, was_open, seen.open, cluster.bad_links)
+        means = "datagrams sent over every link"
+        return Proof(means, {"open": said_of(was_open)}, {"open": said_of(seen.open)}, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
         lost = await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "heal"}))
-        await verify_links(cluster, {})
+        if was_open := self._before.open:
+            seen = await watch(cluster, was_open, _WATCHED_SECONDS, enough=1)
+            if still := was_open - seen.open - cluster.bad_links:
+                raise FaultError(f"nothing arrives over {said_of(still)}, though nothing is cut any more")
+        self._before = Watched({}, {})
         return {"packets_dropped": {name: sum(counts.values()) for name, counts in lost.items()}}
+
+
+def all_links(cluster: Cluster, cuts: Cuts) -> list[Link]:
+    """Every link between two nodes, and those with the clients' machine if some of these are cut."""
+    names = [node.name for node in cluster.nodes]
+    clients = any(CLIENTS in others for others in cuts.values())
+    ends = [(a, b) for a in names for b in names if a != b]
+    return ends + [link for name in names for link in ((name, CLIENTS), (CLIENTS, name)) if clients]
+
+
+def links_cut(cuts: Cuts) -> set[Link]:
+    """The links over which nothing may go."""
+    found = set()
+    for here, others in cuts.items():
+        for other, direction in others.items():
+            found |= {(other, here)} if direction != "out" else set()
+            found |= {(here, other)} if direction != "in" else set()
+    return found
+
+
+def cuts_only(cut: set[Link], before: set[Link], during: set[Link], bad: set[Link]) -> bool:
+    """Whether what is cut, and nothing else that is not bad for another reason, was open before and is not now."""
+    return bool(cut & before) and not cut & during and not before - cut - bad - during
+
+
+def said_of(links: Iterable[Link]) -> str:
+    """Links in few words."""
+    return " ".join(f"{start}->{to}" for start, to in sorted(links)) or "none"
 
 
 def links_of(plan: Plan, order: Sequence[str], zones: Mapping[str, str]) -> tuple[str, Cuts]:
     """The links that a plan cuts, in words and for each node. Raises ``NothingToDo`` if there are none."""
     kind, count = plan["kind"], len(order)
+    if kind == CLIENTS:
+        lone = sorted(order[: plan["senders"]])
+        return f"{CLIENTS} | {' '.join(lone)}", {name: {CLIENTS: "both"} if name in lone else {} for name in order}
     if kind == "links":
         cuts = cut_links(order, [(a, b) for a, b in plan["links"]])
         return " ".join(f"{a}->{b}" for a, b in plan["links"]), cuts
@@ -224,42 +257,3 @@ def _some(cuts: Cuts) -> Cuts:
     if not any(cuts.values()):
         raise NothingToDo("there are too few nodes for this cut: it would leave every link as it is")
     return cuts
-
-
-async def verify_links(cluster: Cluster, cuts: Cuts) -> None:
-    """Measure from inside each node which others it reaches. Raises ``FaultError`` unless exactly these are cut.
-
-    A connection needs both directions, so one that is cut in one direction cannot be opened from either side.
-    """
-    by_name = {node.name: node for node in cluster.nodes}
-
-    async def verify(node: Node) -> None:
-        gone = list(cuts.get(node.name, {}))
-        there = [name for name in by_name if name != node.name and name not in gone]
-        if still := await reached(cluster, node, gone, "cut"):
-            raise FaultError(f"{node.name} was cut from {', '.join(still)} but still reaches them")
-        if lost := sorted(set(there) - set(await reached(cluster, node, there, "open"))):
-            raise FaultError(f"{node.name} cannot reach {', '.join(lost)}, though nothing is cut between them")
-
-    await cluster.on_each(list(by_name), verify)
-
-
-async def verify_flapping(cluster: Cluster, cuts: Cuts, period: float) -> None:
-    """Measure from inside a node that it loses another one and gets it back. Raises ``FaultError`` if it does not."""
-    name, others = next((name, list(others)) for name, others in cuts.items() if others)
-    seen = set()
-    for _ in range(40):
-        seen.add(bool(await reached(cluster, cluster.node(name), others[:1], "cut")))
-        if seen == {True, False}:
-            return
-    raise FaultError(f"{name} was to lose and regain {others[0]} every {period:g} s, but did not")
-
-
-async def reached(cluster: Cluster, node: Node, others: Sequence[str], kind: str) -> list[str]:
-    """Those of the other nodes that answer a node."""
-    if not others:
-        return []
-    peers = {cluster.node(other).address: other for other in others}
-    request = {"do": "reach", "peers": list(peers), "patience": _PATIENCE[kind]}
-    answer = await run_tool(node, "network", request)
-    return [peers[address] for address, answered in answer.items() if answered]

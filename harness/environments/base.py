@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import json
 import re
@@ -15,7 +16,6 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 import msgspec
 
 from harness.errors import FaultError
-from harness.faults.network import PROBED_PORT
 
 CAPABILITIES: Final = {
     "partition": "cutting the network",
@@ -34,19 +34,6 @@ DISK_BYTES: Final = 512 << 20
 """How large the file system of a node's data is."""
 LOG_TAIL: Final = 64 * 1024
 """How much of a log is read, its last bytes."""
-
-
-async def answers(address: str, seconds: float = 0.5) -> bool:
-    """Whether the kernel at an address answers a TCP connection, be it to refuse it."""
-    try:
-        async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(address, PROBED_PORT)
-            writer.close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -125,8 +112,8 @@ class Environment(Protocol):
         """Who drives the clients, as nodes see it, for a cut: its ``address``; perhaps ``spare``, a port to keep."""
         ...
 
-    async def reaches(self, node: Node) -> bool:
-        """Whether packets go from the machine that drives the clients to a node, and come back."""
+    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
+        """Run, on the machine that drives the clients, a tool of ``harness.faults`` that only measures."""
         ...
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
@@ -162,9 +149,10 @@ class RealEnvironment:
         """Nanoseconds of this machine's monotonic clock."""
         return time.monotonic_ns()
 
-    async def reaches(self, node: Node) -> bool:
-        """Whether the node's kernel answers."""
-        return await answers(node.address)
+    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
+        """Run a tool in this process, beside everything else."""
+        main = importlib.import_module(f"harness.faults.{tool}").main
+        return await asyncio.to_thread(main, request)
 
 
 @runtime_checkable

@@ -1,29 +1,27 @@
-"""Make the network of the node that this runs in worse: what it sends to its peers is late, lost, doubled, spoiled.
+"""Make the network of the node that this runs in worse: what its peers send, or it sends to them, is late, or lost.
 
-By the kernel's own queueing discipline netem where there is one, else by a queue in userspace (see ``nfqueue``).
-``quality`` is described there. Rules stand in a chain of our own, so that mending removes exactly what was added.
+What is sent is made worse by the kernel's own queueing discipline netem where there is one; else, and whatever is
+received, by a queue in userspace (see ``nfqueue``, where ``quality`` is described). Rules stand in chains of our own,
+for IPv4 and IPv6, so that mending removes exactly what was added.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
-import socket
-import statistics
 import subprocess
-import time
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.network import PROBED_PORT, iptables
+from harness.faults.network import families, family, iptables
 from harness.faults.nfqueue import MARK, Degrade
 
 RESIDENT = "netem"
-CHAIN = "SPLITBRAIN-NETEM"
+CHAINS = {
+    "in": ("INPUT", "SPLITBRAIN-NETEM-IN", "-s", "--dport"),
+    "out": ("POSTROUTING", "SPLITBRAIN-NETEM-OUT", "-d", "--sport"),
+}
 QUEUE = 5211
-_BURST = 200
-"""Packets that are sent to see whether some are lost: all of 200 arrive once in 30,000 times if 5% are to be lost."""
 _CLONE_NEWNET = 0x40000000
 
 
@@ -73,23 +71,41 @@ def tc(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def degrade(how: str, peers: list[str], quality: dict[str, float], seed: str) -> None:
-    """From now on, what is sent to these addresses has this quality."""
+def degrade(how: str, peers: list[dict[str, Any]], quality: dict[str, float], seed: str) -> None:
+    """From now on, the links with these peers have this quality: ``{"addresses": [A, ...], "direction": "in"|"out"}``.
+
+    With ``spare``, TCP connections to that port of this node stay as they are: that over which it is controlled.
+    """
     mend()
     if how == "netem":
-        device = _device(peers[0])
-        tc("qdisc", "add", "dev", device, "root", "handle", "1:", "prio", "bands", "4")
-        tc("qdisc", "add", "dev", device, "parent", "1:4", "handle", "40:", "netem", *_arguments(quality))
-        for peer in peers:
-            match = ("match", "ip", "dst", f"{peer}/32", "flowid", "1:4")
-            tc("filter", "add", "dev", device, "parent", "1:", "protocol", "ip", "u32", *match)
+        if sent := [address for peer in peers if peer["direction"] == "out" for address in peer["addresses"]]:
+            _discipline(sent, quality)
+        peers = [peer for peer in peers if peer["direction"] == "in"]
+    if not peers:
         return
-    resident.start(RESIDENT, lambda: Degrade(QUEUE, quality, seed))
-    iptables("-t", "mangle", "-N", CHAIN)
+    leaving = any(peer["direction"] == "out" for peer in peers)
+    resident.start(RESIDENT, lambda: Degrade(QUEUE, quality, seed, leaving=leaving))
+    for program in families():
+        rules = []
+        for direction, (hook, chain, flag, port) in CHAINS.items():
+            rules += [f":{chain} - [0:0]", f"-I {hook} -j {chain}"]
+            for peer in (peer for peer in peers if peer["direction"] == direction):
+                which = [f"-p tcp ! {port} {peer['spare']}", "! -p tcp"] if "spare" in peer else [""]
+                for address in (address for address in peer["addresses"] if family(address) == program):
+                    queue = f"-m mark ! --mark {MARK} -j NFQUEUE --queue-num {QUEUE} --queue-bypass"
+                    rules += [f"-A {chain} {flag} {address} {packets} {queue}" for packets in which]
+        iptables("--noflush", program=f"{program}-restore", given="\n".join(["*mangle", *rules, "COMMIT", ""]))
+
+
+def _discipline(peers: list[str], quality: dict[str, float]) -> None:
+    """Let the kernel's netem have what is sent to these addresses."""
+    device = _device(peers[0])
+    tc("qdisc", "add", "dev", device, "root", "handle", "1:", "prio", "bands", "4")
+    tc("qdisc", "add", "dev", device, "parent", "1:4", "handle", "40:", "netem", *_arguments(quality))
     for peer in peers:
-        target = ("-j", "NFQUEUE", "--queue-num", str(QUEUE), "--queue-bypass")
-        iptables("-t", "mangle", "-A", CHAIN, "-d", peer, "-m", "mark", "!", "--mark", hex(MARK), *target)
-    iptables("-t", "mangle", "-A", "POSTROUTING", "-j", CHAIN)
+        protocol, name, bits = ("ip", "ip", 32) if family(peer) == "iptables" else ("ipv6", "ip6", 128)
+        match = ("match", name, "dst", f"{peer}/{bits}", "flowid", "1:4")
+        tc("filter", "add", "dev", device, "parent", "1:", "protocol", protocol, "u32", *match)
 
 
 def _arguments(quality: dict[str, float]) -> list[str]:
@@ -115,85 +131,38 @@ def _device(peer: str) -> str:
 
 
 def mend() -> dict[str, int]:
-    """Send as before; what became of the packets meanwhile. Raises ``SystemExit`` if something stays."""
-    iptables("-t", "mangle", "-D", "POSTROUTING", "-j", CHAIN, check=False)
-    iptables("-t", "mangle", "-F", CHAIN, check=False)
-    iptables("-t", "mangle", "-X", CHAIN, check=False)
+    """Let all packets through as before; what became of them meanwhile. Raises ``SystemExit`` if something stays."""
+    ruled = [program for program in families() if _has_rules(program)]
+    for program in ruled:
+        for hook, chain, *_ in CHAINS.values():
+            for words in (("-D", hook, "-j", chain), ("-F", chain), ("-X", chain)):
+                iptables("-t", "mangle", *words, check=False, program=program)
     seen: dict[str, int] = resident.stop(RESIDENT) or {}
-    if CHAIN in iptables("-t", "mangle", "-S"):
+    if any(_has_rules(program) for program in ruled):
         raise SystemExit("the rules of the packet queue could not be removed")
-    for name in os.listdir("/sys/class/net"):
-        if b" netem " in _qdiscs(name):
-            tc("qdisc", "del", "dev", name, "root")
+    for line in map(str.split, _disciplines().splitlines()):
+        if line[:2] == ["qdisc", "netem"]:
+            tc("qdisc", "del", "dev", line[line.index("dev") + 1], "root")
     return seen
 
 
-def _qdiscs(device: str) -> bytes:
+def _has_rules(program: str) -> bool:
+    return "SPLITBRAIN" in iptables("-t", "mangle", "-S", program=program)
+
+
+def _disciplines() -> str:
     try:
-        return subprocess.run(["tc", "qdisc", "show", "dev", device], capture_output=True, check=False).stdout
+        return tc("qdisc", "show", check=False).stdout
     except FileNotFoundError:
-        return b""
-
-
-def round_trip(peer: str, tries: int = 5, patience: float = 3.0) -> float | None:
-    """Seconds until the peer's kernel refuses a TCP connection, the median; None if it mostly does not answer."""
-    took = []
-    for _ in range(tries):
-        began = time.monotonic()
-        try:
-            socket.create_connection((peer, PROBED_PORT), timeout=patience).close()
-        except ConnectionRefusedError:
-            pass
-        except OSError:
-            continue
-        took.append(time.monotonic() - began)
-    return statistics.median(took) if len(took) > tries // 2 else None
-
-
-def burst(peer: str, count: int = _BURST) -> int:
-    """Send small packets to a peer; how many were sent, and not refused because another fault has cut the link here."""
-    sent = 0
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
-        for number in range(count):
-            with contextlib.suppress(PermissionError):
-                out.sendto(b"%07d" % number, (peer, PROBED_PORT))
-                sent += 1
-            if number % 20 == 19:
-                time.sleep(0.005)
-    return sent
-
-
-def prove(how: str, peer: str, quality: dict[str, float]) -> dict[str, Any]:
-    """See whether the network to a peer is as bad as it was made. Raises ``SystemExit`` if it is not."""
-    took = round_trip(peer)
-    least = quality.get("delay", 0.0)
-    if least and took is not None and took < 0.9 * least:
-        raise SystemExit(f"packets to {peer} were to take {least:g} s, but came back after {took:.4f} s")
-    sent = burst(peer)
-    time.sleep(0.05)
-    seen = resident.ask(RESIDENT) if how == "nfqueue" else _counters(peer)
-    if seen["packets"] < sent:
-        raise SystemExit(f"{sent} packets were sent to {peer}, but only {seen['packets']} were made worse")
-    for name, counted in (("loss", "lost"), ("duplicate", "duplicated"), ("corrupt", "corrupted")):
-        if sent == _BURST and quality.get(name, 0.0) >= 0.05 and not seen.get(counted, 1):
-            raise SystemExit(f"of {seen['packets']} packets to {peer} none was {counted}")
-    return {"how": how, "round_trip": took, "seen": seen}
-
-
-def _counters(peer: str) -> dict[str, int]:
-    """What netem has counted: packets, and those that were lost."""
-    words = tc("-s", "qdisc", "show", "dev", _device(peer)).stdout.partition("netem")[2].split()
-    lost = int(words[words.index("(dropped") + 1].rstrip(","))
-    return {"packets": int(words[words.index("pkt") - 1]) + lost, "lost": lost}
+        return ""
 
 
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: degrade or mend. To degrade links that are all cut has no effect: None."""
+    """Do what ``request["do"]`` says: degrade, mend, or say by which ``mechanism`` what is sent is made worse here."""
     if request["do"] == "degrade":
-        how = mechanism()
-        degrade(how, request["peers"], request["quality"], request["seed"])
-        peer = next((peer for peer in request["peers"] if burst(peer, 1)), None)
-        return None if peer is None else prove(how, peer, request["quality"])
+        return degrade(request["how"], request["peers"], request["quality"], request["seed"])
     if request["do"] == "mend":
         return mend()
+    if request["do"] == "mechanism":
+        return mechanism()
     raise SystemExit(f"unknown action {request['do']!r}")

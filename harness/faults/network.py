@@ -1,129 +1,156 @@
-"""Cut and restore the network of the node that this runs in, and measure what it can still reach.
+"""Cut and restore the network of the node that this runs in.
 
-Rules live in chains of their own, so that a heal removes exactly what was added. A cut drops packets by the peer's
-address; established connections stall, as on a real network. With ``how: "reject"`` the sender is told at once that
-the host cannot be reached.
+What a peer sends is lost where it arrives, so that its sender sees nothing: established connections stall, as on a real
+network. With ``how: "reject"`` the sender is told that the host cannot be reached; with ``how: "reset"`` TCP
+connections, open ones too, are reset as soon as something is sent over them, and everything else is lost. Rules live
+in chains of their own, for IPv4 and IPv6, so that a heal removes exactly what was added.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import ipaddress
 import os
-import select
-import socket
 import subprocess
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.faults import resident
 
 CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-OUT", "-d")}
 FLAPPING = "flapping"
-PROBED_PORT = 9
-"""Nothing listens on the discard port: a reachable peer refuses the connection at once."""
-_ANSWERED = (0, errno.ECONNREFUSED)
-_AGAIN_SECONDS = 0.25
+_NOWHERE = 5210
+"""A queue of the firewall that nobody reads: unlike DROP, it does not tell the sender that its packet was lost."""
+_IPV4, _IPV6 = "iptables", "ip6tables"
+_REFUSAL = {
+    _IPV4: (["-p", "icmp", "--icmp-type", "host-prohibited"], "icmp-host-prohibited"),
+    _IPV6: (["-p", "ipv6-icmp", "--icmpv6-type", "communication-prohibited"], "icmp6-adm-prohibited"),
+}
+_NEIGHBOURS = ("neighbour-solicitation", "neighbour-advertisement")
+"""What IPv6 has in place of ARP, which is not cut either: without it a sender would be told that there is no way."""
+_RESET = ["-p", "tcp", "--tcp-flags", "RST", "RST"]
 
 
-def iptables(*arguments: str, check: bool = True) -> str:
-    """Run iptables in this network namespace."""
-    command = ["iptables", "-w", "10", *arguments]
+def iptables(*arguments: str, check: bool = True, program: str = _IPV4, given: str | None = None) -> str:
+    """Run iptables, or a program of its family, in this network namespace."""
+    command = [program, "-w", "10", *arguments]
     environment = {**os.environ, "XTABLES_LOCKFILE": "/tmp/splitbrain-xtables.lock"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, input=given)
     if check and done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
     return done.stdout
 
 
+def family(address: str) -> str:
+    """The program that makes rules about an address."""
+    return _IPV4 if ipaddress.ip_address(address).version == 4 else _IPV6
+
+
+def families() -> list[str]:
+    """The programs that are needed here: without addresses of IPv6 its rules may be impossible, and are for nothing."""
+    return [_IPV4, _IPV6] if own_addresses() else [_IPV4]
+
+
+def own_addresses() -> list[str]:
+    """The addresses of IPv6 by which peers can reach this network namespace."""
+    try:
+        with open("/proc/net/if_inet6") as table:
+            lines = [line.split() for line in table]
+    except FileNotFoundError:
+        return []
+    return sorted(str(ipaddress.IPv6Address(int(words[0], 16))) for words in lines if words[-1] != "lo")
+
+
 def cut(peers: list[dict[str, Any]], how: str) -> None:
-    """Cut this node from each peer: ``{"address": A, "direction": "in"|"out"|"both"}``.
+    """Cut this node from each peer: ``{"addresses": [A, ...], "direction": "in"|"out"|"both"}``; ``in`` by default.
 
     With ``spare``, TCP connections to that port of this node go on: the one over which this tool is controlled.
+    All rules of a family come into force at once.
     """
-    # Not a TCP reset: a peer that refuses a connection by itself must be told apart from the cut.
-    target = ["DROP"] if how == "drop" else ["REJECT", "--reject-with", "icmp-host-prohibited"]
-    for hook, chain, _ in CHAINS.values():
-        iptables("-N", chain, check=False)
-        if f"-A {hook} -j {chain}" not in iptables("-S", hook):
-            iptables("-I", hook, "-j", chain)
-    for peer in peers:
-        for direction, (_, chain, flag) in CHAINS.items():
-            if peer.get("direction", "both") in (direction, "both"):
-                which: list[list[str]] = [[]]
-                if "spare" in peer:
-                    port = {"in": "--dport", "out": "--sport"}[direction]
-                    which = [["-p", "tcp", "!", port, str(peer["spare"])], ["!", "-p", "tcp"]]
-                for packets in which:
-                    iptables("-A", chain, flag, peer["address"], *packets, "-j", *target)
+    own = own_addresses()
+    for program in families():
+        rules, there = [], iptables("-S", program=program)
+        for direction, (hook, chain, flag) in CHAINS.items():
+            if f"-A {hook} -j {chain}" not in there:
+                rules += [f":{chain} - [0:0]", f"-I {hook} -j {chain}"]
+            for peer in peers:
+                if peer.get("direction", "in") not in (direction, "both"):
+                    continue
+                for address in peer["addresses"]:
+                    if family(address) == program and address not in own:
+                        found = _rules(program, direction, how, peer.get("spare"))
+                        rules += [" ".join(["-A", chain, flag, address, *words]) for words in found]
+        given = "\n".join(["*filter", *rules, "COMMIT", ""])
+        iptables("--noflush", program=f"{program}-restore", given=given)
+
+
+def _rules(program: str, direction: str, how: str, spare: int | None) -> Iterator[Sequence[str]]:
+    """What is done, in this order, with the packets of a peer that is cut off."""
+    lost = ["-j", "DROP"] if direction == "in" else ["-j", "NFQUEUE", "--queue-num", str(_NOWHERE)]
+    refused, refusal = _REFUSAL[program]
+    if program == _IPV6:
+        for kind in _NEIGHBOURS:
+            yield ["-p", "ipv6-icmp", "--icmpv6-type", kind, "-j", "RETURN"]
+    if spare is not None:
+        yield ["-p", "tcp", {"in": "--dport", "out": "--sport"}[direction], str(spare), "-j", "RETURN"]
+    if how == "reject":
+        # The refusals of the other end have to arrive.
+        yield [*refused, "-j", "RETURN"]
+        yield ["-j", "REJECT", "--reject-with", refusal]
+    elif how == "reset":
+        yield [*_RESET, "-j", "RETURN"]
+        yield ["-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"]
+        yield lost
+    else:
+        yield lost
 
 
 class Flap(resident.Work):
-    """Lets the cuts come and go, each for ``period`` seconds; all nodes of one machine do so at once."""
+    """Lets the cuts come and go, each for ``period`` seconds, from now on."""
 
     def __init__(self, period: float) -> None:
         self._period = period
+        self._began = time.monotonic()
+        self._programs = families()
         self._on = True
 
     def step(self) -> float:
-        phase, passed = divmod(time.monotonic(), self._period)
+        phase, passed = divmod(time.monotonic() - self._began, self._period)
         if (on := int(phase) % 2 == 0) != self._on:
-            for hook, chain, _ in CHAINS.values():
-                iptables("-I" if on else "-D", hook, "-j", chain)
+            for program in self._programs:
+                for hook, chain, _ in CHAINS.values():
+                    iptables("-I" if on else "-D", hook, "-j", chain, program=program)
             self._on = on
         return self._period - passed
 
 
 def heal() -> dict[str, int]:
-    """Remove every rule of ours; returns how many packets each rule's peer lost to them."""
+    """Remove every rule of ours; how many packets of each peer they caught."""
     resident.stop(FLAPPING)
     lost: dict[str, int] = {}
-    for hook, chain, flag in CHAINS.values():
-        for line in iptables("-L", chain, "-v", "-n", "-x", check=False).splitlines()[2:]:
-            packets, *_, source, destination = line.split()[:9]
-            peer = destination if flag == "-d" else source
-            lost[peer] = lost.get(peer, 0) + int(packets)
-        iptables("-D", hook, "-j", chain, check=False)
-        iptables("-F", chain, check=False)
-        iptables("-X", chain, check=False)
-    left = [line for line in iptables("-S").splitlines() if "SPLITBRAIN" in line]
-    if left:
-        raise SystemExit(f"these rules could not be removed: {left}")
+    for program in families():
+        before = iptables("-S", program=program)
+        if "SPLITBRAIN" not in before:
+            continue
+        for hook, chain, flag in CHAINS.values():
+            for line in iptables("-L", chain, "-v", "-n", "-x", check=False, program=program).splitlines()[2:]:
+                words = line.split()
+                if words[2] == "RETURN":
+                    continue
+                # Where there is one, the column of the fragments is empty in IPv6.
+                source, destination = [word for word in words[3:] if "." in word or ":" in word][:2]
+                peer = (destination if flag == "-d" else source).removesuffix("/128")
+                lost[peer] = lost.get(peer, 0) + int(words[0])
+            iptables("-D", hook, "-j", chain, check=False, program=program)
+            iptables("-F", chain, check=False, program=program)
+            iptables("-X", chain, check=False, program=program)
+        if left := [line for line in iptables("-S", program=program).splitlines() if "SPLITBRAIN" in line]:
+            raise SystemExit(f"these rules could not be removed: {left}")
     return lost
 
 
-def reach(peers: list[str], patience: float) -> dict[str, bool]:
-    """Try to open TCP connections to each peer: True where the peer's kernel answered within ``patience`` seconds.
-
-    One attempt after the other is begun, since another fault may lose packets on the way.
-    """
-    answer = dict.fromkeys(peers, False)
-    waiting: dict[int, tuple[socket.socket, str]] = {}
-    poll = select.poll()
-    now = time.monotonic()
-    deadline, due = now + patience, now
-    with contextlib.ExitStack() as attempts:
-        while not all(answer.values()) and now < deadline:
-            if now >= due:
-                for peer in (peer for peer, answered in answer.items() if not answered):
-                    attempt = attempts.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                    attempt.setblocking(False)
-                    code = attempt.connect_ex((peer, PROBED_PORT))
-                    answer[peer] = code in _ANSWERED
-                    if code == errno.EINPROGRESS:
-                        waiting[attempt.fileno()] = (attempt, peer)
-                        poll.register(attempt, select.POLLOUT)
-                due = now + _AGAIN_SECONDS
-            for descriptor, _ in poll.poll(max(min(due, deadline) - now, 0) * 1000):
-                attempt, peer = waiting.pop(descriptor)
-                poll.unregister(descriptor)
-                answer[peer] |= attempt.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in _ANSWERED
-            now = time.monotonic()
-    return answer
-
-
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: cut, heal or reach."""
+    """Do what ``request["do"]`` says: cut, heal, or say by which ``addresses`` of IPv6 this node can be reached."""
     if request["do"] == "cut":
         cut(request["peers"], request.get("how", "drop"))
         if request.get("flap"):
@@ -131,6 +158,6 @@ def main(request: dict[str, Any]) -> Any:
         return None
     if request["do"] == "heal":
         return heal()
-    if request["do"] == "reach":
-        return reach(request["peers"], request["patience"])
+    if request["do"] == "addresses":
+        return own_addresses()
     raise SystemExit(f"unknown action {request['do']!r}")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.cluster import wait_until
-from harness.environments.base import Node, answers
+from harness.environments.base import Node
 from harness.environments.ssh import SshEnvironment
 
 PORT = 2222
@@ -53,6 +53,6 @@ async def serve(node: Node, folder: Path) -> None:
     await node.start("sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *words])
 
     async def up() -> bool:
-        return await answers(node.address) and "listening" in await node.log("sshd")
+        return "listening" in await node.log("sshd")
 
     await wait_until(up, seconds=20, what="sshd")

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.errors import MissingError, SplitbrainError
+from nemeses.links import watch
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:
@@ -118,15 +120,15 @@ def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: 
         writer.write(b"hello\n")
         assert await reader.readline() == b"hello\n"
 
-        cut = {"do": "cut", "peers": [{"address": one.address}], "how": "drop"}
+        cluster = Cluster(made, [one, two], 0)
+        both = {("n1", "n2"), ("n2", "n1")}
+        cut = {"do": "cut", "peers": [{"addresses": [one.address], "direction": "in"}], "how": "drop"}
         await run_tool(two, "network", cut)
-        reach = {"do": "reach", "peers": [one.address], "patience": 0.3}
-        assert await run_tool(two, "network", reach) == {one.address: False}
-        assert await run_tool(one, "network", {**reach, "peers": [two.address]}) == {two.address: False}
+        assert (await watch(cluster, both, 0.3)).open == {("n2", "n1")}
         writer.write(b"clients are not cut\n")
         assert await reader.readline() == b"clients are not cut\n"
         await run_tool(two, "network", {"do": "heal"})
-        assert await run_tool(two, "network", reach) == {one.address: True}
+        assert (await watch(cluster, both, 0.3)).open == both
 
         assert [p["command"] for p in await run_tool(one, "process", {"do": "pause"})] == ["echo"]
         writer.write(b"late\n")
@@ -146,6 +148,68 @@ def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: 
         await asyncio.sleep(0.1)
         await asyncio.open_connection(one.address, 7000)
         await made.stop()
+
+    simulate(main())
+
+
+def test_a_cut_resets_connections_if_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "echo_server.py").write_text(ECHO)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def main() -> None:
+        made = SimulationEnvironment(seed=3)
+        (one,) = await made.start(["n1"], tmp_path, "test")
+        await one.start("echo", ["python", "-m", "echo_server", one.address])
+        await asyncio.sleep(0.1)
+        reader, writer = await asyncio.open_connection(one.address, 7000)
+        _, other = await asyncio.open_connection(one.address, 7000)
+        peer = {"addresses": [made.driver["address"]], "direction": "both"}
+        await run_tool(one, "network", {"do": "cut", "peers": [peer], "how": "reset"})
+        await asyncio.sleep(5)
+        assert not reader.at_eof(), "it is reset once something is sent"
+        writer.write(b"hello\n")
+        with pytest.raises(ConnectionResetError):
+            await reader.readline()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(one.address, 7000)
+        assert not other.is_closing()
+        await run_tool(one, "network", {"do": "heal"})
+        reader, writer = await asyncio.open_connection(one.address, 7000)
+        writer.write(b"hello\n")
+        assert await reader.readline() == b"hello\n"
+        await made.stop()
+
+    simulate(main())
+
+
+def test_a_flapping_cut_comes_and_goes_in_the_simulation(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = SimulationEnvironment(seed=3)
+        cluster = Cluster(made, await made.start(["n1", "n2"], tmp_path, "test"), 0)
+        peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
+        cut = {"do": "cut", "peers": [peer], "how": "drop", "flap": 1.0}
+        await run_tool(cluster.nodes[1], "network", cut)
+        began, seen = made.clock(), []
+        for period in range(4):
+            await asyncio.sleep(period + 0.1 - (made.clock() - began) / 1e9)
+            seen.append(bool((await watch(cluster, {("n1", "n2")}, 0.5)).open))
+        assert seen == [False, True, False, True]
+
+    simulate(main())
+
+
+def test_a_thin_line_lets_no_more_through_than_it_says(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = SimulationEnvironment(seed=3)
+        cluster = Cluster(made, await made.start(["n1", "n2"], tmp_path, "test"), 0)
+        peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
+        asked = {"do": "degrade", "peers": [peer], "quality": {"rate": 10_000.0}, "seed": "1"}
+        link = ("n1", "n2")
+        assert (await watch(cluster, {link}, 3.0, rate=40_000.0)).links[link].rate == pytest.approx(40_000, rel=0.05)
+        await run_tool(cluster.nodes[1], "netem", asked)
+        seen = (await watch(cluster, {link}, 3.0, rate=40_000.0, linger=2.0)).links[link]
+        assert seen.rate == pytest.approx(10_000, rel=0.05)
+        assert seen.missed > 0, "what does not fit into a second of waiting is lost"
 
     simulate(main())
 

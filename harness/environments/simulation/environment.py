@@ -18,6 +18,7 @@ from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.host import SimulatedClock, SimulatedHost
 from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.environments.simulation.network import HARNESS, Network, Quality
+from harness.environments.simulation.probe import SimulatedWatch
 from harness.errors import FaultError, MissingError
 
 _LIVING = ("running", "paused")
@@ -88,11 +89,13 @@ class SimulatedNode:
     async def log(self, name: str) -> str:
         return "\n".join(self._said.get(name, []))
 
-    own_tools = frozenset({"process", "network", "netem", "clock", "disk"})
+    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "disk"})
 
     async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Do what a fault tool does on a real node, and answer as it does."""
         await asyncio.sleep(0.02)
+        if tool == "probe":
+            return await SimulatedWatch(self._loop, self._network, self.address, request).run()
         tools = {
             "process": self._signal,
             "network": self._rewire,
@@ -121,32 +124,38 @@ class SimulatedNode:
 
     def _rewire(self, request: Mapping[str, Any]) -> Any:
         network, here = self._network, self.address
+        if request["do"] == "addresses":
+            return []
         if request["do"] == "cut":
+            now, flap = self._loop.time(), request.get("flap", 0.0)
             for peer in request["peers"]:
-                direction, there = peer.get("direction", "both"), peer["address"]
-                if direction in ("out", "both"):
-                    network.link(here, there).cut = request["how"]
-                if direction in ("in", "both"):
-                    network.link(there, here).cut = request["how"]
+                (there,) = peer["addresses"]
+                if peer["direction"] in ("out", "both"):
+                    network.link(here, there).cut(request["how"], now, flap)
+                if peer["direction"] in ("in", "both"):
+                    network.link(there, here).cut(request["how"], now, flap)
             return None
-        if request["do"] == "reach":
-            return {p: not (network.link(here, p).cut or network.link(p, here).cut) for p in request["peers"]}
-        lost = {}
+        lost: dict[str, int] = {}
         for peer in (*network.addresses.values(), HARNESS):
-            out, back = network.link(here, peer), network.link(peer, here)
-            out.cut = back.cut = None
-            if out.dropped:
-                lost[peer], out.dropped = out.dropped, 0
+            links = [network.link(peer, here)] + ([network.link(here, HARNESS)] if peer == HARNESS else [])
+            for link in links:
+                link.restore()
+                lost[peer], link.dropped = lost.get(peer, 0) + link.dropped, 0
         return lost
 
-    def _degrade(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _degrade(self, request: Mapping[str, Any]) -> Any:
+        network, here = self._network, self.address
+        if request["do"] == "mechanism":
+            return "simulation"
         if request["do"] == "degrade":
             for peer in request["peers"]:
-                self._network.link(self.address, peer).quality = Quality(**request["quality"])
-            return {"how": "simulation"}
-        for link in self._network.links(self.address).values():
-            link.quality = None
-        return {}
+                (there,) = peer["addresses"]
+                link = network.link(here, there) if peer["direction"] == "out" else network.link(there, here)
+                link.quality = Quality(**request["quality"])
+            return None
+        for peer in (*network.addresses.values(), HARNESS):
+            network.link(here, peer).quality = network.link(peer, here).quality = None
+        return None
 
     def _set_clock(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Seconds by which the clock is ahead afterwards, and the servers that see it."""
@@ -208,11 +217,13 @@ class SimulationEnvironment:
     def lacks(self, capability: str) -> str | None:
         return f"the simulation has no {capability}" if capability in ("storage", "squeeze") else None
 
-    async def reaches(self, node: Node) -> bool:
+    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
+        if tool != "probe":
+            return []  # further addresses, of which there are none
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
-        there, back = loop.network.link(HARNESS, node.address), loop.network.link(node.address, HARNESS)
-        return not (there.cut or back.cut)
+        await asyncio.sleep(0.02)
+        return await SimulatedWatch(loop, loop.network, HARNESS, request).run()
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run on virtual time."""

@@ -18,6 +18,8 @@ LATENCY: Final = (0.0002, 0.001)
 """Seconds that a packet takes one way: a random time from this range."""
 PACKET: Final = 500
 """Bytes that a packet counts as on a line with little bandwidth."""
+FULL: Final = 1.0
+"""Seconds of waiting that a line with little bandwidth holds; what comes then is lost."""
 RETRANSMIT: Final = 0.2
 """Seconds after which a lost packet of a connection is sent again."""
 _RESET: Final = b"reset"
@@ -43,45 +45,67 @@ class Quality:
 class Link:
     """One direction between two addresses. Its randomness is its own, so that links do not disturb one another."""
 
-    __slots__ = ("_busy_until", "_random", "cut", "dropped", "quality")
+    __slots__ = ("_busy_until", "_cut", "_flap", "_line_free", "_random", "_since", "dropped", "quality")
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed).random
         self._busy_until = 0.0
-        self.cut: str | None = None
-        """How the link is cut, if it is: ``drop`` or ``reject``."""
+        self._line_free = 0.0
+        self._cut: str | None = None
+        self._since = self._flap = 0.0
         self.quality: Quality | None = None
         self.dropped = 0
 
-    def loses(self) -> bool:
+    def cut(self, how: str, now: float, flap: float = 0.0) -> None:
+        """From now on ``drop``, ``reject`` or ``reset`` everything; with ``flap`` by turns of so many seconds."""
+        self._cut, self._since, self._flap = how, now, flap
+
+    def restore(self) -> None:
+        """Let everything through."""
+        self._cut = None
+
+    def cut_at(self, now: float) -> str | None:
+        """How the link is cut at this moment, if it is."""
+        return None if self._flap and (now - self._since) // self._flap % 2 else self._cut
+
+    def loses(self, now: float) -> bool:
         """Whether the packet that is sent now is lost; counts it."""
-        lost = self.cut is not None or (
+        quality = self.quality
+        lost = self.cut_at(now) is not None or (
             # What is corrupt is noticed by its checksum, and thrown away.
-            self.quality is not None and self._random() < self.quality.loss + self.quality.corrupt
+            quality is not None
+            and (
+                self._random() < 1 - (1 - quality.loss) * (1 - quality.corrupt)
+                or (quality.rate > 0 and self._line_free > now + FULL)
+            )
         )
         self.dropped += lost
         return lost
 
-    def latency(self) -> float:
-        """Seconds that the packet takes."""
+    def latency(self, now: float, size: int = PACKET) -> float:
+        """Seconds that the packet of so many bytes takes which is sent now."""
         low, high = LATENCY
         latency = low + (high - low) * self._random()
         if self.quality is not None:
             latency += self.quality.delay + self.quality.jitter * self._random()
             if self.quality.rate:
-                latency += PACKET / self.quality.rate
+                self._line_free = max(self._line_free, now) + size / self.quality.rate
+                latency += self._line_free - now
         return latency
 
-    def arrivals(self, now: float) -> list[float]:
-        """When the datagram that is sent now arrives: never, once, or twice; in order unless it is overtaken."""
-        if self.loses():
+    def arrivals(self, now: float, size: int = PACKET) -> list[float]:
+        """When the datagram that is sent now arrives: never, once, or twice.
+
+        In order, unless it is overtaken, or each takes another time.
+        """
+        if self.loses(now):
             return []
-        times = [now + self.latency()]
+        times = [now + self.latency(now, size)]
         quality = self.quality
-        if quality is None or not self._random() < quality.reorder:
-            self._busy_until = times[0] = max(times[0], self._busy_until)
-        else:
+        if quality is not None and self._random() < quality.reorder:
             times[0] += 0.01 + 0.05 * self._random()
+        elif quality is None or not quality.jitter:
+            self._busy_until = times[0] = max(times[0], self._busy_until)
         if quality is not None and self._random() < quality.duplicate:
             times.append(times[0] + 0.05 * self._random())
         return times
@@ -94,7 +118,7 @@ class Network:
         self._loop = loop
         self._seed = seed
         self._listeners: dict[tuple[str, int], tuple[Callable[[], Any], Process | None]] = {}
-        self._endpoints: dict[str, tuple[Callable[[Any], None], Process | None]] = {}
+        self._endpoints: dict[tuple[str, str], tuple[Callable[[Any], None], Process | None]] = {}
         self._links: dict[tuple[str, str], Link] = {}
         self.addresses: dict[str, str] = {}
         """The address of each node by name."""
@@ -118,16 +142,20 @@ class Network:
 
     # Datagrams
 
-    def receive(self, address: str, receiver: Callable[[Any], None]) -> None:
-        """Hand datagrams for an address to the running process, by this function, from now on."""
-        self._endpoints[address] = (receiver, CURRENT.get())
+    def receive(self, address: str, receiver: Callable[[Any], None], port: str = "") -> None:
+        """Hand datagrams for an address and port to the running process, by this function, from now on."""
+        self._endpoints[address, port] = (receiver, CURRENT.get())
 
-    def post(self, source: str, target: str, message: Any) -> None:
-        """Send a datagram: any object, which nobody may change from now on."""
-        for when in self.link(source, target).arrivals(self._loop.time()):
-            self._loop.call_at(when, self._hand_over, target, message, context=NOBODY)
+    def deafen(self, address: str, port: str) -> None:
+        """Hand over no more of them."""
+        self._endpoints.pop((address, port), None)
 
-    def _hand_over(self, target: str, message: Any) -> None:
+    def post(self, source: str, target: str, message: Any, port: str = "", size: int = PACKET) -> None:
+        """Send a datagram: any object, which nobody may change from now on, that counts as so many bytes."""
+        for when in self.link(source, target).arrivals(self._loop.time(), size):
+            self._loop.call_at(when, self._hand_over, (target, port), message, context=NOBODY)
+
+    def _hand_over(self, target: tuple[str, str], message: Any) -> None:
         endpoint = self._endpoints.get(target)
         if endpoint is not None:
             self._loop.run_as(endpoint[1], endpoint[0], message)
@@ -154,11 +182,13 @@ class Network:
         """Open a connection, as ``loop.create_connection`` does."""
         source = self.here()
         there, back = self.link(source, host), self.link(host, source)
-        while there.loses() or back.loses():
-            if "reject" in (there.cut, back.cut):
+        while there.loses(now := self._loop.time()) or back.loses(now):
+            if "reject" in (there.cut_at(now), back.cut_at(now)):
                 raise OSError(113, "No route to host")
+            if there.cut_at(now) == "reset":
+                raise ConnectionRefusedError(111, "Connection refused")
             await asyncio.sleep(RETRANSMIT)
-        await asyncio.sleep(there.latency() + back.latency())
+        await asyncio.sleep(there.latency(now) + back.latency(now))
         listener = self._listeners.get((host, port))
         if listener is None or (listener[1] is not None and listener[1].state == "dead"):
             raise ConnectionRefusedError(111, "Connection refused")
@@ -207,6 +237,8 @@ class Pipe(asyncio.Transport):
         self._sending = False
         self._early: list[bytes | None] = []
         self._paused = False
+        self._broken = False
+        """Whether it was reset, so that what the other end sends is answered by a reset."""
         self.peer: Pipe | None = None
 
     def start(self, protocol: Any) -> None:
@@ -264,25 +296,41 @@ class Pipe(asyncio.Transport):
         self._outgoing.append(data)
         if not self._sending:
             self._sending = True
-            self._schedule(self._link.latency())
+            self._schedule(self._link.latency(self._loop.time()))
 
     def _schedule(self, delay: float) -> None:
         # The network runs by itself, whatever becomes of the process that sent.
         self._loop.call_later(delay, self._transmit, context=NOBODY)
 
     def _transmit(self) -> None:
-        if self._link.loses():
+        assert self.peer is not None
+        peer = self.peer
+        now = self._loop.time()
+        if self._link.cut_at(now) == "reset":
+            self._break()
+            return
+        if self._link.loses(now):
             self._schedule(RETRANSMIT)
+            return
+        if peer._broken:
+            self._break()
             return
         outgoing, self._outgoing = self._outgoing, []
         self._sending = False
-        assert self.peer is not None
-        peer = self.peer
         for data in outgoing:
             if peer.process is None:
                 peer.arrive(data)
             else:
                 self._loop.run_as(peer.process, peer.arrive, data)
+
+    def _break(self) -> None:
+        """What was sent is answered by a reset."""
+        self._broken, self._sending = True, False
+        self._outgoing.clear()
+        if self.process is None:
+            self.arrive(_RESET)
+        else:
+            self._loop.run_as(self.process, self.arrive, _RESET)
 
     def arrive(self, data: bytes | None) -> None:
         """Bytes, or the end of the stream, reach this end."""

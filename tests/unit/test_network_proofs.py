@@ -1,0 +1,148 @@
+"""What has to be seen of a bad link, or of a cut, for it to count as proved."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.cluster import Cluster
+from harness.dealing import Dealer
+from harness.environments.simulation.environment import SimulationEnvironment
+from harness.environments.simulation.loop import SimulatedLoop
+from harness.nemesis import Proof
+from nemeses.links import CLIENTS
+from nemeses.netem import Netem, links_of, placed
+from nemeses.partition import Partition, cuts_only
+from nemeses.quality import KINDS, STRENGTHS, draw
+from targets.reference.target import Reference
+
+NAMES = ["n1", "n2", "n3"]
+ZONES = dict.fromkeys(NAMES, "a")
+
+
+def proved(quality: Mapping[str, float], done: Mapping[str, float] | None = None, **how: Any) -> Proof:
+    """The proof of one quality on simulated links, which in truth have another one if ``done`` says so."""
+
+    async def main() -> Proof:
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(made, await made.start(NAMES, Path("unused"), "test"), 0, ZONES)
+        netem, target = Netem(Netem.Options()), Reference(Reference.Options())
+        plan = {"aim": "n1", "order": NAMES, "direction": "out", "seed": "7", **how}
+        asked = dict(quality)
+        result = await netem.inject(cluster, target, {**plan, "quality": asked if done is None else dict(done)})
+        return await netem.prove(cluster, target, {**result, "quality": asked}, 3.0)
+
+    return SimulatedLoop().run_to_end(main())
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_every_quality_that_is_dealt_is_proved(name: str) -> None:
+    for strength in STRENGTHS[name]:
+        for how in ({}, {"direction": "both"}, {"aim": "all"}, {"links": CLIENTS}):
+            proof = proved({name: strength}, **how)
+            assert proof.holds, (strength, how, proof)
+
+
+def test_mixes_are_proved() -> None:
+    for seed in range(20):
+        quality = draw(random.Random(seed), "mix")
+        assert len(quality) > 1
+        proof = proved(quality)
+        assert proof.holds, (quality, proof)
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_a_quality_that_is_not_there_is_not_proved(name: str) -> None:
+    for strength in STRENGTHS[name]:
+        assert not proved({name: strength}, done={}).holds
+        # Far less than was asked for is not what was asked for; a line that lets more through neither.
+        less = strength * 20 if name == "rate" else strength / 20
+        assert not proved({name: strength}, done={name: less}).holds
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [{}, {"delay": 0.0}, {"delay": -5.0}, {"loss": 0.0}, {"jitter": -1.0}, {"rate": 0.0}, {"duplicate": 0.0}],
+)
+def test_a_quality_that_asks_for_nothing_is_not_proved(nothing: dict[str, float]) -> None:
+    assert not proved(nothing, done={}).holds
+
+
+def test_more_than_everything_is_not_lost() -> None:
+    assert not proved({"loss": 500.0}, done={}).holds
+    assert not proved({"loss": 500.0}, done={"loss": 0.3}).holds
+
+
+@pytest.mark.parametrize("quality", [{"loss": 1.0}, {"delay": 30.0}, {"jitter": 60.0}])
+def test_links_over_which_nothing_comes_in_time_are_judged_by_that(quality: dict[str, float]) -> None:
+    assert proved(quality).holds
+    assert not proved(quality, done={}).holds
+
+
+def test_every_quality_comes_before_any_comes_again() -> None:
+    dealer = Dealer(Netem(Netem.Options()), ZONES, "1", telling_first=True)
+    dealt = [dealer.deal()[0]["quality"] for _ in range(2 * len(KINDS))]
+    for round_ in (dealt[: len(KINDS)], dealt[len(KINDS) :]):
+        alone = [next(iter(quality)) for quality in round_ if len(quality) == 1]
+        assert sorted(alone) == sorted(STRENGTHS)
+        assert len(round_) == len(alone) + 1
+
+
+def test_an_option_fixes_the_quality() -> None:
+    options = msgspec.convert({"delay": 0.25, "bandwidth": 100.0}, Netem.Options)
+    dealer = Dealer(Netem(options), ZONES, "1", telling_first=True)
+    assert [dealer.deal()[0]["quality"] for _ in range(10)] == [{"delay": 0.25, "rate": 100_000.0}] * 10
+
+
+def test_links_are_made_worse_where_packets_arrive_unless_the_kernel_does_it_where_they_leave() -> None:
+    links = links_of(["n1"], NAMES, "out")
+    assert links == {("n1", "n2"), ("n1", "n3")}
+    assert placed(links, dict.fromkeys(NAMES, "nfqueue")) == {"n2": [("n1", "in")], "n3": [("n1", "in")]}
+    assert placed(links, dict.fromkeys(NAMES, "netem")) == {"n1": [("n2", "out"), ("n3", "out")]}
+    clients = links_of(["n1"], [CLIENTS], "both")
+    for how in ("netem", "nfqueue"):
+        assert placed(clients, dict.fromkeys(NAMES, how)) == {"n1": [(CLIENTS, "in"), (CLIENTS, "out")]}
+
+
+AB, BA, BC = ("a", "b"), ("b", "a"), ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("before", "during", "bad", "holds"),
+    [
+        ({AB, BA, BC}, {BC}, set(), True),
+        ({AB, BA, BC}, {AB, BC}, set(), False),  # one way is still open
+        ({BC}, {BC}, set(), False),  # it was cut by something else
+        ({AB, BA, BC}, set(), set(), False),  # more is cut than was meant
+        ({AB, BA, BC}, set(), {BC}, True),  # but that may be another fault's doing
+        (set(), set(), set(), False),
+    ],
+)
+def test_a_cut_is_proved_by_what_no_longer_arrives(before: Any, during: Any, bad: Any, holds: bool) -> None:
+    assert cuts_only({AB, BA}, before, during, bad) is holds
+
+
+def test_the_heal_of_a_cut_is_measured(tmp_path: Path) -> None:
+    async def main() -> None:
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(made, await made.start(NAMES, tmp_path, "test"), 0, ZONES)
+        partition, target = Partition(Partition.Options()), Reference(Reference.Options())
+        plan = {"kind": "one", "order": NAMES, "how": "drop"}
+        done = await partition.inject(cluster, target, plan)
+        assert (await partition.prove(cluster, target, done, 3.0)).holds
+        netem = Netem(Netem.Options())
+        lossy = {"aim": "all", "order": NAMES, "quality": {"loss": 1.0}, "direction": "out", "seed": "7"}
+        await netem.inject(cluster, target, lossy)
+        began = made.clock()
+        # Nothing arrives, but that is another fault's doing; and it takes no longer than a few seconds to say so.
+        await partition.heal(cluster, target)
+        assert made.clock() - began < 5e9
+        await netem.heal(cluster, target)
+        assert cluster.bad_links == set()
+
+    SimulatedLoop().run_to_end(main())
