@@ -49,6 +49,11 @@ class Cluster:
         return next(node for node in self.nodes if node.name == name)
 
     @property
+    def kept_down(self) -> set[str]:
+        """The nodes whose servers some fault keeps from running."""
+        return set[str]().union(*self.down.values())
+
+    @property
     def majority(self) -> int:
         """How many nodes are more than half of all."""
         return len(self.nodes) // 2 + 1

@@ -23,6 +23,10 @@ PRIMARY = "primary"
 """The answer of a deck that aims at the primary: such a fault lasts longer than a failover takes."""
 
 
+LASTS = "lasts"
+"""What a plan says beside what the nemesis has drawn: for how many seconds the fault is meant to last."""
+
+
 class Layer(enum.IntEnum):
     """In which order faults are undone: first what the undoing of others depends on."""
 

@@ -18,7 +18,7 @@ from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import Recorder
 from harness.interpreter import Interpreter, Worker
-from harness.nemesis import Nemesis, Observes, Prepares
+from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory

@@ -12,12 +12,9 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.generator import Generator, any_of, at_times, on_worker
+from harness.nemesis import LASTS
 from harness.operation import Operation
 from harness.options import Number, Seconds, check, plain
-
-LASTS = "lasts"
-"""What the plan of a start says beside what the nemesis has drawn: for how many seconds it is meant to last."""
-
 
 Moment = Annotated[float, Seconds(0, 7 * 86400)]
 

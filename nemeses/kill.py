@@ -15,7 +15,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, revive, servers, shuffled, strike
+from nemeses.victims import Aim, Aimed, aims, ending, processes, revive, shuffled, strike, table_said
 
 
 class Kill:
@@ -46,12 +46,14 @@ class Kill:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._killed
-        commands = await strike(cluster, target, plan, self._action, self._killed)
-        return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands}
+        commands, before = await strike(cluster, target, plan, ending(self._action, plan), self._killed)
+        return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands, "before": table_said(before)}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
-        left = await servers(cluster, sorted(done["killed"]), "list")
-        return Proof("the process table", done["killed"], left, not any(left.values()))
+        before = done["before"]
+        left = table_said(await processes(cluster, list(before)))
+        holds = all(before.values()) and not any(left.values())
+        return Proof("the servers in the process table of each node", before, left, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         cluster.down.pop(self.name, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from typing import ClassVar
@@ -9,9 +10,12 @@ from typing import ClassVar
 import msgspec
 
 from harness.cluster import Cluster
-from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, revive, servers, shuffled, strike
+from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, servers, shuffled, strike
+
+_LOOK_SECONDS = 0.3
+"""The time between two looks at a server that stands still, in which it uses no CPU time."""
 
 
 class Pause:
@@ -40,8 +44,22 @@ class Pause:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._paused
-        commands = await strike(cluster, target, plan, "pause", self._paused)
-        return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands}
+        commands, before = await strike(cluster, target, plan, {"do": "pause"}, self._paused)
+        return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands, "before": _states(before)}
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        before = done["before"]
+        first = await processes(cluster, list(before))
+        await asyncio.sleep(min(_LOOK_SECONDS, seconds / 4))
+        then = await processes(cluster, list(before))
+        stands_still = all(
+            before[name].keys() == {said(one) for one in found}
+            and all(one["threads"] == "T" for one in found)
+            and [one["used"] for one in found] == [one["used"] for one in first[name]]
+            for name, found in then.items()
+        )
+        means = "the states of all threads in the process table of each node, twice, and their CPU time"
+        return Proof(means, before, _states(then), bool(then) and stands_still)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         cluster.down.pop(self.name, None)
@@ -49,3 +67,8 @@ class Pause:
         started = await revive(cluster, target, [name for name, commands in resumed.items() if not commands])
         self._paused.clear()
         return {"resumed": resumed, "started": started}
+
+
+def _states(table: Table) -> dict[str, dict[str, str]]:
+    """The states of the threads of each server, by node."""
+    return {name: {said(one): str(one["threads"]) for one in found} for name, found in sorted(table.items())}

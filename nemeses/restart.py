@@ -1,30 +1,39 @@
 """Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade.
 
-Who has not ended after a while is killed, as an orchestrator does.
+Who has not ended after a while is killed, as an orchestrator does. With ``wait=ready`` the next node is taken once the
+store is whole again, and the upgrade stops where it does not become so; with ``wait=none`` at once.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from harness.cluster import Cluster
-from harness.errors import NothingToDo
-from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.cluster import Cluster, wait_until
+from harness.errors import NodeError, NothingToDo
+from harness.nemesis import LASTS, Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, ending, processes, resolve, revive, shuffled, table_said, tell
+
+_READY_SECONDS = 10.0
+"""How long a node may take to be ready again, unless the fault is over before."""
+_PROOF_SECONDS = 1.0
+"""What is left of the fault's time for its proof."""
+_ANY_LENGTH = 60.0
 
 
 class Restart:
     """SIGTERM and start again the servers of some nodes, one after the other."""
 
     class Options(msgspec.Struct, frozen=True):
-        """Whom."""
+        """Whom, and how fast."""
 
         restart: Aim = "all"
+        wait: Annotated[Literal["ready", "none"], "what to wait for before the next node is taken"] = "ready"
 
     Fields = Aimed
 
@@ -34,6 +43,7 @@ class Restart:
 
     def __init__(self, options: Options) -> None:
         self._aim = options.restart
+        self._waits = options.wait == "ready"
         self._down: set[str] = set()
 
     def decks(self, zones: Zones) -> Decks:
@@ -43,24 +53,59 @@ class Restart:
         return {"aim": dealt["aim"], "order": shuffled(rng, zones)}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        loop = asyncio.get_running_loop()
+        over = loop.time() + plan.get(LASTS, _ANY_LENGTH) - _PROOF_SECONDS
+        victims = await resolve(cluster, target, plan)
+        before = await processes(cluster, victims)
         terminated: dict[str, list[str]] = {}
-        ended: list[str] = []
-        for name in await resolve(cluster, target, plan):
+        restarted: dict[str, list[str]] = {}
+        stopped = ""
+        for name in victims:
+            if terminated and loop.time() > over:
+                stopped = ", and there was no time for more"
+                break
             self._down.add(name)
-            commands = (await servers(cluster, [name], "terminate"))[name]
+            commands = (await tell(cluster, [name], ending("terminate", plan)))[name]
             if not commands:
                 continue  # another fault keeps it down
             terminated[name] = commands
-            # Another fault may keep it from starting again.
-            if not (await revive(cluster, target, [name]))[name]:
-                ended.append(name)
+            restarted[name] = (await revive(cluster, target, [name]))[name]
+            patience = min(_READY_SECONDS, over - loop.time())
+            if self._waits and name != victims[-1] and not await _ready(cluster, target, patience):
+                stopped = f", and the store was not whole again {max(patience, 0):.1f} s later"
+                break
         if not terminated:
             raise NothingToDo("there is no server process that could be restarted")
-        restarted = [name for name in terminated if name not in ended]
+        # Another fault may keep it from starting again.
+        ended = [name for name, started in restarted.items() if not started]
+        back = [name for name in restarted if name not in ended]
         down = f", and {' '.join(ended)} did not start again" if ended else ""
-        return {"said": f"{plan['aim']}: {' '.join(restarted)}{down}", "terminated": terminated, "ended": ended}
+        return {
+            "said": f"{plan['aim']}: {' '.join(back)}{down}{stopped}",
+            "terminated": terminated,
+            "ended": ended,
+            "before": table_said({name: before[name] for name in terminated}),
+        }
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        before: dict[str, list[str]] = done["before"]
+        now = table_said(await processes(cluster, list(before)))
+        back = [name for name in before if name not in done["ended"]]
+        holds = bool(back) and all(
+            before[name] and now[name] and not set(before[name]) & set(now[name]) for name in back
+        )
+        return Proof("the numbers and the start times in the process table of each node", before, now, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         started = await revive(cluster, target, sorted(self._down))
         self._down.clear()
         return {"started": started}
+
+
+async def _ready(cluster: Cluster, target: Target, seconds: float) -> bool:
+    """Whether the whole store is in service again within so many seconds."""
+    try:
+        await wait_until(lambda: target.ready(cluster), seconds=seconds, what="the store being ready again")
+    except NodeError:
+        return False
+    return True

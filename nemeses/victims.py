@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
 from harness.errors import NodeError, NothingToDo
-from harness.nemesis import PRIMARY, Plan, Zones
+from harness.nemesis import LASTS, PRIMARY, Plan, Zones
 from harness.options import Nodes, Order
 from harness.target import Target
 
@@ -27,6 +28,22 @@ SUCCESSOR = "successor"
 """The primary, and whoever is elected in its place at the moment that it is."""
 _ELECTION_SECONDS = 10.0
 _WATCH_SECONDS = 0.02
+_PROOF_SECONDS = 1.5
+_LEAST_GRACE = 1.0
+_LIVE_SECONDS = 0.5
+"""A server that was started is given so long to show whether it lives."""
+
+Table = Mapping[str, Sequence[Mapping[str, Any]]]
+"""The server processes of some nodes, as ``process`` lists them."""
+
+
+class Struck(NamedTuple):
+    """Whom a fault of processes hit."""
+
+    commands: dict[str, list[str]]
+    """The commands of the servers that were hit on each node."""
+    before: Table
+    """The process tables of these nodes beforehand."""
 
 
 Aim = Annotated[str, Nodes((ANY, *AIMS, SUCCESSOR)), "whom to aim at"]
@@ -126,39 +143,84 @@ async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) ->
     return found
 
 
-async def strike(cluster: Cluster, target: Target, plan: Plan, action: str, hit: set[str]) -> dict[str, list[str]]:
-    """Kill, terminate or pause the servers of a plan's victims; the commands of those that were hit on each.
+async def strike(cluster: Cluster, target: Target, plan: Plan, request: Plan, hit: set[str]) -> Struck:
+    """Kill, terminate or pause the servers of a plan's victims, as the ``request`` to the tool says.
 
     Nodes whose servers are down already are left out. The others stand in ``hit`` from the moment on at which they are
     struck, even if this breaks off. Raises ``NothingToDo`` when there are none.
     """
     victims = await resolve(cluster, target, plan)
     hit.update(victims)
-    found = await servers(cluster, victims, action)
+    before = await processes(cluster, victims)
+    found = await tell(cluster, victims, request)
     if plan["aim"] == SUCCESSOR:
         successor = await succession(cluster, target, victims)
         victims += successor
         hit.update(successor)
-        found |= await servers(cluster, successor, action)
+        before |= await processes(cluster, successor)
+        found |= await tell(cluster, successor, request)
     commands = {name: struck for name, struck in found.items() if struck}
     hit.intersection_update(commands)
     if not commands:
         raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
-    return commands
+    return Struck(commands, {name: before[name] for name in commands})
 
 
 async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
-    """Start the servers of some nodes, where they do not run and no fault keeps them so; list their processes."""
-    kept = set[str]().union(*cluster.down.values())
-    await cluster.on_each([name for name in names if name not in kept], lambda node: target.start(cluster, node))
-    return await servers(cluster, names, "list")
+    """Start the servers of some nodes, where they do not run and no fault keeps them so.
+
+    Lists for each node the servers that were started and are still there a short while later.
+    """
+    kept = cluster.kept_down
+    free = [name for name in names if name not in kept]
+    before = await processes(cluster, free)
+    await cluster.on_each(free, lambda node: target.start(cluster, node))
+    after = await processes(cluster, free)
+    if any(_new(before[name], after[name]) for name in free):
+        await asyncio.sleep(_LIVE_SECONDS)
+        after = await processes(cluster, free)
+    return {
+        name: sorted(str(one["command"]) for one in _new(before[name], after[name])) if name in after else []
+        for name in names
+    }
+
+
+def _new(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The processes that were not there before."""
+    known = set(map(said, before))
+    return [one for one in after if said(one) not in known]
+
+
+async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The process tables of some nodes, as far as servers are concerned."""
+    return await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": "list"}))
+
+
+def said(process: Mapping[str, Any]) -> str:
+    """A process in a few words which no other one has: its command, its number, and when it began."""
+    return f"{process['command']} {process['pid']} since {process['since']}"
+
+
+def table_said(table: Table) -> dict[str, list[str]]:
+    """A process table in words, by node."""
+    return {name: sorted(map(said, found)) for name, found in sorted(table.items())}
+
+
+def ending(action: str, plan: Plan) -> Plan:
+    """The request that ends servers. Who is asked to end is killed before the fault is over, with time for a proof."""
+    return {"do": action, **({"grace": max(plan[LASTS] - _PROOF_SECONDS, _LEAST_GRACE)} if LASTS in plan else {})}
 
 
 async def servers(cluster: Cluster, names: Sequence[str], action: str) -> dict[str, list[str]]:
     """Kill, terminate, pause, resume or list the server processes of some nodes; the commands found on each."""
-    found = await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": action}))
-    return {name: sorted(map(_said, found[name])) for name in sorted(found)}
+    return await tell(cluster, names, {"do": action})
 
 
-def _said(process: dict[str, Any]) -> str:
+async def tell(cluster: Cluster, names: Sequence[str], request: Plan) -> dict[str, list[str]]:
+    """Have the tool do something to the server processes of some nodes; the commands of those that it did it to."""
+    found = await cluster.on_each(names, lambda node: run_tool(node, "process", request))
+    return {name: sorted(map(_struck, found[name])) for name in sorted(found)}
+
+
+def _struck(process: Mapping[str, Any]) -> str:
     return f"{process['command']} by SIGKILL" if process.get("forced") else str(process["command"])

@@ -1,7 +1,9 @@
 """Find, kill, pause and resume every server process of the node that this runs in, and say what was seen.
 
 The answer of every action is read from the process table after the action took effect:
-``[{"pid": 7, "state": "T", "command": "redis-server"}, ...]``, with ``"forced": true`` where SIGTERM was not enough.
+``[{"pid": 7, "since": 4711, "state": "T", "command": "redis-server"}, ...]``, with ``"forced": true`` where SIGTERM was
+not enough. ``since`` is when the process began, in clock ticks: who has the same number later is another process.
+``list`` also says of each the states of all its ``threads``, and how many ticks of CPU time it has ``used``.
 """
 
 from __future__ import annotations
@@ -94,7 +96,8 @@ def servers() -> list[dict[str, object]]:
         try:
             if sessions is None and is_tool(entry):
                 continue
-            name, (state, _, _, session, *_) = _stat(entry)
+            name, fields = _stat(entry)
+            state, session = fields[0], fields[3]
             if sessions is not None and not (session in sessions and _is_at_home(entry)):
                 continue
         except (FileNotFoundError, ProcessLookupError):
@@ -104,7 +107,7 @@ def servers() -> list[dict[str, object]]:
             _wait_until_over(entry)
         # Docker's engine is about to start something there: a server that is none yet, or a tool without its mark.
         elif not name.startswith("runc:"):
-            found.append({"pid": int(entry), "state": state, "command": name})
+            found.append({"pid": int(entry), "since": int(fields[19]), "state": state, "command": name})
     return found
 
 
@@ -117,6 +120,17 @@ def _wait_until_over(pid: str) -> None:
             if state == "X" or (state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1):
                 return
             time.sleep(0.0005)
+
+
+def look() -> list[dict[str, object]]:
+    """The servers, each with the states of all its threads and the CPU time that it has used."""
+    found = []
+    for one in servers():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            threads = [_stat(f"{one['pid']}/task/{thread}")[1][0] for thread in os.listdir(f"/proc/{one['pid']}/task")]
+            used = sum(map(int, _stat(str(one["pid"]))[1][11:13]))
+            found.append({**one, "threads": "".join(sorted(set(threads))), "used": used})
+    return found
 
 
 def pids() -> list[int]:
@@ -163,11 +177,11 @@ def main(request: dict[str, Any]) -> list[dict[str, object]]:
     """Do what ``request["do"]`` says: list, kill, terminate, pause or resume."""
     action = request["do"]
     if action == "list":
-        return servers()
+        return look()
     if action == "kill":
         return _send(signal.SIGKILL)
     if action == "terminate":
-        return _terminate(request.get("grace", _GRACE_SECONDS))
+        return _terminate(min(request.get("grace", _GRACE_SECONDS), _GRACE_SECONDS))
     if action == "pause":
         return _send(signal.SIGSTOP, _STOPPED)
     if action == "resume":

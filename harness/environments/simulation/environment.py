@@ -21,9 +21,8 @@ from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.environments.simulation.probe import SimulatedWatch
 from harness.errors import FaultError, MissingError
 
-_LIVING = ("running", "paused")
 _HEARD_WHILE = {
-    "list": _LIVING, "kill": _LIVING, "terminate": ("running",), "pause": ("running",), "resume": ("paused",)
+    "kill": ("running", "paused"), "terminate": ("running",), "pause": ("running",), "resume": ("paused",)
 }  # fmt: skip
 """The states of a server in which a signal does something to it."""
 
@@ -58,6 +57,7 @@ class SimulatedNode:
         module = importlib.import_module(argv[2])
         self._started += 1
         process = self._processes[name] = Process(self.name, name)
+        process.number, process.since = self._started, self._loop.nanoseconds()
         said = self._said.setdefault(name, [])
         rng = random.Random(f"{self._seed}/{self.name}/{self._started}")
         host = SimulatedHost(self._clock, self._disk, self._network, rng, said)
@@ -105,13 +105,27 @@ class SimulatedNode:
         }
         return tools[tool](request)
 
-    def _signal(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        action = request["do"]
+    def _look(self) -> list[dict[str, Any]]:
+        """The processes by what they do: one that runs answers at once, one that stands still does not."""
+        answered: set[str] = set()
         seen = []
         for name, process in self._processes.items():
+            used = process.ran
+            self._loop.run_as(process, answered.add, name)
+            if name in answered or process.state != "dead":
+                state = "S" if name in answered else "T"
+                seen.append({**_entry(process), "state": state, "threads": state, "used": used})
+        return seen
+
+    def _signal(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
+        action = request["do"]
+        if action == "list":
+            return self._look()
+        seen = []
+        for process in self._processes.values():
             if process.state not in _HEARD_WHILE[action]:
                 continue
-            seen.append({"pid": self._started, "state": "T" if process.state == "paused" else "S", "command": name})
+            seen.append(_entry(process))
             if action == "kill":
                 self._die(process)
             elif action == "terminate":
@@ -189,6 +203,11 @@ class SimulatedNode:
         self._logs.mkdir(parents=True, exist_ok=True)
         for name, lines in self._said.items():
             (self._logs / f"{name}.log").write_text("".join(line + "\n" for line in lines))
+
+
+def _entry(process: Process) -> dict[str, Any]:
+    """A process as its node's table shows it."""
+    return {"pid": process.number, "since": process.since, "command": process.name}
 
 
 class SimulationEnvironment:

@@ -36,6 +36,12 @@ class Process:
         self.context.run(CURRENT.set, self)
         self.tasks: set[asyncio.Task[Any]] = set()
         """Kept alive here to the end: to collect a dead process's coroutine would run its ``finally`` blocks."""
+        self.number = 0
+        """What tells it from every other process that its node had."""
+        self.since = 0
+        """The virtual time at which it began, in nanoseconds."""
+        self.ran = 0
+        """How many callbacks have run in it: the CPU time of a simulated process."""
         self.due: list[Handle] = []
         """What was to run while the process was paused or dead."""
         self.exited: Callable[[str], None] = lambda said: None
@@ -139,6 +145,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if process.state != "running":
             process.due.append(handle)
             return
+        process.ran += 1
         try:
             handle.context.run(handle.callback, *handle.arguments)
         except SystemExit as end:
