@@ -1,7 +1,7 @@
 """Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade.
 
-Who has not ended after a while is killed, as an orchestrator does. With ``wait=ready`` the next node is taken once the
-store is whole again, and the upgrade stops where it does not become so; with ``wait=none`` at once.
+Who has not ended after a while is killed, as an orchestrator does. With ``rolling=ready`` the next node is taken once the
+store is whole again, and the upgrade stops where it does not become so; with ``rolling=none`` at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _READY_SECONDS = 10.0
 _PROOF_SECONDS = 1.0
 """What is left of the fault's time for its proof."""
 _ANY_LENGTH = 60.0
+"""Seconds that a fault may take which nobody has planned a length for."""
 
 
 class Restart:
@@ -33,7 +34,7 @@ class Restart:
         """Whom, and how fast."""
 
         restart: Aim = "all"
-        wait: Annotated[Literal["ready", "none"], "what to wait for before the next node is taken"] = "ready"
+        rolling: Annotated[Literal["ready", "none"], "what to wait for before the next node is taken"] = "ready"
 
     Fields = Aimed
 
@@ -43,7 +44,7 @@ class Restart:
 
     def __init__(self, options: Options) -> None:
         self._aim = options.restart
-        self._waits = options.wait == "ready"
+        self._waits = options.rolling == "ready"
         self._down: set[str] = set()
 
     def decks(self, zones: Zones) -> Decks:
