@@ -1,7 +1,8 @@
 """Take CPU time and memory away from the servers of the node that this runs in, by a control group of the kernel.
 
 ``cpu`` is the share of one processor that they keep, ``memory`` the bytes that they may take in addition to what they
-have. The group is made for this node alone; its name begins with ``splitbrain-`` and what tells the run from others.
+have; without one of them, that is left as it is. What the group counts then, ``limits`` reads. The group is made for
+this node alone; its name begins with ``splitbrain-`` and what tells the run from others.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
-import signal
 import socket
 import time
 from typing import Any
@@ -20,8 +20,9 @@ from harness.faults.process import HOME_MARK, pids
 RESIDENT = "squeeze"
 ROOT = "/sys/fs/cgroup"
 _PERIOD = 100_000
+_LEAST_QUOTA = 1_000
+"""Microseconds of CPU time in each period (100 ms): the kernel gives nobody less."""
 _LOOK_SECONDS = 0.05
-_BURN_SECONDS = 0.5
 _TIMED_OUT = 10.0
 
 
@@ -63,35 +64,37 @@ def _unified() -> dict[str, str]:
     return {name: ROOT for name in _BOTH if name in enabled}
 
 
-def _limits(cpu: float, memory: int) -> dict[str, list[tuple[str, str]]]:
+def _limits(cpu: float | None, memory: int | None) -> dict[str, list[tuple[str, str]]]:
     """The files that set the limits, by controller, for both generations of control groups."""
-    if os.path.exists(f"{ROOT}/cgroup.controllers"):
-        return {"cpu": [("cpu.max", f"{round(cpu * _PERIOD)} {_PERIOD}")], "memory": [("memory.max", str(memory))]}
-    cfs = [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", str(round(cpu * _PERIOD)))]
-    return {"cpu": cfs, "memory": [("memory.limit_in_bytes", str(memory))]}
-
-
-def _make(places: dict[str, str], cpu: float, memory: int) -> None:
-    """Make control groups with these limits."""
-    limits = _limits(cpu, memory)
-    for name, place in places.items():
-        os.makedirs(place, exist_ok=True)
-        for file, value in limits[name]:
-            _write(f"{place}/{file}", value)
+    unified = os.path.exists(f"{ROOT}/cgroup.controllers")
+    limits = {}
+    if cpu is not None:
+        quota = round(cpu * _PERIOD)
+        if quota < _LEAST_QUOTA:
+            raise SystemExit(f"the kernel gives nobody less than {_LEAST_QUOTA / _PERIOD:g} CPUs, so not {cpu:g}")
+        cfs = [("cpu.cfs_period_us", str(_PERIOD)), ("cpu.cfs_quota_us", str(quota))]
+        limits["cpu"] = [("cpu.max", f"{quota} {_PERIOD}")] if unified else cfs
+    if memory is not None:
+        limits["memory"] = [("memory.max" if unified else "memory.limit_in_bytes", str(memory))]
+    return limits
 
 
 class Squeeze(resident.Work):
     """Holds all servers of the node in the group, those that are started later too."""
 
-    def __init__(self, cpu: float, memory: int) -> None:
-        self._places = {name: f"{place}/{group()}" for name, place in controllers().items()}
+    def __init__(self, cpu: float | None, memory: int | None) -> None:
+        roots, limits = controllers(), _limits(cpu, memory)
+        self._places = {name: f"{roots[name]}/{group()}" for name in limits}
         self._origins: dict[str, dict[str, str]] = {}
-        _make(self._places, cpu, memory)
+        for name, place in self._places.items():
+            os.makedirs(place, exist_ok=True)
+            for file, value in limits[name]:
+                _write(f"{place}/{file}", value)
         self.step()
 
-    def ask(self, request: Any) -> dict[str, str]:
-        """Where the groups are."""
-        return self._places
+    def ask(self, request: Any) -> dict[str, int]:
+        """How many servers are squeezed."""
+        return {"servers": len(self._origins)}
 
     def step(self) -> float:
         for pid in map(str, pids()):
@@ -157,70 +160,6 @@ def leftovers(run: str) -> list[str]:
     return glob.glob(f"{ROOT}/splitbrain-{run}-*") + glob.glob(f"{ROOT}/*/splitbrain-{run}-*")
 
 
-def prove(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
-    """See that the servers have these limits, and that processes of our own feel such. Raises ``SystemExit`` if not."""
-    deadline = time.monotonic() + _TIMED_OUT
-    while any(not _is_in(str(pid), places) for pid in pids()):
-        if time.monotonic() > deadline:
-            raise SystemExit("there are servers that were to be squeezed, but are not in the control group")
-        time.sleep(_LOOK_SECONDS)
-    # In groups like those of the servers, and not in theirs: what is little is theirs.
-    alike = {name: f"{place}-probe" for name, place in places.items()}
-    _make(alike, cpu, memory)
-    try:
-        return _feel(alike, cpu, memory)
-    finally:
-        remove(alike.values())
-
-
-def _is_in(pid: str, places: dict[str, str]) -> bool:
-    """Whether a process is in the group, or has ended."""
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        return all(_groups_of(pid)[name].endswith(group()) for name in places)
-    return True
-
-
-def _feel(places: dict[str, str], cpu: float, memory: int) -> dict[str, Any]:
-    used, status = _in_group(places, _burn)
-    if used > cpu * _BURN_SECONDS + 0.1:
-        raise SystemExit(f"a process that may use {cpu:g} of a processor used {used / _BURN_SECONDS:.2f}")
-    _, status = _in_group(places, lambda: _take(memory * 2 + (16 << 20)))
-    if not os.WIFSIGNALED(status) or os.WTERMSIG(status) != signal.SIGKILL:
-        raise SystemExit(f"a process took twice the {memory} bytes that its group may have, and lives")
-    return {"servers": len(pids()), "cpu_share": round(used / _BURN_SECONDS, 3)}
-
-
-def _burn() -> None:
-    deadline = time.monotonic() + _BURN_SECONDS
-    while time.monotonic() < deadline:
-        pass
-
-
-def _take(count: int) -> None:
-    _write("/proc/self/oom_score_adj", "1000")  # it is this process that must go, not a server
-    taken = bytearray(count)
-    for at in range(0, count, 4096):
-        taken[at] = 1
-
-
-def _in_group(places: dict[str, str], do: Any) -> tuple[float, int]:
-    """Do something in a process in the group: the CPU seconds that it used, and how it ended."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            for place in places.values():
-                _write(f"{place}/cgroup.procs", str(os.getpid()))
-            do()
-            code = 0
-        finally:
-            os._exit(code)
-    _, status, usage = os.wait4(pid, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 1:
-        raise SystemExit("no process could be put into the control group")
-    return usage.ru_utime + usage.ru_stime, status
-
-
 def _read(path: str) -> str:
     with open(path) as file:
         return file.read()
@@ -234,9 +173,8 @@ def _write(path: str, value: str) -> None:
 def main(request: dict[str, Any]) -> Any:
     """Do what ``request["do"]`` says: squeeze or heal."""
     if request["do"] == "squeeze":
-        cpu, memory = request["cpu"], request["memory"]
-        resident.start(RESIDENT, lambda: Squeeze(cpu, memory))
-        return prove(resident.ask(RESIDENT), cpu, memory)
+        resident.start(RESIDENT, lambda: Squeeze(request.get("cpu"), request.get("memory")))
+        return resident.ask(RESIDENT)
     if request["do"] == "heal":
         seen = resident.stop(RESIDENT)
         left = [place for root in set(controllers().values()) if os.path.isdir(place := f"{root}/{group()}")]
