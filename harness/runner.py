@@ -23,7 +23,7 @@ from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operat
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory
 from harness.target import Target
-from harness.timetable import LASTS, Fault, Timetable, by_worker
+from harness.timetable import Fault, Timetable, by_worker
 from harness.words import count
 from harness.workload import Workload
 

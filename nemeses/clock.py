@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.errors import FaultError, NothingToDo, UsageError
-from harness.nemesis import Decks, Layer, Plan, Zones
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
@@ -19,8 +20,11 @@ from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 _OFFSETS = (0.05, 0.5, 5.0, 60.0)
 _RATES = (0.8, 0.95, 1.0, 1.05, 1.2)
 _PERIODS = (0.0, 0.0, 0.0, 0.2, 1.0)
-_LEAST_SEEN = 0.5
-"""The share of the offset that must be measured afterwards."""
+_SAMPLES = 12
+_DRIFT_SECONDS = 0.5
+"""For how long to look at a clock that runs fast or slow."""
+_EXACT = 0.002
+"""Seconds within which two looks at clocks agree."""
 _LEAST_SKEW, _MOST_SKEW = 0.001, 1e8
 """Seconds, about three years: a store may refuse to live in another age, but counts nanoseconds there in 64 bits."""
 _RIGHT = 0.1
@@ -30,8 +34,9 @@ _RIGHT = 0.1
 class Clock:
     """Let the wall clocks of some nodes jump, forward or back, run up to 20% fast or slow, or jump to and fro.
 
-    Servers that are started meanwhile see the same time. ``monotonic=true`` does the same to the monotonic clock: then
-    a server that asks the kernel to wake it at a moment of that clock sleeps the longer.
+    Servers that are started meanwhile see the same time. ``monotonic=true`` does the same to the monotonic clock, but
+    never lets it step back: it jumps forward only, and what it is ahead stays until the server ends. A server that
+    asks the kernel to wake it at a moment of that clock sleeps the longer.
     """
 
     class Options(msgspec.Struct, frozen=True):
@@ -58,6 +63,8 @@ class Clock:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._aim = options.clock
+        self._set = 0.0
+        """When the clocks were set last, as the event loop counts."""
         if options.skew is not None and abs(options.skew) < _LEAST_SKEW and options.rate in (1.0, None):
             raise UsageError(
                 f"-o skew is {plain(options.skew)}, which nobody would notice: it must be at least "
@@ -77,40 +84,100 @@ class Clock:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
+        before = await self._shown(cluster)
         asked: Plan = {"do": "set"}
         asked |= {name: plan[name] for name in ("offset", "rate", "period", "monotonic") if name in plan}
+        self._set = asyncio.get_running_loop().time()
         seen = await cluster.on_each(victims, lambda node: run_tool(node, "clock", asked))
         if not any(clock["processes"] for clock in seen.values()):
             await cluster.on_each(victims, lambda node: run_tool(node, "clock", {"do": "heal"}))
             raise NothingToDo(f"there is no server process on {', '.join(victims)}")
-        ahead = {name: clock["ahead"] for name, clock in seen.items() if clock["processes"]}
-        for name, seconds in ahead.items():
-            if not plan["period"] and abs(seconds) < _LEAST_SEEN * abs(plan["offset"]):
-                raise FaultError(
-                    f"the clock of {name} is {seconds:+.3f} s off, but {plan['offset']:+g} s were asked for"
-                )
-        others = [node.name for node in cluster.nodes if node.name not in victims]
-        spared = _ahead(await cluster.on_each(others, lambda node: run_tool(node, "clock", {"do": "read"})))
-        if wrong := [name for name, seconds in spared.items() if abs(seconds) > _RIGHT]:
-            raise FaultError(f"the clocks of {', '.join(wrong)} are wrong as well, though nobody meant them")
         to_and_fro = f", to and fro every {plan['period']:g} s" if plan["period"] else ""
-        said = f"{plan['offset']:+g} s{to_and_fro}, rate {plan['rate']:g}: {' '.join(victims)}"
-        return {"said": said, "ahead": {name: round(seconds, 6) for name, seconds in ahead.items()}}
+        return {
+            "said": f"{plan['offset']:+g} s{to_and_fro}, rate {plan['rate']:g}: {' '.join(victims)}",
+            "asked": {name: asked[name] for name in asked if name != "do"},
+            "ahead": {name: round(clock["ahead"], 6) for name, clock in seen.items() if clock["processes"]},
+            "before": {name: samples[0]["ahead"] for name, samples in before.items()},
+        }
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        asked, before, victims = done["asked"], done["before"], done["ahead"]
+        # Both ways of a clock that goes to and fro, if there is the time for it.
+        span = min(2.5 * asked["period"] or _DRIFT_SECONDS, seconds / 2)
+        samples = await self._shown(cluster, _SAMPLES, span / _SAMPLES)
+        elapsed = asyncio.get_running_loop().time() - self._set
+        wall = Asked(asked["offset"], asked["rate"] - 1, asked["period"])
+        forward = Asked(max(asked["offset"], 0.0), asked["rate"] - 1) if asked.get("monotonic") else Asked()
+        holds, during = [], {}
+        for name, taken in samples.items():
+            for server in taken[-1]["ahead"]:
+                first = before.get(name, {}).get(server, {})
+                there = [one for one in taken if server in one["ahead"]]
+                for clock in there[-1]["ahead"][server]:
+                    mine = Asked() if name not in victims else wall if clock == "wall" else forward
+                    shown = [(one["at"], one["ahead"][server][clock] - first.get(clock, 0.0)) for one in there]
+                    holds.append(mine.fits(shown, elapsed))
+                    if mine is wall:
+                        holds.append(any(abs(ahead) >= _LEAST_SKEW for _, ahead in shown))
+                    during[f"{name} {server} {clock}"] = [round(ahead, 6) for _, ahead in shown]
+        hit = any(samples[name][-1]["ahead"] for name in victims)
+        return Proof("what the code for the clock in each server's memory answers", before, during, hit and all(holds))
 
     async def observe(self, cluster: Cluster) -> Plan:
-        """How far the clocks of the servers on each node are ahead now."""
-        return await self._read(cluster, "read")
+        """How far the wall clocks of the servers on each node are ahead now."""
+        return _ahead(await self._shown(cluster))
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        ahead = await self._read(cluster, "heal")
+        names = [node.name for node in cluster.nodes]
+        await cluster.on_each(names, lambda node: run_tool(node, "clock", {"do": "heal"}))
+        ahead = _ahead(await self._shown(cluster))
         if wrong := [name for name, seconds in ahead.items() if abs(seconds) > _RIGHT]:
             raise FaultError(f"the clocks of {', '.join(wrong)} are still wrong")
         return {"ahead": ahead}
 
-    async def _read(self, cluster: Cluster, action: str) -> dict[str, float]:
-        names = [node.name for node in cluster.nodes]
-        return _ahead(await cluster.on_each(names, lambda node: run_tool(node, "clock", {"do": action})))
+    async def _shown(self, cluster: Cluster, samples: int = 1, every: float = 0.0) -> dict[str, list[dict[str, Any]]]:
+        """What the servers' clocks show on each node, so many times."""
+        request = {"samples": samples, "every": every}
+        return await cluster.on_each(
+            [node.name for node in cluster.nodes], lambda node: run_tool(node, "dial", request)
+        )
 
 
-def _ahead(clocks: dict[str, Any]) -> dict[str, float]:
-    return {name: round(clock["ahead"], 6) for name, clock in clocks.items() if clock["processes"]}
+class Asked(NamedTuple):
+    """How a clock is to be wrong: ahead by ``offset`` seconds, by ``drift`` more in each that passes.
+
+    With a ``period`` the offset comes and goes every so many seconds.
+    """
+
+    offset: float = 0.0
+    drift: float = 0.0
+    period: float = 0.0
+
+    def fits(self, shown: Sequence[tuple[float, float]], elapsed: float) -> bool:
+        """Whether a clock goes so that was set ``elapsed`` seconds ago or less.
+
+        ``shown`` is by how much it was ahead, each after how many seconds of looking.
+        """
+        low, high = sorted((0.0, self.drift * elapsed))
+
+        def near(ahead: float, offset: float) -> bool:
+            tolerance = _EXACT + 1e-9 * abs(offset)
+            return offset + low - tolerance <= ahead <= offset + high + tolerance
+
+        (start, first), (end, last) = shown[0], shown[-1]
+        if not self.period:
+            drifted = self.drift * (end - start)
+            exact = _EXACT + 0.1 * abs(drifted)
+            return all(near(ahead, self.offset) for _, ahead in shown) and abs(last - first - drifted) <= exact
+        away, back = ([near(ahead, offset) for _, ahead in shown] for offset in (self.offset, 0.0))
+        both = end - start < 1.5 * self.period or any(back)
+        return any(away) and both and all(a or b for a, b in zip(away, back, strict=True))
+
+
+def _ahead(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
+    """By how much the wall clock of each node that has servers is ahead: the least of these."""
+    found = {}
+    for name, taken in samples.items():
+        if walls := sorted((one["wall"] for one in taken[-1]["ahead"].values()), key=abs):
+            found[name] = round(walls[0], 6)
+    return found

@@ -1,7 +1,7 @@
 """Rolling restarts: one node after the other is asked to end by SIGTERM and is started again, as in an upgrade.
 
-Who has not ended after a while is killed, as an orchestrator does. With ``rolling=ready`` the next node is taken once the
-store is whole again, and the upgrade stops where it does not become so; with ``rolling=none`` at once.
+Who has not ended after a while is killed, as an orchestrator does. With ``rolling=ready`` the next node is taken once
+the store is whole again, and the upgrade stops where it does not become so; with ``rolling=none`` at once.
 """
 
 from __future__ import annotations

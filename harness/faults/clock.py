@@ -1,7 +1,8 @@
 """Set the clocks of the servers on the node that this runs in, those that start later included, and read them back.
 
 Every answer is read from the memory of the servers: ``{"ahead": seconds, "processes": [...]}``, where ``ahead`` is
-the least that a server's wall clock differs, and a probe of our own says that it really does.
+the least that a server's wall clock differs; what the servers show then, ``dial`` sees. A monotonic clock never steps
+back: it jumps forward only, and keeps what it is ahead until its server ends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from harness.faults.process import pids, program
 from harness.faults.vdso import NONE, Skew, Unpatchable, Vdso
 
 RESIDENT = "clock"
+_LAST = 1 << 63
+"""The nanoseconds since 1970 that a clock can show."""
 _LOOK_SECONDS = 0.003
 """How often it looks for servers that were started: their first moments show the true time."""
 
@@ -55,7 +58,7 @@ def _programs() -> set[tuple[str, int | None]]:
 def _try(vdso: Vdso, pid: int, skew: tuple[Skew, Skew]) -> bool:
     """Set a server's clocks; False if it has ended meanwhile."""
     try:
-        if vdso.read(pid) != skew:
+        if vdso.read(pid)[0] != skew[0]:  # both clocks are set at once
             vdso.write(pid, *skew)
     except (ProcessLookupError, FileNotFoundError):
         return False
@@ -64,21 +67,20 @@ def _try(vdso: Vdso, pid: int, skew: tuple[Skew, Skew]) -> bool:
 
 def set_clocks(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
     """Set the clocks of all servers, and keep it so for those that are started."""
-    prove(vdso, wall, monotonic)
     resident.stop(RESIDENT)
     for pid in pids():
         _try(vdso, pid, (wall, monotonic))
     if (wall, monotonic) != (NONE, NONE):
         resident.start(RESIDENT, lambda: Keeper(vdso, wall, monotonic))
-        _wait_for_keeper(vdso, (wall, monotonic))
+        _wait_for_keeper(vdso, wall)
 
 
-def _wait_for_keeper(vdso: Vdso, skew: tuple[Skew, Skew]) -> None:
+def _wait_for_keeper(vdso: Vdso, wall: Skew) -> None:
     """Let the keeper see the servers that were started while the clocks of the others were set."""
     deadline = time.monotonic() + 1
     while time.monotonic() < deadline:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if all(vdso.read(pid) == skew for pid in pids()):
+            if all(vdso.read(pid)[0] == wall for pid in pids()):
                 return
         time.sleep(_LOOK_SECONDS)
 
@@ -93,7 +95,7 @@ def read_clocks(vdso: Vdso) -> dict[str, Any]:
     return {"ahead": min(ahead.values(), key=abs, default=0.0), "processes": list(ahead)}
 
 
-def prove(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
+def try_out(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
     """Change the clocks of a process of our own and ask it for the time. Raises ``SystemExit`` if it is right."""
     asking, asked = os.pipe()
     answered, answering = os.pipe()
@@ -105,6 +107,7 @@ def prove(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
         os._exit(0)
     try:
         vdso.write(pid, wall, monotonic)
+        wall, monotonic = vdso.read(pid)
         before = time.time_ns(), time.monotonic_ns()
         os.write(asked, b"?")
         said = tuple(map(int, os.read(answered, 100).split()))
@@ -130,6 +133,8 @@ def main(request: dict[str, Any]) -> Any:
         if request["do"] == "set":
             drift = round((request.get("rate", 1.0) - 1) * 2**32)
             offset, period = (round(request.get(name, 0.0) * 1e9) for name in ("offset", "period"))
+            if not 0 <= time.time_ns() + offset < _LAST:
+                raise SystemExit(f"a clock that is {request['offset']:+g} s off would leave the years 1970 to 2262")
             wall = Skew(time.time_ns(), offset, drift, period)
             monotonic = Skew(time.monotonic_ns(), offset, drift, period) if request.get("monotonic") else NONE
             set_clocks(vdso, wall, monotonic)

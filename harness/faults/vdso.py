@@ -82,6 +82,11 @@ class Skew(NamedTuple):
         jump = 0 if self.period and passed // self.period & 1 else self.offset
         return jump + (passed * self.drift >> 32)
 
+    def going_on(self, now: int, change: Skew) -> Skew:
+        """What follows on a clock that never steps back: it goes on from what it shows, and jumps forward only."""
+        offset = self.at(now) + max(change.offset, 0)
+        return Skew(now, offset, change.drift) if offset or change.drift else NONE
+
 
 NONE = Skew()
 
@@ -95,14 +100,14 @@ class Vdso:
             raise Unpatchable(f"clocks can be changed on {' and '.join(ARCHITECTURES)} only, not on {machine}")
         self._code, main, others = ARCHITECTURES[machine]
         self.original = _look(os.getpid())
-        symbols = _symbols(self.original)
-        if main not in symbols or any(name not in symbols for name in others):
+        found = symbols(self.original)
+        if main not in found or any(name not in found for name in others):
             raise Unpatchable(f"this kernel's vDSO has no function {main}")
-        self._at, room = symbols[main]
+        self._at, room = found[main]
         self._parameters = self._at + len(self._code)
         if room < len(self._code) + 2 * _PARAMETERS.size:
             raise Unpatchable(f"this kernel's {main} is only {room} bytes long: there is no room for other code")
-        self._jumps = {symbols[name][0]: _jump(machine, symbols[name][0], self._at + to) for name, to in others.items()}
+        self._jumps = {found[name][0]: _jump(machine, found[name][0], self._at + to) for name, to in others.items()}
 
     def patches(self, wall: Skew, monotonic: Skew) -> dict[int, bytes]:
         """What is written where, by offset in the vDSO."""
@@ -125,14 +130,16 @@ class Vdso:
     def write(self, pid: int, wall: Skew, monotonic: Skew) -> None:
         """Change the clocks of a process while all its threads stand still outside the vDSO.
 
-        Without any skew, the process gets back the code that the kernel gave it. Raises ``Unpatchable``, and
-        ``ProcessLookupError`` or ``FileNotFoundError`` when the process has ended.
+        The monotonic clock goes on from what it shows, as no kernel lets it step back: what ``monotonic`` says is
+        added to that, if it leads forward. Without any skew, the process gets back the code that the kernel gave it.
+        Raises ``Unpatchable``, and ``ProcessLookupError`` or ``FileNotFoundError`` when the process has ended.
         """
-        patches = self.patches(wall, monotonic)
-        if (wall, monotonic) == (NONE, NONE):
-            patches = {at: self.original[at : at + len(data)] for at, data in patches.items()}
         with _standing_still(pid) as start, open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
-            self.read(pid)
+            _, shown = self.read(pid)
+            monotonic = shown.going_on(time.monotonic_ns(), monotonic)
+            patches = self.patches(wall, monotonic)
+            if (wall, monotonic) == (NONE, NONE):
+                patches = {at: self.original[at : at + len(data)] for at, data in patches.items()}
             try:
                 for at, data in patches.items():
                     memory.seek(start + at)
@@ -228,7 +235,7 @@ def _mapped(pid: int) -> range:
     return range(0)
 
 
-def _symbols(image: bytes) -> dict[str, tuple[int, int]]:
+def symbols(image: bytes) -> dict[str, tuple[int, int]]:
     """The functions that a vDSO exports: offset and size by name (ELF, 64 bits, little endian)."""
     if image[:6] != b"\x7fELF\x02\x01":
         raise Unpatchable("this kernel's vDSO is not an ELF file of 64 bits")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from harness.environments.base import Node, Result
 from harness.environments.simulation.disk import SimulatedDisk
-from harness.environments.simulation.host import SimulatedClock, SimulatedHost
+from harness.environments.simulation.host import EPOCH, SimulatedClock, SimulatedHost
 from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.environments.simulation.probe import SimulatedWatch
@@ -42,6 +42,8 @@ class SimulatedNode:
         self._clock = SimulatedClock(loop)
         self._disk = SimulatedDisk(random.Random(f"{seed}/{name}/disk"))
         self._processes: dict[str, Process] = {}
+        self._hosts: dict[str, SimulatedHost] = {}
+        """What each process sees of the node."""
         self._said: dict[str, list[str]] = {}
         self._started = 0
 
@@ -60,7 +62,7 @@ class SimulatedNode:
         process.number, process.since = self._started, self._loop.nanoseconds()
         said = self._said.setdefault(name, [])
         rng = random.Random(f"{self._seed}/{self.name}/{self._started}")
-        host = SimulatedHost(self._clock, self._disk, self._network, rng, said)
+        host = self._hosts[name] = SimulatedHost(self._clock, self._disk, self._network, rng, said)
         process.exited = lambda last_words: self._exit(process, said, last_words)
         self._loop.create_task(module.run(argv[3:], host), context=process.context)
 
@@ -89,13 +91,15 @@ class SimulatedNode:
     async def log(self, name: str) -> str:
         return "\n".join(self._said.get(name, []))
 
-    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "disk"})
+    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "dial", "disk"})
 
     async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Do what a fault tool does on a real node, and answer as it does."""
         await asyncio.sleep(0.02)
         if tool == "probe":
             return await SimulatedWatch(self._loop, self._network, self.address, request).run()
+        if tool == "dial":
+            return await self._read_clocks(request["samples"], request["every"])
         tools = {
             "process": self._signal,
             "network": self._rewire,
@@ -182,6 +186,19 @@ class SimulatedNode:
             clock.right()
         living = [name for name, process in self._processes.items() if process.state != "dead"]
         return {"ahead": clock.error(), "processes": living}
+
+    async def _read_clocks(self, samples: int, every: float) -> list[dict[str, Any]]:
+        """By how much the clocks that each server sees are ahead of the true time, so many times."""
+        began, taken = self._loop.time(), []
+        for number in range(samples):
+            await asyncio.sleep(max(0.0, began + number * every - self._loop.time()))
+            now, ahead = self._loop.time(), {}
+            for name, process in self._processes.items():
+                if process.state != "dead":
+                    host = self._hosts[name]
+                    ahead[f"{name} {process.number}"] = {"wall": host.wall() - (EPOCH + now)}
+            taken.append({"at": now - began, "ahead": ahead})
+        return taken
 
     def _spoil(self, request: Mapping[str, Any]) -> Any:
         if request["do"] == "fill":

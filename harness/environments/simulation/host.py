@@ -10,9 +10,14 @@ from typing import Any, Final
 from harness.environments.simulation.disk import SimulatedDisk, SimulatedFile
 from harness.environments.simulation.loop import Handle, SimulatedLoop
 from harness.environments.simulation.network import Network
+from harness.errors import FaultError
 
 EPOCH: Final = 1_800_000_000.0
 """The true wall clock time, in seconds since 1970, at which every simulation begins."""
+
+
+_LAST: Final = 2.0**63 / 1e9
+"""The seconds since 1970 that a clock can show which counts nanoseconds in 64 bits."""
 
 
 class SimulatedClock:
@@ -35,7 +40,9 @@ class SimulatedClock:
         self.rate = rate
 
     def skew(self, offset: float, rate: float, period: float) -> None:
-        """Jump by ``offset`` seconds, and run at another rate."""
+        """Jump by ``offset`` seconds, and run at another rate. Raises ``FaultError`` where no clock can go."""
+        if not 0 <= self.wall() + offset < _LAST:
+            raise FaultError(f"a clock that is {offset:+g} s off would leave the years 1970 to 2262")
         self.offset += offset
         self.set_rate(rate)
         self._strobe = (period, self._loop.time(), offset)

@@ -1,0 +1,88 @@
+"""Read the clocks of the servers of the node that this runs in, as these servers do: by running what stands there.
+
+Each server's copy of the vDSO is taken from its memory and its ``clock_gettime`` is called, beside the kernel's own. So
+nothing is believed of what whoever set a clock has noted, and a clock that was not set shows the true time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import platform
+import time
+from typing import Any
+
+from harness.faults.process import servers
+from harness.faults.vdso import ARCHITECTURES, symbols
+
+CLOCKS = {"wall": time.CLOCK_REALTIME, "monotonic": time.CLOCK_MONOTONIC}
+
+
+class _Time(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_int64), ("nanoseconds", ctypes.c_int64))
+
+
+class Dial:
+    """A copy of a vDSO that can be run."""
+
+    def __init__(self, image: bytes) -> None:
+        self._pages = mmap.mmap(-1, len(image), prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        self._pages.write(image)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._pages))
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(len(image)), mmap.PROT_READ | mmap.PROT_EXEC) != 0:
+            raise SystemExit(f"a server's code for its clock cannot be run here: {os.strerror(ctypes.get_errno())}")
+        function = symbols(image)[ARCHITECTURES[platform.machine()].main][0]
+        self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Time))(start + function)
+
+    def ahead(self, clock: int) -> float:
+        """By how many seconds one of its clocks is ahead of the kernel's."""
+        shown = _Time()
+        early = time.clock_gettime_ns(clock)
+        if self._call(clock, ctypes.byref(shown)) != 0:
+            raise SystemExit("a server's code for its clock answers with an error")
+        late = time.clock_gettime_ns(clock)
+        answer = int(shown.seconds) * 10**9 + int(shown.nanoseconds)
+        return (answer - (early + late) // 2) / 1e9
+
+
+def _image(pid: int | str) -> bytes:
+    """The vDSO in a process's memory. Raises ``OSError`` when the process has ended, or is about to."""
+    with open(f"/proc/{pid}/maps") as maps:
+        places = [line.split()[0].split("-") for line in maps if line.rstrip().endswith("[vdso]")]
+    if not places:
+        raise ProcessLookupError(f"process {pid} has no vDSO now")
+    start, end = (int(word, 16) for word in places[0])
+    with open(f"/proc/{pid}/mem", "rb") as memory:
+        memory.seek(start)
+        return memory.read(end - start)
+
+
+def read() -> dict[str, dict[str, float]]:
+    """By how many seconds each server's clocks are ahead; servers by command and number."""
+    true = _image("self")
+    found = {}
+    for one in servers():
+        with contextlib.suppress(OSError):
+            image = _image(int(str(one["pid"])))
+            # The kernel's own code works only where the kernel has put it, and is right.
+            dial = None if image == true else Dial(image)
+            found[f"{one['command']} {one['pid']}"] = {
+                name: 0.0 if dial is None else dial.ahead(clock) for name, clock in CLOCKS.items()
+            }
+    return found
+
+
+def main(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Read the clocks ``request["samples"]`` times, every so many seconds.
+
+    Answers ``[{"at": 0.0, "ahead": {"redis-server 7": {"wall": 5.0, "monotonic": 0.0}}}, ...]``.
+    """
+    began = time.monotonic()
+    samples = []
+    for number in range(request["samples"]):
+        time.sleep(max(0.0, began + number * request["every"] - time.monotonic()))
+        samples.append({"at": time.monotonic() - began, "ahead": read()})
+    return samples
