@@ -44,7 +44,8 @@ class Target(Protocol):
     A target may also say ``sizes``: the numbers of nodes that it can have; ``failover``: the seconds within which
     another primary serves when the primary is lost (5 if it does not say); and ``abilities``: what it can do beyond
     this protocol. With ``membership`` it has ``leave(cluster, names)`` and ``join(cluster, names)``, which return the
-    members afterwards and raise ``NothingToDo`` where it is impossible now.
+    members afterwards, and ``members(cluster)``, which asks members who they are; all raise ``NothingToDo`` where it is
+    impossible now. A node in ``cluster.kept_down`` joins without being started.
     """
 
     def __init__(self, options: Any) -> None: ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
@@ -10,10 +12,15 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.errors import NothingToDo
-from harness.nemesis import PRIMARY, Decks, Layer, Plan, Zones
+from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number
 from harness.target import Target
 from nemeses.victims import ANY, Aimed, aims, minority, resolve, shuffled
+
+_CHANGE_SECONDS = 3.0
+"""How long a store may take to let nodes leave, beside the failover that it takes when the primary does."""
+_FAILOVER_SECONDS = 5.0
+_LOOK_SECONDS = 0.2
 
 
 class Membership:
@@ -54,15 +61,48 @@ class Membership:
         return {"aim": dealt["aim"], "order": shuffled(rng, zones), "leaving": int(dealt["leaving"])}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        if self._left:
+            raise NothingToDo(f"{', '.join(sorted(self._left))} could not join again yet")
         first = await resolve(cluster, target, plan)
         leaving = [*first, *(name for name in plan["order"] if name not in first)][: plan["leaving"]]
-        self._left.update(leaving)
-        self._doubtful.update(leaving)
         changing: Any = target
-        members = await changing.leave(cluster, leaving)
+        failover = getattr(target, "failover", _FAILOVER_SECONDS) if plan["aim"] == PRIMARY else 0.0
+        seconds = _CHANGE_SECONDS + failover
+        try:
+            async with asyncio.timeout(seconds):
+                before = await self._members(cluster, target)
+                self._left.update(leaving)
+                self._doubtful.update(leaving)
+                members = await changing.leave(cluster, leaving)
+        except TimeoutError:
+            raise NothingToDo(f"{' '.join(leaving)} could not leave within {seconds:g} s") from None
         gone = [name for name in leaving if name not in members]
         self._doubtful.difference_update(gone)
-        return {"said": f"{' '.join(gone) or 'nobody yet'} left", "members": members}
+        said = f"{' '.join(gone) or 'nobody yet'} left"
+        return {"said": said, "leaving": leaving, "before": before, "members": members}
+
+    async def _members(self, cluster: Cluster, target: Target) -> list[str]:
+        """Who the members are, as soon as one says so."""
+        changing: Any = target
+        while True:
+            try:
+                return list(await changing.members(cluster))
+            except NothingToDo:
+                await asyncio.sleep(_LOOK_SECONDS)
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        """Until the members say so, or the time is over: who has just lost its primary may know no member for now."""
+        before, leaving = set(done["before"]), set(done["leaving"])
+        members: list[str] | None = None
+        holds = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds - _LOOK_SECONDS):
+                while not holds:
+                    members = await self._members(cluster, target)
+                    holds = leaving <= before and before - set(members) == leaving
+                    if not holds:
+                        await asyncio.sleep(_LOOK_SECONDS)
+        return Proof("the list of members, as members say it", done["before"], members, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         changing: Any = target

@@ -57,7 +57,7 @@ class Restart:
         loop = asyncio.get_running_loop()
         over = loop.time() + plan.get(LASTS, _ANY_LENGTH) - _PROOF_SECONDS
         victims = await resolve(cluster, target, plan)
-        before = await processes(cluster, victims)
+        before: dict[str, list[str]] = {}
         terminated: dict[str, list[str]] = {}
         restarted: dict[str, list[str]] = {}
         stopped = ""
@@ -66,10 +66,12 @@ class Restart:
                 stopped = ", and there was no time for more"
                 break
             self._down.add(name)
+            found = table_said(await processes(cluster, [name]))
             commands = (await tell(cluster, [name], ending("terminate", plan)))[name]
             if not commands:
                 continue  # another fault keeps it down
             terminated[name] = commands
+            before |= found
             restarted[name] = (await revive(cluster, target, [name]))[name]
             patience = min(_READY_SECONDS, over - loop.time())
             if self._waits and name != victims[-1] and not await _ready(cluster, target, patience):
@@ -85,7 +87,7 @@ class Restart:
             "said": f"{plan['aim']}: {' '.join(back)}{down}{stopped}",
             "terminated": terminated,
             "ended": ended,
-            "before": table_said({name: before[name] for name in terminated}),
+            "before": before,
         }
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:

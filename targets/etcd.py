@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,9 +27,11 @@ PEER_PORT = 2380
 
 _REFUSED_CODES = frozenset({3, 8})
 """gRPC codes with which etcd refuses a request before it proposes it: invalid argument, resource exhausted."""
-_CHANGE_SECONDS = 12.0
-"""etcd changes its members only once all have been connected for five seconds."""
-_PATIENT = aiohttp.ClientTimeout(total=5.0)
+_CHANGE_SECONDS = {"remove": 2.5, "add": 7.0}
+"""How long to try. etcd changes its members only once all have been connected for five seconds, which nodes that have
+left can wait for."""
+_PATIENT = aiohttp.ClientTimeout(total=1.5)
+"""How long to wait for the answer to a change: without one, the members know sooner whether it was made."""
 _QUICK = aiohttp.ClientTimeout(total=0.5)
 
 
@@ -123,7 +126,7 @@ class Etcd:
             if member is not None:
                 self._left[name] = member["ID"]
                 await self._change(cluster, name, "remove", ID=member["ID"])
-        return await self._member_names(cluster)
+        return await self.members(cluster)
 
     async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Add nodes that left, with nothing on their disks, as new members."""
@@ -139,49 +142,58 @@ class Etcd:
             if name in self._left and self._left[name] != member["ID"]:
                 await run_tool(node, "process", {"do": "kill"})
                 await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
-                urls = {other: _peer(cluster.node(other)) for other in await self._member_names(cluster)}
+                urls = {other: _peer(cluster.node(other)) for other in await self.members(cluster)}
                 self._joined[name] = ",".join(f"{other}={url}" for other, url in urls.items())
                 del self._left[name]
-            await self.start(cluster, node)
-        return await self._member_names(cluster)
+            if name not in cluster.kept_down:
+                await self.start(cluster, node)
+        return await self.members(cluster)
+
+    async def members(self, cluster: Cluster) -> Sequence[str]:
+        """The nodes that are members, started or not, as one that leads or follows a leader knows them."""
+        known = {url for member in await self._members(cluster) for url in member["peerURLs"]}
+        return [node.name for node in cluster.nodes if _peer(node) in known]
 
     async def _member(self, cluster: Cluster, name: str) -> dict[str, Any] | None:
         """What the members know of a node; None if it is none of them."""
         peer = _peer(cluster.node(name))
         return next((member for member in await self._members(cluster) if peer in member["peerURLs"]), None)
 
-    async def _member_names(self, cluster: Cluster) -> list[str]:
-        """The nodes that are members, started or not."""
-        known = {url for member in await self._members(cluster) for url in member["peerURLs"]}
-        return [node.name for node in cluster.nodes if _peer(node) in known]
-
     async def _members(self, cluster: Cluster) -> list[dict[str, Any]]:
         """The members as a node that leads or follows a leader knows them. Raises ``NothingToDo`` if none does."""
         for role in sorted(await self.roles(cluster), key=lambda role: role.role):
-            answer = await _cluster_call(cluster.node(role.node), "list")
+            answer = await _cluster_call(cluster.node(role.node), "list", _QUICK)
             if answer is not None and answer.get("members"):
                 members: list[dict[str, Any]] = answer["members"]
                 return members
         raise NothingToDo("no member of etcd answers")
 
     async def _change(self, cluster: Cluster, name: str, what: str, **body: Any) -> None:
-        """Ask all nodes but the one that it is about, until one has done it.
+        """Ask the other nodes, those that lead first, until one has done it.
 
-        Raises ``NothingToDo`` with what they say if none has, for a while.
+        Before anybody is asked again, the members are asked whether it is done: an answer may have been lost. Raises
+        ``NothingToDo`` with what they say if it is not, for a while.
         """
         said = "no member answers"
 
         async def done() -> bool:
             nonlocal said
-            for other in (node for node in cluster.nodes if node.name != name):
-                answer = await _cluster_call(other, what, **body)
-                if answer is not None and "members" in answer:
+            with contextlib.suppress(NothingToDo):
+                if (await self._member(cluster, name) is None) == (what == "remove"):
                     return True
-                said = said if answer is None else str(answer.get("message", answer))
+            for role in sorted(await self.roles(cluster), key=lambda role: role.role):
+                if role.node == name:
+                    continue
+                answer = await _cluster_call(cluster.node(role.node), what, **body)
+                if answer is None:
+                    return False  # it may be done, or be about to
+                if "members" in answer:
+                    return True
+                said = str(answer.get("message", answer))
             return False
 
         try:
-            await wait_until(done, seconds=_CHANGE_SECONDS, what="the change", every=0.5)
+            await wait_until(done, seconds=_CHANGE_SECONDS[what], what="the change", every=0.3)
         except NodeError:
             raise NothingToDo(f"etcd did not {what} a member: {said}") from None
 
@@ -242,11 +254,11 @@ def _peer(node: Node) -> str:
     return f"http://{node.address}:{PEER_PORT}"
 
 
-async def _cluster_call(node: Node, what: str, **body: Any) -> Any:
+async def _cluster_call(node: Node, what: str, patience: aiohttp.ClientTimeout = _PATIENT, **body: Any) -> Any:
     """What a member answers to a question about the members; None without an answer."""
     url = f"http://{node.address}:{CLIENT_PORT}/v3/cluster/member/{what}"
     try:
-        async with aiohttp.ClientSession(timeout=_PATIENT) as session, session.post(url, json=body) as response:
+        async with aiohttp.ClientSession(timeout=patience) as session, session.post(url, json=body) as response:
             return await response.json(content_type=None)
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return None

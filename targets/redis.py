@@ -176,7 +176,7 @@ class Redis:
                     known = {view["ip"] for view in views if view is not None}
                     if now is None or now.name == leaving or known != {now.address}:
                         return False
-                    return await self._all_follow(cluster)
+                    return await self._all_follow(cluster, left)
 
                 try:
                     await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over", every=0.5)
@@ -188,11 +188,11 @@ class Redis:
 
             async def settled(leaving: str = name) -> bool:
                 """A primary counts a replica for a while after it has gone, and a new one has first to be followed."""
-                return leaving not in await self._members(cluster) and await self._all_follow(cluster)
+                return leaving not in await self.members(cluster) and await self._all_follow(cluster, cluster.nodes)
 
             with contextlib.suppress(NodeError):
                 await wait_until(settled, seconds=_HAND_OVER_SECONDS, what=f"{name} leaving", every=0.3)
-        return await self._members(cluster)
+        return await self.members(cluster)
 
     async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Start nodes that left as replicas of whoever is primary now."""
@@ -201,29 +201,32 @@ class Redis:
             if primary is None:
                 raise NothingToDo("there is no primary that could be followed")
             node = cluster.node(name)
-            if name not in await self._members(cluster):
+            if name not in await self.members(cluster):
                 await run_tool(node, "process", {"do": "kill"})
                 await self._configure(cluster, node, primary)
+            if name in cluster.kept_down:
+                continue
+
             await self.start(cluster, node)
 
             async def follows(joining: str = name) -> bool:
-                return joining in await self._members(cluster)
+                return joining in await self.members(cluster)
 
             with contextlib.suppress(NodeError):
                 await wait_until(follows, seconds=_HAND_OVER_SECONDS, what=f"{name} following")
-        return await self._members(cluster)
+        return await self.members(cluster)
 
-    async def _all_follow(self, cluster: Cluster) -> bool:
-        """Whether every node that answers is the primary or one of its replicas."""
-        up = {role.node for role in await self.roles(cluster)}
-        return up <= {*await self._members(cluster)}
+    async def _all_follow(self, cluster: Cluster, nodes: Sequence[Node]) -> bool:
+        """Whether each of these nodes that answers is the primary or one of its replicas."""
+        up = {role.node for role in await self.roles(cluster)} & {node.name for node in nodes}
+        return up <= {*await self.members(cluster)}
 
     async def _primary(self, cluster: Cluster) -> Node | None:
         """The primary of the highest epoch."""
         name = leader(await self.roles(cluster))
         return None if name is None else cluster.node(name)
 
-    async def _members(self, cluster: Cluster) -> list[str]:
+    async def members(self, cluster: Cluster) -> Sequence[str]:
         """The primary, and those that it has as replicas."""
         primary = await self._primary(cluster)
         if primary is None:

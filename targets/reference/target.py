@@ -138,20 +138,30 @@ class Reference:
         """Let them join again."""
         return await self._change_members(cluster, "ADD", names)
 
+    async def members(self, cluster: Cluster) -> Sequence[str]:
+        """The members as the primary knows them."""
+        for role in await self.roles(cluster):
+            if role.role == "primary":
+                found = await quick(cluster.node(role.node).address, CLIENT_PORT, "MEMBERS")
+                if isinstance(found, list):
+                    return found
+        raise NothingToDo("no primary says who the members are")
+
     async def _change_members(self, cluster: Cluster, change: str, names: Sequence[str]) -> Sequence[str]:
         members: list[str] = []
 
         async def changed(name: str) -> bool:
-            """Whether the change is done. Whoever believes to be primary is asked; a deposed one cannot do it."""
+            """Whether it is done. If not, who believes to be primary is asked for it; a deposed one cannot do it."""
             nonlocal members
             for role in await self.roles(cluster):
                 if role.role == "primary":
                     address = cluster.node(role.node).address
-                    await quick(address, CLIENT_PORT, "MEMBERS", change, name)
                     found = await quick(address, CLIENT_PORT, "MEMBERS")
                     if isinstance(found, list):
                         members = found
-                        return (name in members) == (change == "ADD")
+                        if (name in members) == (change == "ADD"):
+                            return True
+                    await quick(address, CLIENT_PORT, "MEMBERS", change, name)
             return False
 
         primary = next((role.node for role in await self.roles(cluster) if role.role == "primary"), None)
