@@ -60,11 +60,12 @@ class Restart:
         before: dict[str, list[str]] = {}
         terminated: dict[str, list[str]] = {}
         restarted: dict[str, list[str]] = {}
-        stopped = ""
+        stopped, took = "", 0.0
         for name in victims:
-            if terminated and loop.time() > over:
+            if terminated and loop.time() + took > over:
                 stopped = ", and there was no time for more"
                 break
+            began = loop.time()
             self._down.add(name)
             found = table_said(await processes(cluster, [name]))
             commands = (await tell(cluster, [name], ending("terminate", plan)))[name]
@@ -77,6 +78,7 @@ class Restart:
             if self._waits and name != victims[-1] and not await _ready(cluster, target, patience):
                 stopped = f", and the store was not whole again {max(patience, 0):.1f} s later"
                 break
+            took = loop.time() - began
         if not terminated:
             raise NothingToDo("there is no server process that could be restarted")
         # Another fault may keep it from starting again.

@@ -15,6 +15,7 @@ from typing import Any
 from harness.cli.stopping import end_on_signals
 from harness.cluster import Cluster
 from harness.environments import namespaces
+from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.ssh import SshEnvironment
 from harness.plugins import load
 from tests.integration import hosts
@@ -35,6 +36,18 @@ def on(environment: str, scenario: Scenario, *, nodes: int = 3) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def simulated(folder: Path, scenario: Scenario, *, nodes: int = 3) -> None:
+    """The same on simulated nodes, in this process; their logs end up in ``folder``."""
+    environment = SimulationEnvironment(None, 1)
+    names = [f"n{number}" for number in range(1, nodes + 1)]
+
+    async def main() -> None:
+        started = await environment.start(names, folder, "test")
+        await scenario(Cluster(environment, started, 0, dict(zip(names, "abcabcabc", strict=False))))
+
+    environment.run(main())
 
 
 async def _run(environment: str, scenario: Scenario, nodes: int) -> None:

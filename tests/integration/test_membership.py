@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.cluster import Cluster, wait_until
+from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import NothingToDo
 from harness.operation import Operation
 from nemeses.membership import Membership
-from nemeses.victims import primary
+from nemeses.victims import primary, revive
 from targets.etcd import Etcd, _cluster_call
 from targets.redis import Redis
-from tests.integration.inside import on
+from targets.reference.target import Reference
+from tests.integration.inside import on, simulated
 from tests.integration.test_faults import ENVIRONMENTS, serving, states
+
+
+def plan(leaving: str) -> dict[str, Any]:
+    return {"aim": leaving, "order": ["n1", "n2", "n3"], "leaving": 1}
+
+
+async def left(membership: Membership, cluster: Cluster, store: Any, leaving: str) -> dict[str, Any]:
+    """What was done to let a node leave. etcd agrees only once all members have been connected for five seconds."""
+    done: dict[str, Any] = {}
+
+    async def gone() -> bool:
+        try:
+            done.update(await membership.inject(cluster, store, plan(leaving)))
+        except NothingToDo:
+            await membership.heal(cluster, store)
+        return bool(done)
+
+    await wait_until(gone, seconds=40, what=f"{leaving} leaving")
+    return done
 
 
 async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
@@ -26,8 +48,11 @@ async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
     assert first is not None
     membership = Membership(Membership.Options())
     for leaving in (first, *(name for name in names if name != first)):
-        done = await membership.inject(cluster, store, {"leaving": [leaving]})
+        done = await left(membership, cluster, store, leaving)
         assert done["members"] == [name for name in names if name != leaving]
+        proof = await membership.prove(cluster, store, done, 3.0)
+        assert proof.holds, proof
+        assert proof.before == names
         gone = cluster.node(leaving)
 
         async def ended(node: Any = gone) -> bool:
@@ -50,6 +75,7 @@ async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
         await client.close()
         done = await membership.heal(cluster, store)
         assert done["members"] == names
+        assert not (await membership.prove(cluster, store, {"before": names, "leaving": [leaving]}, 0.5)).holds
         await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
         client = store.client(cluster, gone, 5.0)
         await client.open()
@@ -69,7 +95,7 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
     """It is a member already, but a new one: it cannot go on with what it had."""
     store, membership = await serving(cluster, Etcd(Etcd.Options()), 90), Membership(Membership.Options())
     first, _, gone = cluster.nodes
-    await membership.inject(cluster, store, {"leaving": [gone.name]})
+    await left(membership, cluster, store, gone.name)
 
     async def added() -> bool:
         answer = await _cluster_call(first, "add", peerURLs=[f"http://{gone.address}:2380"])
@@ -81,10 +107,13 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
 
 
 class Silent:
-    """A store whose members do not say whether they let a node leave."""
+    """A store whose members say who they are, but not whether they let a node leave."""
 
     def __init__(self) -> None:
         self.joined: list[list[str]] = []
+
+    async def members(self, cluster: Cluster) -> list[str]:
+        return ["n1", "n2", "n3"]
 
     async def leave(self, cluster: Cluster, names: list[str]) -> list[str]:
         raise NothingToDo("no member answers")
@@ -99,12 +128,77 @@ def test_who_may_yet_have_to_leave_is_joined_again_at_every_heal() -> None:
 
     async def main() -> None:
         with pytest.raises(NothingToDo):
-            await membership.inject(cluster, store, {"leaving": ["n3"]})  # type: ignore[arg-type]
+            await membership.inject(cluster, store, plan("n3"))  # type: ignore[arg-type]
         for _ in range(2):
             await membership.heal(cluster, store)  # type: ignore[arg-type]
 
     asyncio.run(main())
     assert store.joined == [["n3"], ["n3"]]
+
+
+class Stubborn(Silent):
+    """A store that never comes to an end with a change, or never says anything."""
+
+    def __init__(self, *, silent: bool) -> None:
+        super().__init__()
+        self._silent = silent
+
+    async def members(self, cluster: Cluster) -> list[str]:
+        if self._silent:
+            raise NothingToDo("no member answers")
+        return ["n1", "n2", "n3"]
+
+    async def leave(self, cluster: Cluster, names: list[str]) -> list[str]:
+        await asyncio.sleep(3600)
+        raise AssertionError
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_store_that_does_not_change_its_members_is_not_waited_for(silent: bool) -> None:
+    async def main() -> None:
+        loop, store, cluster = asyncio.get_running_loop(), Stubborn(silent=silent), Cluster(None, [], 0)  # type: ignore[arg-type]
+        membership = Membership(Membership.Options())
+        with pytest.raises(NothingToDo, match="n3 could not leave within 3 s"):
+            await membership.inject(cluster, store, plan("n3"))  # type: ignore[arg-type]
+        assert 2.9 < loop.time() < 3.5
+        done = {"before": ["n1", "n2", "n3"], "leaving": ["n3"]}
+        proof = await membership.prove(cluster, store, done, 2.0)  # type: ignore[arg-type]
+        assert not proof.holds
+        assert loop.time() < 5.6
+
+    SimulationEnvironment().run(main())
+
+
+async def a_node_that_is_kept_down_joins_without_being_started(cluster: Cluster) -> None:
+    store, membership = await serving(cluster, Etcd(Etcd.Options()), 90), Membership(Membership.Options())
+    await left(membership, cluster, store, "n3")
+    cluster.down["kill"] = {"n3"}
+    assert (await membership.heal(cluster, store))["members"] == ["n1", "n2", "n3"]
+    assert not await states(cluster.node("n3"))
+    del cluster.down["kill"]
+    assert (await revive(cluster, store, ["n3"]))["n3"] == ["etcd"]
+    await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
+
+
+@pytest.mark.needs("etcd", "local")
+def test_a_node_that_is_kept_down_joins_without_being_started() -> None:
+    on("local", a_node_that_is_kept_down_joins_without_being_started)
+
+
+async def the_reference_store_lets_whom_it_is_asked_to_leave(cluster: Cluster) -> None:
+    store = await serving(cluster, Reference(Reference.Options()))
+    for aim in ("primary", "one"):
+        membership = Membership(Membership.Options())
+        first = await primary(cluster, store)
+        done = await membership.inject(cluster, store, {"aim": aim, "order": ["n2", "n1", "n3"], "leaving": 1})
+        assert done["leaving"] == [first if aim == "primary" else "n2"]
+        assert (await membership.prove(cluster, store, done, 3.0)).holds
+        await membership.heal(cluster, store)
+        await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being whole again")
+
+
+def test_the_reference_store_lets_whom_it_is_asked_to_leave(tmp_path: Path) -> None:
+    simulated(tmp_path, the_reference_store_lets_whom_it_is_asked_to_leave)
 
 
 @pytest.mark.needs("etcd", "local")
