@@ -15,7 +15,7 @@ from harness.errors import NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number
 from harness.target import Target
-from nemeses.victims import ANY, Aimed, aims, minority, resolve, shuffled
+from nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 
 _CHANGE_SECONDS = 3.0
 """How long a store may take to let nodes leave, beside the failover that it takes when the primary does."""
@@ -66,8 +66,8 @@ class Membership:
         first = await resolve(cluster, target, plan)
         leaving = [*first, *(name for name in plan["order"] if name not in first)][: plan["leaving"]]
         changing: Any = target
-        failover = getattr(target, "failover", _FAILOVER_SECONDS) if plan["aim"] == PRIMARY else 0.0
-        seconds = _CHANGE_SECONDS + failover
+        hands_over = await primary(cluster, target) in leaving
+        seconds = _CHANGE_SECONDS + (getattr(target, "failover", _FAILOVER_SECONDS) if hands_over else 0.0)
         try:
             async with asyncio.timeout(seconds):
                 before = await self._members(cluster, target)
