@@ -1,104 +1,237 @@
-"""Bad disks: full, or with a file of the store that was spoiled before a node starts again and meets it."""
+"""Bad disks: full, or with files of the store that were spoiled before a node starts again and meets them."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
-from harness.errors import NothingToDo
-from harness.nemesis import Decks, Layer, Plan, Zones
-from harness.options import Number, Share
+from harness.errors import NothingToDo, UsageError
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.options import Number, Seconds, Share, Text
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, servers, shuffled
 
 _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
+_DRAWN = ("full", "flip")
+"""The others take from a node for good what it has promised to keep, and no store can bear that at any moment."""
+_REGIONS = ("head", "middle", "tail")
+_FULL = "No space left on device"
+_SAYS = {
+    "flip": "a bit of {file} was flipped",
+    "truncate": "{file} was cut off",
+    "rollback": "its files are those of {age:g} s earlier",
+}
 
 
 class Disk:
-    """Fill the disks of some nodes, or flip a bit in their largest file and start them again; the heal restores.
+    """Fill the disks of some nodes, or flip a bit of the store's data and start them again; the heal restores.
 
-    ``disk=truncate`` cuts off the end of that file instead, for good: no store keeps what was taken away from it, so
-    it is never drawn.
+    ``disk=truncate`` cuts off the end of a file, ``disk=rollback`` brings back all files as they were a while ago.
+    What was flipped or cut off is brought back by the heal, as from a backup, where a server will not start with it.
     """
 
     class Options(msgspec.Struct, frozen=True):
-        """What happens, and to whom."""
+        """What happens, to whom, and where on the disk."""
 
-        disk: Annotated[Literal["any", "full", "flip", "truncate"], "what happens"] = "any"
+        disk: Annotated[Literal["any", "full", "flip", "truncate", "rollback"], "what happens"] = "any"
         spoil: Aim = "any"
+        file: Annotated[
+            str | None, Text("a file's name or path, * for any letters"), "which file is spoiled; else the largest"
+        ] = None
+        region: Annotated[
+            Literal["any", "head", "middle", "tail"], "in which third of a file's data a bit is flipped"
+        ] = "any"
+        bytes: Annotated[int, Number(1, 1_000_000), "how many are cut off the end of a file's data"] = 64
+        age: Annotated[float, Seconds(0.1, 10), "how much older the files are that a rollback brings back"] = 1.0
 
     class Fields(Aimed, frozen=True, kw_only=True):
         """What a plan holds."""
 
-        kind: Literal["full", "flip", "truncate"]
+        kind: Literal["full", "flip", "truncate", "rollback"]
+        file: str | None = None
         place: Annotated[float | None, Share(0, 1)] = None
         bit: Annotated[int | None, Number(0, 7)] = None
         bytes: Annotated[int | None, Number(1, 1_000_000_000)] = None
+        age: Annotated[float | None, Seconds(0.1, 10)] = None
 
         def __post_init__(self) -> None:
-            wanted = {"flip": {"place", "bit"}, "truncate": {"bytes"}}.get(self.kind, set())
-            if wanted != {name for name in ("place", "bit", "bytes") if getattr(self, name) is not None}:
-                raise ValueError("place and bit are for the kind flip, bytes are for truncate, and needed there")
+            wanted = {"flip": {"file", "place", "bit"}, "truncate": {"file", "place", "bytes"}, "rollback": {"age"}}
+            refuse_other_fields(self, self.kind, wanted.get(self.kind, set()))
 
     name: ClassVar[str] = "disk"
     needs: ClassVar[frozenset[str]] = frozenset({"disk"})
     layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:
+        for name, kinds in {
+            "file": ("any", "flip", "truncate"),
+            "region": ("any", "flip"),
+            "bytes": ("truncate",),
+            "age": ("rollback",),
+        }.items():
+            if getattr(options, name) != getattr(type(options)(), name) and options.disk not in kinds:
+                raise UsageError(f"-o {name} is for disk={' or '.join(kinds)}, not for disk={options.disk}")
         self._options = options
         self._aim = options.spoil
-        self._spoiled: dict[str, dict[str, Any]] = {}
-        """By node, what the heal has to know."""
+        self._full: dict[str, int] = {}
+        """By node, how large its disk was."""
+        self._spoiled: dict[str, list[dict[str, Any]]] = {}
+        """By node, what to bring back."""
+        self._rolled_back: set[str] = set()
+        self._why: dict[str, str] = {}
+        """By node, why its servers may not start again."""
 
     def decks(self, zones: Zones) -> Decks:
-        kinds = ("full", "flip") if self._options.disk == "any" else (self._options.disk,)
+        kinds = _DRAWN if self._options.disk == "any" else (self._options.disk,)
         return {"aim": aims(zones, self._aim, _AIMS), "kind": dict.fromkeys(kinds, 1.0)}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
-        kind = dealt["kind"]
+        options, kind = self._options, dealt["kind"]
+        place = rng.random()
+        if options.region in _REGIONS:
+            place = (_REGIONS.index(options.region) + place) / len(_REGIONS)
+        where = {"file": options.file or "", "place": round(place, 6)}
         more: dict[str, Plan] = {
-            "flip": {"place": round(rng.random(), 6), "bit": rng.randrange(8)},
-            "truncate": {"bytes": 64},
+            "flip": {**where, "bit": rng.randrange(8)},
+            "truncate": {**where, "bytes": options.bytes},
+            "rollback": {"age": options.age},
         }
         return {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": kind, **more.get(kind, {})}
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+        kind = plan["kind"]
         victims = sorted(await resolve(cluster, target, plan))
-        asked = {"do": "fill" if plan["kind"] == "full" else plan["kind"]}
-        asked |= {name: plan[name] for name in ("place", "bit", "bytes") if name in plan}
-
-        async def spoil(node: Node) -> Any:
-            known = self._spoiled.setdefault(node.name, {"flipped": []})
-            seen = await run_tool(node, "disk", {**asked, "path": node.directory})
-            if plan["kind"] == "flip" and seen is not None:
-                known["flipped"].append(seen)
-            elif plan["kind"] == "full":
-                known["size"] = seen["size"]
-            return seen
-
-        if plan["kind"] == "full":
-            seen = await cluster.on_each(victims, spoil)
-        else:
-            # What runs could still write over what is spoiled, from its memory.
-            await servers(cluster, victims, "kill")
-            seen = await cluster.on_each(victims, spoil)
+        if kind == "full":
+            before = await cluster.on_each(victims, _write)
+            await cluster.on_each(victims, self._fill)
+            return {"said": f"full: {' '.join(victims)}", "kind": kind, "before": before}
+        if kind == "rollback":
+            await cluster.on_each(victims, lambda node: _disk(node, "keep"))
+            await asyncio.sleep(plan["age"])
+        # What runs could still write over what is spoiled, from its memory; and could be asked only now what there is.
+        await servers(cluster, victims, "kill")
+        try:
+            if kind == "rollback":
+                self._rolled_back.update(victims)
+                seen: dict[str, Any] = await cluster.on_each(victims, _roll_back)
+            else:
+                seen = await cluster.on_each(victims, lambda node: self._spoil(node, plan))
+        finally:
             await revive(cluster, target, victims)
-            if not any(seen.values()):
-                raise NothingToDo(f"there is nothing on the disks of {', '.join(victims)}")
-        return {"said": f"{plan['kind']}: {' '.join(victims)}", "seen": seen}
+        if not any(seen.values()):
+            raise NothingToDo(f"there is nothing to spoil on the disks of {', '.join(victims)}")
+        for name, one in seen.items():
+            if one:
+                self._why[name] = _SAYS[kind].format(file=one.get("file"), age=plan.get("age", 0))
+        return {
+            "said": f"{kind}: {' '.join(victims)}",
+            "kind": kind,
+            "before": {name: one and one["before"] for name, one in seen.items()},
+            "spoiled": {name: one and one["spoiled"] for name, one in seen.items()},
+            **({"bit": plan["bit"]} if "bit" in plan else {}),
+        }
+
+    async def _fill(self, node: Node) -> None:
+        size = (await _disk(node, "fill"))["size"]
+        self._full.setdefault(node.name, size)
+
+    async def _spoil(self, node: Node, plan: Plan) -> Any:
+        """Spoil a file of a node whose servers are down: what was there, and what is there then, as it is read."""
+        found = await _disk(node, "find", file=plan["file"], place=plan["place"])
+        if found is None:
+            return None
+        file = found["file"]
+        where = {"do": "around", "path": file, "at": found["at"]}
+        before = await run_tool(node, "witness", where)
+        more = {"bit": plan["bit"], "at": found["at"]} if plan["kind"] == "flip" else {"bytes": plan["bytes"]}
+        done = await _disk(node, plan["kind"], file=file, **more)
+        self._spoiled.setdefault(node.name, []).append(done)
+        spoiled = await run_tool(node, "witness", where)
+        return {"file": file.removeprefix(f"{node.directory}/"), "before": before, "spoiled": spoiled}
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        """A full disk refuses a write that it took before. What was spoiled was read before and after that.
+
+        That was done while servers were down, who may have changed it since; whether they run is what is asked now.
+        """
+        before = done["before"]
+        if done["kind"] == "full":
+            during = await cluster.on_each(sorted(before), _write)
+            full = all(
+                not before[name]["errors"] and list(found["errors"]) == [_FULL] for name, found in during.items()
+            )
+            return Proof("a write by another process", before, during, full)
+        during = {name: one for name, one in done["spoiled"].items() if one}
+        holds = all(_is_spoiled(done, before[name], one) for name, one in during.items())
+        refused = await self._refused(cluster, sorted(during))
+        means = "reading it while the servers were down"
+        return Proof(means, before, {**during, **({"refused": refused} if refused else {})}, holds)
+
+    async def _refused(self, cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
+        """The nodes whose servers do not run though nothing keeps them down, and why that is."""
+        kept = set[str]().union(*cluster.down.values())
+        asked = [name for name in names if name in self._why and name not in kept]
+        alive = await servers(cluster, asked, "list")
+        return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        spoiled = sorted(self._spoiled)
+        """Make room, and bring back what was flipped, and what was cut off where a server will not start without it."""
+        full = sorted(self._full)
+        await cluster.on_each(full, lambda node: _disk(node, "heal", size=self._full[node.name]))
+        writes = await cluster.on_each(full, _write)
+        hit = sorted({*self._full, *self._spoiled, *self._rolled_back})
+        await cluster.on_each(hit, lambda node: run_tool(node, "witness", {"do": "clear", "path": node.directory}))
+        refused = await self._refused(cluster, hit)
+        restored = {}
+        for name, spoiled in sorted(self._spoiled.items()):
+            back = [one for one in spoiled if "is" in one or name in refused]
+            if back:
+                restored[name] = await _disk(cluster.node(name), "mend", spoiled=back)
+        started = await revive(cluster, target, hit)
+        for name in restored:
+            del self._spoiled[name]
+        for name in hit:
+            if name not in self._spoiled:
+                self._why.pop(name, None)
+        self._full.clear()
+        self._rolled_back.clear()
+        seen = {"refused": refused, "restored": restored, "writes": writes}
+        return {"started": started, **{what: found for what, found in seen.items() if found}}
 
-        async def mend(node: Node) -> Any:
-            return await run_tool(node, "disk", {"do": "heal", "path": node.directory, **self._spoiled[node.name]})
 
-        await cluster.on_each(spoiled, mend)
-        self._spoiled.clear()
-        return {"started": await revive(cluster, target, spoiled)}
+def _is_spoiled(done: Plan, before: Any, during: Any) -> bool:
+    """Whether what was read is what was asked for."""
+    if done["kind"] == "flip":
+        was, now = (int(one["bytes"], 16) for one in (before, during))
+        changed = was ^ now
+        one_bit = changed != 0 and changed & (changed - 1) == 0 and changed.bit_length() % 8 == (done["bit"] + 1) % 8
+        return one_bit and before["size"] == during["size"] and before["sha256"] != during["sha256"]
+    if done["kind"] == "truncate":
+        return bool(during["size"] < before["size"] and before["sha256"] != during["sha256"])
+    return bool(during["now"] == before["old"] != before["now"])
+
+
+async def _roll_back(node: Node) -> Any:
+    """Bring back the files of a node whose servers are down: a hash of all, of those that were kept and are then."""
+    look = {"do": "digest", "path": node.directory}
+    before = {
+        "old": await run_tool(node, "witness", {**look, "kept": True}),
+        "now": await run_tool(node, "witness", look),
+    }
+    await _disk(node, "restore")
+    return {"before": before, "spoiled": {"now": await run_tool(node, "witness", look)}}
+
+
+async def _disk(node: Node, what: str, **more: Any) -> Any:
+    return await run_tool(node, "disk", {"do": what, "path": node.directory, **more})
+
+
+async def _write(node: Node) -> Any:
+    return await run_tool(node, "witness", {"do": "write", "path": node.directory})

@@ -1,47 +1,71 @@
-"""Bad storage: a file system under the store that turns read-only, fails, is slow, or loses what was never synced.
+"""Bad storage: a file system under the store that fails, is slow, reads badly, or loses what was never synced.
 
 It is mounted on every node before the store is started, so that the store's files are on it from the beginning.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.errors import FaultError, UsageError
-from harness.nemesis import Decks, Layer, Plan, Zones
-from harness.options import Seconds
+from harness.faults.witness import PATIENCE
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.options import Seconds, Share, Text
 from harness.target import Target
-from harness.words import count
-from nemeses.victims import Aim, Aimed, aims, resolve, revive, servers, shuffled
+from nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, servers, shuffled
 
-_KINDS = ("readonly", "errors", "slow", "lost")
+_DRAWN = ("lost", "slow", "errors", "readonly", "torn", "unreadable")
+"""Not ``wrong``: a store without checksums believes what it reads, and promises nothing for that."""
+_MINORITIES = ("primary", "one", "minority")
+_SAYS: Final = {"readonly": "Read-only file system", "errors": "Input/output error"}
+_UNREADABLE: Final = "Input/output error"
+_AT_A_START: Final = ("unreadable", "wrong")
+"""Stores read when they start, so they are started again with these."""
+_LOSES: Final = ("lost", "torn")
+_HOLD_SECONDS: Final = 1.0
+_TRIES: Final = 5.0
+_MOST_TRIES: Final = 400
+
+Kind = Literal["readonly", "errors", "slow", "lost", "torn", "unreadable", "wrong"]
 
 
 class Storage:
-    """Make the file system of some nodes read-only, failing or slow; or kill them and lose what was not synced."""
+    """Make the file system of some nodes fail, slow, or read badly; or kill them and lose what was not synced.
+
+    ``torn`` loses a part of it: of each file any writes, the latest perhaps in the middle; of renames and the like the
+    later ones.
+    """
 
     class Options(msgspec.Struct, frozen=True):
-        """What happens, and to whom."""
+        """What happens, to whom, how often, and to which files."""
 
-        storage: Annotated[Literal["any", "readonly", "errors", "slow", "lost"], "what happens"] = "any"
+        storage: Annotated[Literal["any", Kind], "what happens"] = "any"
         under: Aim = "any"
         slowness: Annotated[float | None, Seconds(0.001, 60), "how long a sync takes, where they are slow"] = None
+        share: Annotated[float, Share(0.001, 1), "how much of what is asked goes wrong, unless it is lost"] = 1.0
+        path: Annotated[
+            str, Text("a file's name or path, * for any letters"), "the files that it hits, unless it is lost"
+        ] = "*"
 
     class Fields(Aimed, frozen=True, kw_only=True):
         """What a plan holds."""
 
-        kind: Literal["readonly", "errors", "slow", "lost"]
+        kind: Kind
+        seed: str | None = None
+        share: Annotated[float | None, Share(0.001, 1)] = None
+        path: str | None = None
         delay: Annotated[float | None, Seconds(0.001, 60)] = None
 
         def __post_init__(self) -> None:
-            if (self.kind == "slow") != (self.delay is not None):
-                raise ValueError("a delay is for the kind slow, and needed there")
+            wanted = {"lost": set[str](), "torn": {"seed"}, "slow": {"seed", "share", "path", "delay"}}
+            refuse_other_fields(self, self.kind, wanted.get(self.kind, {"seed", "share", "path"}))
 
     name: ClassVar[str] = "storage"
     needs: ClassVar[frozenset[str]] = frozenset({"storage"})
@@ -50,6 +74,8 @@ class Storage:
     def __init__(self, options: Options) -> None:
         if options.slowness is not None and options.storage not in ("any", "slow"):
             raise UsageError(f"-o slowness is for storage=any or slow, not for storage={options.storage}")
+        if options.storage in _LOSES and (options.share, options.path) != (1.0, "*"):
+            raise UsageError(f"-o share and -o path are not for storage={options.storage}, which hits everything")
         self._options = options
         self._aim = options.under
         self._hit: set[str] = set()
@@ -66,41 +92,104 @@ class Storage:
                 raise FaultError(f"the file system was not mounted on {node.name} in time") from None
             if done.code != 0:
                 raise FaultError(f"the file system could not be mounted on {node.name}: {done.text}")
-            await _set(node, None)
 
         await cluster.on_each([node.name for node in cluster.nodes], mount)
 
     def decks(self, zones: Zones) -> Decks:
-        kinds = _KINDS if self._options.storage == "any" else (self._options.storage,)
-        return {"aim": aims(zones, self._aim), "kind": dict.fromkeys(kinds, 1.0)}
+        if self._options.storage == ANY:
+            return {"aim": aims(zones, self._aim), "kind": dict.fromkeys(_DRAWN, 1.0)}
+        # What all copies of the data have lost, no store can have kept.
+        choices = {"choices": _MINORITIES} if self._options.storage == "wrong" else {}
+        return {"aim": aims(zones, self._aim, **choices), "kind": {self._options.storage: 1.0}}
 
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
-        drawn = rng.choice((0.05, 0.2, 1.0))
-        slowness = drawn if self._options.slowness is None else self._options.slowness
-        plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": dealt["kind"]}
-        return plan | ({"delay": slowness} if plan["kind"] == "slow" else {})
+        slowness, seed, kind = rng.choice((0.05, 0.2, 0.5)), f"{rng.getrandbits(32):08x}", dealt["kind"]
+        plan: Plan = {"aim": dealt["aim"], "order": shuffled(rng, zones), "kind": kind}
+        if kind in _LOSES:
+            return plan | ({"seed": seed} if kind == "torn" else {})
+        plan |= {"seed": seed, "share": self._options.share, "path": self._options.path}
+        if kind == "slow":
+            plan["delay"] = slowness if self._options.slowness is None else self._options.slowness
+        return plan
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
         kind = plan["kind"]
         self._hit.update(victims)
-        if kind == "lost":
-            cluster.down[self.name] = set(victims)
+        if kind in _LOSES:
+            lost = await self._lose(cluster, victims, plan.get("seed"))
+            said = f"{kind}: {' '.join(victims)}, {sum(lost.values())} changes"
+            return {"said": said, "kind": kind, "lost": lost}
+        before = await cluster.on_each(victims, lambda node: _use(node, 1.0))
+        fault = {"kind": kind, "share": plan["share"], "file": plan["path"], "seed": plan["seed"]}
+        fault["delay"] = plan.get("delay", 0.0)
+        await cluster.on_each(victims, lambda node: _set(node, fault))
+        if kind in _AT_A_START:
             await servers(cluster, victims, "kill")
-            lost = await cluster.on_each(victims, lambda node: run_tool(node, "storage", {"do": "lose"}))
-            writes = {name: answer["lost"] for name, answer in lost.items()}
-            return {"said": f"lost {count(sum(writes.values()), 'write')}: {' '.join(victims)}", "lost": writes}
-        seen = await cluster.on_each(victims, lambda node: _set(node, kind, plan.get("delay", 0.0)))
-        slow = f" {plan['delay']:g} s" if "delay" in plan else ""
-        return {"said": f"{kind}{slow}: {' '.join(victims)}", "seen": seen}
+            await revive(cluster, target, victims)
+        parts = [kind, *([f"{plan['delay']:g} s"] if "delay" in plan else [])]
+        parts += [f"{plan['share']:.3g} of {plan['path']}"] if (plan["share"], plan["path"]) != (1.0, "*") else []
+        asked = {str(name): plan[name] for name in ("kind", "share", "delay") if name in plan}
+        return {"said": f"{' '.join(parts)}: {' '.join(victims)}", "before": before, **asked}
+
+    async def _lose(self, cluster: Cluster, victims: list[str], seed: str | None) -> dict[str, int]:
+        """Let the power fail on these nodes while they write; how many of the store's changes each has lost."""
+        await cluster.on_each(victims, lambda node: _witness(node, "leave"))
+        cluster.down[self.name] = set(victims)
+        hold = {"do": "hold", "seconds": _HOLD_SECONDS}
+        await cluster.on_each(victims, lambda node: run_tool(node, "storage", hold))
+        await servers(cluster, victims, "kill")
+        request = {"do": "lose", "seed": seed}
+        found = await cluster.on_each(victims, lambda node: run_tool(node, "storage", request))
+        return {name: answer["lost"] for name, answer in found.items()}
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        """What another process sees of its own files; of a loss also what the store's own has become."""
+        kind = done["kind"]
+        if kind in _LOSES:
+            left = await cluster.on_each(sorted(done["lost"]), lambda node: _witness(node, "left"))
+            holds = sum(done["lost"].values()) > 0
+            holds &= all(found == {"synced": True, "unsynced": False} for found in left.values())
+            before = {"written": ["synced", "unsynced"]}
+            return Proof("files of another process", before, {"left": left, "lost": done["lost"]}, holds)
+        before = done["before"]
+        during = await cluster.on_each(sorted(before), lambda node: _use(node, done["share"]))
+        holds = all(_is_bad(done, before[name], found) for name, found in during.items())
+        return Proof("files of another process", before, during, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         hit = sorted(self._hit)
-        seen = await cluster.on_each(hit, lambda node: _set(node, None))
+        await cluster.on_each(hit, lambda node: _set(node, {}))
+        seen = await cluster.on_each(hit, lambda node: _witness(node, "write"))
+        await cluster.on_each(hit, lambda node: _witness(node, "clear"))
         self._hit.clear()
         cluster.down.pop(self.name, None)
         return {"seen": seen, "started": await revive(cluster, target, hit)}
 
 
-async def _set(node: Node, fault: str | None, delay: float = 0.0) -> Any:
-    return await run_tool(node, "storage", {"do": "set", "fault": fault, "delay": delay, "path": node.directory})
+def _is_bad(done: Plan, before: Any, during: Any) -> bool:
+    """Whether what another process saw is the fault that was asked for, and was not there before."""
+    kind = done["kind"]
+    writes, reads = during["write"], during["read"]
+    if kind == "slow":
+        return bool(before["write"]["sync"] < min(done["delay"], PATIENCE) <= writes["sync"])
+    if kind == "wrong":
+        return bool(before["read"]["wrong"] == 0 < reads["wrong"])
+    what, said = ("read", _UNREADABLE) if kind == "unreadable" else ("write", _SAYS[kind])
+    failed = during[what]["errors"].get(said, 0)
+    often = failed == during[what]["tries"] if done["share"] >= 1 else failed > 0
+    return said not in before[what]["errors"] and often
+
+
+async def _use(node: Node, share: float) -> Any:
+    """What a process sees that writes, syncs and reads; as often as it takes to meet what happens to a share."""
+    tries = 1 if share >= 1 else min(math.ceil(_TRIES / share), _MOST_TRIES)
+    return await _witness(node, "use", tries=tries)
+
+
+async def _witness(node: Node, what: str, **more: Any) -> Any:
+    return await run_tool(node, "witness", {"do": what, "path": node.directory, **more})
+
+
+async def _set(node: Node, fault: Plan) -> None:
+    await run_tool(node, "storage", {"do": "set", "fault": fault})

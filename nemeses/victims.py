@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -55,6 +55,13 @@ class Aimed(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
 
     aim: Annotated[str, Nodes((*AIMS, SUCCESSOR))]
     order: Annotated[list[str], Order()]
+
+
+def refuse_other_fields(plan: Aimed, kind: str, wanted: Collection[str]) -> None:
+    """Raise ``ValueError`` unless a plan of this kind holds what it wants beside its kind and its aim, and no more."""
+    fields = set(plan.__struct_fields__) - {"aim", "order", "kind"}
+    if set(wanted) != {name for name in fields if getattr(plan, name) is not None}:
+        raise ValueError(f"the kind {kind} needs {', '.join(sorted(wanted)) or 'nothing more'}, and nothing else")
 
 
 def aims(zones: Zones, aim: str, choices: Sequence[str] = tuple(AIMS)) -> dict[str, float]:

@@ -1,35 +1,37 @@
-"""Fill the disk of the node that this runs in, or spoil a file of the store, and undo it.
+"""Fill the disk of the node that this runs in, or spoil files of the store, and undo it.
 
 ``path`` is the directory of the node's servers, which must be a file system of its own: nobody else's disk is filled.
+Only where a file holds data is anything spoiled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import os
+import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
-OURS = ".splitbrain"
-"""Files whose names begin so belong to the harness."""
+from harness.faults import process
+from harness.faults.files import NOT_DATA, OLD, OURS, data, files
+
 FILLER = ".splitbrain-filler"
-_NOT_DATA = (".conf", ".log")
+LARGEST = ""
+"""In place of a pattern: the largest file of the store."""
 
 
-def fill(path: str) -> str:
-    """Leave no room; returns what a write says now. Raises ``SystemExit`` if the disk is not the node's own."""
+def fill(path: str) -> None:
+    """Leave no room. Raises ``SystemExit`` if the disk is not the node's own."""
     if os.stat(path).st_dev == os.stat(os.path.dirname(path.rstrip("/"))).st_dev:
         raise SystemExit(f"{path} is not a file system of its own: to fill it would fill the disk of others")
     if _type(path) == "tmpfs":
         # No smaller than what is in it: so it is full at once, and takes no memory for that.
         _remount(path, None)
     use_up(path)
-    try:
-        _write(f"{path}/{OURS}-probe", b"x" * 65536)
-    except OSError as error:
-        return os.strerror(error.errno or 0)
-    raise SystemExit(f"{path} was filled and still takes data")
 
 
 def use_up(path: str) -> None:
@@ -47,74 +49,124 @@ def use_up(path: str) -> None:
 
 
 def empty(path: str, size: int) -> None:
-    """Give back the room. Raises ``SystemExit`` if nothing can be written after that."""
-    for name in (FILLER, f"{OURS}-probe"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{path}/{name}")
-    if _type(path) == "tmpfs" and size:
+    """Give back the room."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{path}/{FILLER}")
+    if size and _type(path) == "tmpfs":
         _remount(path, size)
-    try:
-        _write(f"{path}/{OURS}-probe", b"x" * 65536)
-        os.unlink(f"{path}/{OURS}-probe")
-    except OSError as error:
-        raise SystemExit(f"{path} still takes no data: {error}") from None
 
 
-def largest(path: str) -> str | None:
-    """The largest file of the store."""
-    found = []
-    for folder, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(OURS)]
-        found += [f"{folder}/{name}" for name in names if not name.startswith(OURS) and not name.endswith(_NOT_DATA)]
-    sized = [(os.path.getsize(name), name) for name in found if os.path.isfile(name) and not os.path.islink(name)]
-    return max(sized)[1] if sized and max(sized)[0] else None
+def matching(path: str, pattern: str) -> str | None:
+    """The largest of the store's files, of those whose name, or path below ``path``, matches."""
+    found = [
+        (os.path.getsize(name), name)
+        for name in files(path)
+        if pattern == LARGEST
+        or fnmatch.fnmatch(os.path.basename(name), pattern)
+        or fnmatch.fnmatch(os.path.relpath(name, path), pattern)
+    ]
+    return max(found)[1] if found and max(found)[0] else None
 
 
-def flip(path: str, place: float, bit: int) -> dict[str, Any] | None:
-    """Flip a bit of the store's largest file, at a share of its length; zeros, which hold nothing, are passed over."""
-    name = largest(path)
+def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
+    """A byte of the store's data, at a share of all that there is in a file."""
+    name = matching(path, pattern)
     if name is None:
         return None
+    with open(name, "rb") as file:
+        count = sum(1 for _ in data(file.fileno()))
+        number = place * count
+        for index, (start, block) in enumerate(data(file.fileno())):
+            if index == int(number):
+                full = [offset for offset, byte in enumerate(block) if byte]
+                return {"file": name, "at": start + full[int(number % 1 * len(full))]}
+    return None
+
+
+def flip(name: str, at: int, bit: int) -> dict[str, Any]:
+    """Flip a bit of a file."""
     with open(name, "r+b") as file:
-        data = file.read()
-        at = int(place * len(data))
-        at = next((n for n in (*range(at, len(data)), *range(at)) if data[n]), None)  # type: ignore[assignment]
-        if at is None:
-            return None
         file.seek(at)
-        file.write(bytes([data[at] ^ 1 << bit]))
-    return {"file": name, "at": at, "was": data[at], "is": data[at] ^ 1 << bit}
+        was = file.read(1)
+        file.seek(at)
+        file.write(bytes([was[0] ^ 1 << bit]))
+    return {"file": name, "at": at, "was": was.hex(), "is": bytes([was[0] ^ 1 << bit]).hex()}
 
 
-def truncate(path: str, count: int) -> dict[str, Any] | None:
-    """Cut bytes off the end of the store's largest file."""
-    name = largest(path)
-    if name is None:
-        return None
+def truncate(name: str, count: int) -> dict[str, Any]:
+    """Cut bytes off the end of a file's data; what was made long in advance ends before its zeros."""
     with open(name, "r+b") as file:
-        data = file.read()
-        end = len(data.rstrip(b"\0"))  # files that were made long in advance end before their zeros
+        size = os.fstat(file.fileno()).st_size
+        end = max((at + len(block.rstrip(b"\0")) for at, block in data(file.fileno())), default=0)
         kept = max(end - count, 0)
+        cut = os.pread(file.fileno(), end - kept, kept)
         file.truncate(kept)
-    return {"file": name, "from": kept, "bytes": end - kept}
+    return {"file": name, "at": kept, "was": cut.hex(), "size": size}
 
 
-def mend(flipped: dict[str, Any]) -> bool:
-    """Flip a bit back, where it still is; whether it was."""
-    with contextlib.suppress(FileNotFoundError), open(flipped["file"], "r+b") as file:
-        file.seek(flipped["at"])
-        if file.read(1) == bytes([flipped["is"]]):
-            file.seek(flipped["at"])
-            file.write(bytes([flipped["was"]]))
-            return True
+def mend(spoiled: dict[str, Any]) -> bool:
+    """Bring back what was flipped or cut off, if nobody has written there since; whether it was."""
+    with contextlib.suppress(FileNotFoundError), open(spoiled["file"], "r+b") as file:
+        was = bytes.fromhex(spoiled["was"])
+        if "is" in spoiled:
+            untouched: bool = os.pread(file.fileno(), 1, spoiled["at"]).hex() == spoiled["is"]
+        else:
+            untouched = os.fstat(file.fileno()).st_size == spoiled["at"]
+        if untouched:
+            os.pwrite(file.fileno(), was, spoiled["at"])
+            if "size" in spoiled:
+                file.truncate(spoiled["size"])
+        return untouched
     return False
 
 
-def _write(name: str, data: bytes) -> None:
-    with open(name, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def keep(path: str) -> None:
+    """Copy the store's files as they are at one moment: servers stand still meanwhile."""
+    with _standing_still():
+        old = f"{path}/{OLD}"
+        shutil.rmtree(old, ignore_errors=True)
+        os.mkdir(old)
+        _copy_all(path, old)
+
+
+def restore(path: str) -> None:
+    """Have the store's files as they were when they were kept, and no others."""
+    old = f"{path}/{OLD}"
+    for name in os.listdir(path):
+        if not name.startswith(OURS) and not name.endswith(NOT_DATA):
+            whole = f"{path}/{name}"
+            shutil.rmtree(whole) if os.path.isdir(whole) else os.unlink(whole)
+    _copy_all(old, path)
+    shutil.rmtree(old)
+
+
+@contextlib.contextmanager
+def _standing_still() -> Iterator[None]:
+    stopped = [one["pid"] for one in process.servers() if str(one["state"]) not in "Tt"]
+    try:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(str(pid)), signal.SIGSTOP)
+        yield
+    finally:
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(str(pid)), signal.SIGCONT)
+
+
+def _copy_all(source: str, target: str) -> None:
+    for folder, folders, _ in os.walk(source):
+        folders[:] = [name for name in folders if not name.startswith(OURS)]
+        below = os.path.relpath(folder, source)
+        os.makedirs(f"{target}/{below}", exist_ok=True)
+        shutil.copystat(folder, f"{target}/{below}")
+    for name in files(source):
+        copy = f"{target}/{os.path.relpath(name, source)}"
+        with open(name, "rb") as old, open(copy, "wb") as new:
+            for at, block in data(old.fileno()):
+                os.pwrite(new.fileno(), block, at)
+            new.truncate(os.fstat(old.fileno()).st_size)
+        shutil.copystat(name, copy)
 
 
 def _type(path: str) -> str:
@@ -136,16 +188,24 @@ def _remount(path: str, size: int | None) -> None:
 
 
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: fill, flip, truncate or heal."""
+    """Do what ``request["do"]`` says: fill, find a byte of data, flip, truncate, keep, restore or heal."""
     path = request["path"]
     if request["do"] == "fill":
         state = os.statvfs(path)
-        return {"said": fill(path), "size": state.f_blocks * state.f_frsize}
+        fill(path)
+        return {"size": state.f_blocks * state.f_frsize}
+    if request["do"] == "find":
+        return find(path, request["file"], request["place"])
     if request["do"] == "flip":
-        return flip(path, request["place"], request["bit"])
+        return flip(request["file"], request["at"], request["bit"])
     if request["do"] == "truncate":
-        return truncate(path, request["bytes"])
+        return truncate(request["file"], request["bytes"])
+    if request["do"] == "keep":
+        return keep(path)
+    if request["do"] == "restore":
+        return restore(path)
+    if request["do"] == "mend":
+        return [mend(spoiled) for spoiled in request["spoiled"]]
     if request["do"] == "heal":
-        empty(path, request.get("size", 0))
-        return [mend(flipped) for flipped in request.get("flipped", [])]
+        return empty(path, request["size"])
     raise SystemExit(f"unknown action {request['do']!r}")

@@ -97,10 +97,11 @@ def test_a_flipped_bit_that_was_cut_off_is_not_flipped_back_in_what_was_written_
     file = disk.open("a")
     file.append(b"x" * 8)
     file.sync()
-    assert disk.flip(0.5, 3) is not None
+    disk.flip("a", 4, 3)
+    assert file.read() != b"x" * 8
     file.truncate(0)
     file.append(b"y" * 8)
-    disk.restore()
+    assert not file.restore()
     assert file.read() == b"y" * 8
 
 

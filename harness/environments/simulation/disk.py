@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import random
 from typing import Any
 
@@ -18,6 +19,11 @@ class SimulatedFile:
 
     def __len__(self) -> int:
         return len(self._data)
+
+    @property
+    def safe(self) -> int:
+        """How many bytes survive a crash for certain."""
+        return self._safe
 
     def read(self) -> bytes:
         """All of it."""
@@ -51,22 +57,25 @@ class SimulatedFile:
         if self._flipped is not None and self._flipped[0] >= len(self._data):
             self._flipped = None
 
-    def flip(self, share: float, bit: int) -> int | None:
-        """Flip a bit of what is safe, at a share of its length; the place, None in an empty file."""
-        if not self._safe:
-            return None
+    def flip(self, place: int, bit: int) -> None:
+        """Flip a bit."""
         self.restore()
-        place = int(share * self._safe)
         self._data[place] ^= 1 << bit
         self._flipped = (place, 1 << bit)
-        return place
 
-    def restore(self) -> None:
-        """Undo the flip."""
-        if self._flipped is not None:
-            place, bit = self._flipped
-            self._data[place] ^= bit
-            self._flipped = None
+    def extend(self, data: bytes) -> None:
+        """Bring back what was cut off."""
+        self._data += data
+        self._safe = len(self._data)
+
+    def restore(self) -> bool:
+        """Undo the flip, if there is one; whether there was."""
+        if self._flipped is None:
+            return False
+        place, bit = self._flipped
+        self._data[place] ^= bit
+        self._flipped = None
+        return True
 
 
 class SimulatedDisk:
@@ -76,6 +85,8 @@ class SimulatedDisk:
         self._files: dict[str, SimulatedFile] = {}
         self._rng = rng
         self.full = False
+        self.kept: dict[str, bytes] = {}
+        """The files as they were when they were last kept."""
 
     def open(self, path: str) -> SimulatedFile:
         """A file, made if it is not there."""
@@ -86,28 +97,48 @@ class SimulatedDisk:
         for file in self._files.values():
             file.crash(self._rng)
 
-    def flip(self, share: float, bit: int) -> dict[str, Any] | None:
-        """Flip one bit in the largest file; says where, None on an empty disk."""
-        if not self._files:
-            return None
-        path = self._largest()
-        place = self._files[path].flip(share, bit)
-        return None if place is None else {"file": path, "at": place}
+    def find(self, pattern: str, share: float) -> dict[str, Any] | None:
+        """A byte of what is safe, at a share of it, in the largest file or the largest of those that match."""
+        found = [
+            (file.safe, name)
+            for name, file in self._files.items()
+            if not pattern or any(fnmatch.fnmatch(one, pattern) for one in (name, name.rpartition("/")[2]))
+        ]
+        safe, name = max(found, default=(0, ""))
+        return {"file": name, "at": int(share * safe)} if safe else None
 
-    def cut(self, count: int) -> dict[str, Any] | None:
-        """Cut bytes off the end of the largest file."""
-        if not self._files:
-            return None
-        path = self._largest()
+    def flip(self, path: str, place: int, bit: int) -> None:
+        """Flip a bit of a file."""
+        self._files[path].flip(place, bit)
+
+    def cut(self, path: str, count: int) -> bytes:
+        """Cut bytes off the end of a file; these."""
         kept = max(len(self._files[path]) - count, 0)
+        lost = self._files[path].read()[kept:]
         self._files[path].truncate(kept)
-        return {"file": path, "from": kept}
+        return lost
 
-    def _largest(self) -> str:
-        return max(self._files, key=lambda name: (len(self._files[name]), name))
+    def mend(self, path: str, size: int, lost: bytes) -> bool:
+        """Bring back what was cut off a file, if that is as long as it was left; whether it was."""
+        untouched = len(self._files[path]) == size
+        if untouched:
+            self._files[path].extend(lost)
+        return untouched
 
-    def restore(self) -> None:
-        """The disk is as good as new, with the data that it had."""
-        self.full = False
-        for file in self._files.values():
-            file.restore()
+    def keep(self) -> None:
+        """Remember the files as they are."""
+        self.kept = self.contents()
+
+    def roll_back(self) -> None:
+        """Have the files as they were when they were kept."""
+        for name, file in self._files.items():
+            file.truncate(0)
+            file.extend(self.kept.get(name, b""))
+
+    def contents(self) -> dict[str, bytes]:
+        """What every file holds that is not empty."""
+        return {name: file.read() for name, file in sorted(self._files.items()) if len(file)}
+
+    def remove(self, path: str) -> None:
+        """Have a file no longer."""
+        del self._files[path]

@@ -7,6 +7,7 @@ The same seed and code give the same history, byte for byte. A server is a modul
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import importlib
 import random
 from collections.abc import Coroutine, Mapping, Sequence
@@ -91,7 +92,7 @@ class SimulatedNode:
     async def log(self, name: str) -> str:
         return "\n".join(self._said.get(name, []))
 
-    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "dial", "disk"})
+    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "dial", "disk", "witness"})
 
     async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
         """Do what a fault tool does on a real node, and answer as it does."""
@@ -106,6 +107,7 @@ class SimulatedNode:
             "netem": self._degrade,
             "clock": self._set_clock,
             "disk": self._spoil,
+            "witness": self._use_disk,
         }
         return tools[tool](request)
 
@@ -201,18 +203,52 @@ class SimulatedNode:
         return taken
 
     def _spoil(self, request: Mapping[str, Any]) -> Any:
-        if request["do"] == "fill":
-            self._disk.full = True
+        disk, action = self._disk, request["do"]
+        if action == "fill":
+            disk.full = True
+            return {"size": 0}
+        if action == "find":
+            return disk.find(request["file"], request["place"])
+        if action == "flip":
+            disk.flip(request["file"], request["at"], request["bit"])
+            return {"file": request["file"], "at": request["at"], "is": ""}
+        if action == "truncate":
+            lost = disk.cut(request["file"], request["bytes"])
+            return {"file": request["file"], "at": len(disk.open(request["file"])), "was": lost.hex()}
+        if action == "keep":
+            disk.keep()
+        elif action == "restore":
+            disk.roll_back()
+        elif action == "mend":
+            return [self._mend(spoiled) for spoiled in request["spoiled"]]
+        elif action == "heal":
+            disk.full = False
+        return None
+
+    def _mend(self, spoiled: Mapping[str, Any]) -> bool:
+        file = spoiled["file"]
+        if "is" in spoiled:
+            return self._disk.open(file).restore()
+        return self._disk.mend(file, spoiled["at"], bytes.fromhex(spoiled["was"]))
+
+    def _use_disk(self, request: Mapping[str, Any]) -> Any:
+        """Use the disk as any process may."""
+        disk, action, path = self._disk, request["do"], request["path"]
+        if action == "write":
+            errors = {}
             try:
-                self._disk.open(f"{self.directory}/probe").append(b"probe")
+                disk.open(f"{path}/witness").append(b"witness")
             except OSError as error:
-                return {"said": error.strerror, "size": 0}
-        elif request["do"] == "flip":
-            return self._disk.flip(request["place"], request["bit"])
-        elif request["do"] == "truncate":
-            return self._disk.cut(request["bytes"])
-        elif request["do"] == "heal":
-            self._disk.restore()
+                errors[error.strerror] = 1
+            disk.remove(f"{path}/witness")
+            return {"tries": 1, "errors": errors}
+        if action == "around":
+            whole, start = disk.open(path).read(), max(request["at"] - 16, 0)
+            found = {"size": len(whole), "from": start, "bytes": whole[start : start + 32].hex()}
+            return {**found, "sha256": hashlib.sha256(whole).hexdigest()}
+        if action == "digest":
+            contents = disk.kept if request.get("kept") else disk.contents()
+            return hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
         return None
 
     def save_logs(self) -> None:

@@ -1,0 +1,185 @@
+"""Write, sync and read on the node's disk, as any process may, and say what became of it: what proves a fault there.
+
+It knows nothing of how faults are made. Its own files lie beside the store's, and every fault of the disk hits them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from harness.faults.files import OLD, files
+
+WITNESS = ".splitbrain-witness"
+"""The names of its files begin so."""
+PATIENCE = 1.5
+"""Seconds that it waits for a sync, and about as many in which it tries again and again."""
+_PATTERN = bytes(range(1, 256)) * 64
+_AROUND = 16
+"""So many bytes before a place are read with it."""
+_CHUNK = 1 << 20
+
+
+def write(path: str, tries: int) -> dict[str, Any]:
+    """Write a new file and sync it, so often; by error how often, and how many seconds a write and a sync took."""
+    errors: Counter[str] = Counter()
+    longest = {"write": 0.0, "sync": 0.0}
+    name = f"{path}/{WITNESS}-new"
+    done, began = 0, time.monotonic()
+    while done < tries and (done == 0 or time.monotonic() - began < PATIENCE):
+        done += 1
+        try:
+            with open(name, "wb", buffering=0) as file:
+                no_room = _timed(longest, "write", lambda: _write_all(file))
+                _timed(longest, "sync", lambda: _sync(file.fileno()))
+                if no_room is not None:
+                    raise no_room
+        except OSError as error:
+            errors[os.strerror(error.errno or 0)] += 1
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+    return {"tries": done, "errors": dict(errors), **{what: round(took, 4) for what, took in longest.items()}}
+
+
+def _sync(file: int) -> None:
+    """Sync a file, but wait no longer than ``PATIENCE``. Raises ``OSError``."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.fsync(file)
+        except OSError as error:
+            os._exit(error.errno or 1)
+        os._exit(0)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended and os.WEXITSTATUS(status):
+            raise OSError(os.WEXITSTATUS(status), "")
+        if ended:
+            return
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return
+        time.sleep(0.0005)
+
+
+def _write_all(file: Any) -> OSError | None:
+    """Write it all; the error, if there is one: what is there can be synced nevertheless."""
+    try:
+        left = _PATTERN
+        while left:
+            left = left[file.write(left) :]
+    except OSError as error:
+        return error
+    return None
+
+
+def _timed(longest: dict[str, float], what: str, do: Callable[[], Any]) -> Any:
+    began = time.monotonic()
+    try:
+        return do()
+    finally:
+        longest[what] = max(longest[what], time.monotonic() - began)
+
+
+def read(path: str, tries: int) -> dict[str, Any]:
+    """Read, so often, a file that was kept: by error how often, and how often it was not what had been written."""
+    errors: Counter[str] = Counter()
+    wrong = 0
+    for _ in range(tries):
+        try:
+            with open(f"{path}/{WITNESS}-kept", "rb", buffering=0) as file:
+                wrong += file.read(len(_PATTERN)) != _PATTERN
+        except OSError as error:
+            errors[os.strerror(error.errno or 0)] += 1
+    return {"tries": tries, "errors": dict(errors), "wrong": wrong}
+
+
+def use(path: str, tries: int) -> dict[str, Any]:
+    """Write, sync and read; what is read was written when this was called for the first time."""
+    if not os.path.exists(f"{path}/{WITNESS}-kept"):
+        _keep(path)
+    return {"write": write(path, tries), "read": read(path, tries)}
+
+
+def _keep(path: str) -> None:
+    with contextlib.suppress(OSError), open(f"{path}/{WITNESS}-kept", "wb") as file:
+        file.write(_PATTERN)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def leave(path: str) -> None:
+    """Have a file that is synced, with its folder, and then one that is not."""
+    for name in ("synced", "unsynced"):
+        with open(f"{path}/{WITNESS}-{name}", "wb", buffering=0) as file:
+            file.write(_PATTERN)
+            if name == "synced":
+                os.fsync(file.fileno())
+                folder = os.open(path, os.O_RDONLY)
+                os.fsync(folder)
+                os.close(folder)
+
+
+def left(path: str) -> dict[str, bool]:
+    """Which of these files are there, whole."""
+    found = {}
+    for name in ("synced", "unsynced"):
+        found[name] = False
+        with contextlib.suppress(FileNotFoundError), open(f"{path}/{WITNESS}-{name}", "rb") as file:
+            found[name] = file.read() == _PATTERN
+    return found
+
+
+def around(name: str, at: int) -> dict[str, Any]:
+    """How long a file is, the bytes at a place with a few before and after it, and a hash of everything."""
+    start = max(at - _AROUND, 0)
+    with open(name, "rb") as file:
+        file.seek(start)
+        found = file.read(2 * _AROUND)
+        return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": found.hex(), "sha256": _hash([name])}
+
+
+def digest(path: str) -> str:
+    """A hash of all files of the store, with their names."""
+    return _hash(sorted(files(path)), path)
+
+
+def _hash(names: list[str], below: str = "") -> str:
+    found = hashlib.sha256()
+    for name in names:
+        found.update(os.path.relpath(name, below).encode() + b"\0" if below else b"")
+        with contextlib.suppress(FileNotFoundError), open(name, "rb", buffering=0) as file:
+            while chunk := file.read(_CHUNK):
+                found.update(chunk)
+    return found.hexdigest()
+
+
+def clear(path: str) -> None:
+    """Leave nothing."""
+    for name in os.listdir(path):
+        if name.startswith(WITNESS):
+            with contextlib.suppress(OSError):
+                os.unlink(f"{path}/{name}")
+
+
+def main(request: dict[str, Any]) -> Any:
+    """Do what ``request["do"]`` says with the directory, or file, ``path``."""
+    path, tries = request["path"], request.get("tries", 1)
+    if request["do"] == "write":
+        return write(path, tries)
+    if request["do"] == "use":
+        return use(path, tries)
+    if request["do"] == "around":
+        return around(path, request["at"])
+    if request["do"] == "digest":
+        return digest(f"{path}/{OLD}" if request.get("kept") else path)
+    actions: dict[str, Callable[[str], Any]] = {"leave": leave, "left": left, "clear": clear}
+    return actions[request["do"]](path)

@@ -1,0 +1,73 @@
+"""Mounts the file system over a directory, and lets a process stay that serves it and is told what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Any, Final
+
+import mfusepy
+
+from harness.faults import resident
+from harness.faults.storage import RESIDENT
+from harness.storage.filesystem import Fault, Storage
+from harness.storage.syncs import SyncWatch
+
+_MOUNT_SECONDS: Final = 20.0
+_THREADS: Final = 64
+"""So many syncs that are slow leave room for others."""
+_HAS_MANY_THREADS: Final = (3, 12)
+"""The version of libfuse which can be told how many."""
+
+
+class Mounted(resident.Work):
+    """The file system while it is mounted, and what it is told to do."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._storage = Storage(directory)
+        self._error = ""
+        threading.Thread(target=self._serve, daemon=True).start()
+        if not self._storage.mounted.wait(_MOUNT_SECONDS):
+            raise SystemExit(f"the file system could not be mounted over {directory}: {self._error or 'no answer'}")
+        seen = threading.Event()
+
+        def ready() -> None:
+            self._storage.see_syncs()
+            seen.set()
+
+        self._watch = SyncWatch(directory, ready)
+        self._storage.all_synced = self._watch.again
+        if not seen.wait(_MOUNT_SECONDS):
+            raise SystemExit(f"syncs of everything in {directory} cannot be noticed")
+
+    def _serve(self) -> None:
+        # Nothing is cached: what is lost must be gone for whoever looks.
+        options: dict[str, Any] = {"foreground": True, "attr_timeout": 0, "entry_timeout": 0, "fsname": "splitbrain"}
+        if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= _HAS_MANY_THREADS:
+            options["max_threads"] = _THREADS
+        try:
+            mfusepy.FUSE(self._storage, self._directory, **options)
+        except (RuntimeError, OSError) as error:
+            self._error = str(error)
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Misbehave in another way from now on, hold syncs back, or lose what was not synced."""
+        if request["do"] == "hold":
+            return {"pending": self._storage.hold(request["seconds"])}
+        if request["do"] == "lose":
+            # Whatever was asked before this is done when this is answered.
+            os.stat(self._directory)
+            return {"lost": self._storage.lose(request["seed"])}
+        self._storage.misbehave(Fault(**request["fault"]))
+        return None
+
+    def end(self) -> None:
+        self._watch.end()
+        subprocess.run(["umount", "-l", self._directory], check=False, capture_output=True)
+
+
+if __name__ == "__main__":
+    resident.start(RESIDENT, lambda: Mounted(sys.argv[1]))
