@@ -21,6 +21,8 @@ _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
 _DRAWN = ("full", "flip")
 """The others take from a node for good what it has promised to keep, and no store can bear that at any moment."""
+_FOR_GOOD = ("truncate", "rollback")
+_OLD, _BACKUP = "old", "backup"
 _REGIONS = ("head", "middle", "tail")
 _FULL = "No space left on device"
 _SAYS = {
@@ -34,7 +36,8 @@ class Disk:
     """Fill the disks of some nodes, or flip a bit of the store's data and start them again; the heal restores.
 
     ``disk=truncate`` cuts off the end of a file, ``disk=rollback`` brings back all files as they were a while ago.
-    What was flipped or cut off is brought back by the heal, as from a backup, where a server will not start with it.
+    Where a server will not start with that, the heal gives it what it had before, as an administrator would from a
+    backup; where it does start, what was taken away stays so, which no store can bear at any moment: neither is drawn.
     """
 
     class Options(msgspec.Struct, frozen=True):
@@ -82,9 +85,10 @@ class Disk:
         self._aim = options.spoil
         self._full: dict[str, int] = {}
         """By node, how large its disk was."""
-        self._spoiled: dict[str, list[dict[str, Any]]] = {}
-        """By node, what to bring back."""
-        self._rolled_back: set[str] = set()
+        self._flipped: dict[str, list[dict[str, Any]]] = {}
+        """By node, what to flip back."""
+        self._backed_up: set[str] = set()
+        """The nodes that keep what they had before something was taken from them for good."""
         self._why: dict[str, str] = {}
         """By node, why its servers may not start again."""
 
@@ -113,13 +117,15 @@ class Disk:
             await cluster.on_each(victims, self._fill)
             return {"said": f"full: {' '.join(victims)}", "kind": kind, "before": before}
         if kind == "rollback":
-            await cluster.on_each(victims, lambda node: _disk(node, "keep"))
+            await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_OLD))
             await asyncio.sleep(plan["age"])
-        # What runs could still write over what is spoiled, from its memory; and could be asked only now what there is.
+        # What runs could still write over what is spoiled, from its memory.
         await servers(cluster, victims, "kill")
         try:
+            if kind in _FOR_GOOD:
+                self._backed_up.update(victims)
+                await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_BACKUP))
             if kind == "rollback":
-                self._rolled_back.update(victims)
                 seen: dict[str, Any] = await cluster.on_each(victims, _roll_back)
             else:
                 seen = await cluster.on_each(victims, lambda node: self._spoil(node, plan))
@@ -152,7 +158,8 @@ class Disk:
         before = await run_tool(node, "witness", where)
         more = {"bit": plan["bit"], "at": found["at"]} if plan["kind"] == "flip" else {"bytes": plan["bytes"]}
         done = await _disk(node, plan["kind"], file=file, **more)
-        self._spoiled.setdefault(node.name, []).append(done)
+        if plan["kind"] == "flip":
+            self._flipped.setdefault(node.name, []).append(done)
         spoiled = await run_tool(node, "witness", where)
         return {"file": file.removeprefix(f"{node.directory}/"), "before": before, "spoiled": spoiled}
 
@@ -182,27 +189,22 @@ class Disk:
         return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        """Make room, and bring back what was flipped, and what was cut off where a server will not start without it."""
+        """Make room, and flip bits back. Who does not start without what was taken from it gets its backup."""
         full = sorted(self._full)
         await cluster.on_each(full, lambda node: _disk(node, "heal", size=self._full[node.name]))
         writes = await cluster.on_each(full, _write)
-        hit = sorted({*self._full, *self._spoiled, *self._rolled_back})
-        await cluster.on_each(hit, lambda node: run_tool(node, "witness", {"do": "clear", "path": node.directory}))
+        flipped = sorted(self._flipped)
+        mended = await cluster.on_each(flipped, lambda node: _disk(node, "mend", flipped=self._flipped[node.name]))
+        hit = sorted({*self._full, *self._flipped, *self._backed_up})
         refused = await self._refused(cluster, hit)
-        restored = {}
-        for name, spoiled in sorted(self._spoiled.items()):
-            back = [one for one in spoiled if "is" in one or name in refused]
-            if back:
-                restored[name] = await _disk(cluster.node(name), "mend", spoiled=back)
+        restored = sorted(self._backed_up & set(refused))
+        await cluster.on_each(restored, lambda node: _disk(node, "restore", copy=_BACKUP))
+        for copy in (_OLD, _BACKUP):
+            await cluster.on_each(sorted(self._backed_up), lambda node, copy=copy: _disk(node, "forget", copy=copy))  # type: ignore[misc]
         started = await revive(cluster, target, hit)
-        for name in restored:
-            del self._spoiled[name]
-        for name in hit:
-            if name not in self._spoiled:
-                self._why.pop(name, None)
-        self._full.clear()
-        self._rolled_back.clear()
-        seen = {"refused": refused, "restored": restored, "writes": writes}
+        for known in (self._full, self._flipped, self._backed_up, self._why):
+            known.clear()
+        seen = {"refused": refused, "mended": mended, "restored": restored, "writes": writes}
         return {"started": started, **{what: found for what, found in seen.items() if found}}
 
 
@@ -222,10 +224,10 @@ async def _roll_back(node: Node) -> Any:
     """Bring back the files of a node whose servers are down: a hash of all, of those that were kept and are then."""
     look = {"do": "digest", "path": node.directory}
     before = {
-        "old": await run_tool(node, "witness", {**look, "kept": True}),
+        "old": await run_tool(node, "witness", {**look, "copy": _OLD}),
         "now": await run_tool(node, "witness", look),
     }
-    await _disk(node, "restore")
+    await _disk(node, "restore", copy=_OLD)
     return {"before": before, "spoiled": {"now": await run_tool(node, "witness", look)}}
 
 

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.faults import process
-from harness.faults.files import NOT_DATA, OLD, OURS, data, files
+from harness.faults.files import COPY, NOT_DATA, OURS, data, files
 
 FILLER = ".splitbrain-filler"
-LARGEST = ""
-"""In place of a pattern: the largest file of the store."""
+EVERY = ""
+"""In place of a pattern: every file of the store."""
 
 
 def fill(path: str) -> None:
@@ -56,30 +56,27 @@ def empty(path: str, size: int) -> None:
         _remount(path, size)
 
 
-def matching(path: str, pattern: str) -> str | None:
-    """The largest of the store's files, of those whose name, or path below ``path``, matches."""
+def matching(path: str, pattern: str) -> list[str]:
+    """Those of the store's files whose name, or path below ``path``, matches, the largest first."""
     found = [
         (os.path.getsize(name), name)
         for name in files(path)
-        if pattern == LARGEST
+        if pattern == EVERY
         or fnmatch.fnmatch(os.path.basename(name), pattern)
         or fnmatch.fnmatch(os.path.relpath(name, path), pattern)
     ]
-    return max(found)[1] if found and max(found)[0] else None
+    return [name for _, name in sorted(found, reverse=True)]
 
 
 def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
-    """A byte of the store's data, at a share of all that there is in a file."""
-    name = matching(path, pattern)
-    if name is None:
-        return None
-    with open(name, "rb") as file:
-        count = sum(1 for _ in data(file.fileno()))
-        number = place * count
-        for index, (start, block) in enumerate(data(file.fileno())):
-            if index == int(number):
-                full = [offset for offset, byte in enumerate(block) if byte]
-                return {"file": name, "at": start + full[int(number % 1 * len(full))]}
+    """A byte of the store's data, at a share of all that there is in the largest file that holds any."""
+    for name in matching(path, pattern):
+        with open(name, "rb") as file:
+            number = place * sum(1 for _ in data(file.fileno()))
+            for index, (start, block) in enumerate(data(file.fileno())):
+                if index == int(number):
+                    full = [offset for offset, byte in enumerate(block) if byte]
+                    return {"file": name, "at": start + full[int(number % 1 * len(full))]}
     return None
 
 
@@ -93,51 +90,41 @@ def flip(name: str, at: int, bit: int) -> dict[str, Any]:
     return {"file": name, "at": at, "was": was.hex(), "is": bytes([was[0] ^ 1 << bit]).hex()}
 
 
-def truncate(name: str, count: int) -> dict[str, Any]:
+def truncate(name: str, count: int) -> None:
     """Cut bytes off the end of a file's data; what was made long in advance ends before its zeros."""
     with open(name, "r+b") as file:
-        size = os.fstat(file.fileno()).st_size
         end = max((at + len(block.rstrip(b"\0")) for at, block in data(file.fileno())), default=0)
-        kept = max(end - count, 0)
-        cut = os.pread(file.fileno(), end - kept, kept)
-        file.truncate(kept)
-    return {"file": name, "at": kept, "was": cut.hex(), "size": size}
+        file.truncate(max(end - count, 0))
 
 
-def mend(spoiled: dict[str, Any]) -> bool:
-    """Bring back what was flipped or cut off, if nobody has written there since; whether it was."""
-    with contextlib.suppress(FileNotFoundError), open(spoiled["file"], "r+b") as file:
-        was = bytes.fromhex(spoiled["was"])
-        if "is" in spoiled:
-            untouched: bool = os.pread(file.fileno(), 1, spoiled["at"]).hex() == spoiled["is"]
-        else:
-            untouched = os.fstat(file.fileno()).st_size == spoiled["at"]
-        if untouched:
-            os.pwrite(file.fileno(), was, spoiled["at"])
-            if "size" in spoiled:
-                file.truncate(spoiled["size"])
-        return untouched
+def mend(flipped: dict[str, Any]) -> bool:
+    """Flip a bit back, where it still is; whether it was."""
+    with contextlib.suppress(FileNotFoundError), open(flipped["file"], "r+b") as file:
+        if os.pread(file.fileno(), 1, flipped["at"]).hex() == flipped["is"]:
+            os.pwrite(file.fileno(), bytes.fromhex(flipped["was"]), flipped["at"])
+            return True
     return False
 
 
-def keep(path: str) -> None:
+def keep(path: str, name: str) -> None:
     """Copy the store's files as they are at one moment: servers stand still meanwhile."""
     with _standing_still():
-        old = f"{path}/{OLD}"
-        shutil.rmtree(old, ignore_errors=True)
-        os.mkdir(old)
-        _copy_all(path, old)
+        forget(path, name)
+        _copy_all(path, f"{path}/{COPY}{name}")
 
 
-def restore(path: str) -> None:
+def restore(path: str, name: str) -> None:
     """Have the store's files as they were when they were kept, and no others."""
-    old = f"{path}/{OLD}"
-    for name in os.listdir(path):
-        if not name.startswith(OURS) and not name.endswith(NOT_DATA):
-            whole = f"{path}/{name}"
+    for one in os.listdir(path):
+        if not one.startswith(OURS) and not one.endswith(NOT_DATA):
+            whole = f"{path}/{one}"
             shutil.rmtree(whole) if os.path.isdir(whole) else os.unlink(whole)
-    _copy_all(old, path)
-    shutil.rmtree(old)
+    _copy_all(f"{path}/{COPY}{name}", path)
+
+
+def forget(path: str, name: str) -> None:
+    """Keep no copy."""
+    shutil.rmtree(f"{path}/{COPY}{name}", ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -187,8 +174,11 @@ def _remount(path: str, size: int | None) -> None:
     raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
+_COPIES = {"keep": keep, "restore": restore, "forget": forget}
+
+
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: fill, find a byte of data, flip, truncate, keep, restore or heal."""
+    """Do what ``request["do"]`` says: fill or heal; find, flip, mend or truncate; keep, restore or forget."""
     path = request["path"]
     if request["do"] == "fill":
         state = os.statvfs(path)
@@ -200,12 +190,10 @@ def main(request: dict[str, Any]) -> Any:
         return flip(request["file"], request["at"], request["bit"])
     if request["do"] == "truncate":
         return truncate(request["file"], request["bytes"])
-    if request["do"] == "keep":
-        return keep(path)
-    if request["do"] == "restore":
-        return restore(path)
     if request["do"] == "mend":
-        return [mend(spoiled) for spoiled in request["spoiled"]]
+        return [mend(flipped) for flipped in request["flipped"]]
+    if request["do"] in _COPIES:
+        return _COPIES[request["do"]](path, request["copy"])
     if request["do"] == "heal":
         return empty(path, request["size"])
     raise SystemExit(f"unknown action {request['do']!r}")

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 OURS = ".splitbrain"
 """Files whose names begin so belong to the harness."""
-OLD = f"{OURS}-old"
-"""Where an older copy of the store's files is kept."""
+COPY = f"{OURS}-copy-"
+"""Where a copy of the store's files is kept, under a name that follows."""
 NOT_DATA = (".conf", ".log")
 """The ends of the names of what servers are told, or say."""
 BLOCK = 4096

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from harness.faults.files import OLD, files
+from harness.faults.files import COPY, files
 
 WITNESS = ".splitbrain-witness"
 """The names of its files begin so."""
@@ -180,6 +180,6 @@ def main(request: dict[str, Any]) -> Any:
     if request["do"] == "around":
         return around(path, request["at"])
     if request["do"] == "digest":
-        return digest(f"{path}/{OLD}" if request.get("kept") else path)
+        return digest(f"{path}/{COPY}{request['copy']}" if "copy" in request else path)
     actions: dict[str, Callable[[str], Any]] = {"leave": leave, "left": left, "clear": clear}
     return actions[request["do"]](path)

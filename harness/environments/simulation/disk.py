@@ -63,10 +63,11 @@ class SimulatedFile:
         self._data[place] ^= 1 << bit
         self._flipped = (place, 1 << bit)
 
-    def extend(self, data: bytes) -> None:
-        """Bring back what was cut off."""
+    def replace(self, data: bytes) -> None:
+        """Hold something else, which is safe."""
+        self.truncate(0)
         self._data += data
-        self._safe = len(self._data)
+        self._safe = len(data)
 
     def restore(self) -> bool:
         """Undo the flip, if there is one; whether there was."""
@@ -85,8 +86,8 @@ class SimulatedDisk:
         self._files: dict[str, SimulatedFile] = {}
         self._rng = rng
         self.full = False
-        self.kept: dict[str, bytes] = {}
-        """The files as they were when they were last kept."""
+        self.copies: dict[str, dict[str, bytes]] = {}
+        """By name, what the files held when they were kept."""
 
     def open(self, path: str) -> SimulatedFile:
         """A file, made if it is not there."""
@@ -111,29 +112,14 @@ class SimulatedDisk:
         """Flip a bit of a file."""
         self._files[path].flip(place, bit)
 
-    def cut(self, path: str, count: int) -> bytes:
-        """Cut bytes off the end of a file; these."""
-        kept = max(len(self._files[path]) - count, 0)
-        lost = self._files[path].read()[kept:]
-        self._files[path].truncate(kept)
-        return lost
+    def cut(self, path: str, count: int) -> None:
+        """Cut bytes off the end of a file."""
+        self._files[path].truncate(max(len(self._files[path]) - count, 0))
 
-    def mend(self, path: str, size: int, lost: bytes) -> bool:
-        """Bring back what was cut off a file, if that is as long as it was left; whether it was."""
-        untouched = len(self._files[path]) == size
-        if untouched:
-            self._files[path].extend(lost)
-        return untouched
-
-    def keep(self) -> None:
-        """Remember the files as they are."""
-        self.kept = self.contents()
-
-    def roll_back(self) -> None:
-        """Have the files as they were when they were kept."""
-        for name, file in self._files.items():
-            file.truncate(0)
-            file.extend(self.kept.get(name, b""))
+    def roll_back(self, name: str) -> None:
+        """Have the files as they were when they were kept under this name."""
+        for path, file in self._files.items():
+            file.replace(self.copies[name].get(path, b""))
 
     def contents(self) -> dict[str, bytes]:
         """What every file holds that is not empty."""

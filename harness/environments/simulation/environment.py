@@ -211,25 +211,18 @@ class SimulatedNode:
             return disk.find(request["file"], request["place"])
         if action == "flip":
             disk.flip(request["file"], request["at"], request["bit"])
-            return {"file": request["file"], "at": request["at"], "is": ""}
+            return {"file": request["file"]}
         if action == "truncate":
-            lost = disk.cut(request["file"], request["bytes"])
-            return {"file": request["file"], "at": len(disk.open(request["file"])), "was": lost.hex()}
-        if action == "keep":
-            disk.keep()
-        elif action == "restore":
-            disk.roll_back()
+            disk.cut(request["file"], request["bytes"])
         elif action == "mend":
-            return [self._mend(spoiled) for spoiled in request["spoiled"]]
+            return [disk.open(flipped["file"]).restore() for flipped in request["flipped"]]
+        elif action == "keep":
+            disk.copies[request["copy"]] = disk.contents()
+        elif action == "restore":
+            disk.roll_back(request["copy"])
         elif action == "heal":
             disk.full = False
         return None
-
-    def _mend(self, spoiled: Mapping[str, Any]) -> bool:
-        file = spoiled["file"]
-        if "is" in spoiled:
-            return self._disk.open(file).restore()
-        return self._disk.mend(file, spoiled["at"], bytes.fromhex(spoiled["was"]))
 
     def _use_disk(self, request: Mapping[str, Any]) -> Any:
         """Use the disk as any process may."""
@@ -247,7 +240,7 @@ class SimulatedNode:
             found = {"size": len(whole), "from": start, "bytes": whole[start : start + 32].hex()}
             return {**found, "sha256": hashlib.sha256(whole).hexdigest()}
         if action == "digest":
-            contents = disk.kept if request.get("kept") else disk.contents()
+            contents = disk.copies[request["copy"]] if "copy" in request else disk.contents()
             return hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
         return None
 
