@@ -107,10 +107,9 @@ def mend(flipped: dict[str, Any]) -> bool:
 
 
 def keep(path: str, name: str) -> None:
-    """Copy the store's files as they are at one moment: servers stand still meanwhile."""
-    with _standing_still():
-        forget(path, name)
-        _copy_all(path, f"{path}/{COPY}{name}")
+    """Copy the store's files as they are."""
+    forget(path, name)
+    _copy_all(path, f"{path}/{COPY}{name}")
 
 
 def restore(path: str, name: str) -> None:
@@ -129,6 +128,7 @@ def forget(path: str, name: str) -> None:
 
 @contextlib.contextmanager
 def _standing_still() -> Iterator[None]:
+    """Stop the node's servers meanwhile: what is copied is as it was at one moment."""
     stopped = [one["pid"] for one in process.servers() if str(one["state"]) not in "Tt"]
     try:
         for pid in stopped:
@@ -174,9 +174,6 @@ def _remount(path: str, size: int | None) -> None:
     raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
-_COPIES = {"keep": keep, "restore": restore, "forget": forget}
-
-
 def main(request: dict[str, Any]) -> Any:
     """Do what ``request["do"]`` says: fill or heal; find, flip, mend or truncate; keep, restore or forget."""
     path = request["path"]
@@ -192,8 +189,13 @@ def main(request: dict[str, Any]) -> Any:
         return truncate(request["file"], request["bytes"])
     if request["do"] == "mend":
         return [mend(flipped) for flipped in request["flipped"]]
-    if request["do"] in _COPIES:
-        return _COPIES[request["do"]](path, request["copy"])
+    if request["do"] == "keep":
+        with _standing_still():
+            return keep(path, request["copy"])
+    if request["do"] == "restore":
+        return restore(path, request["copy"])
+    if request["do"] == "forget":
+        return forget(path, request["copy"])
     if request["do"] == "heal":
         return empty(path, request["size"])
     raise SystemExit(f"unknown action {request['do']!r}")

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from harness.faults.files import COPY, files
+from harness.faults.files import COPY, data, files
 
 WITNESS = ".splitbrain-witness"
 """The names of its files begin so."""
@@ -23,7 +23,6 @@ PATIENCE = 1.5
 _PATTERN = bytes(range(1, 256)) * 64
 _AROUND = 16
 """So many bytes before a place are read with it."""
-_CHUNK = 1 << 20
 
 
 def write(path: str, tries: int) -> dict[str, Any]:
@@ -156,9 +155,10 @@ def _hash(names: list[str], below: str = "") -> str:
     found = hashlib.sha256()
     for name in names:
         found.update(os.path.relpath(name, below).encode() + b"\0" if below else b"")
-        with contextlib.suppress(FileNotFoundError), open(name, "rb", buffering=0) as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
+        with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
+            found.update(b"%d\0" % os.fstat(file.fileno()).st_size)
+            for at, block in data(file.fileno()):
+                found.update(b"%d\0" % at + block)
     return found.hexdigest()
 
 
