@@ -5,6 +5,7 @@ It is mounted on every node before the store is started, so that the store's fil
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
 from collections.abc import Mapping
@@ -134,10 +135,12 @@ class Storage:
 
     async def _lose(self, cluster: Cluster, victims: list[str], seed: str | None) -> dict[str, int]:
         """Let the power fail on these nodes while they write; how many of the store's changes each has lost."""
-        await cluster.on_each(victims, lambda node: _witness(node, "leave"))
         cluster.down[self.name] = set(victims)
         hold = {"do": "hold", "seconds": _HOLD_SECONDS}
-        await cluster.on_each(victims, lambda node: run_tool(node, "storage", hold))
+        await asyncio.gather(
+            cluster.on_each(victims, lambda node: _witness(node, "leave")),
+            cluster.on_each(victims, lambda node: run_tool(node, "storage", hold)),
+        )
         await servers(cluster, victims, "kill")
         request = {"do": "lose", "seed": seed}
         found = await cluster.on_each(victims, lambda node: run_tool(node, "storage", request))
@@ -160,8 +163,7 @@ class Storage:
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         hit = sorted(self._hit)
         await cluster.on_each(hit, lambda node: _set(node, {}))
-        seen = await cluster.on_each(hit, lambda node: _witness(node, "write"))
-        await cluster.on_each(hit, lambda node: _witness(node, "clear"))
+        seen = await cluster.on_each(hit, lambda node: _witness(node, "finish"))
         self._hit.clear()
         cluster.down.pop(self.name, None)
         return {"seen": seen, "started": await revive(cluster, target, hit)}

@@ -116,9 +116,9 @@ def _keep(path: str) -> None:
 
 
 def leave(path: str) -> None:
-    """Have a file that is synced, with its folder, and then one that is not."""
+    """Have a file that is synced, with its folder, and then one that is not; where there is room for them."""
     for name in ("synced", "unsynced"):
-        with open(f"{path}/{WITNESS}-{name}", "wb", buffering=0) as file:
+        with contextlib.suppress(OSError), open(f"{path}/{WITNESS}-{name}", "wb", buffering=0) as file:
             file.write(_PATTERN)
             if name == "synced":
                 os.fsync(file.fileno())
@@ -162,12 +162,14 @@ def _hash(names: list[str], below: str = "") -> str:
     return found.hexdigest()
 
 
-def clear(path: str) -> None:
-    """Leave nothing."""
+def finish(path: str) -> dict[str, Any]:
+    """Write a last time, and leave nothing."""
+    written = write(path, 1)
     for name in os.listdir(path):
         if name.startswith(WITNESS):
             with contextlib.suppress(OSError):
                 os.unlink(f"{path}/{name}")
+    return written
 
 
 def main(request: dict[str, Any]) -> Any:
@@ -181,5 +183,5 @@ def main(request: dict[str, Any]) -> Any:
         return around(path, request["at"])
     if request["do"] == "digest":
         return digest(f"{path}/{COPY}{request['copy']}" if "copy" in request else path)
-    actions: dict[str, Callable[[str], Any]] = {"leave": leave, "left": left, "clear": clear}
+    actions: dict[str, Callable[[str], Any]] = {"leave": leave, "left": left, "finish": finish}
     return actions[request["do"]](path)

@@ -13,6 +13,7 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.errors import NodeError
+from harness.nemesis import Plan
 from harness.operation import Operation
 from nemeses.disk import Disk
 from nemeses.kill import Kill
@@ -146,7 +147,7 @@ async def a_full_disk_refuses_writes_and_others_are_not_full(cluster: Cluster) -
         await until(one, lambda log: log.count("written") > 2)
     disk = Disk(Disk.Options())
     done = await disk.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "full"})
-    assert done["seen"]["n1"]["said"] == "No space left on device"
+    assert (await disk.prove(cluster, store, done, 3.0)).holds
     await until(node, lambda log: log.endswith("No space left on device\n"))
     assert "No space" not in await other.log("simple")
     await disk.heal(cluster, store)
@@ -162,9 +163,10 @@ async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster
     for number in range(50):
         await client.invoke(Operation("write", "k", number))
     await client.close()
-    disk = Disk(Disk.Options())
-    done = await disk.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "flip", "place": 0.5, "bit": 2})
-    spoiled = done["seen"]["n1"]
+    disk = Disk(Disk.Options(disk="flip"))
+    plan = {"aim": "n1", "order": ORDER, "kind": "flip", "file": "", "place": 0.5, "bit": 2}
+    done = await disk.inject(cluster, store, plan)
+    assert (await disk.prove(cluster, store, done, 3.0)).holds
 
     async def met() -> bool:
         return "the disk is corrupt" in await node.log("reference")
@@ -172,11 +174,10 @@ async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster
     try:
         await wait_until(met, seconds=20, what="the node meeting the spoiled record")
     except NodeError as error:
-        raise AssertionError(f"{error}: {spoiled} {await states(node)}\n{await node.log('reference')}") from None
-    read = f"import sys; f = open({spoiled['file']!r}, 'rb'); f.seek({spoiled['at']}); print(f.read(1)[0])"
-    assert (await node.exec([node.python, "-c", read])).text == str(spoiled["is"])
-    await disk.heal(cluster, store)
-    assert (await node.exec([node.python, "-c", read])).text == str(spoiled["was"])
+        raise AssertionError(f"{error}: {done} {await states(node)}\n{await node.log('reference')}") from None
+    healed = await disk.heal(cluster, store)
+    assert "did not start again: a bit of log." in healed["refused"]["n1"]
+    assert healed["mended"] == {"n1": [True]}
     await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
 
 
@@ -236,17 +237,22 @@ async def storage_refuses_is_slow_and_recovers(cluster: Cluster) -> None:
     store = Simple(WRITE, f"{node.directory}/written")
     await store.start(cluster, node)
     await until(node, lambda log: log.count("written") > 2)
-    plan = {"aim": "n1", "order": ORDER}
+    plan = {"aim": "n1", "order": ORDER, "share": 1.0, "path": "*", "seed": "1"}
+
+    async def proved(more: Plan) -> bool:
+        done = await storage.inject(cluster, store, plan | more)
+        return (await storage.prove(cluster, store, done, 3.0)).holds
+
     for kind, said in (("readonly", "Read-only file system"), ("errors", "Input/output error")):
-        done = await storage.inject(cluster, store, {**plan, "kind": kind})
-        assert done["seen"]["n1"]["said"] == said
+        assert await proved({"kind": kind})
         await until(node, lambda log, said=said: log.endswith(f"{said}\n"))  # type: ignore[misc]
         await storage.heal(cluster, store)
         await until(node, lambda log: log.endswith("written\n"))
-    done = await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.5})
-    assert done["seen"]["n1"]["sync"] >= 0.5
-    done = await storage.heal(cluster, store)
-    assert done["seen"]["n1"]["sync"] < 0.5
+    assert await proved({"kind": "slow", "delay": 0.5})
+    assert not await proved({"kind": "slow", "delay": 0.5})  # as slow as it was already
+    await storage.heal(cluster, store)
+    assert await proved({"kind": "slow", "delay": 30.0})
+    assert (await storage.heal(cluster, store))["seen"]["n1"]["sync"] < 0.5
 
 
 async def a_crash_loses_what_was_not_synced(cluster: Cluster) -> None:
@@ -280,11 +286,13 @@ async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None
     store = Simple(CUT, node.directory)
     await store.start(cluster, node)
     await until(node, lambda log: "done" in log)
-    plan = {"aim": "n1", "order": ORDER}
-    await disk.inject(cluster, store, {**plan, "kind": "full"})
-    assert (await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.3}))["seen"]["n1"]["sync"] >= 0.3
-    assert (await storage.heal(cluster, store))["seen"]["n1"]["said"] is None
-    await storage.inject(cluster, store, {**plan, "kind": "lost"})
+    plan = {"aim": "n1", "order": ORDER, "share": 1.0, "path": "*", "seed": "1"}
+    done = await disk.inject(cluster, store, {**plan, "kind": "full"})
+    assert (await disk.prove(cluster, store, done, 3.0)).holds
+    done = await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.3})
+    assert (await storage.prove(cluster, store, done, 3.0)).holds
+    assert list((await storage.heal(cluster, store))["seen"]["n1"]["errors"]) == ["No space left on device"]
+    await storage.inject(cluster, store, {"aim": "n1", "order": ORDER, "kind": "lost"})
     assert (await node.exec(["stat", "-c", "%s", f"{node.directory}/cut"])).text == "1000000"
     written = await node.exec(["dd", "if=/dev/zero", f"of={node.directory}/more", "bs=64k", "count=1"])
     assert "No space left on device" in written.text
@@ -298,7 +306,7 @@ async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None
 @pytest.mark.parametrize(("bug", "code"), [("no-fsync", 1), ("", 0)])
 def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path, bug: str, code: int) -> None:
     command = [SPLITBRAIN, "run", "reference", "--on", "local", "--bug", bug, "--nemesis", "storage", "--runs", "r"]
-    command += ["-o", "storage=lost", "-o", "under=all", "--time", "15", "--interval", "3"]
+    command += ["-o", "storage=lost", "-o", "under=all", "--time", "24", "--interval", "5"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == code, done.stdout + done.stderr
 

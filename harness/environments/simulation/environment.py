@@ -227,7 +227,7 @@ class SimulatedNode:
     def _use_disk(self, request: Mapping[str, Any]) -> Any:
         """Use the disk as any process may."""
         disk, action, path = self._disk, request["do"], request["path"]
-        if action == "write":
+        if action in ("write", "finish"):
             errors = {}
             try:
                 disk.open(f"{path}/witness").append(b"witness")
@@ -239,10 +239,8 @@ class SimulatedNode:
             whole, start = disk.open(path).read(), max(request["at"] - 16, 0)
             found = {"size": len(whole), "from": start, "bytes": whole[start : start + 32].hex()}
             return {**found, "sha256": hashlib.sha256(whole).hexdigest()}
-        if action == "digest":
-            contents = disk.copies[request["copy"]] if "copy" in request else disk.contents()
-            return hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
-        return None
+        contents = disk.copies[request["copy"]] if "copy" in request else disk.contents()
+        return hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
 
     def save_logs(self) -> None:
         """Write what every server said into the run's directory."""
