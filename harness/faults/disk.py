@@ -6,9 +6,11 @@ Only where a file holds data is anything spoiled.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import fnmatch
+import math
 import os
 import shutil
 import signal
@@ -17,7 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.faults import process
-from harness.faults.files import COPY, NOT_DATA, OURS, data, files
+from harness.faults.files import BLOCK, COPY, NOT_DATA, OURS, data, files
 
 FILLER = ".splitbrain-filler"
 EVERY = ""
@@ -72,11 +74,12 @@ def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
     """A byte of the store's data, at a share of all that there is in the largest file that holds any."""
     for name in matching(path, pattern):
         with open(name, "rb") as file:
-            number = place * sum(1 for _ in data(file.fileno()))
-            for index, (start, block) in enumerate(data(file.fileno())):
-                if index == int(number):
-                    full = [offset for offset, byte in enumerate(block) if byte]
-                    return {"file": name, "at": start + full[int(number % 1 * len(full))]}
+            starts = array.array("Q", (start for start, _ in data(file.fileno())))
+            if starts:
+                number = min(place * len(starts), math.nextafter(len(starts), 0))
+                block = os.pread(file.fileno(), BLOCK, starts[int(number)])
+                full = [offset for offset, byte in enumerate(block) if byte]
+                return {"file": name, "at": starts[int(number)] + full[int(number % 1 * len(full))]}
     return None
 
 

@@ -16,6 +16,7 @@ COPY = f"{OURS}-copy-"
 NOT_DATA = (".conf", ".log")
 """The ends of the names of what servers are told, or say."""
 BLOCK = 4096
+_CHUNK = 256 * BLOCK
 
 
 def files(path: str) -> Iterator[str]:
@@ -30,18 +31,27 @@ def files(path: str) -> Iterator[str]:
 
 def data(file: int) -> Iterator[tuple[int, bytes]]:
     """The blocks of an open file that hold anything but zeros, with their places; holes are passed over, unread."""
+    for start, chunk in _chunks(file):
+        for at in range(0, len(chunk), BLOCK):
+            block = chunk[at : at + BLOCK]
+            if block.strip(b"\0"):
+                yield start + at, block
+
+
+def _chunks(file: int) -> Iterator[tuple[int, bytes]]:
+    """The same in larger pieces, which begin where blocks do."""
     end = os.fstat(file).st_size
     at = 0
     while at < end:
         try:
-            at = os.lseek(file, at, os.SEEK_DATA)
+            at = os.lseek(file, at, os.SEEK_DATA) // BLOCK * BLOCK
             stop = os.lseek(file, at, os.SEEK_HOLE)
         except OSError as error:
             if error.errno == errno.ENXIO:
                 return
             raise
         while at < stop:
-            block = os.pread(file, min(BLOCK - at % BLOCK, stop - at), at)
-            if block.strip(b"\0"):
-                yield at, block
-            at += max(len(block), 1)
+            chunk = os.pread(file, min(_CHUNK, stop - at), at)
+            if chunk.strip(b"\0"):
+                yield at, chunk
+            at += -(-max(len(chunk), 1) // BLOCK) * BLOCK

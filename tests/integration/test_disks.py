@@ -6,6 +6,7 @@ Every probe stands here and runs as a store's server does. None of it is what th
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness.nemesis import Plan
 from nemeses.disk import Disk
 from nemeses.storage import Storage
 from targets.reference.target import Reference
+from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS
 
@@ -487,3 +489,20 @@ def test_a_tool_that_does_nothing_proves_nothing(tmp_path: Path, environment: st
     )
     assert (code, verdict["validity"]) == (3, "unknown")
     assert f"{name} was asked for, injected and never proved" in verdict["reason"]
+
+
+@pytest.mark.parametrize("kind", ["any", "truncate", "rollback"])
+def test_spoiled_disks_are_proved_in_the_simulation_which_stays_the_same(tmp_path: Path, kind: str) -> None:
+    histories = []
+    for seed in ("1", "2"):
+        command = [SPLITBRAIN, "run", "reference", "--on", "simulation", "--nemesis", "disk", "--time", "25"]
+        command += ["--interval", "3", "-o", f"disk={kind}", "--runs", str(tmp_path / seed), "--format", "json"]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
+        outcome = json.loads(done.stdout)
+        histories.append((Path(outcome["directory"]) / "history.jsonl").read_bytes())
+        faults = outcome["verdict"]["evidence"]["faults"]["disk"]
+        assert faults["proved"] == faults["injected"] >= 2, faults
+        if kind == "any":
+            assert done.returncode == 0
+    assert histories[0] == histories[1]

@@ -99,14 +99,19 @@ class SimulatedDisk:
             file.crash(self._rng)
 
     def find(self, pattern: str, share: float) -> dict[str, Any] | None:
-        """A byte of what is safe, at a share of it, in the largest file or the largest of those that match."""
+        """A byte of what is safe, at a share of it, in the largest file or the largest of those that match.
+
+        The share 1 stands for the file's last byte.
+        """
         found = [
             (file.safe, name)
             for name, file in self._files.items()
             if not pattern or any(fnmatch.fnmatch(one, pattern) for one in (name, name.rpartition("/")[2]))
         ]
         safe, name = max(found, default=(0, ""))
-        return {"file": name, "at": int(share * safe)} if safe else None
+        if not safe:
+            return None
+        return {"file": name, "at": int(share * safe) if share < 1 else len(self._files[name]) - 1}
 
     def flip(self, path: str, place: int, bit: int) -> None:
         """Flip a bit of a file."""
