@@ -21,7 +21,7 @@ evidence."""
 class Evidence:
     """Valid when the history can support a verdict, unknown when it is vacuous; never invalid.
 
-    Each nemesis that was asked for must have been proved active at least once.
+    Each nemesis that was asked for by name must have been proved active at least once, and half of those of chaos.
     """
 
     def check(self, history: History, budget: Budget) -> Verdict:
@@ -38,7 +38,8 @@ class Evidence:
         }
         if reasons := list(dict.fromkeys(_reasons(history, evidence))):
             return Verdict("unknown", "the run is vacuous: " + "; ".join(reasons), evidence=evidence)
-        return Verdict("valid", evidence=evidence)
+        untested = [name for name, mine in evidence["faults"].items() if not mine["proved"]]
+        return Verdict("valid", f"not tested by {', '.join(untested)}" if untested else "", evidence=evidence)
 
 
 def _faults(history: History, operations: Operations) -> dict[str, Turns]:
@@ -66,7 +67,12 @@ def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
         if event.type == "info" and not event.f.startswith(PROVE):
             what = "the faults were not healed" if event.f == HEAL else f"{event.f} did not do what it should"
             yield f"{what} ({event.error})"
+    mixed = {name: mine for name, mine in evidence["faults"].items() if mine["mixed"]}
+    if 2 * len(proved := [name for name, mine in mixed.items() if mine["proved"]]) < len(mixed):
+        yield f"of the {len(mixed)} nemeses of chaos only {', '.join(proved) or 'none'} could be proved"
     for name, mine in evidence["faults"].items():
+        if name in mixed:
+            continue
         why = f" ({max(mine['refusals'], key=mine['refusals'].get)})" if mine["refusals"] else ""
         if mine["planned"] == 0 and mine["injected"] == 0:
             yield f"{name} was asked for and had no turn in the time that there was"

@@ -76,6 +76,8 @@ class Turns(msgspec.Struct):
     refused: int = 0
     proved: int = 0
     ok_operations_during: int = 0
+    mixed: bool = False
+    """Whether chaos has taken it, and nobody asked for it by name."""
     weak: bool = False
     """Whether hardly any operation succeeded while it was active, though it was proved."""
     refusals: dict[str, int] = {}
@@ -92,6 +94,8 @@ def turns(history: History) -> dict[str, Turns]:
     for planned in (event for event in history.special(MONITOR_PROCESS) if event.f == PLANNED):
         for name in planned.value["asked"]:
             of(name)
+        for name in planned.value.get("mixed", ()):
+            of(name).mixed = True
         for fault in planned.value["faults"]:
             of(fault["name"]).planned += 1
     for event in history.special(NEMESIS_PROCESS):

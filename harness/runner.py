@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from harness.cluster import Cluster, wait_until
-from harness.dealing import deal, without_a_turn
+from harness.dealing import LEAST_SECONDS, deal, without_a_turn
 from harness.environments.base import Environment, Refuses
 from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
@@ -31,6 +31,8 @@ _STARTUP_SECONDS = 90.0
 _MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
 _HEAL_SECONDS = 0.5
+_AGAIN_SECONDS = 0.5
+"""How long to wait before a fault is tried again that had nobody to hit."""
 FAILOVER_SECONDS = 5.0
 """How long a target may take to have another primary that does not say so itself."""
 PROOF_SECONDS = 3.0
@@ -41,7 +43,10 @@ _OPERATIONS, _FINAL_READS = "the operations", "the final reads"
 
 
 class Run:
-    """One run of an experiment. ``execute`` does it all; ``stop`` ends the operations early and still judges."""
+    """One run of an experiment. ``execute`` does it all; ``stop`` ends the operations early and still judges.
+
+    ``mixed`` names the nemeses that nobody asked for by name: chaos has taken them, as many as it could.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Run:
         workload: Workload,
         nemeses: Mapping[str, Nemesis],
         directory: RunDirectory,
+        mixed: Collection[str] = (),
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.experiment = experiment
@@ -61,6 +67,7 @@ class Run:
         self._target = target
         self._workload = workload
         self._nemeses = nemeses
+        self._mixed = frozenset(mixed)
         self._say = say
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._turns = {name: asyncio.Lock() for name in nemeses}
@@ -232,20 +239,31 @@ class Run:
     def _note_plan(self) -> None:
         """Record what is going to be done: what never had its turn can be told from what was never asked for."""
         faults = [{"name": one.name, "start": one.start, "stop": one.stop} for one in self._timetable.faults]
-        self._note(MONITOR, "info", PLANNED, {"asked": sorted(self._nemeses), "faults": faults})
+        asked = sorted(set(self._nemeses) - self._mixed)
+        self._note(MONITOR, "info", PLANNED, {"asked": asked, "mixed": sorted(self._mixed), "faults": faults})
 
     async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
         action, _, name = operation.f.partition("-")
         nemesis, plan = self._nemeses[name], operation.value
         async with self._turns[name]:
             if action + "-" == START:
-                began = self.clock()
-                done = await nemesis.inject(cluster, self._target, plan)
-                seconds = max(0.0, min(plan[LASTS] - (self.clock() - began) / 1e9, PROOF_SECONDS))
+                over = self.clock() + int(plan[LASTS] * 1e9)
+                done = await self._inject(cluster, nemesis, plan, over - int(LEAST_SECONDS * 1e9))
+                seconds = max(0.0, min((over - self.clock()) / 1e9, PROOF_SECONDS))
                 self._proofs[name] = asyncio.create_task(self._prove(cluster, name, done, seconds))
                 return done
             await self._end_proof(name)
             return await nemesis.heal(cluster, self._target)
+
+    async def _inject(self, cluster: Cluster, nemesis: Nemesis, plan: Any, until: int) -> Any:
+        """Inject a fault; again and again where there is nobody now whom it could hit, as other faults come and go."""
+        while True:
+            try:
+                return await nemesis.inject(cluster, self._target, plan)
+            except NothingToDo:
+                if self.clock() + int(_AGAIN_SECONDS * 1e9) >= until or self._phase is None:
+                    raise
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _prove(self, cluster: Cluster, name: str, done: Any, seconds: float) -> None:
         """Measure a fault that was injected, and record what was seen."""
@@ -261,7 +279,7 @@ class Run:
         except Exception as error:
             self._note(NEMESIS, "info", PROVE + name, None, str(error) or type(error).__name__)
         else:
-            why = None if proof.holds else f"{proof.means}: before {proof.before}, then {proof.during}"
+            why = None if proof.holds else f"not seen in {proof.means}"
             self._note(NEMESIS, "ok" if proof.holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
 
     async def _end_proof(self, name: str) -> None:

@@ -82,4 +82,5 @@ def combine(parts: Mapping[str, Verdict]) -> Verdict:
         if of_it:
             reason = "; ".join(f"{name}: {part.reason}" for name, part in of_it.items() if part.reason)
             return Verdict(validity, reason, anomalies, evidence, dict(parts))
-    return Verdict("valid", "" if parts else "nothing was checked", anomalies, evidence, dict(parts))
+    reason = "; ".join(part.reason for part in parts.values() if part.reason) if parts else "nothing was checked"
+    return Verdict("valid", reason, anomalies, evidence, dict(parts))

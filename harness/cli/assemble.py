@@ -21,7 +21,9 @@ CHAOS = "chaos"
 
 @dataclass
 class Parts:
-    """What a run is made of, each with its options. ``optional`` nemeses are left out where they cannot be had."""
+    """What a run is made of, each with its options. ``optional`` nemeses are left out where they cannot be had: chaos
+    takes all that there are.
+    """
 
     target: Any
     workload: Any
@@ -42,7 +44,7 @@ class Parts:
         for name in sorted(self.optional):
             if unsuitable(self.nemeses[name], experiment, environment, self.target):
                 del self.nemeses[name]
-        self.optional = frozenset()
+        self.optional &= self.nemeses.keys()
         refuse_unsuitable(experiment, environment, self.target, self.workload, self.nemeses)
 
 

@@ -93,6 +93,7 @@ def _perform(
             target=parts.target,
             workload=parts.workload,
             nemeses=parts.nemeses,
+            mixed=parts.optional,
             directory=directory,
             say=progress.say,
         )

@@ -109,7 +109,7 @@ def test_a_fault_that_was_measured_counts_and_one_that_was_not_makes_the_run_unk
     assert verdict.validity == "valid"
     _, verdict = run(tmp_path, Seen(), Idle())
     assert verdict.validity == "unknown"
-    assert "idle was asked for, injected and never proved (a look: before 1, then 1)" in verdict.reason
+    assert "idle was asked for, injected and never proved (not seen in a look)" in verdict.reason
     _, verdict = run(tmp_path, Refused(), Seen())
     assert "refused was asked for and never injected (there is nobody)" in verdict.reason
 
@@ -122,6 +122,22 @@ def test_a_fault_that_takes_long_is_waited_for_by_no_other_and_not_by_the_client
     assert [round(at, 1) for at in seconds] == [round(at, 1) for at in wanted]
     healing = [e.time / 1e9 for e in history.special(NEMESIS_PROCESS) if e.f == "heal" and e.type == "invoke"]
     assert healing[0] < 15.0 + 1.5
+
+
+def test_a_fault_that_has_nobody_to_hit_is_tried_again_while_its_time_lasts(tmp_path: Path) -> None:
+    class Later(Seen):
+        name = "later"
+        tries = 0
+
+        async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+            self.tries += 1
+            if self.tries < 3:
+                raise NothingToDo("not yet")
+            return {"said": "now"}
+
+    _, verdict = run(tmp_path, Later(), time=10.0)
+    assert verdict.validity == "valid"
+    assert verdict.evidence["faults"]["later"]["refused"] == 0
 
 
 def test_a_proof_does_not_keep_its_fault_from_ending(tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_a_run_that_put_the_store_to_the_test_counts() -> None:
         "refused": 0,
         "proved": 1,
         "ok_operations_during": 3,
+        "mixed": False,
         "weak": False,
         "refusals": {},
     }
@@ -68,6 +69,14 @@ def test_a_run_that_tested_nothing_is_vacuous() -> None:
     for reason, verdict in wrong.items():
         assert reason in verdict.reason
         assert verdict.validity == "unknown"
+
+
+def test_of_chaos_half_must_be_proved_and_what_was_not_is_named() -> None:
+    verdict = run(planned={"asked": [], "mixed": ["kill", "pause"], "faults": PLANNED["faults"]})
+    assert (verdict.validity, verdict.reason) == ("valid", "not tested by pause")
+    verdict = run(planned={"asked": [], "mixed": ["clock", "disk", "kill", "pause"], "faults": PLANNED["faults"]})
+    assert "of the 4 nemeses of chaos only kill" in verdict.reason
+    assert verdict.validity == "unknown"
 
 
 def test_a_proof_that_could_not_be_had_is_none() -> None:
