@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
+from harness.words import count
 
 START: Final = "start-"
 STOP: Final = "stop-"
@@ -27,6 +28,8 @@ class Period(msgspec.Struct, frozen=True):
     end: int
     proved: bool
     what: Any = None
+    proof: Any = None
+    """What was measured, as ``harness.nemesis.Proof`` has it."""
 
 
 def fault_periods(history: History) -> list[Period]:
@@ -53,7 +56,7 @@ def fault_periods(history: History) -> list[Period]:
                 opened[name] = replace(opened[name], what=event.value or opened[name].what)
         elif action == PROVE:
             if name in opened:
-                opened[name] = replace(opened[name], proved=event.type == "ok")
+                opened[name] = replace(opened[name], proved=event.type == "ok", proof=event.value)
         elif event.type != "invoke":
             for ended in list(opened) if event.f == HEAL else [name]:
                 if ended in opened:
@@ -82,6 +85,30 @@ class Turns(msgspec.Struct):
     """Whether hardly any operation succeeded while it was active, though it was proved."""
     refusals: dict[str, int] = {}
     """Why a fault could not be injected, or was not proved, and how often."""
+
+    @property
+    def missing(self) -> bool:
+        """Whether it was asked for by name, and never proved."""
+        return not self.mixed and not self.proved
+
+    def said(self) -> str:
+        """What became of them, as a clause."""
+        refused = f", {self.refused} refused" if self.refused else ""
+        because = f" ({why})" if (why := self.why()) else ""
+        weak = ": weak evidence" if self.weak else ""
+        return (
+            f"{self.planned} planned, {self.injected} injected{refused}{because}, {self.proved} proved; "
+            f"{count(self.ok_operations_during, 'operation')} succeeded meanwhile{weak}"
+        )
+
+    def why(self) -> str:
+        """The reasons of what was refused, or not proved."""
+        return "; ".join(f"{said} ({times} times)" if times > 1 else said for said, times in self.refusals.items())
+
+
+def turns_of(evidence: Mapping[str, Any]) -> dict[str, Turns]:
+    """The same, by nemesis, as the evidence of a verdict has it."""
+    return msgspec.convert(evidence.get("faults", {}), dict[str, Turns])
 
 
 def turns(history: History) -> dict[str, Turns]:

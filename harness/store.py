@@ -14,6 +14,7 @@ import msgspec
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.operation import Event
+from harness.periods import turns_of
 from harness.verdict import Verdict
 from harness.words import printable
 
@@ -107,17 +108,23 @@ class RunDirectory:
 
 
 def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
-    """The verdict as a JUnit test suite with one case a checker; ``unknown`` is an error, never a pass."""
+    """The verdict as a JUnit test suite: a case for each checker, and for each nemesis.
+
+    ``unknown`` is an error, never a pass, and so is a nemesis that was asked for and never proved.
+    """
     name = printable(f"splitbrain.{experiment.target}.{experiment.workload}")
     parts = verdict.parts or {"run": verdict}
+    faults = turns_of(verdict.evidence)
     if verdict.validity != "valid" and all(part.validity == "valid" for part in parts.values()):
         parts = {**parts, "run": verdict}
     suite = ElementTree.Element(
         "testsuite",
         name=name,
-        tests=str(len(parts)),
+        tests=str(len(parts) + len(faults)),
         failures=str(sum(part.validity == "invalid" for part in parts.values())),
-        errors=str(sum(part.validity == "unknown" for part in parts.values())),
+        errors=str(
+            sum(part.validity == "unknown" for part in parts.values()) + sum(mine.missing for mine in faults.values())
+        ),
         time=f"{seconds:.3f}",
     )
     for checker, part in parts.items():
@@ -129,6 +136,11 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         elif part.validity == "unknown":
             message = printable(part.reason or "no verdict could be reached")
             ElementTree.SubElement(case, "error", message=message)
+    for nemesis, mine in faults.items():
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.faults", name=printable(nemesis), time="0")
+        if mine.missing:
+            ElementTree.SubElement(case, "error", message=printable(f"never proved: {mine.said()}"))
+        ElementTree.SubElement(case, "system-out").text = printable(mine.said())
     ElementTree.SubElement(suite, "system-out").text = printable(experiment.command())
     ElementTree.indent(suite)
     text: str = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True).decode()

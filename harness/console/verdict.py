@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 
 from harness.experiment import Experiment
+from harness.periods import turns_of
 from harness.store import RunDirectory
 from harness.verdict import Verdict
 from harness.words import count, printable
@@ -51,20 +52,8 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
             f"{evidence['info']:,} unknown; at most {evidence['most_concurrent_on_one_key']} at once on one key; "
             f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
         )
-    lines += [fault_line(name, entry) for name, entry in evidence.get("faults", {}).items()]
+    lines += [f"{name}: {mine.said()}" for name, mine in turns_of(evidence).items()]
     return lines
-
-
-def fault_line(name: str, entry: dict[str, Any]) -> str:
-    """What became of the faults of one nemesis."""
-    why = "; ".join(f"{said} ({times} times)" if times > 1 else said for said, times in entry["refusals"].items())
-    refused = f", {entry['refused']} refused" if entry["refused"] else ""
-    because = f" ({why})" if why else ""
-    weak = ": weak evidence" if entry["weak"] else ""
-    return (
-        f"{name}: {entry['planned']} planned, {entry['injected']} injected{refused}{because}, "
-        f"{entry['proved']} proved; {count(entry['ok_operations_during'], 'operation')} succeeded meanwhile{weak}"
-    )
 
 
 def outcome(directory: RunDirectory, verdict: Verdict) -> dict[str, Any]:

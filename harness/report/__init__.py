@@ -11,7 +11,7 @@ import numpy as np
 from harness.console.verdict import evidence_lines, unknown_lines
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History, read_jsonl
-from harness.periods import Period, describe, fault_periods
+from harness.periods import Period, describe, fault_periods, turns_of
 from harness.store import RunDirectory
 from harness.verdict import Anomaly, Verdict, Witness
 from harness.words import operation, printable
@@ -44,7 +44,9 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
         experiment=experiment,
         verdict=verdict,
         unknown=unknown_lines(verdict),
-        evidence=evidence_lines(verdict.evidence),
+        evidence=evidence_lines({**verdict.evidence, "faults": {}}),
+        turns=turns_of(verdict.evidence),
+        periods=[(period, describe(period)) for period in fault_periods(history)],
         overview=_overview(history),
         anomalies=[(anomaly, _timeline(anomaly) if anomaly.operations else None) for anomaly in verdict.anomalies],
         words=_words,

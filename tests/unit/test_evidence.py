@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from typing import Any
+from xml.etree import ElementTree
 
 from checkers.evidence import Evidence
 from harness.console.verdict import evidence_lines
+from harness.experiment import Experiment
 from harness.history import from_events
 from harness.nemesis import Proof
 from harness.operation import MONITOR, NEMESIS, Event, EventType
+from harness.store import junit
 from harness.verdict import Budget, Verdict, combine
 
 PLANNED = {"asked": ["kill"], "faults": [{"name": "kill", "start": 0, "stop": 1}]}
@@ -118,3 +121,15 @@ def test_verdicts_combine_by_the_worst() -> None:
     assert combine({"a": valid, "b": valid}).validity == "valid"
     assert combine({"a": valid, "b": unknown}).exit_code == 3
     assert combine({"a": invalid, "b": unknown}).exit_code == 1
+
+
+def test_junit_has_a_case_for_each_nemesis_and_a_missing_one_is_an_error() -> None:
+    verdict = combine({"evidence": run(planned={**PLANNED, "asked": ["kill", "pause"]})})
+    suite = ElementTree.fromstring(junit(verdict, Experiment("reference", nemeses=("kill", "pause")), 1.0))
+    cases = {case.get("name"): case for case in suite.iter("testcase")}
+    assert cases["kill"].find("error") is None
+    assert "1 proved" in str(cases["kill"].findtext("system-out"))
+    error = cases["pause"].find("error")
+    assert error is not None
+    assert "never proved" in str(error.get("message"))
+    assert (suite.get("tests"), suite.get("errors")) == ("3", "2")
