@@ -53,7 +53,8 @@ class Form(NamedTuple):
 
 
 _TOKEN: Final = re.compile(
-    r"""(?P<space>[\s,]+|;[^\n]*|\#![^\n]*)
+    r"""(?P<lead>[\s,]*)(?:
+      (?P<comment>;[^\n]*|\#![^\n]*)
     | (?P<string>"(?:[^"\\]|\\.)*")
     | (?P<open>\#\{|[\[({])
     | (?P<close>[\])}])
@@ -64,7 +65,8 @@ _TOKEN: Final = re.compile(
     | (?P<special>\#\#[^\s,;"\[\](){}\\\#]+)
     | (?P<tag>\#(?:[^\W\d][^\s,;"\[\](){}\\\#]*|['=?]|(?=\())|[@'`~]+)
     | (?P<char>\\(?:[A-Za-z][A-Za-z0-9]*|.))
-    | (?P<atom>[^\s,;"\[\](){}\\\#][^\s,;"\[\](){}]*)""",
+    | (?P<atom>[^\s,;"\[\](){}\\\#][^\s,;"\[\](){}]*)
+    | (?P<end>\Z))""",
     re.VERBOSE | re.DOTALL,
 )
 _CLOSES: Final = {"[": "]", "(": ")", "{": "}", "#{": "}"}
@@ -107,26 +109,31 @@ class _Reader:
 
     def peek(self) -> tuple[str, str] | None:
         """The next token, its kind and its text; None at the end. ``line`` is then the line that it stands on."""
-        while self._token is None and self._at < len(self._text):
+        while self._token is None:
             match = _TOKEN.match(self._text, self._at)
             if match is None:
-                raise HistoryError(f"this is not EDN: {self._text[self._at : self._at + 20]!r}", line=self.line)
-            assert match.lastgroup is not None
-            if match.lastgroup == "space":
-                self._at = match.end()
-                self.line += match.group().count("\n")
-                continue
-            self._token = (match.lastgroup, match.group())
+                rest = self._text[self._at :].lstrip(" \n\r\t,")
+                self.line += self._text.count("\n", self._at, len(self._text) - len(rest))
+                raise HistoryError(f"this is not EDN: {rest[:20]!r}", line=self.line)
+            kind = match.lastgroup
+            assert kind is not None
+            if "\n" in (lead := match["lead"]):
+                self.line += lead.count("\n")
+            self._at = match.end()
+            if kind == "end":
+                return None
+            if kind != "comment":
+                self._token = (kind, match[kind])
         return self._token
 
     def next(self) -> tuple[str, str]:
         """Take the next token."""
-        token = self.peek()
+        token = self._token or self.peek()
         if token is None:
             raise HistoryError("the file ends in the middle of a form", line=self.line)
         self._token = None
-        self._at += len(token[1])
-        self.line += token[1].count("\n")
+        if token[0] in ("string", "pattern"):
+            self.line += token[1].count("\n")
         return token
 
     def form(self, depth: int, lines: list[int] | None = None) -> Any:
