@@ -13,7 +13,7 @@ from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Verdict
-from harness.words import count, named
+from harness.words import count, named, show
 
 if TYPE_CHECKING:
     from checkers.linearizability.models import Model
@@ -27,8 +27,8 @@ class Linearizable:
     """Checks a history against a model, partition by partition.
 
     ``model`` is a name of ``models.MODELS`` or a model of one's own. ``executor`` runs the searches of partitions, for
-    instance on other machines; by default threads of this process do. ``initial`` is what registers hold before any
-    write. Raises ``UsageError`` for an unknown model, and for an initial value of a model that takes none.
+    instance on other machines; by default threads of this process do. ``initial`` is the state before any
+    operation. Raises ``UsageError`` for an unknown model, and for an initial value of a model that takes none.
     """
 
     def __init__(
@@ -64,7 +64,11 @@ class Linearizable:
             return made()
         if made.begins is None:
             raise UsageError(f"the model {self._given} takes no initial value")
-        return made(self._initial)  # type: ignore[call-arg]
+        try:
+            return made(self._initial)  # type: ignore[call-arg]
+        except ValueError:
+            said = f"the model {self._given} begins with {made.begins}, not with {show(self._initial)}"
+            raise UsageError(said) from None
 
     def check(self, history: History, budget: Budget) -> Verdict:
         """The verdict of all partitions. Raises ``HistoryError`` for an operation that the model does not have."""

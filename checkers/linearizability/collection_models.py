@@ -6,9 +6,9 @@ import collections
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from checkers.linearizability.model import Call, Model, State, number, same, whole
+from checkers.linearizability.model import Call, Model, State, number, same
 from harness.columns import hashable
-from harness.errors import HistoryError, UsageError
+from harness.errors import HistoryError
 from harness.words import show
 
 
@@ -18,10 +18,12 @@ class Counter(Model):
     functions = frozenset({"add", "inc", "dec", "read"})
     reads = frozenset({"read"})
     answers_in_result = functions
-    begins = "the number, such as 5"
+    begins = "a whole number, such as 5"
 
     def __init__(self, initial: Any = None) -> None:
-        self._initial = whole(initial, 0)
+        if not (initial is None or type(initial) is int):
+            raise ValueError(initial)
+        self._initial = initial or 0
 
     def init(self) -> State:
         return self._initial
@@ -47,7 +49,7 @@ class Set(Model):
     functions = frozenset({"add", "remove", "read"})
     reads = frozenset({"read"})
     answers_in_result = frozenset({"read"})
-    begins = "the elements, such as [1, 2]"
+    begins = "a list of elements, such as [1, 2]"
 
     def __init__(self, initial: Any = None) -> None:
         self._initial = frozenset(elements(initial))
@@ -74,7 +76,7 @@ class FifoQueue(Model):
 
     functions = frozenset({"enqueue", "dequeue"})
     answers_in_result = frozenset({"dequeue"})
-    begins = "the elements, the oldest first, such as [1, 2]"
+    begins = "a list of elements, the oldest first, such as [1, 2]"
 
     def __init__(self, initial: Any = None) -> None:
         self._initial = elements(initial)
@@ -151,7 +153,7 @@ class UnorderedQueue(Model):
 
     functions = frozenset({"enqueue", "dequeue"})
     answers_in_result = frozenset({"dequeue"})
-    begins = "the elements, such as [1, 2]"
+    begins = "a list of elements, such as [1, 2]"
 
     def __init__(self, initial: Any = None) -> None:
         self._initial = frozenset(collections.Counter(elements(initial)).items())
@@ -180,8 +182,8 @@ class UnorderedQueue(Model):
 
 
 def elements(initial: Any) -> tuple[Any, ...]:
-    """What a collection begins with. Raises ``UsageError`` if that is no list."""
+    """What a collection begins with. Raises ``ValueError`` if that is no list."""
     if initial is not None and not isinstance(initial, list | tuple):
-        raise UsageError(f"this model begins with a list of elements, not with {show(initial)}")
+        raise ValueError(initial)
     begun: tuple[Any, ...] = hashable(initial or ())
     return begun

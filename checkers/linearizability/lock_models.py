@@ -7,7 +7,7 @@ from typing import Any
 
 from checkers.linearizability.model import Call, Model, State, number, same, whole
 from harness.columns import hashable
-from harness.errors import HistoryError, UsageError
+from harness.errors import HistoryError
 from harness.words import show
 
 
@@ -16,11 +16,11 @@ class Mutex(Model):
 
     functions = frozenset({"acquire", "release"})
     answers_in_result = frozenset()
-    begins = "whether somebody holds it, such as true"
+    begins = "true if somebody holds it, or false"
 
     def __init__(self, initial: Any = None) -> None:
         if not isinstance(initial, bool | None):
-            raise UsageError(f"this model begins with true or false, not with {show(initial)}")
+            raise ValueError(initial)
         self._initial = bool(initial)
 
     def init(self) -> State:
@@ -67,7 +67,7 @@ class FencedLock(Model):
 
     functions = frozenset({"acquire", "release"})
     answers_in_result = frozenset({"acquire"})
-    begins = "the last token that was given out, such as 7"
+    begins = "the last token that was given out, a whole number such as 7"
 
     def __init__(self, initial: Any = None) -> None:
         self._initial = (False, whole(initial, 0))
@@ -96,7 +96,7 @@ class Semaphore(Model):
 
     functions = frozenset({"acquire", "release"})
     answers_in_result = frozenset()
-    begins = "how many permits there are, such as 3"
+    begins = "the number of all permits, such as 3"
 
     def __init__(self, permits: Any = None) -> None:
         self._permits = whole(permits, 2)

@@ -33,7 +33,7 @@ import math
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from harness.errors import HistoryError, UsageError
+from harness.errors import HistoryError
 from harness.words import named, show
 
 
@@ -84,7 +84,10 @@ class Model:
     knows best what was done. None: the model looks at both itself."""
 
     begins: ClassVar[str | None] = None
-    """What the constructor's only argument is, for a model that can begin in another state: "what it holds"."""
+    """What the constructor's only argument is, for a model that can begin in another state: "a number, such as 5".
+
+    The constructor raises ``ValueError`` if it is something else.
+    """
 
     foresees: ClassVar[bool] = False
     """A ``prepared`` model that refuses an operation for the sake of later ones: the search gets stuck early."""
@@ -161,9 +164,9 @@ def number(call: Call) -> int:
 
 
 def whole(initial: Any, default: int) -> int:
-    """A number that a model begins with. Raises ``UsageError`` if it is no whole number from 0 on."""
+    """A number that a model begins with. Raises ``ValueError`` if it is no whole number from 0 on."""
     if initial is None:
         return default
     if type(initial) is not int or initial < 0:
-        raise UsageError(f"this model begins with a whole number from 0 on, not with {show(initial)}")
+        raise ValueError(initial)
     return initial

@@ -9,7 +9,7 @@ import msgspec
 
 from checkers.linearizability.model import UNKNOWN, Call, Model, State, pair, same
 from harness.columns import hashable
-from harness.errors import HistoryError, UsageError
+from harness.errors import HistoryError
 from harness.words import show
 
 
@@ -58,12 +58,12 @@ class MultiRegister(Model):
     functions = frozenset({"txn", "read", "write"})
     reads = frozenset({"read"})
     answers_in_result = frozenset({"read", "txn"})
-    begins = 'what each key holds, such as {"x": 0}'
+    begins = 'an object of keys and values, such as {"x": 0}'
     steps = frozenset({"r", "w"})
 
     def __init__(self, initial: Any = None) -> None:
         if initial is not None and not isinstance(initial, dict):
-            raise UsageError(f"this model begins with an object of keys and values, not with {show(initial)}")
+            raise ValueError(initial)
         # JSON has keys of text only: "1" is meant for a key 1 as well.
         held = {key: hashable(value) for name, value in (initial or {}).items() for key in (name, *_also(name))}
         self._initial = frozenset(held.items())
@@ -119,8 +119,13 @@ class ListAppend(MultiRegister):
     functions = frozenset({"txn"})
     reads = frozenset()
     answers_in_result = frozenset({"txn"})
-    begins = 'what each key holds, such as {"x": [1, 2]}'
+    begins = 'an object of keys and lists, such as {"x": [1, 2]}'
     steps = frozenset({"r", "append"})
+
+    def __init__(self, initial: Any = None) -> None:
+        super().__init__(initial)
+        if not all(isinstance(held, tuple) for _, held in self._initial):
+            raise ValueError(initial)
 
     @staticmethod
     def _changed(held: Any, value: Any) -> Any:

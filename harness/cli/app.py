@@ -323,7 +323,8 @@ def check(
     ] = False,
     independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
     initial: Annotated[
-        str | None, typer.Option(help='What a register holds before any write, as JSON: 0, or {"x": 0}.')
+        str | None,
+        typer.Option(help='What it begins with, as JSON: 0, {"x": 0} for several registers, [1, 2] for a queue.'),
     ] = None,
     seconds: Annotated[
         float,

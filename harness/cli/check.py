@@ -71,11 +71,11 @@ def check(
 ) -> int:
     """Check a history against a model and return the exit code of the verdict."""
     file = find_history(path)
-    chosen: Any = load_file(model)() if is_file(model) else model
+    first = None if initial is None else _json(initial)
+    chosen: Any = _own_model(model, first) if is_file(model) else model
     checker = load("checkers", "linearizable")
     if isinstance(chosen, str) and chosen not in checker.models():
         raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
-    first = None if initial is None else _json(initial)
     history = read_history(file, independent=independent)
     try:
         if executor is None:
@@ -103,6 +103,16 @@ def check(
             verdict.anomalies.clear()  # they would be about values that nobody wrote
         print_verdict(verdict)
     return verdict.exit_code
+
+
+def _own_model(name: str, initial: Any) -> Any:
+    made = load_file(name)
+    if initial is None:
+        return made()
+    try:
+        return made(initial)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"the model {name} cannot begin with {initial!r}: {error}") from None
 
 
 def _json(text: str) -> Any:

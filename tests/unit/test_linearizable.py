@@ -70,7 +70,7 @@ def test_registers_can_begin_with_a_value() -> None:
     assert Linearizable(initial=0).check(recorded, Budget()).validity == "valid"
     assert Linearizable(initial=1).check(recorded, Budget()).validity == "invalid"
     assert Linearizable().check(recorded, Budget()).validity == "invalid"
-    with pytest.raises(UsageError, match="true or false, not with 1"):
+    with pytest.raises(UsageError, match="true if somebody holds it, or false, not with 1"):
         Linearizable("mutex", initial=1).check(recorded, Budget())
 
 

@@ -191,7 +191,7 @@ BEGINNINGS: dict[str, tuple[Any, list[str], Any]] = {
     "register": (7, ["0 :invoke :read nil", "0 :ok :read 7"], None),
     "cas-register": ([7], ["0 :invoke :cas [[7] 8]", "0 :ok :cas [[7] 8]"], None),
     "multi-register": ({"1": 2}, ["0 :invoke :txn [[:r 1 nil]]", "0 :ok :txn [[:r 1 2]]"], 2),
-    "list-append": ({"x": [5]}, ["0 :invoke :txn [[:r :x nil]]", "0 :ok :txn [[:r :x [5]]]"], [5]),
+    "list-append": ({"x": [5]}, ["0 :invoke :txn [[:r :x nil]]", "0 :ok :txn [[:r :x [5]]]"], {"x": 5}),
     "kv": ("a", ["0 :invoke :append b", "0 :ok :append b", "0 :invoke :get nil", "0 :ok :get \"ab\""], None),
     "counter": (5, ["0 :invoke :add 1", "0 :ok :add 1", "0 :invoke :read nil", "0 :ok :read 6"], "x"),
     "set": ([1, [2]], ["0 :invoke :read nil", "0 :ok :read #{1 [2]}"], 5),
@@ -307,3 +307,23 @@ def test_a_model_of_ones_own_that_fails_is_a_usage_error(tmp_path: Path) -> None
     for f in ("get", "put"):
         with pytest.raises(UsageError, match=r"the model Broken failed at \w+ of 5: (KeyError|TypeError)"):
             Linearizable(Broken()).check(read(tmp_path, f"0 :invoke :{f} 5", f"0 :ok :{f} 5"), Budget())
+
+
+def test_a_model_of_ones_own_begins_where_it_is_told_to(tmp_path: Path) -> None:
+    from harness.cli.check import check as command
+
+    (tmp_path / "mine.py").write_text(
+        "from checkers.linearizability.register_models import Register\n"
+        "class Mine(Register):\n    pass\n"
+        "class Fixed(Register):\n    def __init__(self):\n        super().__init__()\n"
+    )
+    read(tmp_path, "0 :invoke :read nil", "0 :ok :read 7")
+
+    def code(name: str, initial: str | None) -> int:
+        model = f"{tmp_path}/mine.py:{name}"
+        return command(tmp_path / "history.edn", model, Budget(), None, initial, independent=False, as_json=True)
+
+    assert code("Mine", "7") == 0
+    assert code("Mine", "8") == code("Mine", None) == 1
+    with pytest.raises(UsageError, match="cannot begin with 7"):
+        code("Fixed", "7")
