@@ -59,6 +59,7 @@ _SIDECAR: Final[dict[str, Any]] = {
 }
 """What a sidecar may do, so that the fault tools can do their work."""
 _CPU_PERIOD: Final = 100_000
+_ATTEMPTS: Final = 5
 
 
 def connect() -> Any:
@@ -225,23 +226,34 @@ class DockerNode:
             return await run_inside(self, tool, request) | await self._ended()
         heals = request["do"] == "heal"
         # The engine cannot take a limit of memory away: as much as the machine has is none.
-        everything = (await _call(self._client.info))["MemTotal"] if heals else 0
+        none = {"cpu_quota": -1, "memory": (await _call(self._client.info))["MemTotal"]} if heals else {}
         for container in self._servers.values():
             await _call(container.reload)
+            if heals:
+                await self._limit(container, **none)
             # A container that the kernel ended for want of memory keeps its limits until it is healed.
-            if not heals and container.status != "running":
-                continue
-            limits: dict[str, int] = {}
-            if heals or request.get("cpu") is not None:
-                limits |= {"cpu_period": _CPU_PERIOD, "cpu_quota": -1 if heals else round(request["cpu"] * _CPU_PERIOD)}
-            if heals or request.get("memory") is not None:
-                most = everything
-                if not heals:
-                    usage = (await _call(container.stats, stream=False, one_shot=True))["memory_stats"]["usage"]
-                    most = usage + request["memory"]
-                limits |= {"mem_limit": most, "memswap_limit": most}
-            await _call(container.update, **limits)
+            elif container.status == "running":
+                await self._squeeze(container, request.get("cpu"), request.get("memory"))
         return {"servers": len(await run_tool(self, "process", {"do": "list"}))}
+
+    async def _squeeze(self, container: Any, cpu: float | None, memory: int | None) -> None:
+        if cpu is not None:
+            await self._limit(container, cpu_quota=round(cpu * _CPU_PERIOD))
+        for attempt in range(_ATTEMPTS if memory is not None else 0):
+            usage = (await _call(container.stats, stream=False, one_shot=True))["memory_stats"]["usage"]
+            try:
+                await self._limit(container, memory=usage + memory)
+                return
+            except NodeError:
+                # The kernel sets no limit below what there is, and that may have grown meanwhile.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+
+    async def _limit(self, container: Any, *, cpu_quota: int | None = None, memory: int | None = None) -> None:
+        """Have the engine set limits: microseconds of CPU time in each period, and bytes."""
+        cpu = {} if cpu_quota is None else {"cpu_period": _CPU_PERIOD, "cpu_quota": cpu_quota}
+        bytes_ = {} if memory is None else {"mem_limit": memory, "memswap_limit": memory}
+        await _call(container.update, **cpu, **bytes_)
 
     async def _ended(self) -> dict[str, Any]:
         """What ``limits`` says of the servers that the kernel has ended for want of memory."""
