@@ -183,8 +183,7 @@ class Disk:
 
     async def _refused(self, cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
         """The nodes whose servers do not run though nothing keeps them down, and why that is."""
-        kept = set[str]().union(*cluster.down.values())
-        asked = [name for name in names if name in self._why and name not in kept]
+        asked = [name for name in names if name in self._why and name not in cluster.kept_down]
         alive = await servers(cluster, asked, "list")
         return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
