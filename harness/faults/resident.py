@@ -1,7 +1,8 @@
 """Faults that last: a process that stays in a node, does something again and again, and ends when it is told to.
 
-It listens on an abstract Unix socket, which belongs to the node's network namespace and ends with the process: there
-is no file to leave behind, and a second start on the same node replaces the first.
+It listens on a Unix socket: on a node of our own on an abstract one, which belongs to the node's network namespace and
+ends with the process; on a host with other users in the run's directory, where nobody else can look or hold the name.
+Both ends talk to processes of their own user only. A second start on the same node replaces the first.
 """
 
 from __future__ import annotations
@@ -11,9 +12,16 @@ import json
 import os
 import select
 import socket
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from harness.faults.process import HOME_MARK
+
+_ANSWER_SECONDS = 20.0
+_QUESTION_SECONDS = 5.0
+"""How long whoever has connected may take to ask."""
 
 
 class Work:
@@ -70,7 +78,7 @@ def start(name: str, prepare: Callable[[], Work]) -> None:
     code = 1
     try:
         detach(keep=writing)
-        with _listen(name) as listener:
+        with _listening(name) as listener:
             work = prepare()
             os.write(writing, b"ready")
             os.close(writing)
@@ -110,18 +118,40 @@ def _said(answer: dict[str, Any]) -> Any:
 
 
 def _call(name: str, question: Any) -> Any:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.settimeout(20)
-        try:
-            asking.connect(_address(name))
-        except (ConnectionRefusedError, FileNotFoundError):
+    with _connected(name) as asking:
+        if asking is None:
             return None
         asking.sendall(json.dumps(question).encode())
         asking.shutdown(socket.SHUT_WR)
         said = b""
         while data := asking.recv(65536):
             said += data
+    if not said:
+        raise SystemExit(f"the resident {name} did not answer")
     return json.loads(said)
+
+
+@contextlib.contextmanager
+def _connected(name: str) -> Iterator[socket.socket | None]:
+    """A connection to the resident of this name; None where there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(_ANSWER_SECONDS)
+        try:
+            with _address(name) as address:
+                asking.connect(address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            yield None
+            return
+        if (user := _user(asking)) != os.geteuid():
+            raise SystemExit(f"user {user} holds the name of the resident {name}")
+        yield asking
+
+
+def _user(connection: socket.socket) -> int:
+    """Who is at the other end of a connection."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return int(user)
 
 
 def _serve(listener: socket.socket, work: Work) -> None:
@@ -131,29 +161,64 @@ def _serve(listener: socket.socket, work: Work) -> None:
         if listener.fileno() in ready:
             asking, _ = listener.accept()
             with asking:
-                with asking.makefile("rb") as reader:
-                    question = json.load(reader)
-                ends = question == "end"
+                if _user(asking) != os.geteuid():
+                    continue
                 try:
-                    answer = {"said": work.end() if ends else work.ask(question["ask"])}
+                    question = _question(asking)
+                except (OSError, ValueError):
+                    continue  # it is not one of ours that asks so
+                try:
+                    answer = {"said": work.end() if question is None else work.ask(question["ask"])}
                 except (OSError, SystemExit) as error:
                     answer = {"failed": str(error)}
-                asking.sendall(json.dumps(answer).encode())
-            if ends:
+                with contextlib.suppress(OSError):  # who has asked may be gone
+                    asking.sendall(json.dumps(answer).encode())
+            if question is None:
                 return
 
 
-def _address(name: str) -> str:
-    return f"\0splitbrain-{name}"
+def _question(asking: socket.socket) -> dict[str, Any] | None:
+    """What is asked, in ``ask``; None if it is to end. Raises ``ValueError`` for anything else, and ``OSError``."""
+    asking.settimeout(_QUESTION_SECONDS)
+    with asking.makefile("rb") as reader:
+        question = json.load(reader)
+    if question == "end":
+        return None
+    if not isinstance(question, dict) or "ask" not in question:
+        raise ValueError("that is no question")
+    return question
 
 
-def _listen(name: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(_address(name))
-    listener.listen()
-    return listener
+@contextlib.contextmanager
+def _address(name: str) -> Iterator[str]:
+    """Where the resident of this name listens."""
+    home = os.environ.get(HOME_MARK)
+    if home is None:
+        yield f"\0splitbrain-{name}"
+        return
+    folder = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield f"/proc/self/fd/{folder}/.splitbrain-{name}"  # however long the way there is
+    finally:
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _listening(name: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, _address(name) as address:
+        is_file = address.startswith("/")
+        if is_file:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)  # of one that was killed
+        listener.bind(address)
+        listener.listen()
+        try:
+            yield listener
+        finally:
+            if is_file:
+                os.unlink(address)
 
 
 def _exists(name: str) -> bool:
-    with open("/proc/self/net/unix") as table:
-        return any(line.split()[-1] == f"@splitbrain-{name}" for line in table)
+    with _connected(name) as asking:
+        return asking is not None
