@@ -2,7 +2,8 @@
 
 Every command goes over one connection for each host, whose key must be known. What the harness does to a host is held
 by a leash: a process there that ends the servers, heals every fault and removes the data as soon as the connection is
-gone, even if the harness was killed. Only processes that the run has started are ever touched.
+gone, or silent for half a minute, even if the harness was killed. Only processes that the run has started are ever
+touched, and all that is written there lies in a directory which the leash makes for root alone.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
-import re
 import shlex
 import socket
 import tarfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 import paramiko
@@ -32,50 +34,42 @@ from harness.environments.base import (
     Result,
     tool_command,
 )
+from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
 from harness.errors import FaultError, MissingError, NodeError, UsageError
+from harness.faults.leash import ALIVE, READY, SERVERS
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
 from harness.options import Text
 
 _ROOT: Final = Path(__file__).parents[2]
-_CONNECT_SECONDS: Final = 15.0
 _CALL_SECONDS: Final = 30.0
 _UNDO_SECONDS: Final = 60.0
+SILENCE_SECONDS: Final = 30.0
+"""After how long without a word from the other end the harness, or the leash, takes the connection for broken."""
+_SOURCE: Final = ".splitbrain-source"
+_NOWHERE: Final = "/nonexistent"
+"""The directory of a node that has none yet: nothing is in it, so that no tool takes anything for its own."""
 _PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_START: Final = """
+_BEGAN: Final = """
+began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f1,20; }
+"""
+"""Says of a process its state, and when it began in clock ticks: another one may have its number later."""
+_START: Final = f"""{_BEGAN}
 cd "$1" && log=$2.log && command -v "$3" >/dev/null || exit 127
 shift 3
 setsid env "$@" >>"$log" 2>&1 </dev/null &
-echo $! | tee -a "$SPLITBRAIN_SESSIONS"
+since=$(began $!) && since=${{since#* }}
+echo "$! $since" >>"$SPLITBRAIN_SERVERS"
+echo $! >>"$SPLITBRAIN_SESSIONS"
+echo "$! $since"
 """
 """Starts a server that goes on: its directory, its name, its program, and what ``env`` is to be told."""
-_ALIVE: Final = """
-for pid; do
-  state=$(sed 's/.*) //; s/ .*//' "/proc/$pid/stat" 2>/dev/null)
-  case "$state" in ""|Z|X) echo 0;; *) echo 1;; esac
+_ALIVE: Final = f"""{_BEGAN}
+while [ $# -gt 0 ]; do
+  case "$(began "$1")" in "Z "*|"X "*) echo 0;; *" $2") echo 1;; *) echo 0;; esac
+  shift 2
 done
 """
-"""Says of each process whether it lives."""
-_PLACE: Final = re.compile(
-    r"(?:(?P<user>[\w.-]+)@)?(?P<host>[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?"
-)
-
-
-class Place(NamedTuple):
-    """Where a host is: as ``USER@HOST:PORT``, of which only the host must be given."""
-
-    user: str | None
-    host: str
-    port: int
-
-    @staticmethod
-    def parse(text: str, option: str) -> Place:
-        found = _PLACE.fullmatch(text.strip())
-        port = int(found["port"] or 22) if found else 0
-        if found is None or not 1 <= port <= 65535:
-            raise UsageError(
-                f"-o {option} has {text!r}, which is no host: write USER@HOST:PORT, of which HOST must be there"
-            )
-        return Place(found["user"], found["host"], port)
+"""Says of each process, with when it began, whether it lives."""
 
 
 class SshNode:
@@ -83,44 +77,90 @@ class SshNode:
 
     def __init__(self, name: str, place: Place, options: SshEnvironment.Options, run_id: str, logs: Path) -> None:
         self.name = name
-        try:
-            self.address = socket.gethostbyname(place.host)
-        except OSError as error:
-            raise MissingError(f"there is no host named {place.host}: {error.strerror}") from None
-        self.directory = f"{options.directory}/{run_id}"
+        self.address = ""
+        self.directory = _NOWHERE
         self.python = options.python
         self._place = place
+        self._options = options
+        self._run_id = run_id
         self._sudo = ["sudo", "-n"] if options.sudo else []
         self._logs = logs
         self._clients: list[paramiko.SSHClient] = []
         """Those to the hosts on the way, if there are some, and the one to this host last."""
         self._leash: paramiko.Channel | None = None
-        self._pids: dict[str, int] = {}
+        self._said: Any = None
+        """What the leash says, line by line."""
+        self._over = threading.Event()
+        self._pulse: threading.Thread | None = None
+        self._lost: str | None = None
+        """Why the connection is taken for broken."""
+        self._servers: dict[str, tuple[str, str]] = {}
+        """Of each server its process, and when that began."""
 
-    def connect(self, options: SshEnvironment.Options) -> None:
+    def connect(self) -> None:
         """Connect, if that was not done. Raises ``MissingError`` with what to do when the host does not let us in."""
-        if not self._clients:
-            self._clients = connect(self._place, options)
+        if self._clients:
+            return
+        addresses = self._place.addresses()
+        through = Place.parse(self._options.jump, "jump") if self._options.jump else None
+        self._clients = connect(self._place, self._options, through=through)
+        self.address = addresses[0] if ":" not in addresses[0] else self._own_address()
+
+    def _own_address(self) -> str:
+        """The IPv4 address of a host that was reached by IPv6: stores and faults are told of that one."""
+        words = self.call(["ip", "-o", "-4", "address", "show", "scope", "global"]).out.decode().split()
+        found = [after.partition("/")[0] for word, after in itertools.pairwise(words) if word == "inet"]
+        if len(found) != 1:
+            raise MissingError(
+                f"{self._place.host} has {len(found)} IPv4 addresses, and stores and faults need just one: name that"
+            )
+        return found[0]
 
     async def hold(self) -> None:
-        """Put the host on its leash, which makes the node's file system."""
-        request = {"directory": self.directory, "size": DISK_BYTES}
+        """Put the host on its leash, which makes the node's directory, and keep in touch with it."""
+        options = self._options
+        request = {
+            "folder": options.directory,
+            "name": f"splitbrain-{self._run_id}",
+            "size": DISK_BYTES,
+            "silence": SILENCE_SECONDS,
+        }
         argv = tool_command(self.python, "leash", request, "leash", os.devnull)
-        leash: Any = await asyncio.to_thread(self._open, self._command(argv))
-        said = await asyncio.to_thread(leash.makefile("rb").readline)
-        if said.strip() != b"ready":
-            errors = await asyncio.to_thread(leash.makefile_stderr("rb").read)
-            why = errors.decode(errors="replace").strip() or "no answer"
-            raise NodeError(f"{self._place.host} cannot be used: {why}")
+        leash = await asyncio.to_thread(self._open, self._command(argv))
+        leash.settimeout(_UNDO_SECONDS)
+        self._said = leash.makefile("rb")
+        said = (await asyncio.to_thread(self._said.readline)).decode().rstrip("\n")
+        if not said.startswith(READY):
+            errors = await asyncio.to_thread(_errors, leash)
+            raise NodeError(f"{self._place.host} cannot be used: {errors or 'no answer'}")
         self._leash = leash
+        self.directory = said.removeprefix(READY)
+        leash.settimeout(SILENCE_SECONDS)
+        self._pulse = threading.Thread(target=self._keep_in_touch, args=(leash,), daemon=True)
+        self._pulse.start()
+
+    def _keep_in_touch(self, leash: paramiko.Channel) -> None:
+        """Say a word to the leash every few seconds, and hear its answer; a connection without one is closed."""
+        while not self._over.wait(min(PULSE_SECONDS, SILENCE_SECONDS / 3)):
+            try:
+                leash.sendall(b".")
+                said = self._said.readline().decode().strip()
+            except (OSError, paramiko.SSHException, EOFError):
+                said = ""
+            if said != ALIVE:
+                self._lost = f"the connection to {self._place.host} broke, and what was there was undone by itself"
+                if said:
+                    self._lost += f": {'; '.join(json.loads(said)[1])}"
+                self.close()
+                return
 
     def _command(self, argv: Sequence[str], marks: Sequence[str] = (f"{TOOL_MARK}=1",)) -> str:
         return shlex.join([*self._sudo, "env", _PATH, *marks, f"{HOME_MARK}={self.directory}", *argv])
 
     def _open(self, command: str) -> paramiko.Channel:
-        transport = self._clients[-1].get_transport()
+        transport = self._clients[-1].get_transport() if self._clients else None
         if transport is None or not transport.is_active():
-            raise NodeError(f"the connection to {self.name} is gone")
+            raise NodeError(self._lost or f"the connection to {self.name} is gone")
         channel = transport.open_session()
         channel.exec_command(command)
         return channel
@@ -144,47 +184,75 @@ class SshNode:
     async def _do(self, command: str, given: bytes = b"", timeout: float = _CALL_SECONDS) -> Result:
         try:
             return await asyncio.to_thread(self._finish, command, given, timeout)
-        except (paramiko.SSHException, EOFError) as error:
-            raise NodeError(f"the connection to {self.name} broke: {error}") from None
+        except TimeoutError:
+            raise
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise NodeError(self._lost or f"the connection to {self.name} broke: {error}") from None
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         if (await self.running()).get(name):
             return
         given = [f"{key}={value}" for key, value in (env or {}).items()]
         words = ["sh", "-c", _START, "sh", self.directory, name, argv[0], *given, *argv]
-        done = await self._do(self._command(words, marks=[f"SPLITBRAIN_SESSIONS={SESSIONS}"]))
+        marks = [f"SPLITBRAIN_SESSIONS={SESSIONS}", f"SPLITBRAIN_SERVERS={SERVERS}"]
+        done = await self._do(self._command(words, marks))
         if done.code == 127:
             raise MissingError(f"{argv[0]} is not on {self._place.host}: install it there")
         if done.code != 0:
             raise NodeError(f"{name} could not be started on {self.name}: {done.text}")
-        self._pids[name] = int(done.out.split()[-1])
+        process, since = done.out.decode().split()
+        self._servers[name] = (process, since)
 
     async def running(self) -> Mapping[str, bool]:
-        if not self._pids:
+        if not self._servers:
             return {}
-        done = await self.exec(["sh", "-c", _ALIVE, "sh", *map(str, self._pids.values())])
-        return dict(zip(self._pids, (word == b"1" for word in done.out.split()), strict=True))
+        asked = [word for server in self._servers.values() for word in server]
+        done = await self.exec(["sh", "-c", _ALIVE, "sh", *asked])
+        return dict(zip(self._servers, (word == b"1" for word in done.out.split()), strict=True))
 
     async def write(self, path: str, data: bytes) -> None:
-        script = 'mkdir -p "$(dirname "$1")" && cat >"$1"'
-        done = await self._do(self._command(["sh", "-c", script, "sh", path]), data)
+        argv = tool_command(self.python, "deliver", {"path": path}, "deliver", os.devnull)
+        done = await self._do(self._command(argv), data)
         if done.code != 0:
-            raise NodeError(f"{path} could not be written on {self.name}: {done.text}")
+            raise NodeError(f"{path} could not be written on {self.name}: {_last_line(done.err)}")
 
     async def log(self, name: str) -> str:
         done = await self.exec(["tail", "-c", str(LOG_TAIL), f"{self.directory}/{name}.log"])
         return done.out.decode(errors="replace") if done.code == 0 else ""
 
     async def stop(self) -> None:
-        """Save the logs and let go of the leash, which undoes everything."""
-        if self._leash is not None:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            for name in self._pids:
-                done = await self.exec(["cat", f"{self.directory}/{name}.log"])
-                (self._logs / f"{name}.log").write_bytes(done.out)
-            leash, self._leash = self._leash, None
-            await asyncio.to_thread(_let_go, leash)
+        """Save the logs and let go of the leash, which undoes everything. Raises ``NodeError`` if something stays."""
+        self._over.set()
+        if self._pulse is not None:
+            await asyncio.to_thread(self._pulse.join)
+        failed = [] if self._lost is None else [self._lost]
+        if self._leash is not None and self._lost is None:
+            try:
+                await self._save_logs()
+            except (NodeError, TimeoutError) as error:
+                failed.append(f"the logs could not be saved: {error}")
+            failed += await asyncio.to_thread(self._let_go, self._leash)
+        self._leash = None
         self.close()
+        if failed:
+            raise NodeError("; ".join(failed))
+
+    async def _save_logs(self) -> None:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for name in self._servers:
+            done = await self.exec(["cat", f"{self.directory}/{name}.log"])
+            (self._logs / f"{name}.log").write_bytes(done.out)
+
+    def _let_go(self, leash: paramiko.Channel) -> list[str]:
+        """Let the leash undo everything; what it could not, or found odd."""
+        try:
+            leash.settimeout(_UNDO_SECONDS)
+            leash.shutdown_write()
+            said = self._said.read().splitlines()
+            failed: list[str] = json.loads(said[-1])[1] if said else [_errors(leash) or "no answer"]
+        except (OSError, EOFError, paramiko.SSHException, ValueError) as error:
+            failed = [f"nobody can tell whether everything was undone: {error}"]
+        return failed
 
     def close(self) -> None:
         """End the connections."""
@@ -192,56 +260,14 @@ class SshNode:
             client.close()
 
 
-def _let_go(leash: paramiko.Channel) -> None:
-    leash.settimeout(_UNDO_SECONDS)
-    leash.shutdown_write()
-    said = leash.makefile("rb").read()
-    failed = json.loads(said.splitlines()[-1])[1] if said.strip() else ["no answer"]
-    if failed:
-        raise NodeError(f"not everything could be undone: {'; '.join(failed)}")
+def _errors(channel: paramiko.Channel) -> str:
+    """The last line that a command complained with."""
+    return _last_line(channel.makefile_stderr("rb").read())
 
 
-def connect(place: Place, options: SshEnvironment.Options) -> list[paramiko.SSHClient]:
-    """The connections that lead to a host whose key is known, the last one to itself. All must be kept.
-
-    Raises ``MissingError`` with what to do.
-    """
-    way: list[paramiko.SSHClient] = []
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())
-    try:
-        client.load_system_host_keys()
-        if options.known_hosts:
-            client.load_system_host_keys(os.path.expanduser(options.known_hosts))
-        through = None
-        if options.jump:
-            way = connect(Place.parse(options.jump, "jump"), msgspec.structs.replace(options, jump=""))
-            bastion = way[-1].get_transport()
-            assert bastion is not None
-            through = bastion.open_channel("direct-tcpip", (place.host, place.port), ("127.0.0.1", 0))
-        key = os.path.expanduser(options.key) or None
-        client.connect(
-            place.host, place.port, place.user, key_filename=key, sock=through, timeout=_CONNECT_SECONDS,
-            banner_timeout=_CONNECT_SECONDS, auth_timeout=_CONNECT_SECONDS,
-        )  # fmt: skip
-    except paramiko.BadHostKeyException:
-        raise MissingError(
-            f"the host key of {place.host} is not the one that is known: somebody else may answer"
-        ) from None
-    except paramiko.AuthenticationException:
-        raise MissingError(
-            f"{place.host} does not let {place.user or 'this user'} in: use an agent, or -o key=FILE"
-        ) from None
-    except paramiko.SSHException as error:
-        if "known_hosts" in str(error):
-            raise MissingError(
-                f"the host key of {place.host} is not known: check it, and put it into known_hosts (ssh-keyscan), or "
-                "name another file with -o known_hosts=FILE"
-            ) from None
-        raise MissingError(f"{place.host} cannot be used over ssh: {error}") from None
-    except OSError as error:
-        raise MissingError(f"{place.host}, port {place.port}, cannot be reached: {error}") from None
-    return [*way, client]
+def _last_line(text: bytes) -> str:
+    lines = text.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else ""
 
 
 class SshEnvironment(RealEnvironment):
@@ -258,9 +284,9 @@ class SshEnvironment(RealEnvironment):
         python: Annotated[str, Text("a name or an absolute path, without spaces", r"[\w./+-]+"), "Python there"] = (
             "python3"
         )
-        directory: Annotated[str, Text("an absolute path, without spaces", r"/[\w./+-]+"), "where data goes there"] = (
-            "/var/tmp/splitbrain"
-        )
+        directory: Annotated[
+            str, Text("an absolute path, without spaces", r"/[\w./+-]+"), "a folder of root's for the run's directory"
+        ] = "/var/tmp"
 
     name: ClassVar[str] = "ssh"
     most: ClassVar[int] = 1000
@@ -268,15 +294,12 @@ class SshEnvironment(RealEnvironment):
     def __init__(self, image: str | None = None, seed: int = 0, options: Options | None = None) -> None:
         self._options = options or self.Options()
         self.python_reference = self._options.python
-        self.source = ""
+        self.source = _SOURCE  # servers are started in the node's directory
         self.driver: Mapping[str, Any] = {}
+        check_files(self._options)
         self._places = [Place.parse(text, "hosts") for text in self._options.hosts.split(",") if self._options.hosts]
         if self._options.jump:
             Place.parse(self._options.jump, "jump")
-        for name in ("key", "known_hosts"):
-            file = os.path.expanduser(getattr(self._options, name))
-            if file and not os.access(file, os.R_OK):
-                raise UsageError(f"-o {name} is {file}, but there is no such file that can be read")
         self._nodes: list[SshNode] = []
         self._tried: dict[str, str | None] | None = None
 
@@ -305,7 +328,7 @@ class SshEnvironment(RealEnvironment):
         found: dict[str, str | None] = {}
         for number, place in enumerate(self._places, 1):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
-            node.connect(self._options)
+            node.connect()
             with contextlib.closing(node):
                 done = node.call(tool_command(node.python, "abilities", {}, "", os.devnull))
             if done.code != 0:
@@ -320,9 +343,8 @@ class SshEnvironment(RealEnvironment):
         for name, place in zip(names, self._places, strict=False):
             self._nodes.append(SshNode(name, place, self._options, run_id, logs / name))
         for node in self._nodes:
-            await asyncio.to_thread(node.connect, self._options)
+            await asyncio.to_thread(node.connect)
         await asyncio.gather(*(node.hold() for node in self._nodes))
-        self.source = f"{self._nodes[0].directory}/.splitbrain-source"
         first, place = self._nodes[0], self._places[0]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((first.address, 9))
@@ -332,14 +354,18 @@ class SshEnvironment(RealEnvironment):
         return list(self._nodes)
 
     async def _install(self, node: SshNode) -> None:
-        """Bring the bundled reference store along."""
+        """Bring the bundled reference store along. Its files are root's there, whoever's they are here."""
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for path in sorted((_ROOT / "targets" / "reference").rglob("*.py")):
-                tar.add(path, str(path.relative_to(_ROOT)))
-        await node.write(f"{node.directory}/.splitbrain-source.tar", packed.getvalue())
-        script = 'mkdir -p "$1" && tar -xf "$1.tar" -C "$1" && touch "$1/targets/__init__.py"'
-        done = await node.exec(["sh", "-c", script, "sh", self.source])
+                entry = tarfile.TarInfo(str(path.relative_to(_ROOT)))
+                entry.size, entry.mode = path.stat().st_size, 0o644
+                with path.open("rb") as file:
+                    tar.addfile(entry, file)
+        source = f"{node.directory}/{_SOURCE}"
+        await node.write(f"{source}.tar", packed.getvalue())
+        script = 'mkdir "$1" && tar --no-same-owner -xf "$1.tar" -C "$1" && touch "$1/targets/__init__.py"'
+        done = await node.exec(["sh", "-c", script, "sh", source])
         if done.code != 0:
             raise NodeError(f"the reference store could not be brought to {node.name}: {done.text}")
 

@@ -29,6 +29,20 @@ async def prepare(folder: Path, nodes: Sequence[Node]) -> SshEnvironment.Options
     return SshEnvironment.Options(hosts=hosts, key=str(folder / "user"), known_hosts=str(folder / "known"))
 
 
+async def with_user(node: Node, name: str, *, sudo: bool = False) -> None:
+    """Give a machine a user, who may become root if ``sudo``: its /etc is a copy of its own."""
+    script = """
+    set -e
+    mkdir -p "$1" && cp -a /etc/. "$1"
+    echo "$2:x:4242:4242::/tmp:/bin/sh" >> "$1/passwd"; echo "$2:x:4242:" >> "$1/group"
+    echo "$2:*:19000:0:99999:7:::" >> "$1/shadow"
+    if [ -n "$3" ]; then echo "$2 ALL=(ALL) NOPASSWD: ALL" > "$1/sudoers.d/$2"; chmod 440 "$1/sudoers.d/$2"; fi
+    mount --bind "$1" /etc
+    """
+    done = await node.exec(["sh", "-c", script, "sh", f"{node.directory}/etc", name, "yes" if sudo else ""])
+    assert done.code == 0, done.text
+
+
 async def serve(node: Node, folder: Path) -> None:
     """Start sshd on a machine, which has a home directory and other directories of its own.
 

@@ -30,7 +30,9 @@ def arguments(options: SshEnvironment.Options) -> list[str]:
 
 async def traces(node: Node) -> str:
     """What a run has left on a machine: processes, rules, directories."""
-    found = await node.exec(["sh", "-c", "ps -eo args | grep '[t]argets.reference'; ls -d /var/tmp/splitbrain/*"])
+    found = await node.exec(
+        ["sh", "-c", "ps -eo args | grep '[t]argets.reference'; ls -d /var/tmp/splitbrain* /run/splitbrain*"]
+    )
     rules = await node.exec(["sh", "-c", "iptables -S; iptables -t mangle -S"])
     return found.out.decode() + "\n".join(line for line in rules.text.splitlines() if "SPLITBRAIN" in line)
 
@@ -140,17 +142,7 @@ async def a_host_that_another_run_has_is_refused(cluster: Cluster) -> None:
 async def sudo_makes_root_of_a_user(cluster: Cluster) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for node in cluster.nodes:
-            # A user of this machine alone: its /etc is a copy of its own.
-            script = """
-            set -e
-            mkdir -p "$1" && cp -a /etc/. "$1"
-            echo 'tester:x:4242:4242::/tmp:/bin/sh' >> "$1/passwd"; echo 'tester:x:4242:' >> "$1/group"
-            echo 'tester:*:19000:0:99999:7:::' >> "$1/shadow"
-            echo 'tester ALL=(ALL) NOPASSWD: ALL' > "$1/sudoers.d/tester"; chmod 440 "$1/sudoers.d/tester"
-            mount --bind "$1" /etc
-            """
-            done = await node.exec(["sh", "-c", script, "sh", f"{node.directory}/etc"])
-            assert done.code == 0, done.text
+            await hosts.with_user(node, "tester", sudo=True)
         options = await hosts.prepare(Path(folder), cluster.nodes)
         Path(folder).chmod(0o755)
         hosts_of_tester = options.hosts.replace("root@", "tester@")
