@@ -22,6 +22,8 @@ CHAINS = {
     "out": ("POSTROUTING", "SPLITBRAIN-NETEM-OUT", "-d", "--sport"),
 }
 QUEUE = 5211
+DISCIPLINE = "5b17:"
+"""The handle of our own queueing discipline: one with another handle is somebody else's, and stays."""
 _CLONE_NEWNET = 0x40000000
 
 
@@ -100,12 +102,12 @@ def degrade(how: str, peers: list[dict[str, Any]], quality: dict[str, float], se
 def _discipline(peers: list[str], quality: dict[str, float]) -> None:
     """Let the kernel's netem have what is sent to these addresses."""
     device = _device(peers[0])
-    tc("qdisc", "add", "dev", device, "root", "handle", "1:", "prio", "bands", "4")
-    tc("qdisc", "add", "dev", device, "parent", "1:4", "handle", "40:", "netem", *_arguments(quality))
+    tc("qdisc", "add", "dev", device, "root", "handle", DISCIPLINE, "prio", "bands", "4")
+    tc("qdisc", "add", "dev", device, "parent", f"{DISCIPLINE}4", "netem", *_arguments(quality))
     for peer in peers:
         protocol, name, bits = ("ip", "ip", 32) if family(peer) == "iptables" else ("ipv6", "ip6", 128)
-        match = ("match", name, "dst", f"{peer}/{bits}", "flowid", "1:4")
-        tc("filter", "add", "dev", device, "parent", "1:", "protocol", protocol, "u32", *match)
+        match = ("match", name, "dst", f"{peer}/{bits}", "flowid", f"{DISCIPLINE}4")
+        tc("filter", "add", "dev", device, "parent", DISCIPLINE, "protocol", protocol, "u32", *match)
 
 
 def _arguments(quality: dict[str, float]) -> list[str]:
@@ -141,7 +143,7 @@ def mend() -> dict[str, int]:
     if any(_has_rules(program) for program in ruled):
         raise SystemExit("the rules of the packet queue could not be removed")
     for line in map(str.split, _disciplines().splitlines()):
-        if line[:2] == ["qdisc", "netem"]:
+        if line[:3] == ["qdisc", "prio", DISCIPLINE]:
             tc("qdisc", "del", "dev", line[line.index("dev") + 1], "root")
     return seen
 
