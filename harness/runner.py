@@ -20,6 +20,7 @@ from harness.history import Recorder
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
+from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory
 from harness.target import Target
@@ -128,6 +129,8 @@ class Run:
                 self.experiment.node_names, self.directory.logs, self.directory.path.name
             )
             cluster = Cluster(self._environment, nodes, self.experiment.seed, self.experiment.zone_of)
+            ownership = Ownership(cluster, self._target, lambda *noted: self._note(MONITOR, "info", *noted))
+            await ownership.refuse_occupied()
             for nemesis in self._nemeses.values():
                 if isinstance(nemesis, Prepares):
                     await nemesis.prepare(cluster)
@@ -135,7 +138,8 @@ class Run:
             if self._stopping:
                 self._note_stop()
             else:
-                await self._drive(cluster)
+                await ownership.check(whole=True)
+                await self._drive(cluster, ownership)
         finally:
             self.recorder.close()
             await self._end()
@@ -173,7 +177,7 @@ class Run:
                     raise NodeError(f"{self._target.name} did not start: {name} on {node.name} ended at once")
         return False
 
-    async def _drive(self, cluster: Cluster) -> None:
+    async def _drive(self, cluster: Cluster, ownership: Ownership) -> None:
         experiment = self.experiment
         workers = [
             Worker(number, node.name, self._target.client(cluster, node, experiment.timeout))
@@ -191,6 +195,7 @@ class Run:
         )
         over = asyncio.Event()
         watchers = [asyncio.create_task(self._watch_roles(cluster, over))]
+        owned = asyncio.create_task(ownership.watch(over, self.stop))
         for name, nemesis in self._nemeses.items():
             if isinstance(nemesis, Observes):
                 watchers.append(asyncio.create_task(self._watch_fault(cluster, name, nemesis, over)))
@@ -201,18 +206,20 @@ class Run:
             self._say(f"running for {experiment.time:g} s")
             await interpreter.run(self._main_phase())
             self._phase = None
-            await self._recover(cluster)
+            recovered = await self._recover(cluster)
             if (final := self._final()) is not None:
                 self._phase = _FINAL_READS
                 self._say("final reads")
                 await interpreter.run(synchronize(on_clients(final)))
             self._phase = None
+            await ownership.conclude(whole=recovered)
             self._note(MONITOR, "info", FINISHED)
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
             await asyncio.gather(*watchers)
             await interpreter.close()
+            await owned
 
     def _main_phase(self) -> Generator:
         experiment = self.experiment
@@ -287,8 +294,8 @@ class Run:
             proof.cancel()
             await asyncio.gather(proof, return_exceptions=True)
 
-    async def _recover(self, cluster: Cluster) -> None:
-        """Heal every fault, then wait until the store serves again; both stand in the history."""
+    async def _recover(self, cluster: Cluster) -> bool:
+        """Heal every fault, then wait until the store serves again; both stand in the history. Whether it does."""
         self._say("healing, and waiting for the store to recover")
         if self._nemeses:
             self._note(NEMESIS, "invoke", HEAL)
@@ -307,8 +314,9 @@ class Run:
             )
         except NodeError as error:
             self._note(MONITOR, "info", "recovered", None, str(error))
-        else:
-            self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
+            return False
+        self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
+        return True
 
     async def _heal_all(self, cluster: Cluster) -> tuple[dict[str, Any], dict[str, Exception]]:
         """Heal every fault: what was seen, and the errors of those that could not be healed."""

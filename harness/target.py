@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeGuard
 
 import msgspec
 
@@ -41,7 +41,10 @@ class Target(Protocol):
     claims: ClassVar[str]
     """What it promises, in words.
 
-    A target may also say ``sizes``: the numbers of nodes that it can have; ``failover``: the seconds within which
+    A target may also say ``ports``: the TCP ports that its servers listen on, all of them on every node. A run starts
+    only where nobody else has one of them, and looks again and again whether they are its own servers' (see
+    ``ownership``): name them, or a store that runs there already may be tested in place of this one. It may say
+    ``sizes``: the numbers of nodes that it can have; ``failover``: the seconds within which
     another primary serves when the primary is lost (5 if it does not say); and ``abilities``: what it can do beyond
     this protocol. With ``membership`` it has ``leave(cluster, names)`` and ``join(cluster, names)``, which return the
     members afterwards, and ``members(cluster)``, which asks members who they are; all raise ``NothingToDo`` where it is
@@ -69,3 +72,16 @@ class Target(Protocol):
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         """A client bound to ``node`` whose operations give up after ``timeout`` seconds."""
         ...
+
+
+class KnowsItself(Target, Protocol):
+    """A target whose store has a name for itself that is drawn anew for each cluster, and outlives its servers."""
+
+    async def identities(self, cluster: Cluster) -> Mapping[str, str]:
+        """By node, which store it says that it is of, asked of each node that answers; quick, and never raising."""
+        ...
+
+
+def knows_itself(target: Target) -> TypeGuard[KnowsItself]:
+    """Whether a target's store can be asked which one it is."""
+    return hasattr(target, "identities")

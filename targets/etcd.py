@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -50,6 +51,7 @@ class Etcd:
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
+    ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int]] = frozenset({1, 3, 5, 7})
     abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
@@ -61,6 +63,8 @@ class Etcd:
                 f"{options.heartbeat_ms}"
             )
         self._options = options
+        self._token = secrets.token_hex(8)
+        """What this cluster's identifier is made from, so that another one at the same addresses has another."""
         self._joined: dict[str, str] = {}
         """For each node that left and joined again, the members that it was told of."""
         self._left: dict[str, str] = {}
@@ -83,7 +87,7 @@ class Etcd:
             "initial-advertise-peer-urls": peer,
             "initial-cluster": self._joined.get(node.name, members),
             "initial-cluster-state": "existing" if node.name in self._joined else "new",
-            "initial-cluster-token": "splitbrain",
+            "initial-cluster-token": self._token,
             "heartbeat-interval": str(self._options.heartbeat_ms),
             "election-timeout": str(self._options.election_ms),
         }
@@ -110,14 +114,29 @@ class Etcd:
         return [role for role in found if role is not None]
 
     async def _role(self, session: aiohttp.ClientSession, node: Node) -> Role | None:
+        status = await self._status(session, node)
+        try:
+            leader, member = status.get("leader"), status["header"]["member_id"]
+            return Role(node.name, "primary" if leader == member else "replica", int(status["raftTerm"]))
+        except (ValueError, KeyError):
+            return None
+
+    async def _status(self, session: aiohttp.ClientSession, node: Node) -> dict[str, Any]:
+        """What a member says of itself; nothing without an answer."""
         url = f"http://{node.address}:{CLIENT_PORT}/v3/maintenance/status"
         try:
             async with session.post(url, json={}) as response:
-                status = await response.json(content_type=None)
-            leader, member = status.get("leader"), status["header"]["member_id"]
-            return Role(node.name, "primary" if leader == member else "replica", int(status["raftTerm"]))
-        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
-            return None
+                status: dict[str, Any] = await response.json(content_type=None)
+                return status
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return {}
+
+    async def identities(self, cluster: Cluster) -> Mapping[str, str]:
+        """The identifier of the cluster that each member belongs to, which is made from the token and the members."""
+        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+            found = await asyncio.gather(*(self._status(session, node) for node in cluster.nodes))
+        headers = ((node.name, status.get("header", {})) for node, status in zip(cluster.nodes, found, strict=True))
+        return {name: str(header["cluster_id"]) for name, header in headers if "cluster_id" in header}
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Remove members, one after the other. etcd refuses where too few would be left; who is removed ends itself."""

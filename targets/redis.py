@@ -54,6 +54,7 @@ class Redis:
         "redis-server": "redis-server",
         "redis-sentinel": "redis-sentinel",
     }
+    ports: ClassVar[tuple[int, ...]] = (PORT, SENTINEL_PORT)
     abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
     claims: ClassVar[str] = (
         "linearizable while the primary stays the same; no promise for acknowledged writes across a failover"

@@ -17,7 +17,9 @@ from harness.options import Limit, Nodes, Number, Text
 from harness.target import Client
 from targets.reference.bugs import BUGS, Bug
 from targets.reference.client import ReferenceClient
+from targets.reference.metrics import METRICS_PORT
 from targets.reference.options import Options as NodeOptions
+from targets.reference.peers import PEER_PORT
 from targets.reference.server import CLIENT_PORT
 from targets.resp import quick, quick_info
 
@@ -52,6 +54,7 @@ class Reference:
     name: ClassVar[str] = "reference"
     workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"})
     programs: ClassVar[Mapping[str, str]] = {}
+    ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
     claims: ClassVar[str] = (
         "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "

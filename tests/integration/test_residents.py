@@ -42,9 +42,14 @@ with socket.socket(socket.AF_UNIX) as holder:
 """
 
 
+def peer(cluster: Cluster) -> dict[str, str]:
+    """The second node, as one that the first is cut from."""
+    return {"address": cluster.nodes[1].address}
+
+
 async def flap(cluster: Cluster) -> Node:
     node = cluster.nodes[0]
-    peers = [{"address": cluster.nodes[1].address}]
+    peers = [peer(cluster)]
     await run_tool(node, "network", {"do": "cut", "peers": peers, "flap": 0.2})
     return node
 

@@ -41,6 +41,11 @@ async def as_nobody(node: Node, script: str, *words: str) -> int:
     return (await node.exec([*user, "sh", "-c", script, "sh", *words])).code
 
 
+def peer(cluster: Cluster) -> dict[str, str]:
+    """The second node, as one that the first is cut from."""
+    return {"address": cluster.nodes[1].address}
+
+
 async def refused(options: SshEnvironment.Options, **changed: Any) -> str:
     """Why a machine cannot be used in this way."""
     with pytest.raises((MissingError, NodeError, UsageError)) as error:
@@ -206,7 +211,7 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
         environment = SshEnvironment(options=options)
         try:
             [node] = await environment.start(["n1"], Path(folder), "names")
-            cut = {"do": "cut", "peers": [{"address": cluster.nodes[1].address}], "flap": 0.5}
+            cut = {"do": "cut", "peers": [peer(cluster)], "flap": 0.5}
             await run_tool(node, "network", cut)
             assert "SPLITBRAIN" in await traces(host)
             await run_tool(node, "network", {"do": "heal"})
@@ -224,7 +229,7 @@ async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
         host = cluster.nodes[0]
         [node] = await environment.start(["n1"], Path(folder), "link")
         await node.start("sleeper", ["sleep", "1003"])
-        await run_tool(node, "network", {"do": "cut", "peers": [{"address": cluster.nodes[1].address}]})
+        await run_tool(node, "network", {"do": "cut", "peers": [peer(cluster)]})
         assert "SPLITBRAIN" in await traces(host)
         await asyncio.sleep(2 * ssh.SILENCE_SECONDS)
         assert "SPLITBRAIN" in await traces(host), "a link over which nothing else goes is not a broken one"
@@ -258,7 +263,7 @@ async def a_leash_that_is_ended_undoes_everything(cluster: Cluster) -> None:
         host = cluster.nodes[0]
         [node] = await environment.start(["n1"], Path(folder), "ended")
         await node.start("sleeper", ["sleep", "1004"])
-        await shell(host, "kill $(pgrep -f splitbrain-ended | head -n 1)")
+        await shell(host, "kill $(pgrep -f [s]plitbrain-ended | head -n 1)")
         with pytest.raises(NodeError):
             await environment.stop()
         assert await traces(host) == ""

@@ -1,0 +1,72 @@
+"""Say who listens on TCP ports of the node that this runs in: a server of the run, or somebody else.
+
+The kernel's tables name the inode of each listening socket, and the process table those who have it open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from harness.faults.process import pids
+
+_TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
+_LISTENS = "0A"
+_PATIENCE = 1.0
+"""Seconds to look again: a server may be just beginning or ending, so that one table knows of it and the other not."""
+
+
+def _sockets(ports: set[int]) -> Iterator[tuple[int, str]]:
+    """The port and the inode of each socket that listens on one of these ports."""
+    for table in _TABLES:
+        with contextlib.suppress(FileNotFoundError), open(table) as file:
+            for line in file.readlines()[1:]:
+                _, local, _, state, *rest = line.split()
+                port = int(local.rpartition(":")[2], 16)
+                if state == _LISTENS and port in ports:
+                    yield port, rest[5]
+
+
+def _holders() -> dict[str, set[int]]:
+    """By the inode of a socket, the processes that have it open."""
+    found: dict[str, set[int]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    kind, _, inode = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":")
+                    if kind == "socket":
+                        found.setdefault(inode.strip("[]"), set()).add(int(pid))
+    return found
+
+
+def _told(pid: int) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:
+        return f"{file.read().strip()} (process {pid})"
+    return f"process {pid}"
+
+
+def look(ports: set[int]) -> list[dict[str, Any]]:
+    """Each socket that listens on one of these ports: its ``port``, whether it is ``ours``, and ``by`` whom."""
+    sockets = list(_sockets(ports))
+    holders, servers = _holders(), set(pids())
+    found = []
+    for port, inode in sockets:
+        by = holders.get(inode, set())
+        who = ", ".join(map(_told, sorted(by))) or "a process that cannot be seen from here"
+        found.append({"port": port, "ours": bool(by & servers), "by": who})
+    return found
+
+
+def main(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Look at ``ports``, again for a while where a socket is not ours: only what stays so is."""
+    ports = set(request["ports"])
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        found = look(ports)
+        if all(one["ours"] for one in found) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)

@@ -1,0 +1,150 @@
+"""Whether the store that answers is the one that the run has started, and no other.
+
+A server that could not have its port ends, while the one that had the port before answers in its place: the run would
+test a stranger's store, and write over what it holds. So nobody may listen on the target's ports before the start, and
+afterwards nobody but the run's own servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from harness.cluster import Cluster
+from harness.environments.base import Node, run_tool
+from harness.errors import NodeError, SplitbrainError
+from harness.target import Target, knows_itself
+
+_ANSWER_SECONDS = 0.5
+_LOOK_SECONDS = 3.0
+
+
+class StrangerError(NodeError):
+    """Somebody else's store stands, or may have stood, in the place of the run's own."""
+
+
+class Ownership:
+    """Holds what listens on the nodes of a real environment against what the run has started there."""
+
+    def __init__(self, cluster: Cluster, target: Target, note: Callable[[str, Any, str | None], None]) -> None:
+        self._cluster = cluster
+        self._target = target
+        self._note = note
+        """Records what an observer is to be called, what was seen, and what went wrong."""
+        self._real = cluster.environment.real_time
+        self._ports: Sequence[int] = tuple(getattr(target, "ports", ())) if self._real else ()
+        self._identity: str | None = None
+        """What the store has said that it is."""
+
+    async def refuse_occupied(self) -> None:
+        """Raise ``StrangerError`` where something has one of the target's ports; before anything is started."""
+        if self._ports:
+            found = await asyncio.gather(*map(self._occupied, self._cluster.nodes))
+            if taken := [one for of_node in found for one in of_node]:
+                raise StrangerError(
+                    f"{'; '.join(taken)}: a store that the run did not start might be tested and written over. Nothing "
+                    f"was started; end what is there, or use other machines"
+                )
+
+    async def _occupied(self, node: Node) -> list[str]:
+        seen = {one["port"]: one["by"] for one in await self._listeners(node)}
+        for port in self._ports:
+            # What is passed on to somewhere else answers, although nothing listens here.
+            if port not in seen and await _answers(node.address, port):
+                seen[port] = "something that does not run there"
+        return [f"port {port} of {node.name} ({node.address}) is used by {by}" for port, by in seen.items()]
+
+    async def check(self, *, whole: bool) -> None:
+        """Raise ``StrangerError`` where another process than one of the run's servers has one of the target's ports.
+
+        Where the store is ``whole``, every port must have its server, and all nodes must say that they are the store
+        that they have been since they were whole first.
+        """
+        if self._ports:
+            found = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
+            if wrong := [one for of_node in found for one in of_node]:
+                raise StrangerError(f"{'; '.join(wrong)}: what answers there is not the store that the run has started")
+        if self._real and knows_itself(self._target):
+            self._compare(await self._target.identities(self._cluster), whole=whole)
+
+    async def _wrong(self, node: Node, *, whole: bool) -> list[str]:
+        seen = await self._listeners(node)
+        wrong = [f"port {one['port']} of {node.name} is used by {one['by']}" for one in seen if not one["ours"]]
+        if whole:
+            missing = sorted({*self._ports} - {one["port"] for one in seen})
+            wrong += [f"port {port} of {node.name} has no server of the run" for port in missing]
+        return wrong
+
+    def _compare(self, said: Mapping[str, str], *, whole: bool) -> None:
+        if whole and self._identity is None and said:
+            self._identity = next(iter(said.values()))
+        for name, identity in said.items():
+            if self._identity is not None and identity != self._identity:
+                raise StrangerError(
+                    f"{name} says that it is of the {self._target.name} {identity}, and not of {self._identity}, which "
+                    "the run has started"
+                )
+
+    async def watch(self, over: asyncio.Event, stop: Callable[[str], None]) -> None:
+        """Look until the run is over, and record which servers end by themselves, or are there again.
+
+        Raises ``StrangerError`` when another store answers, after it has called ``stop``.
+        """
+        before: Any = {}
+        while self._real and not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
+                return
+            try:
+                await self.check(whole=False)
+                if (ended := await self._ended()) != before:
+                    self._note("ended", ended, None)
+                    before = ended
+            except StrangerError as error:
+                stop(str(error))
+                raise
+            except (SplitbrainError, TimeoutError) as error:
+                self._note("ended", None, str(error))
+
+    async def conclude(self, *, whole: bool) -> None:
+        """See that what was read in the end was read from the run's own store, and record what is not as it was.
+
+        Raises ``StrangerError`` when another store answers.
+        """
+        try:
+            await self.check(whole=whole)
+            ended = await self._ended() if whole else {}
+        except StrangerError:
+            raise
+        except (SplitbrainError, TimeoutError) as error:
+            self._note("recovered", None, str(error))
+            return
+        if ended:
+            servers = "; ".join(f"{' and '.join(servers)} of {name}" for name, servers in ended.items())
+            self._note("recovered", None, f"ended by itself: {servers}")
+
+    async def _ended(self) -> dict[str, list[str]]:
+        """The servers that have ended, by node; those of nodes that a fault keeps from running do not count."""
+        if not self._real:
+            return {}
+        asked = [node.name for node in self._cluster.nodes if node.name not in self._cluster.kept_down]
+        found = await self._cluster.on_each(asked, lambda node: node.running())
+        ended = {name: [server for server, lives in servers.items() if not lives] for name, servers in found.items()}
+        return {name: servers for name, servers in ended.items() if servers}
+
+    async def _listeners(self, node: Node) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = await run_tool(node, "listeners", {"ports": list(self._ports)})
+        return found
+
+
+async def _answers(address: str, port: int) -> bool:
+    """Whether a TCP connection can be had."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+    except OSError:
+        return False
+    return True
