@@ -42,9 +42,9 @@ with socket.socket(socket.AF_UNIX) as holder:
 """
 
 
-def peer(cluster: Cluster) -> dict[str, str]:
+def peer(cluster: Cluster) -> dict[str, list[str]]:
     """The second node, as one that the first is cut from."""
-    return {"address": cluster.nodes[1].address}
+    return {"addresses": [cluster.nodes[1].address]}
 
 
 async def flap(cluster: Cluster) -> Node:

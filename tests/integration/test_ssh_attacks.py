@@ -41,9 +41,9 @@ async def as_nobody(node: Node, script: str, *words: str) -> int:
     return (await node.exec([*user, "sh", "-c", script, "sh", *words])).code
 
 
-def peer(cluster: Cluster) -> dict[str, str]:
+def peer(cluster: Cluster) -> dict[str, list[str]]:
     """The second node, as one that the first is cut from."""
-    return {"address": cluster.nodes[1].address}
+    return {"addresses": [cluster.nodes[1].address]}
 
 
 async def refused(options: SshEnvironment.Options, **changed: Any) -> str:
@@ -286,7 +286,7 @@ async def what_is_wrong_with_the_way_in_is_named(cluster: Cluster) -> None:
         done = await asyncio.to_thread(
             subprocess.run, [*command, *arguments(given)], cwd=folder, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 4
+        assert done.returncode == 4, done.stderr
         assert "cannot be used over ssh" in done.stderr
         assert "Traceback" not in done.stderr
         assert "paramiko" not in done.stderr
