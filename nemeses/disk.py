@@ -191,7 +191,7 @@ class Disk:
         """Make room, and flip bits back. Who does not start without what was taken from it gets its backup."""
         full = sorted(self._full)
         await cluster.on_each(full, lambda node: _disk(node, "heal", size=self._full[node.name]))
-        writes = await cluster.on_each(full, lambda node: _write(node, "finish"))
+        writes = await cluster.on_each(full, _write)
         flipped = sorted(self._flipped)
         mended = await cluster.on_each(flipped, lambda node: _disk(node, "mend", flipped=self._flipped[node.name]))
         hit = sorted({*self._full, *self._flipped, *self._backed_up})
@@ -233,5 +233,5 @@ async def _disk(node: Node, what: str, **more: Any) -> Any:
     return await run_tool(node, "disk", {"do": what, "path": node.directory, **more})
 
 
-async def _write(node: Node, what: str = "write") -> Any:
-    return await run_tool(node, "witness", {"do": what, "path": node.directory})
+async def _write(node: Node) -> Any:
+    return await run_tool(node, "witness", {"do": "room", "path": node.directory})

@@ -1,6 +1,6 @@
 """Write, sync and read on the node's disk, as any process may, and say what became of it: what proves a fault there.
 
-It knows nothing of how faults are made. Its own files lie beside the store's, and every fault of the disk hits them.
+It knows nothing of how faults are made. Its own files lie beside the store's, and every fault of the storage hits them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from harness.faults.files import COPY, data, files
+from harness.faults.files import COPY, OURS, data, files
 
-WITNESS = ".splitbrain-witness"
+WITNESS = f"{OURS}-witness"
 """The names of its files begin so."""
+ROOM = f"{OURS}-room"
+"""The name of a file that is to show only whether there is room: no fault of the storage hits it."""
 PATIENCE = 1.5
 """Seconds that it waits for a sync, and about as many in which it tries again and again."""
 _PATTERN = bytes(range(1, 256)) * 64
@@ -25,11 +27,11 @@ _AROUND = 16
 """So many bytes before a place are read with it."""
 
 
-def write(path: str, tries: int) -> dict[str, Any]:
+def write(path: str, tries: int, new: str = f"{WITNESS}-new") -> dict[str, Any]:
     """Write a new file and sync it, so often; by error how often, and how many seconds a write and a sync took."""
     errors: Counter[str] = Counter()
     longest = {"write": 0.0, "sync": 0.0}
-    name = f"{path}/{WITNESS}-new"
+    name = f"{path}/{new}"
     done, began = 0, time.monotonic()
     while done < tries and (done == 0 or time.monotonic() - began < PATIENCE):
         done += 1
@@ -172,6 +174,8 @@ def main(request: dict[str, Any]) -> Any:
     path, tries = request["path"], request.get("tries", 1)
     if request["do"] == "write":
         return write(path, tries)
+    if request["do"] == "room":
+        return write(path, tries, ROOM)
     if request["do"] == "use":
         return use(path, tries)
     if request["do"] == "around":

@@ -287,8 +287,10 @@ async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None
     await store.start(cluster, node)
     await until(node, lambda log: "done" in log)
     plan = {"aim": "n1", "order": ORDER, "share": 1.0, "path": "*", "seed": "1"}
-    done = await disk.inject(cluster, store, {**plan, "kind": "full"})
-    assert (await disk.prove(cluster, store, done, 3.0)).holds
+    full = await disk.inject(cluster, store, {**plan, "kind": "full"})
+    await storage.inject(cluster, store, {**plan, "kind": "errors"})
+    assert (await disk.prove(cluster, store, full, 3.0)).holds
+    await storage.heal(cluster, store)
     done = await storage.inject(cluster, store, {**plan, "kind": "slow", "delay": 0.3})
     assert (await storage.prove(cluster, store, done, 3.0)).holds
     assert list((await storage.heal(cluster, store))["seen"]["n1"]["errors"]) == ["No space left on device"]

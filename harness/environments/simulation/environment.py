@@ -227,7 +227,7 @@ class SimulatedNode:
     def _use_disk(self, request: Mapping[str, Any]) -> Any:
         """Use the disk as any process may."""
         disk, action, path = self._disk, request["do"], request["path"]
-        if action in ("write", "finish"):
+        if action == "room":
             errors = {}
             try:
                 disk.open(f"{path}/witness").append(b"witness")
