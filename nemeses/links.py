@@ -27,6 +27,7 @@ _MOST_EACH_SECOND = 1000
 """Datagrams that are sent in a second over all links: the machine has other things to do."""
 _CLOSEST = 0.005
 _LINGER = 0.1
+_CLEAR_SECONDS = 2.0
 _LEAST_TOGETHER = 0.1
 """Seconds for which all machines must have watched at the same time."""
 _sessions = itertools.count()
@@ -125,6 +126,17 @@ async def watch(
         sent, heard = answers[start][0]["peers"].get(to), answers[to][0]["peers"].get(start)
         found[start, to] = _seen(sent, heard, every / burst, late)
     return Watched(found, {name: answer["damaged"] for name, (answer, _) in answers.items()})
+
+
+async def watch_until(cluster: Cluster, links: Collection[Link], enough: int, *, rate: float = 0.0) -> Watched:
+    """Send until so many datagrams came over each link, and as many came back; or until it is clear that they do not.
+
+    Raises ``FaultError`` if the machines cannot be made to watch at the same time.
+    """
+    try:
+        return await watch(cluster, links, _CLEAR_SECONDS, enough=enough, rate=rate)
+    except FaultError:  # this machine, or another one, is very busy
+        return await watch(cluster, links, 5 * _CLEAR_SECONDS, enough=enough, rate=rate)
 
 
 def time_for(seconds: float, linger: float = _LINGER) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -17,11 +17,10 @@ from harness.errors import UsageError
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Kilobytes, Seconds
 from harness.target import Target
-from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch
+from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
 from nemeses.quality import KINDS, PACKETS, SHARES, Limits, Quality, draw, holds, measured, usable
 from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
-_BEFORE_SECONDS = 2.0
 _ENOUGH = 20
 """Datagrams over each link by which it is known well enough beforehand."""
 _LISTENING = 0.3
@@ -105,7 +104,7 @@ class Netem:
             self._how = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mechanism"}))
         chosen = sorted(links)
         self._sent = set(random.Random(seed).sample(chosen, min(_MOST_WATCHED, len(chosen))))
-        self._before = await self._watch(cluster, quality, _BEFORE_SECONDS, enough=_ENOUGH)
+        self._before = await watch_until(cluster, self._sent, _ENOUGH, rate=offered(quality))
         where = placed(links, self._how)
 
         async def degrade(node: Node) -> None:
@@ -125,15 +124,12 @@ class Netem:
             "links": sorted(map(list, links)),
         }
 
-    async def _watch(self, cluster: Cluster, quality: Quality, seconds: float, **how: Any) -> Watched:
-        return await watch(cluster, self._sent, seconds, rate=_OFFERED * quality.get("rate", 0.0), **how)
-
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         quality: Quality = done["quality"]
         latest = quality.get("delay", 0.0) + quality.get("jitter", 0.0)
         linger = min(latest + 0.1, _LISTENING * seconds)
         span = time_for(seconds, linger)
-        seen = await self._watch(cluster, quality, span, linger=linger)
+        seen = await watch(cluster, self._sent, span, linger=linger, rate=offered(quality))
         links = usable(self._before, seen, quality)
         before, during = measured(self._before, links), measured(seen, links)
         means = f"datagrams sent over {len(links)} of the links, and echoed"
@@ -144,6 +140,11 @@ class Netem:
         packets = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mend"}))
         cluster.bad_links.clear()
         return {"packets": packets}
+
+
+def offered(quality: Quality) -> float:
+    """How many bytes a second to send so that a line that is too thin for them shows."""
+    return _OFFERED * quality.get("rate", 0.0)
 
 
 def links_of(victims: Collection[str], others: Collection[str], direction: str) -> set[Link]:

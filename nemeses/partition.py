@@ -19,7 +19,7 @@ from harness.errors import FaultError, NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
-from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch
+from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
 from nemeses.victims import minority, primary, shuffled
 
 PRIMARY_MINORITY = "primary-minority"
@@ -32,8 +32,6 @@ Kind = Literal[
     "clients",
 ]  # fmt: skip
 How = Literal["drop", "reject", "reset"]
-_WATCHED_SECONDS = 2.0
-"""How long to wait at most for something to come over every link that is open."""
 
 Cuts = dict[str, dict[str, str]]
 """For each node the others that it is cut from, and in which direction: ``in``, ``out`` or ``both``; of the clients'
@@ -109,7 +107,7 @@ class Partition:
         said, cuts = links_of(plan, order, cluster.zones)
         how, flap = plan["how"], plan.get("flap", 0.0)
         await self._addresses.learn(cluster)
-        self._before = await watch(cluster, all_links(cluster, cuts), _WATCHED_SECONDS, enough=1)
+        self._before = await watch_until(cluster, all_links(cluster, cuts), 1)
 
         async def cut(node: Node) -> Any:
             # Where packets arrive, but for the clients' machine, which is left alone.
@@ -140,7 +138,7 @@ class Partition:
         names = [node.name for node in cluster.nodes]
         lost = await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "heal"}))
         if was_open := self._before.open:
-            seen = await watch(cluster, was_open, _WATCHED_SECONDS, enough=1)
+            seen = await watch_until(cluster, was_open, 1)
             if still := was_open - seen.open - cluster.bad_links:
                 raise FaultError(f"nothing arrives over {said_of(still)}, though nothing is cut any more")
         self._before = Watched({}, {})
