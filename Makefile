@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-linearizability bench-promises bench-bugs clean
+.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-promises bench-bugs clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -19,6 +19,9 @@ lint: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.throughput
+
+bench-delays: setup
+	$(BIN)/python -m benchmarks.delays
 
 bench-linearizability: setup
 	$(BIN)/python -m benchmarks.linearizability
