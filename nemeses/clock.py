@@ -97,7 +97,7 @@ class Clock:
             "said": f"{plan['offset']:+g} s{to_and_fro}, rate {plan['rate']:g}: {' '.join(victims)}",
             "asked": {name: asked[name] for name in asked if name != "do"},
             "ahead": {name: round(clock["ahead"], 6) for name, clock in seen.items() if clock["processes"]},
-            "before": {name: samples[0]["ahead"] for name, samples in before.items()},
+            "before": {name: taken[0] for name, taken in before.items()},
         }
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
@@ -111,11 +111,11 @@ class Clock:
         holds, during, hit = [], {}, False
         for name, taken in samples.items():
             # Who was started or ended meanwhile was not looked at for long enough.
-            for server in set(taken[0]["ahead"]).intersection(*(one["ahead"] for one in taken)):
+            for server in set(taken[0]).intersection(*taken):
                 first = before.get(name, {}).get(server, {})
-                for clock in taken[0]["ahead"][server]:
+                for clock in taken[0][server].keys() - {"at"}:
                     mine = Asked() if name not in victims else wall if clock == "wall" else forward
-                    shown = [(one["at"], one["ahead"][server][clock] - first.get(clock, 0.0)) for one in taken]
+                    shown = [(one[server]["at"], one[server][clock] - first.get(clock, 0.0)) for one in taken]
                     holds.append(mine.fits(shown, elapsed))
                     if mine is wall:
                         hit = hit or any(abs(ahead) >= _LEAST_SKEW for _, ahead in shown)
@@ -156,7 +156,7 @@ class Asked(NamedTuple):
     def fits(self, shown: Sequence[tuple[float, float]], elapsed: float) -> bool:
         """Whether a clock goes so that was set ``elapsed`` seconds ago or less.
 
-        ``shown`` is by how much it was ahead, each after how many seconds of looking.
+        ``shown`` is by how much it was ahead, each with the time of the look.
         """
         low, high = sorted((0.0, self.drift * elapsed))
 
@@ -178,6 +178,6 @@ def _ahead(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, floa
     """By how much the wall clock of each node that has servers is ahead: the least of these."""
     found = {}
     for name, taken in samples.items():
-        if walls := sorted((one["wall"] for one in taken[-1]["ahead"].values()), key=abs):
+        if walls := sorted((one["wall"] for one in taken[-1].values()), key=abs):
             found[name] = round(walls[0], 6)
     return found

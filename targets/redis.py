@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -169,13 +170,14 @@ class Redis:
 
                 async def handed_over(leaving: str = name, left: Sequence[Node] = others) -> bool:
                     """A sentinel that is reset sooner would stay with the old primary, or leave a replica with it."""
-                    now = await self._primary(cluster)
-                    if now is None or now.name == leaving:
+                    views = [await self._sentinel_view(node) for node in left]
+                    named = {view["ip"] for view in views if view is not None}
+                    if named == {cluster.node(leaving).address}:
                         # A sentinel refuses while it knows of no good replica yet, or is about it already.
                         await quick(left[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
-                    views = [await self._sentinel_view(node) for node in left]
-                    known = {view["ip"] for view in views if view is not None}
-                    if now is None or now.name == leaving or known != {now.address}:
+                        return False
+                    now = await self._primary(cluster)
+                    if now is None or now.name == leaving or named != {now.address}:
                         return False
                     return await self._all_follow(cluster, left)
 
@@ -223,8 +225,15 @@ class Redis:
         return up <= {*await self.members(cluster)}
 
     async def _primary(self, cluster: Cluster) -> Node | None:
-        """The primary of the highest epoch."""
-        name = leader(await self.roles(cluster))
+        """Of the nodes that believe to be primary, the one that most sentinels name; else that of the highest epoch.
+
+        One that has handed over believes it for some seconds more.
+        """
+        views = [await self._sentinel_view(node) for node in cluster.nodes]
+        named = Counter(view["ip"] for view in views if view is not None)
+        claimants = [role for role in await self.roles(cluster) if role.role == "primary"]
+        most = max((named[cluster.node(role.node).address] for role in claimants), default=0)
+        name = leader([role for role in claimants if named[cluster.node(role.node).address] == most])
         return None if name is None else cluster.node(name)
 
     async def members(self, cluster: Cluster) -> Sequence[str]:

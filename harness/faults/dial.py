@@ -17,6 +17,7 @@ from typing import Any
 from harness.faults.process import servers
 from harness.faults.vdso import ARCHITECTURES, symbols
 
+_TIMES = 5
 CLOCKS = {"wall": time.CLOCK_REALTIME, "monotonic": time.CLOCK_MONOTONIC}
 
 
@@ -39,13 +40,16 @@ class Dial:
 
     def ahead(self, clock: int) -> float:
         """By how many seconds one of its clocks is ahead of the kernel's."""
-        shown = _Time()
-        early = time.clock_gettime_ns(clock)
-        if self._call(clock, ctypes.byref(shown)) != 0:
-            raise SystemExit("a server's code for its clock answers with an error")
-        late = time.clock_gettime_ns(clock)
-        answer = int(shown.seconds) * 10**9 + int(shown.nanoseconds)
-        return (answer - (early + late) // 2) / 1e9
+        shown, best = _Time(), (1 << 63, 0)
+        # It may be interrupted between two looks: the quickest of several times counts.
+        for _ in range(_TIMES):
+            early = time.clock_gettime_ns(clock)
+            if self._call(clock, ctypes.byref(shown)) != 0:
+                raise SystemExit("a server's code for its clock answers with an error")
+            late = time.clock_gettime_ns(clock)
+            answer = int(shown.seconds) * 10**9 + int(shown.nanoseconds)
+            best = min(best, (late - early, answer - (early + late) // 2))
+        return best[1] / 1e9
 
 
 def _image(pid: int | str) -> bytes:
@@ -61,7 +65,7 @@ def _image(pid: int | str) -> bytes:
 
 
 def read() -> dict[str, dict[str, float]]:
-    """By how many seconds each server's clocks are ahead; servers by command and number."""
+    """By how many seconds each server's clocks are ahead, and when that was; servers by command and number."""
     true = _image("self")
     found = {}
     for one in servers():
@@ -70,19 +74,20 @@ def read() -> dict[str, dict[str, float]]:
             # The kernel's own code works only where the kernel has put it, and is right.
             dial = None if image == true else Dial(image)
             found[f"{one['command']} {one['pid']}"] = {
-                name: 0.0 if dial is None else dial.ahead(clock) for name, clock in CLOCKS.items()
+                "at": time.monotonic(),
+                **{name: 0.0 if dial is None else dial.ahead(clock) for name, clock in CLOCKS.items()},
             }
     return found
 
 
-def main(request: dict[str, Any]) -> list[dict[str, Any]]:
+def main(request: dict[str, Any]) -> list[dict[str, dict[str, float]]]:
     """Read the clocks ``request["samples"]`` times, every so many seconds.
 
-    Answers ``[{"at": 0.0, "ahead": {"redis-server 7": {"wall": 5.0, "monotonic": 0.0}}}, ...]``.
+    Answers ``[{"redis-server 7": {"at": 4711.0, "wall": 5.0, "monotonic": 0.0}}, ...]``.
     """
     began = time.monotonic()
     samples = []
     for number in range(request["samples"]):
         time.sleep(max(0.0, began + number * request["every"] - time.monotonic()))
-        samples.append({"at": time.monotonic() - began, "ahead": read()})
+        samples.append(read())
     return samples

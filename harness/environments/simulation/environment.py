@@ -194,12 +194,12 @@ class SimulatedNode:
         began, taken = self._loop.time(), []
         for number in range(samples):
             await asyncio.sleep(max(0.0, began + number * every - self._loop.time()))
-            now, ahead = self._loop.time(), {}
+            now, seen = self._loop.time(), {}
             for name, process in self._processes.items():
                 if process.state != "dead":
                     host = self._hosts[name]
-                    ahead[f"{name} {process.number}"] = {"wall": host.wall() - (EPOCH + now)}
-            taken.append({"at": now - began, "ahead": ahead})
+                    seen[f"{name} {process.number}"] = {"at": now, "wall": host.wall() - (EPOCH + now)}
+            taken.append(seen)
         return taken
 
     def _spoil(self, request: Mapping[str, Any]) -> Any:
