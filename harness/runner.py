@@ -38,6 +38,8 @@ FAILOVER_SECONDS = 5.0
 """How long a target may take to have another primary that does not say so itself."""
 PROOF_SECONDS = 3.0
 """What a proof may take at most; less where the fault is shorter."""
+_LEAST_PROOF_SECONDS = 1.0
+"""What a proof may take at least: injecting its fault may have taken nearly all of the fault's time."""
 
 _OPERATIONS, _FINAL_READS = "the operations", "the final reads"
 """The phases that end early when the run is stopped."""
@@ -73,7 +75,8 @@ class Run:
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._turns = {name: asyncio.Lock() for name in nemeses}
         """One thing at a time is done about the faults of one nemesis."""
-        self._proofs: dict[str, asyncio.Task[None]] = {}
+        self._proofs: dict[str, tuple[int, asyncio.Task[None]]] = {}
+        """By nemesis, when the proof of its last fault began, and the proof."""
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._phase: str | None = None
@@ -256,8 +259,8 @@ class Run:
             if action + "-" == START:
                 over = self.clock() + int(plan[LASTS] * 1e9)
                 done = await self._inject(cluster, nemesis, plan, over - int(LEAST_SECONDS * 1e9))
-                seconds = max(0.0, min((over - self.clock()) / 1e9, PROOF_SECONDS))
-                self._proofs[name] = asyncio.create_task(self._prove(cluster, name, done, seconds))
+                seconds = max(_LEAST_PROOF_SECONDS, min((over - self.clock()) / 1e9, PROOF_SECONDS))
+                self._proofs[name] = self.clock(), asyncio.create_task(self._prove(cluster, name, done, seconds))
                 return done
             await self._end_proof(name)
             return await nemesis.heal(cluster, self._target)
@@ -290,7 +293,11 @@ class Run:
             self._note(NEMESIS, "ok" if proof.holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
 
     async def _end_proof(self, name: str) -> None:
-        if (proof := self._proofs.pop(name, None)) is not None:
+        began, proof = self._proofs.pop(name, (0, None))
+        if proof is not None:
+            left = _LEAST_PROOF_SECONDS - (self.clock() - began) / 1e9
+            if left > 0:
+                await asyncio.wait([proof], timeout=left)
             proof.cancel()
             await asyncio.gather(proof, return_exceptions=True)
 

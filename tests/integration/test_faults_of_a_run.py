@@ -174,3 +174,18 @@ def test_what_is_planned_stands_in_the_history_before_anything_happens(tmp_path:
     assert first.f == "planned"
     assert first.value["asked"] == ["idle", "seen"]
     assert "had no turn in the time that there was" in verdict.reason
+
+
+class Late(Slow):
+    """Takes longer to inject than it is meant to last, and a moment to be proved."""
+
+    name = "late"
+
+    async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+        await asyncio.sleep(0.5)
+        return Proof("a look", 1, 2, holds=True)
+
+
+def test_a_fault_that_took_all_of_its_time_to_inject_can_still_be_proved(tmp_path: Path) -> None:
+    _, verdict = run(tmp_path, Late())
+    assert verdict.validity == "valid", verdict.reason
