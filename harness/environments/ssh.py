@@ -332,7 +332,7 @@ class SshEnvironment(RealEnvironment):
             with contextlib.closing(node):
                 done = node.call(tool_command(node.python, "abilities", {}, "", os.devnull))
             if done.code != 0:
-                raise MissingError(f"the fault tools do not run on {place.host}: {done.text.splitlines()[-1:]}")
+                raise MissingError(f"the fault tools do not run on {place.host}: {_last_line(done.err)}")
             for name, why in json.loads(done.out)[1].items():
                 found[name] = found.get(name) or (f"{why} (on {place.host})" if why else None)
         return found

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.faults import resident
+from harness.faults.process import HOME_MARK
 
 CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-OUT", "-d")}
 FLAPPING = "flapping"
@@ -34,7 +35,9 @@ _RESET = ["-p", "tcp", "--tcp-flags", "RST", "RST"]
 def iptables(*arguments: str, check: bool = True, program: str = _IPV4, given: str | None = None) -> str:
     """Run iptables, or a program of its family, in this network namespace."""
     command = [program, "-w", "10", *arguments]
-    environment = {**os.environ, "XTABLES_LOCKFILE": "/tmp/splitbrain-xtables.lock"}
+    # On a host the lock is everybody's who makes rules there; in namespaces of an ordinary user it may not be had.
+    own = {} if HOME_MARK in os.environ else {"XTABLES_LOCKFILE": "/tmp/splitbrain-xtables.lock"}
+    environment = {**os.environ, **own}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, input=given)
     if check and done.returncode != 0:
         raise SystemExit(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")

@@ -187,20 +187,25 @@ async def a_port_that_is_taken_during_a_run_ends_it(cluster: Cluster) -> None:
         assert (await victim.running())["thief"]
 
 
-SCENARIOS: list[tuple[Callable[[Cluster], Any], int, tuple[str, ...]]] = [
-    (no_port_of_a_target_may_be_in_use, 2, ("local",)),
-    (what_is_passed_on_to_elsewhere_answers_too, 1, ("local",)),
-    (a_server_and_its_port_are_watched, 3, ("local",)),
-    (servers_that_end_by_themselves_are_noted, 2, ("local",)),
-    (another_cluster_at_the_same_place_is_told_from_ours, 1, ("local", "etcd")),
-    (anothers_redis_on_a_host_is_left_as_it_is, 3, ("ssh", "redis")),
-    (a_port_that_is_taken_during_a_run_ends_it, 3, ("ssh",)),
+SCENARIOS: list[tuple[str, Callable[[Cluster], Any], int, tuple[str, ...]]] = [
+    ("local", no_port_of_a_target_may_be_in_use, 2, ("local",)),
+    ("local", what_is_passed_on_to_elsewhere_answers_too, 1, ("local",)),
+    ("local", a_server_and_its_port_are_watched, 3, ("local",)),
+    ("local", servers_that_end_by_themselves_are_noted, 2, ("local",)),
+    ("docker", a_server_and_its_port_are_watched, 3, ("docker",)),
+    ("docker", another_cluster_at_the_same_place_is_told_from_ours, 1, ("docker",)),
+    ("local", another_cluster_at_the_same_place_is_told_from_ours, 1, ("local", "etcd")),
+    ("local", anothers_redis_on_a_host_is_left_as_it_is, 3, ("ssh", "redis")),
+    ("local", a_port_that_is_taken_during_a_run_ends_it, 3, ("ssh",)),
 ]
 
 
 @pytest.mark.parametrize(
-    ("scenario", "nodes"),
-    [pytest.param(scenario, nodes, marks=pytest.mark.needs(*needs)) for scenario, nodes, needs in SCENARIOS],
+    ("environment", "scenario", "nodes"),
+    [
+        pytest.param(environment, scenario, nodes, marks=pytest.mark.needs(*needs))
+        for environment, scenario, nodes, needs in SCENARIOS
+    ],
 )
-def test_a_run_tests_its_own_store(scenario: Any, nodes: int) -> None:
-    on("local", scenario, nodes=nodes)
+def test_a_run_tests_its_own_store(environment: str, scenario: Any, nodes: int) -> None:
+    on(environment, scenario, nodes=nodes)
