@@ -57,9 +57,10 @@ class Nemesis(Protocol):
     Its ``Fields``, if it has some, is a struct of what its plans hold, with the limits of each as for options: a
     timetable's plans are held against it.
 
-    A nemesis may also say ``least``, the number of nodes without which it can do nothing, and ``needs_of_target``, the
-    abilities that the target must have. It may have ``prepare(cluster)``, called before the store is started, and
-    ``observe(cluster)``: what it returns is recorded every few seconds.
+    A nemesis may also say ``least``, the number of nodes without which it can do nothing; ``needs_of_target``, the
+    abilities that the target must have; and ``also_needs``, capabilities that its options ask for beyond ``needs``. It
+    may have ``prepare(cluster)``, called before the store is started, and ``observe(cluster)``: what it returns is
+    recorded every few seconds.
     """
 
     name: ClassVar[str]

@@ -425,7 +425,7 @@ def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environmen
     least = getattr(nemesis, "least", 1)
     if experiment.nodes < least:
         return f"--nemesis {nemesis.name} needs at least {count(least, 'node')}, not {experiment.nodes}"
-    for need in sorted(nemesis.needs):
+    for need in sorted(nemesis.needs | getattr(nemesis, "also_needs", frozenset[str]())):
         if why := environment.lacks(need):
             return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
     return None

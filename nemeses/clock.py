@@ -62,6 +62,7 @@ class Clock:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.also_needs = frozenset({"monotonic"}) if options.monotonic else frozenset[str]()
         self._aim = options.clock
         self._set = 0.0
         """When the clocks were set last, as the event loop counts."""

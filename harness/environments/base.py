@@ -23,6 +23,7 @@ CAPABILITIES: Final = {
     "kill": "ending processes",
     "pause": "stopping processes for a while",
     "clock": "changing the time that processes see",
+    "monotonic": "changing their monotonic time as well",
     "disk": "filling a disk, and spoiling files",
     "storage": "a file system of our own under the store: errors, slow syncs, lost writes",
     "squeeze": "taking CPU time and memory away",

@@ -38,6 +38,11 @@ GOOD = """\
         (["run", "redis", "--on", "local", "--nodes", "1", "--nemesis", "partition"], 2, "at least 2 nodes, not 1"),
         (["run", "etcd", "--on", "simulation"], 2, "only asyncio servers in Python can be simulated, not etcd"),
         (["hunt", "redis", "--seeds", "2"], 2, "can be simulated, not redis-server"),
+        (
+            ["run", "reference", "--on", "simulation", "--nemesis", "clock", "-o", "monotonic=yes"],
+            2,
+            "--nemesis clock cannot be had with --on simulation: a simulated monotonic clock does not jump",
+        ),
         (["run", "redis", "--on", "ssh", "-o", "hosts=a,b"], 2, "3 nodes need as many hosts, but -o hosts names 2"),
         (["run", "redis", "--on", "ssh", "-o", "hosts=a,b,a"], 2, "-o hosts names a host twice"),
         (["run", "redis", "--on", "local", "--image", "redis:8"], 2, "--image is for nodes in containers"),

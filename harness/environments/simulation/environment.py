@@ -277,6 +277,8 @@ class SimulationEnvironment:
         return f"only asyncio servers in Python can be simulated, not {', '.join(programs)}: use --on local"
 
     def lacks(self, capability: str) -> str | None:
+        if capability == "monotonic":
+            return "a simulated monotonic clock does not jump; --on local has one that does"
         return f"the simulation has no {capability}" if capability in ("storage", "squeeze") else None
 
     async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
