@@ -96,7 +96,8 @@ def test_redis_with_sentinel_loses_writes_whatever_the_seed_since_its_primary_is
     assert (code, verdict["validity"]) == (1, "invalid"), verdict
     anomaly = verdict["anomalies"][0]
     assert anomaly["kind"] in ("lost write", "stale read", "lost update", "impossible update")
-    assert any(fault.startswith("partition") for fault in anomaly["faults"])
+    # A write that the lone primary took may be found missing only after the cut.
+    assert any(fault.startswith("partition") for one in verdict["anomalies"] for fault in one.get("faults", ()))
     assert len(anomaly["operations"]) >= 2
     suite = ElementTree.parse(tmp_path / directory / "junit.xml").getroot()
     assert suite.get("failures") == "1"
