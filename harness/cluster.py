@@ -59,9 +59,17 @@ class Cluster:
         return len(self.nodes) // 2 + 1
 
     async def on_each(self, names: Sequence[str], do: Callable[[Node], Awaitable[T]]) -> dict[str, T]:
-        """Do something on several nodes at once; the answers by node name, in the order given."""
-        results = await asyncio.gather(*(do(self.node(name)) for name in names))
-        return dict(zip(names, results, strict=True))
+        """Do something on several nodes at once; the answers by node name, in the order given.
+
+        Raises what one of them has raised, once all are done: nothing goes on behind the back of who asked for it.
+        """
+        results = await asyncio.gather(*(do(self.node(name)) for name in names), return_exceptions=True)
+        answers: dict[str, T] = {}
+        for name, result in zip(names, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            answers[name] = result
+        return answers
 
 
 async def wait_until(

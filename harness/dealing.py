@@ -61,7 +61,7 @@ class _Turn:
         self.name = name
         self.plan = plan
         self.least = LEAST_SECONDS + (failover if at_primary else 0.0)
-        self.lasts = max(interval * rng.uniform(0.7, 1.3) + (failover if at_primary else 0.0), LEAST_SECONDS)
+        self.lasts = max(interval * rng.uniform(0.7, 1.3), LEAST_SECONDS) + (failover if at_primary else 0.0)
 
     def fault(self, start: float, stop: float) -> Fault:
         return Fault(self.name, round(start, 6), round(stop, 6), self.plan)
@@ -128,7 +128,7 @@ def _fit(turns: Sequence[_Turn], quiet: Sequence[float], time: float) -> list[fl
     shortest = [min(pause, _LEAST_QUIET) for pause in quiet]
     wanted = sum(turn.lasts for turn in turns) + sum(quiet)
     least = sum(turn.least for turn in turns) + sum(shortest)
-    share = 1.0 if wanted <= time else max(0.0, (time - least) / (wanted - least))
+    share = 1.0 if wanted <= time else max(0.0, time - least) / max(wanted - least, _ROUNDING)
     for turn in turns:
         turn.lasts = turn.least + share * (turn.lasts - turn.least)
     return [low + share * (pause - low) for low, pause in zip(shortest, quiet, strict=True)]

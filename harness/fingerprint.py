@@ -20,7 +20,8 @@ def fingerprint(experiment: Experiment) -> str:
     the plug-ins are loaded.
     """
     files = {name: path for package in packages() for name, path in _sources(package)}
-    named = [experiment.target, experiment.workload, *experiment.nemeses, *experiment.options.values()]
+    plugins = (experiment.target, experiment.workload, *experiment.nemeses, *experiment.checkers)
+    named = [*plugins, *experiment.options.values()]
     files |= {str(path): path for path in _named(named)}
     digest = hashlib.sha256()
     for name, path in sorted(files.items()):

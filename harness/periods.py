@@ -49,6 +49,8 @@ def fault_periods(history: History) -> list[Period]:
         action, name = _parts(event.f)
         if action == START:
             if event.type == "invoke":
+                if name in opened:
+                    close(name, event.time)
                 opened[name] = Period(name, event.time, last, False, event.value)
             elif event.type == "fail":
                 opened.pop(name, None)
@@ -57,10 +59,11 @@ def fault_periods(history: History) -> list[Period]:
         elif action == PROVE:
             if name in opened:
                 opened[name] = replace(opened[name], proved=event.type == "ok", proof=event.value)
-        elif event.type != "invoke":
-            for ended in list(opened) if event.f == HEAL else [name]:
-                if ended in opened:
-                    close(ended, event.time)
+        elif event.f == HEAL and event.type != "invoke":
+            for ended in list(opened):
+                close(ended, event.time)
+        elif event.type == "ok" and name in opened:  # one that could not be ended now goes on
+            close(name, event.time)
     for name in list(opened):
         close(name, last)
     return sorted(found, key=lambda period: period.start)

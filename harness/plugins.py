@@ -27,7 +27,7 @@ KINDS = {
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "targets": ("Options", "name", "workloads", "programs", "start", "form", "ready", "roles", "client"),
     "workloads": ("Options", "name", "reads", "generator", "final", "checkers"),
-    "nemeses": ("Options", "name", "needs", "plan", "inject", "heal"),
+    "nemeses": ("Options", "name", "needs", "layer", "decks", "plan", "inject", "prove", "heal"),
     "checkers": ("check",),
     "environments": (),
 }

@@ -13,7 +13,7 @@ import msgspec
 from harness.cluster import Cluster, wait_until
 from harness.dealing import LEAST_SECONDS, deal, without_a_turn
 from harness.environments.base import Environment, Refuses
-from harness.errors import MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
+from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import Recorder
@@ -207,7 +207,8 @@ class Run:
                 self._note_plan()
             self._phase = _OPERATIONS
             self._say(f"running for {experiment.time:g} s")
-            await interpreter.run(self._main_phase())
+            if not self._stopping:
+                await interpreter.run(self._main_phase())
             self._phase = None
             recovered = await self._recover(cluster)
             if (final := self._final()) is not None:
@@ -351,6 +352,8 @@ class Run:
                     healed[name] = await self._nemeses[name].heal(cluster, self._target)
                 except (SplitbrainError, NothingToDo) as error:
                     failed[name] = error
+                except Exception as error:  # of a nemesis' own making: the others are healed all the same
+                    failed[name] = FaultError(f"{type(error).__name__}: {error}")
         return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:

@@ -134,16 +134,19 @@ async def _until_stopped(this: Run, progress: Progress) -> None:
     """Run; the first signal ends the operations and still judges, the second one aborts."""
     task = asyncio.current_task()
     assert task is not None
-    asked = False
+    asked = 0
 
     def interrupt() -> None:
         nonlocal asked
-        if asked:
+        asked += 1
+        if asked == 1:
+            progress.say("stopping: healing and reading once more; press Ctrl-C again to abort")
+            this.stop()
+        elif asked == 2:
             task.cancel()
-            return
-        asked = True
-        progress.say("stopping: healing and reading once more; press Ctrl-C again to abort")
-        this.stop()
+        else:
+            # Cancelled once more it would leave behind what it is just removing.
+            progress.say("aborting: the nodes are being removed")
 
     tell(interrupt)
     watcher = asyncio.create_task(progress.watch(this))

@@ -149,6 +149,29 @@ def test_a_proof_does_not_keep_its_fault_from_ending(tmp_path: Path) -> None:
     assert "nothing could be measured within 3 s" in verdict.reason
 
 
+def test_a_heal_that_breaks_loses_nothing_and_the_others_are_healed(tmp_path: Path) -> None:
+    healed: list[str] = []
+
+    class Breaks(Seen):
+        name = "breaks"
+        layer = Layer.NETWORK
+
+        async def heal(self, cluster: Cluster, target: Target) -> Plan:
+            raise KeyError("x")
+
+    class After(Seen):
+        name = "after"
+
+        async def heal(self, cluster: Cluster, target: Target) -> Plan:
+            healed.append(self.name)
+            return {}
+
+    _, verdict = run(tmp_path, Breaks(), After(), time=5.0)
+    assert healed
+    assert verdict.validity == "unknown"
+    assert "the faults were not healed (breaks: KeyError: 'x')" in verdict.reason
+
+
 def test_faults_are_undone_in_the_order_in_which_they_stand_in_each_others_way(tmp_path: Path) -> None:
     healed: list[str] = []
 

@@ -120,6 +120,9 @@ async def servers_that_end_by_themselves_are_noted(cluster: Cluster) -> None:
     assert noted == [("ended", {"n1": ["reference"]}, None)]
     over.set()
     await watch
+    # At the end its port is nobody's, which is no stranger's doing.
+    await owned.conclude(whole=True)
+    assert noted[1:] == [("recovered", None, "ended by itself: reference of n1")]
 
 
 async def another_cluster_at_the_same_place_is_told_from_ours(cluster: Cluster) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from harness.cluster import wait_until
+from harness.cluster import Cluster, wait_until
+from harness.environments.base import Environment, Node
 from harness.errors import NodeError
 
 
@@ -33,3 +36,18 @@ async def test_a_condition_that_swallows_its_cancellation_does_not_wait_for_ever
 
     with pytest.raises(NodeError, match="did not happen"):
         await wait_until(deaf, seconds=0.05, what="hearing")
+
+
+async def test_when_it_fails_on_one_node_the_others_are_waited_for() -> None:
+    done: list[str] = []
+
+    async def do(node: Node) -> None:
+        if node.name == "n1":
+            raise NodeError("n1 is broken")
+        await asyncio.sleep(0.01)
+        done.append(node.name)
+
+    nodes: list[Any] = [SimpleNamespace(name=name) for name in ("n1", "n2")]
+    with pytest.raises(NodeError, match="n1 is broken"):
+        await Cluster(cast(Environment, None), nodes, 0).on_each(["n1", "n2"], do)
+    assert done == ["n2"]

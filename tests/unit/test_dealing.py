@@ -118,3 +118,22 @@ def test_an_option_fixes_what_is_dealt() -> None:
     assert {f.plan["kind"] for f in faults({"partition": cut}, 1, 100)} == {"ring"}
     leaving = Membership(Membership.Options(leaving=2))
     assert {f.plan["leaving"] for f in faults({"membership": leaving}, 1, 100)} == {2}
+
+
+@pytest.mark.parametrize("interval", [0.1, 0.5, 1.0, 1.4])
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_however_short_the_interval_the_primary_is_hit_and_faults_go_on_to_the_end(
+    interval: float, overlapping: bool
+) -> None:
+    for seed in range(10):
+        dealt = faults(made("kill", "pause"), seed, 60, nodes=3, interval=interval, overlapping=overlapping)
+        assert any(fault.plan["aim"] == "primary" for fault in dealt)
+        assert dealt[-1].stop > 60 - FAILOVER - 5
+    primary = {"kill": Kill(Kill.Options(kill="primary"))}
+    assert faults(primary, 1, 60, interval=interval, overlapping=overlapping)
+
+
+def test_a_time_of_just_one_turn_and_less() -> None:
+    one: dict[str, Nemesis] = {"kill": Kill(Kill.Options(kill="one"))}
+    for time in (0.1, 1.0, 1.2, 1.5):
+        assert len(faults(one, 1, time, interval=0.5)) <= 1

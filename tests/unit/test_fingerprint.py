@@ -31,7 +31,7 @@ def test_it_changes_with_the_source_of_whatever_plugs_in(tmp_path: Path, monkeyp
         lambda here: Experiment(f"{here}/mine.py:Store"),
         lambda here: Experiment("reference", workload=f"{here}/mine.py:Load"),
         lambda here: Experiment("reference", nemeses=("kill", f"{here}/mine.py:Fault")),
-        lambda here: Experiment("reference", options={"checker": f"{here}/mine.py:Checker"}),
+        lambda here: Experiment("reference", checkers=(f"{here}/mine.py:Checker",)),
         lambda here: Experiment("reference", options={"merge": "mine_too:merge"}),
     ],
 )
