@@ -18,8 +18,8 @@ _QUIET: Final = 0.75
 _LEAST_QUIET: Final = 0.5
 """Seconds between two faults where the time is too short for more."""
 _ROUNDING: Final = 1e-6
-LEAST_SECONDS: Final = 1.0
-"""A fault shorter than this is not worth its proof."""
+LEAST_SECONDS: Final = 2.0
+"""A fault shorter than this leaves too little time for its proof."""
 
 
 class Dealer:
@@ -60,8 +60,15 @@ class _Turn:
         plan, at_primary = dealer.deal()
         self.name = name
         self.plan = plan
-        self.least = LEAST_SECONDS + (failover if at_primary else 0.0)
-        self.lasts = max(interval * rng.uniform(0.7, 1.3), LEAST_SECONDS) + (failover if at_primary else 0.0)
+        self._more = failover if at_primary else 0.0
+        self.least = LEAST_SECONDS + self._more
+        self.lasts = max(interval * rng.uniform(0.7, 1.3), LEAST_SECONDS) + self._more
+
+    def hurry(self) -> None:
+        """Do without the time that a failover takes: to have a turn at all is better than to have none."""
+        self.least -= self._more
+        self.lasts -= self._more
+        self._more = 0.0
 
     def fault(self, start: float, stop: float) -> Fault:
         return Fault(self.name, round(start, 6), round(stop, 6), self.plan)
@@ -81,7 +88,8 @@ def deal(
 
     One at a time: it is quiet for about ``interval`` seconds, then a fault is active for about as long, and so on; the
     first of each family is its most telling. What aims at the primary lasts for ``failover`` seconds more. If there
-    would not be time for a turn of each, faults are shorter and closer together; who still has none is missing.
+    would not be time for a turn of each, faults are shorter and closer together, and at last shorter than a failover;
+    who still has none is missing.
     ``overlapping``: every nemesis goes by itself, with quiet periods so long that on average two are active at once.
     """
     if not nemeses:
@@ -126,6 +134,9 @@ def _one_at_a_time(
 def _fit(turns: Sequence[_Turn], quiet: Sequence[float], time: float) -> list[float]:
     """Shorten turns, and the quiet before each, evenly towards the least, as far as it takes to fit into ``time``."""
     shortest = [min(pause, _LEAST_QUIET) for pause in quiet]
+    if sum(turn.least for turn in turns) + sum(shortest) > time:
+        for turn in turns:
+            turn.hurry()
     wanted = sum(turn.lasts for turn in turns) + sum(quiet)
     least = sum(turn.least for turn in turns) + sum(shortest)
     share = 1.0 if wanted <= time else max(0.0, time - least) / max(wanted - least, _ROUNDING)
@@ -139,6 +150,8 @@ def _lane(
 ) -> Iterator[Fault]:
     quiet = interval * lanes / 2
     turn = _Turn(name, dealer, rng, interval, failover)
+    if turn.least > time:
+        turn.hurry()
     # The first quiet period has begun at some time before the run, and ends early enough for a whole turn.
     start = rng.random() * max(min(quiet, time - turn.lasts), 0.0)
     while True:
@@ -150,7 +163,11 @@ def _lane(
         turn = _Turn(name, dealer, rng, interval, failover)
 
 
-def without_a_turn(nemeses: Iterable[str], faults: Sequence[Fault]) -> list[str]:
-    """Those of the nemeses that have no turn in a run."""
+def no_time_for(nemeses: Iterable[str], faults: Sequence[Fault], failover: float) -> list[str]:
+    """What does not fit into the time of a run: a turn of a nemesis, or a failover while one hits the primary."""
     dealt = {fault.name for fault in faults}
-    return [name for name in nemeses if name not in dealt]
+    hasty = {one.name for one in faults if PRIMARY in one.plan.values() and one.stop - one.start < failover}
+    return [
+        *(f"a turn of {name}" for name in nemeses if name not in dealt),
+        *(f"a failover while {name} hits the primary" for name in sorted(hasty)),
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.cluster import Cluster, wait_until
-from harness.dealing import LEAST_SECONDS, deal, without_a_turn
+from harness.dealing import LEAST_SECONDS, deal, no_time_for
 from harness.environments.base import Environment, Refuses
 from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
 from harness.experiment import Experiment
@@ -72,6 +72,7 @@ class Run:
         self._nemeses = nemeses
         self._mixed = frozenset(mixed)
         self._say = say
+        self._failover: float = getattr(target, "failover", FAILOVER_SECONDS)
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._turns = {name: asyncio.Lock() for name in nemeses}
         """One thing at a time is done about the faults of one nemesis."""
@@ -92,14 +93,15 @@ class Run:
             seed=experiment.seed,
             time=experiment.time,
             interval=experiment.interval,
-            failover=getattr(self._target, "failover", FAILOVER_SECONDS),
+            failover=self._failover,
             overlapping=experiment.overlap,
         )
 
     @property
-    def without_a_turn(self) -> list[str]:
-        """The nemeses for whose faults there is no time."""
-        return without_a_turn(self._nemeses, self._timetable.faults)
+    def no_time_for(self) -> list[str]:
+        """What the seed should deal and for which there is no time."""
+        faults = self._timetable.faults
+        return [] if self.experiment.timetable else no_time_for(self._nemeses, faults, self._failover)
 
     def clock(self) -> int:
         """Nanoseconds since the run began."""

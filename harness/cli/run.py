@@ -98,8 +98,8 @@ def _perform(
             say=progress.say,
         )
         this.recorder.listen(progress.saw)
-        if left := this.without_a_turn:
-            progress.say(f"--time {plain(experiment.time)} is too short for a turn of {', '.join(left)}")
+        if left := this.no_time_for:
+            progress.say(f"--time {plain(experiment.time)} is too short for {', '.join(left)}")
         try:
             environment.run(_until_stopped(this, progress) if stoppable else this.execute())
             if stoppable:

@@ -193,7 +193,7 @@ async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluste
     await kill.inject(cluster, store, {"aim": "one", "order": order})
     with pytest.raises(NothingToDo):
         await restart.inject(cluster, store, {"aim": "one", "order": order})
-    assert await disk.heal(cluster, store) == {"started": {"n2": []}}
+    assert (await disk.heal(cluster, store))["started"] == {"n2": []}
     assert await restart.heal(cluster, store) == {"started": {"n2": []}}
     assert await states(node) == []
     await kill.heal(cluster, store)

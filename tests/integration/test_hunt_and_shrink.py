@@ -60,7 +60,7 @@ def test_a_store_that_never_became_ready_under_one_seed_does_not_end_the_hunt(
     assert "4 seeds: 0 failed, 1 unknown, 3 passed" in done.stdout
     store.write_text(STORE)
     done = splitbrain(*hunt, "--seeds", "4")
-    assert "4 seeds in h were run by other code" in done.stderr
+    assert "4 seeds in h run by other code: again" in done.stderr
     assert "4 seeds: 0 failed, 0 unknown, 4 passed" in done.stdout
 
 
@@ -114,7 +114,7 @@ def test_a_hunt_that_is_stopped_says_what_it_found_and_goes_on_later(
         said, errors = hunting.communicate(timeout=60)
     assert hunting.returncode == 3, errors
     assert "passed" in said
-    assert "of 5000 seeds; the same command goes on from there" in errors
+    assert "of 5,000 seeds; the same command goes on from there" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "h/running").exists()
     done = splitbrain(*hunt, "9")

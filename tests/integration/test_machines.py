@@ -68,6 +68,9 @@ class Simple(Reference):
     async def start(self, cluster: Cluster, node: Node) -> None:
         await node.start("simple", [node.python, "-uc", self._script, *self._arguments])
 
+    async def ready(self, cluster: Cluster) -> bool:
+        return True
+
 
 async def running(store: Reference, cluster: Cluster, said: str) -> None:
     """Start it on all nodes, and wait until each has said something."""

@@ -61,12 +61,12 @@ def test_a_member_joins_again_once_those_that_were_killed_meanwhile_serve_again(
 ) -> None:
     nodes = ["n1", "n2", "n3"]
     faults = [
-        {"name": "membership", "start": 1.0, "stop": 60.0, "plan": {"aim": "n3", "order": nodes, "leaving": 1}},
-        {"name": "kill", "start": 5.0, "stop": 60.0, "plan": {"aim": "all", "order": nodes}},
+        {"name": "membership", "start": 6.0, "stop": 60.0, "plan": {"aim": "n3", "order": nodes, "leaving": 1}},
+        {"name": "kill", "start": 12.0, "stop": 60.0, "plan": {"aim": "all", "order": nodes}},
     ]
     (tmp_path / "faults.json").write_text(json.dumps({"faults": faults}))
     code, verdict, directory = run(
-        splitbrain, "etcd", "--on", "local", "--time", "6", "--nemesis", "kill,membership",
+        splitbrain, "etcd", "--on", "local", "--time", "15", "--nemesis", "kill,membership",
         "--timetable", "faults.json",
     )  # fmt: skip
     assert (code, verdict["validity"]) == (0, "valid"), verdict

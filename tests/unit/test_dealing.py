@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from harness.dealing import LEAST_SECONDS, deal, without_a_turn
+from harness.dealing import LEAST_SECONDS, deal, no_time_for
 from harness.nemesis import Nemesis
 from harness.plugins import load, names
 from harness.timetable import Fault
@@ -50,7 +50,7 @@ def test_whoever_was_asked_for_has_a_turn_in_the_time_that_there_is(seed: int) -
     nemeses = made("partition", "kill", "pause")
     for overlapping in (False, True):
         dealt = faults(nemeses, seed, 25, nodes=3, overlapping=overlapping)
-        assert without_a_turn(nemeses, dealt) == []
+        assert no_time_for(nemeses, dealt, FAILOVER) == []
         assert all(0 <= fault.start < fault.stop <= 25 for fault in dealt)
         assert all(fault.stop - fault.start >= LEAST_SECONDS - 1e-5 for fault in dealt)
 
@@ -77,13 +77,16 @@ def test_the_primary_is_hit_first_and_for_longer_than_a_failover_takes(seed: int
         assert all(f.stop - f.start > FAILOVER for f in dealt if f.plan[question] == "primary")
 
 
-def test_what_has_no_time_for_its_turn_is_told() -> None:
+def test_what_does_not_fit_is_told() -> None:
     nemeses = made("partition", "kill", "pause")
-    dealt = faults(nemeses, 1, 6, nodes=3)
-    missing = without_a_turn(nemeses, dealt)
-    assert missing
-    assert {fault.name for fault in dealt} | set(missing) == set(nemeses)
-    assert without_a_turn(nemeses, faults(nemeses, 1, 0.5)) == sorted(nemeses, key=list(nemeses).index)
+    told = no_time_for(nemeses, faults(nemeses, 1, 5, nodes=3), FAILOVER)
+    assert len([one for one in told if one.startswith("a turn of ")]) == 1
+    # Everybody has a turn, but for a failover there is no time.
+    dealt = faults(nemeses, 1, 8, nodes=3)
+    assert {fault.name for fault in dealt} == set(nemeses)
+    hasty = [f"a failover while {name} hits the primary" for name in sorted(nemeses)]
+    assert no_time_for(nemeses, dealt, FAILOVER) == hasty
+    assert no_time_for(nemeses, faults(nemeses, 1, 0.5), FAILOVER) == [f"a turn of {name}" for name in nemeses]
 
 
 def test_one_fault_at_a_time_ends_before_the_next_begins() -> None:
