@@ -33,7 +33,7 @@ class Completeness:
         if stopped is not None:
             return Verdict("unknown", self._stopped(stopped, seconds), evidence=evidence)
         if not finished:
-            why = f"the history ends {self._how_far(seconds)}: the harness was killed, or could not write it"
+            why = f"the history ends {self._how_far(seconds)}: the harness was killed, broke off, or could not write it"
             return Verdict("unknown", why, evidence=evidence)
         return Verdict("valid", evidence=evidence)
 

@@ -13,9 +13,10 @@ from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER,
 from harness.periods import HEAL, PROVE, Turns, fault_periods, turns
 from harness.verdict import Budget, Verdict
 
+_LEAST_OF_ALL: Final = 0.2
+"""The share of a run's operations that must have succeeded."""
 _LEAST_SUCCESS: Final = 0.05
-"""The share of operations that must have succeeded, in the whole run; and under a fault, for it to be more than weak
-evidence."""
+"""The share of operations that must have succeeded under a fault for it to be more than weak evidence."""
 
 
 class Evidence:
@@ -46,7 +47,7 @@ def _faults(history: History, operations: Operations) -> dict[str, Turns]:
     """What became of the faults of each nemesis, and how many operations succeeded meanwhile."""
     found = turns(history)
     tried = dict.fromkeys(found, 0)
-    for period in fault_periods(history):
+    for period in (period for period in fault_periods(history) if period.proved):
         begun = (operations.call >= period.start) & (operations.call <= period.end)
         succeeded = begun & (operations.type == OK) & (operations.ret <= period.end)
         found[period.name].ok_operations_during += int(succeeded.sum())
@@ -61,7 +62,7 @@ def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
     total, ok = evidence["operations"], evidence["ok"]
     if ok == 0:
         yield "no operation succeeded" if total else "there was no operation"
-    elif ok < _LEAST_SUCCESS * total:
+    elif ok < _LEAST_OF_ALL * total:
         yield f"only {ok} of {total} operations succeeded"
     for event in history.special(NEMESIS_PROCESS):
         if event.type == "info" and not event.f.startswith(PROVE):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.history import NEVER, TYPES, History, Operations
 from harness.verdict import Witness
-from harness.words import named, operation, show
+from harness.words import count, named, operation, show
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
     def between(self, start: int, end: int) -> str:
         """A length of time."""
         if not self._real:
-            return f"{end - start} steps"
+            return count(end - start, "step")
         seconds = (end - start) / 1e9
         return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 

@@ -82,6 +82,7 @@ class Turns(msgspec.Struct):
     refused: int = 0
     proved: int = 0
     ok_operations_during: int = 0
+    """Operations that succeeded while one of them was active that was proved."""
     mixed: bool = False
     """Whether chaos has taken it, and nobody asked for it by name."""
     weak: bool = False

@@ -33,7 +33,9 @@ _SAYS = {
 
 
 class Disk:
-    """Fill the disks of some nodes, or flip a bit of the store's data and start them again; the heal restores.
+    """Fill disks, or flip a bit, cut off the end or bring back an older state of what servers find as they start again.
+
+    The heal restores.
 
     ``disk=truncate`` cuts off the end of a file, ``disk=rollback`` brings back all files as they were a while ago.
     Where a server will not start with that, the heal gives it what it had before, as an administrator would from a

@@ -33,9 +33,7 @@ _OFFERED = 2.0
 
 
 class Netem:
-    """Delay, jitter, loss, duplication, reordering, corruption and bandwidth of some nodes' links with the others, or
-    with the clients.
-    """
+    """Delay, jitter, loss, duplication, reordering, corruption, bandwidth of links between nodes, or with clients."""
 
     class Options(msgspec.Struct, frozen=True):
         """Whom, in which direction, and how bad: what is not given is dealt, but none once one of them is given."""

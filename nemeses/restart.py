@@ -76,7 +76,7 @@ class Restart:
             restarted[name] = (await revive(cluster, target, [name]))[name]
             patience = min(_READY_SECONDS, over - loop.time())
             if self._waits and name != victims[-1] and not await _ready(cluster, target, patience):
-                stopped = f", and the store was not whole again {max(patience, 0):.1f} s later"
+                stopped = ", and the store was not whole again in time for the next one"
                 break
             took = loop.time() - began
         if not terminated:
@@ -86,7 +86,7 @@ class Restart:
         back = [name for name in restarted if name not in ended]
         down = f", and {' '.join(ended)} did not start again" if ended else ""
         return {
-            "said": f"{plan['aim']}: {' '.join(back)}{down}{stopped}",
+            "said": f"{plan['aim']}: {' '.join(back) or 'nobody'}{down}{stopped}",
             "terminated": terminated,
             "ended": ended,
             "before": before,
@@ -99,7 +99,7 @@ class Restart:
         holds = bool(back) and all(
             before[name] and now[name] and not set(before[name]) & set(now[name]) for name in back
         )
-        return Proof("the numbers and the start times in the process table of each node", before, now, holds)
+        return Proof("the process table", before, now, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         started = await revive(cluster, target, sorted(self._down))

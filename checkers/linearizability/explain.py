@@ -44,7 +44,8 @@ class Explainer:
             text += (
                 f" It is at least {self._clock.between(0, stale)} stale: {count(newer, 'newer write')} had completed."
             )
-        return Anomaly(kind, about + text, witnesses, key, faults)
+        text = about + text
+        return Anomaly(kind, text[:1].upper() + text[1:], witnesses, key, faults)
 
     def staleness(self, violation: Violation) -> tuple[int, int]:
         """How far from atomic the operation that came too late is: (ns, newer writes).

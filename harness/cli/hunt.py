@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
@@ -21,6 +22,9 @@ from harness.executors import connect
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
 from harness.words import count, printable
+
+_TELL_SECONDS = 10.0
+"""How often to say how far a hunt is where no terminal shows it."""
 
 
 def hunt(
@@ -87,12 +91,15 @@ def _go_through(
     with (
         Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress,
     ):
-        bar = progress.add_task("hunting", total=seeds)
+        bar, told = progress.add_task("hunting", total=seeds), time.monotonic()
         try:
             with closing(outcomes):
                 while not (stop and tally["invalid"]):
                     said = f"hunting, {tally['invalid']} failed, {tally['unknown']} unknown"
                     progress.update(bar, completed=tally.total(), description=said)
+                    if progress.disable and not quiet and time.monotonic() > told + _TELL_SECONDS:
+                        print(f"splitbrain: {said}: {tally.total()} of {count(seeds, 'seed')}", file=sys.stderr)
+                        told = time.monotonic()
                     outcome = next(outcomes, None)
                     if outcome is None:
                         break

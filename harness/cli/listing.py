@@ -27,12 +27,13 @@ def show(kind: str, *, as_json: bool) -> None:
     width = shutil.get_terminal_size().columns
     for row in rows:
         unset = "drawn" if kind == "nemeses" else ""
-        print("\n".join(printable(line) for line in _block(row, width, unset)))
+        print("\n".join(printable(line).replace("``", "") for line in _block(row, width, unset)))
     for row in rows:
         for environment, why in row.get("here", {}).items():
             if why != "yes":
                 print(f"{row['name']} not on {environment}: {why}")
     if kind == "nemeses":
+        print("chaos stands for all of them that are possible, overlapping.")
         print("What the hosts of ssh can do is tried at the beginning of a run.")
 
 

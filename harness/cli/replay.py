@@ -11,7 +11,7 @@ from harness.cli.run import simulate
 from harness.console.verdict import outcome, print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.report import write_report
-from harness.store import RunDirectory
+from harness.store import RunDirectory, find_history
 
 
 def replay(path: Path, runs: Path, *, as_json: bool) -> int:
@@ -24,6 +24,7 @@ def replay(path: Path, runs: Path, *, as_json: bool) -> int:
     experiment = before.load_experiment()
     if experiment.environment != "simulation":
         raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
+    find_history(path)  # the folder of a hunt has an experiment too; its runs are in seed-N
     directory, verdict = simulate(experiment, runs)
     old, new = (run.history.read_bytes().splitlines() for run in (before, directory))
     differs = next((number for number, (was, now) in enumerate(zip_longest(old, new), 1) if was != now), None)

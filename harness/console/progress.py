@@ -17,7 +17,7 @@ from rich.text import Text
 from harness.history import from_events
 from harness.judging import check
 from harness.operation import MONITOR, NEMESIS, Event
-from harness.periods import HEAL, START
+from harness.periods import HEAL, PROVE, START
 from harness.runner import Run
 from harness.verdict import Anomaly, Budget, Checker
 from harness.words import count, printable
@@ -66,7 +66,8 @@ class Progress:
         """Count an event of the history."""
         if event.process == NEMESIS:
             if event.type == "info":
-                self._print(f"splitbrain: {event.f}: {event.error}", "yellow")
+                what = f"{event.f.removeprefix(PROVE)} is not proved" if event.f.startswith(PROVE) else event.f
+                self._print(f"splitbrain: {what}: {event.error}", "yellow")
             elif event.f.startswith(START):
                 self._fault = self._fault_words(event)
             elif event.type == "ok" or event.f == HEAL:

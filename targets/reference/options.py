@@ -21,9 +21,9 @@ class Options:
     """How the store replicates, what it promises, and what is wrong with it."""
 
     replication: Literal["raft", "primary-backup", "quorum", "multi-primary", "gossip"] = _option(
-        "raft", "how nodes come to hold the same; a planted bug alone says which"
+        "raft", "how nodes come to hold the same; raft, unless a planted bug says which"
     )
-    bug: str = _option("", "names of planted bugs with commas")
+    bug: str = _option("", "planted bugs")
 
     reads: Literal["read-index", "lease", "local"] = _option(
         "read-index", "how a read makes sure that it is not stale; local does not", of=("raft",)
@@ -70,6 +70,6 @@ class Options:
     )
     merge: str = _option(
         "targets.reference.merges:longest",
-        "with conflict=merge: MODULE:FUNCTION, from a list of values to one value",
+        "with conflict=merge: from a list of values to one value",
         of=_LEADERLESS,
     )

@@ -11,6 +11,7 @@ import asyncio
 import contextvars
 import heapq
 import inspect
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -104,6 +105,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
         When anything raises, ``main`` is cancelled and may still clean up before the error goes on.
         """
+        # What a process was about to begin when it was killed never begins, as on a real machine.
+        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
         asyncio._set_running_loop(self)
         task = self.create_task(main)
         try:
