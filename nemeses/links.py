@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -30,6 +31,10 @@ _LINGER = 0.1
 _CLEAR_SECONDS = 2.0
 _LEAST_TOGETHER = 0.1
 """Seconds for which all machines must have watched at the same time."""
+_PORTS = range(20_000, 28_000)
+"""Where a watch may listen: below what systems give to whoever asks for any port."""
+_first_port = random.SystemRandom().randrange(len(_PORTS))
+"""Drawn, since other runs may measure on the same machines."""
 _sessions = itertools.count()
 
 
@@ -100,7 +105,8 @@ async def watch(
     every = max(_CLOSEST, len(links) / _MOST_EACH_SECOND)
     burst = max(1, -int(-rate * every // _MOST_SIZE))
     addresses = {node.name: node.address for node in cluster.nodes} | {CLIENTS: cluster.environment.driver["address"]}
-    session = f"{os.getpid()}.{next(_sessions)}"
+    number = next(_sessions)
+    session, port = f"{os.getpid()}.{number}", _PORTS[(_first_port + number) % len(_PORTS)]
     loop = asyncio.get_running_loop()
     began = loop.time()
 
@@ -108,8 +114,8 @@ async def watch(
         peers = {to: addresses[to] for start, to in sorted(links) if start == me}
         senders = [start for start, to in sorted(links) if to == me]
         size = max(LEAST_SIZE, int(rate * every / burst))
-        request = {"me": me, "peers": peers, "session": session, "every": every, "seconds": seconds, "linger": linger,
-                   "size": size, "burst": burst, "enough": enough, "senders": senders}  # fmt: skip
+        request = {"me": me, "peers": peers, "session": session, "port": port, "every": every, "seconds": seconds,
+                   "linger": linger, "size": size, "burst": burst, "enough": enough, "senders": senders}  # fmt: skip
         if me == CLIENTS:
             answer = await cluster.environment.measure("probe", {**request, "address": addresses[CLIENTS]})
         else:

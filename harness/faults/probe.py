@@ -14,7 +14,6 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
-PORT = 5217
 LEAST_SIZE = 48
 _BUFFER = 8 << 20
 _SO_RCVBUFFORCE = 33
@@ -88,22 +87,26 @@ def has_enough(tallies: dict[str, Tally], request: Any) -> bool:
 class Watch:
     """One machine's part of a measurement: it sends to its peers, echoes, and counts.
 
-    ``request``: ``me``, the own name; ``peers``, addresses by name; ``session``, told apart from others'; ``every`` so
-    many seconds a datagram to each, for ``seconds``, and ``linger`` seconds longer of listening. Perhaps ``address`` to
-    be reached at, ``size`` and ``burst`` (how many bytes at once, in how many datagrams), and ``enough``: end once so
-    many came from each of ``senders``, and as many came back from each peer.
+    ``request``: ``me``, the own name; ``peers``, addresses by name; ``session``, told apart from others', on a ``port``
+    of its own, the same on all machines; ``every`` so many seconds a datagram to each, for ``seconds``, and ``linger``
+    seconds longer of listening. Perhaps ``address`` to be reached at, ``size`` and ``burst`` (how many bytes at once,
+    in how many datagrams), and ``enough``: end once so many came from each of ``senders``, and as many came back from
+    each peer.
+
+    Raises ``OSError`` if another program has the port.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
-        self._me, self._peers, self._session = request["me"], request["peers"], request["session"]
+        self._me, self._peers, self._port = request["me"], request["peers"], request["port"]
+        self._mark = f"{request['session']} ".encode()
         self._every, self._seconds, self._linger = request["every"], request["seconds"], request["linger"]
         self._burst, self._enough = request.get("burst", 1), request.get("enough", 0)
         self._size = request.get("size", LEAST_SIZE)
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._sent: dict[tuple[str, int], float] = {}
         self._number = 0
-        self._line = _bound(request.get("address", ""))
+        self._line = _bound(request.get("address", ""), self._port)
 
     def run(self) -> dict[str, Any]:
         """Watch; for each peer what was seen, how long this ``lasted``, and how many datagrams were ``damaged``."""
@@ -135,9 +138,9 @@ class Watch:
             self._number += 1
 
     def _send(self, address: str, kind: str, number: int, sender: str, receiver: str) -> None:
-        words = f"{self._session} {kind} {number} {sender} {receiver} ".encode()
+        words = self._mark + f"{kind} {number} {sender} {receiver} ".encode()
         with contextlib.suppress(OSError):  # there is no way, says another fault
-            self._line.sendto(words.ljust(self._size if kind == "ping" else 0, b"x"), (address, PORT))
+            self._line.sendto(words.ljust(self._size if kind == "ping" else 0, b"x"), (address, self._port))
 
     def _hear(self, wait: float) -> None:
         """Handle what has come when something came, or the wait is over."""
@@ -150,9 +153,9 @@ class Watch:
                 return
             except OSError:  # an answer to an earlier datagram: nobody there, or no way
                 continue
-            session, kind, number, sender, receiver = data.decode().split()[:5]
-            if session != self._session:
+            if not data.startswith(self._mark):  # somebody else's
                 continue
+            kind, number, sender, receiver = data.decode().split()[1:5]
             if kind == "ping":
                 self._tallies[sender].hear(int(number), len(data), time.monotonic())
                 self._send(address, "pong", int(number), receiver, sender)
@@ -160,13 +163,12 @@ class Watch:
                 self._tallies[sender].answered(time.monotonic() - began)
 
 
-def _bound(address: str) -> socket.socket:
+def _bound(address: str, port: int) -> socket.socket:
+    # Not to be shared: of two who have one port only the later hears anything.
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    # One that was given up may not have ended yet.
-    line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     with contextlib.suppress(OSError):
         line.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    line.bind((address, PORT))
+    line.bind((address, port))
     line.setblocking(False)
     return line
 
