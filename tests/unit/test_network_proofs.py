@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -12,12 +14,12 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.dealing import Dealer
-from harness.environments.simulation.environment import SimulationEnvironment
+from harness.environments.simulation.environment import SimulatedNode, SimulationEnvironment
 from harness.environments.simulation.loop import SimulatedLoop
 from harness.nemesis import Proof
 from nemeses.links import CLIENTS
 from nemeses.netem import Netem, links_of, placed
-from nemeses.partition import Partition, cuts_only
+from nemeses.partition import Partition, apart_from_each_other, cuts_only, links_cut, some_links
 from nemeses.quality import KINDS, STRENGTHS, draw
 from targets.reference.target import Reference
 
@@ -144,5 +146,56 @@ def test_the_heal_of_a_cut_is_measured(tmp_path: Path) -> None:
         assert made.clock() - began < 5e9
         await netem.heal(cluster, target)
         assert cluster.bad_links == set()
+
+    SimulatedLoop().run_to_end(main())
+
+
+@pytest.mark.parametrize("size", [1, 25])
+def test_of_many_links_some_are_measured_and_of_those_that_are_cut_first(size: int) -> None:
+    names = [f"n{number}" for number in range(50)]
+    nodes: Any = [SimpleNamespace(name=name) for name in names]
+    cuts = apart_from_each_other(names, names[:size], names[size:])
+    environment: Any = None
+    links = some_links(Cluster(environment, nodes, 0), cuts, random.Random(1))
+    cut = links_cut(cuts).intersection(links)
+    assert len({name for link in links for name in link}) < 30
+    assert len(links) == len(set(links)) <= 200
+    assert len(cut) >= 40
+    assert len(set(links) - cut) >= 40
+
+
+def test_of_few_links_all_are_measured() -> None:
+    nodes: Any = [SimpleNamespace(name=name) for name in NAMES]
+    environment: Any = None
+    cluster = Cluster(environment, nodes, 0)
+    between = {(a, b) for a in NAMES for b in NAMES if a != b}
+    assert set(some_links(cluster, {"n1": {"n2": "both"}}, random.Random(1))) == between
+    clients = {link for name in NAMES for link in ((name, CLIENTS), (CLIENTS, name))}
+    assert set(some_links(cluster, {"n1": {CLIENTS: "both"}}, random.Random(1))) == between | clients
+
+
+@pytest.mark.parametrize("kind", ["one", "halves", "clients"])
+def test_a_cut_of_many_nodes_is_proved_and_healed_though_some_of_them_begin_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    at_once = SimulatedNode.own_tool
+
+    async def own_tool(node: SimulatedNode, tool: str, request: Mapping[str, Any]) -> Any:
+        if tool == "probe":  # one half this time, the other half the next
+            await asyncio.sleep(0.4 * ((int(node.name[1:]) + int(request["session"].split(".")[1])) % 2))
+        return await at_once(node, tool, request)
+
+    monkeypatch.setattr(SimulatedNode, "own_tool", own_tool)
+
+    async def main() -> None:
+        names = [f"n{number}" for number in range(1, 61)]
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(made, await made.start(names, tmp_path, "test"), 0, dict.fromkeys(names, "a"))
+        partition, target = Partition(Partition.Options()), Reference(Reference.Options())
+        plan = {"kind": kind, "order": names, "how": "drop", "senders": 20}
+        done = await partition.inject(cluster, target, plan)
+        proof = await partition.prove(cluster, target, done, 3.0)
+        assert proof.holds, proof
+        await partition.heal(cluster, target)
 
     SimulatedLoop().run_to_end(main())
