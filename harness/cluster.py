@@ -43,6 +43,8 @@ class Cluster:
     """By nemesis, the nodes whose servers it keeps from running: no other fault's end starts them."""
     bad_links: set[tuple[str, str]] = field(default_factory=set)
     """From whom to whom the network is made worse now: that nothing arrives there need not be a cut's doing."""
+    cut_links: set[tuple[str, str]] = field(default_factory=set)
+    """From whom to whom the network is cut now: that nothing arrives there need not be a bad link's doing."""
 
     def node(self, name: str) -> Node:
         """The node of this name."""

@@ -79,6 +79,8 @@ class Netem:
         self._before = Watched({}, {})
         self._sent: set[Link] = set()
         """The links that are watched."""
+        self._cut: set[Link] = set()
+        """Those that another fault has cut while they were."""
 
     def decks(self, zones: Zones) -> Decks:
         qualities = (_AS_ASKED,) if self._asked else KINDS
@@ -102,7 +104,9 @@ class Netem:
             self._how = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mechanism"}))
         chosen = sorted(links)
         self._sent = set(random.Random(seed).sample(chosen, min(_MOST_WATCHED, len(chosen))))
+        self._cut = set(cluster.cut_links)
         self._before = await watch_until(cluster, self._sent, _ENOUGH, rate=offered(quality))
+        self._cut |= cluster.cut_links
         where = placed(links, self._how)
 
         async def degrade(node: Node) -> None:
@@ -127,8 +131,9 @@ class Netem:
         latest = quality.get("delay", 0.0) + quality.get("jitter", 0.0)
         linger = min(latest + 0.1, _LISTENING * seconds)
         span = time_for(seconds, linger)
+        cut = self._cut | cluster.cut_links
         seen = await watch(cluster, self._sent, span, linger=linger, rate=offered(quality))
-        links = usable(self._before, seen, quality)
+        links = usable(self._before, seen, quality, cut | cluster.cut_links)
         before, during = measured(self._before, links), measured(seen, links)
         means = f"datagrams sent over {len(links)} of the links, and echoed"
         return Proof(means, before, during, holds(quality, before, during, linger))

@@ -114,6 +114,7 @@ class Partition:
         how, flap = plan["how"], plan.get("flap", 0.0)
         await self._addresses.learn(cluster)
         self._before = await watch_until(cluster, some_links(cluster, cuts, random.Random(" ".join(order))), 1)
+        cluster.cut_links |= links_cut(cuts)
 
         async def cut(node: Node) -> Any:
             # Where packets arrive, but for the clients' machine, which is left alone.
@@ -144,6 +145,7 @@ class Partition:
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
         lost = await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "heal"}))
+        cluster.cut_links.clear()
         if was_open := self._before.open:
             seen = await watch_until(cluster, was_open, 1)
             if still := was_open - seen.open - cluster.bad_links:

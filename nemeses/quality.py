@@ -81,12 +81,14 @@ def measured(watched: Watched, links: Collection[Link]) -> dict[str, Any]:
     }
 
 
-def usable(before: Watched, during: Watched, quality: Quality) -> set[Link]:
+def usable(before: Watched, during: Watched, quality: Quality, cut: Collection[Link]) -> set[Link]:
     """The links by which a quality can be judged. Raises ``FaultError`` if there is none.
 
-    Nothing comes over a link that another fault cuts, as if all were lost.
+    Nothing, or not all, comes over a link that was ``cut`` by another fault while it was measured, as if it were lost;
+    and nothing comes back where the way back was.
     """
     found = before.open if lost(quality) >= _SILENT or _hides(quality) else before.open & during.open
+    found = {(start, to) for start, to in found if (start, to) not in cut and (to, start) not in cut}
     if not found:
         raise FaultError("nothing came over any of the links: another fault cuts them")
     return found

@@ -16,6 +16,7 @@ from harness.cluster import Cluster
 from harness.dealing import Dealer
 from harness.environments.simulation.environment import SimulatedNode, SimulationEnvironment
 from harness.environments.simulation.loop import SimulatedLoop
+from harness.errors import FaultError
 from harness.nemesis import Proof
 from nemeses.links import CLIENTS
 from nemeses.netem import Netem, links_of, placed
@@ -84,6 +85,61 @@ def test_more_than_everything_is_not_lost() -> None:
 def test_links_over_which_nothing_comes_in_time_are_judged_by_that(quality: dict[str, float]) -> None:
     assert proved(quality).holds
     assert not proved(quality, done={}).holds
+
+
+def proved_beside_a_cut(quality: Mapping[str, float], there: bool, cut: list[list[str]], flap: float) -> Proof:
+    """The proof of a quality of what n1 sends, which is there or not, while another fault cuts some links."""
+
+    async def main() -> Proof:
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(made, await made.start(NAMES, Path("unused"), "test"), 0, ZONES)
+        netem, partition = Netem(Netem.Options()), Partition(Partition.Options())
+        target = Reference(Reference.Options())
+        plan = {"aim": "n1", "order": NAMES, "direction": "out", "seed": "7"}
+        done = await netem.inject(cluster, target, {**plan, "quality": quality if there else {}})
+        links = {"kind": "links", "links": cut, "order": NAMES, "how": "drop", "flap": flap}
+        await partition.inject(cluster, target, links)
+        try:
+            return await netem.prove(cluster, target, {**done, "quality": quality}, 3.0)
+        finally:
+            await partition.heal(cluster, target)
+            assert cluster.cut_links == set()
+
+    return SimulatedLoop().run_to_end(main())
+
+
+@pytest.mark.parametrize(
+    ("quality", "cut", "flap"),
+    [
+        ({"loss": 1.0}, [["n1", "n2"], ["n1", "n3"]], 0.0),
+        ({"loss": 0.3}, [["n1", "n2"], ["n1", "n3"]], 0.05),
+        ({"delay": 30.0}, [["n1", "n2"], ["n1", "n3"]], 0.0),
+        ({"delay": 30.0}, [["n2", "n1"], ["n3", "n1"]], 0.0),
+    ],
+)
+def test_what_a_cut_does_proves_no_bad_link(quality: dict[str, float], cut: list[list[str]], flap: float) -> None:
+    with pytest.raises(FaultError, match="another fault cuts them"):
+        proved_beside_a_cut(quality, False, cut, flap)
+    assert not proved_beside_a_cut(quality, False, cut[:1], flap).holds
+    # Other links show it.
+    assert proved_beside_a_cut(quality, True, cut[:1], flap).holds
+
+
+def test_a_link_that_another_fault_cut_beforehand_is_not_judged(tmp_path: Path) -> None:
+    async def main() -> Proof:
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(made, await made.start(NAMES, tmp_path, "test"), 0, ZONES)
+        netem, partition = Netem(Netem.Options()), Partition(Partition.Options())
+        target = Reference(Reference.Options())
+        cut = {"kind": "one", "order": NAMES, "how": "drop", "flap": 0.05}
+        await partition.inject(cluster, target, cut)
+        plan = {"aim": "n1", "order": NAMES, "direction": "out", "seed": "7", "quality": {"loss": 0.3}}
+        done = await netem.inject(cluster, target, plan)
+        await partition.heal(cluster, target)
+        return await netem.prove(cluster, target, done, 3.0)
+
+    with pytest.raises(FaultError, match="another fault cuts them"):
+        SimulatedLoop().run_to_end(main())
 
 
 def test_every_quality_comes_before_any_comes_again() -> None:
