@@ -176,9 +176,9 @@ class Asked(NamedTuple):
 
 
 def _ahead(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
-    """By how much the wall clock of each node that has servers is ahead: the least of these."""
+    """By how much the wall clock of each node that has servers is ahead: of these the one that is the most wrong."""
     found = {}
     for name, taken in samples.items():
         if walls := sorted((one["wall"] for one in taken[-1].values()), key=abs):
-            found[name] = round(walls[0], 6)
+            found[name] = round(walls[-1], 6)
     return found

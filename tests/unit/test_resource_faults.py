@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from harness.cluster import Cluster
+from harness.errors import FaultError
 from harness.faults.vdso import NONE, Skew
-from nemeses.clock import Asked
+from nemeses.clock import Asked, Clock
 from nemeses.squeeze import Squeeze, _is_scarce, _left
 
 ZONES = {"n1": "a", "n2": "b", "n3": "c"}
@@ -34,6 +36,23 @@ def test_a_clock_is_held_against_what_was_asked_for(
     asked: Asked, shown: list[tuple[float, float]], elapsed: float, fits: bool
 ) -> None:
     assert asked.fits(shown, elapsed) is fits
+
+
+@pytest.mark.parametrize("wrong", [60.0, -60.0])
+async def test_one_server_whose_clock_is_still_wrong_shows_beside_one_that_is_right(wrong: float) -> None:
+    class Node:
+        name = "n1"
+        own_tools = frozenset({"clock", "dial"})
+
+        async def own_tool(self, tool: str, request: Any) -> Any:
+            return [{"redis-server 7": {"at": 1.0, "wall": wrong}, "redis-sentinel 8": {"at": 1.0, "wall": 0.0}}]
+
+    unused: Any = None
+    nodes: Any = [Node()]
+    cluster, clock = Cluster(unused, nodes, 0), Clock(Clock.Options())
+    assert await clock.observe(cluster) == {"n1": wrong}
+    with pytest.raises(FaultError, match="n1 are still wrong"):
+        await clock.heal(cluster, unused)
 
 
 def test_a_monotonic_clock_goes_on_from_what_it_shows() -> None:
