@@ -127,10 +127,19 @@ def look() -> list[dict[str, object]]:
     found = []
     for one in servers():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            threads = [_stat(f"{one['pid']}/task/{thread}")[1][0] for thread in os.listdir(f"/proc/{one['pid']}/task")]
+            threads = _threads(str(one["pid"]))
             used = sum(map(int, _stat(str(one["pid"]))[1][11:13]))
-            found.append({**one, "threads": "".join(sorted(set(threads))), "used": used})
+            found.append({**one, "threads": "".join(sorted(threads)), "used": used})
     return found
+
+
+def _threads(pid: str) -> set[str]:
+    """The states of the threads of a process. Raises ``FileNotFoundError`` when it is gone."""
+    states = set()
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            states.add(_stat(f"{pid}/task/{thread}")[1][0])
+    return states
 
 
 def pids() -> list[int]:
