@@ -15,7 +15,7 @@ from harness.errors import NothingToDo, UsageError
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Seconds, Share, Text
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, servers, shuffled
+from nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 
 _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""
@@ -122,7 +122,7 @@ class Disk:
             await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_OLD))
             await asyncio.sleep(plan["age"])
         # What runs could still write over what is spoiled, from its memory.
-        await servers(cluster, victims, "kill")
+        await tell(cluster, victims, {"do": "kill"})
         try:
             if kind in _FOR_GOOD:
                 self._backed_up.update(victims)
@@ -186,7 +186,7 @@ class Disk:
     async def _refused(self, cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
         """The nodes whose servers do not run though nothing keeps them down, and why that is."""
         asked = [name for name in names if name in self._why and name not in cluster.kept_down]
-        alive = await servers(cluster, asked, "list")
+        alive = await tell(cluster, asked, {"do": "list"})
         return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

@@ -12,7 +12,7 @@ import msgspec
 from harness.cluster import Cluster
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, servers, shuffled, strike
+from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
 
 _LOOK_SECONDS = 0.3
 """The time between two looks at a server that stands still, in which it uses no CPU time."""
@@ -63,7 +63,7 @@ class Pause:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         cluster.down.pop(self.name, None)
-        resumed = await servers(cluster, sorted(self._paused), "resume")
+        resumed = await tell(cluster, sorted(self._paused), {"do": "resume"})
         started = await revive(cluster, target, [name for name, commands in resumed.items() if not commands])
         self._paused.clear()
         return {"resumed": resumed, "started": started}

@@ -20,7 +20,7 @@ from harness.faults.witness import PATIENCE
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Seconds, Share, Text
 from harness.target import Target
-from nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, servers, shuffled
+from nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 
 _DRAWN = ("lost", "slow", "errors", "readonly", "torn", "unreadable")
 """Not ``wrong``: a store without checksums believes what it reads, and promises nothing for that."""
@@ -126,7 +126,7 @@ class Storage:
         fault["delay"] = plan.get("delay", 0.0)
         await cluster.on_each(victims, lambda node: _set(node, fault))
         if kind in _AT_A_START:
-            await servers(cluster, victims, "kill")
+            await tell(cluster, victims, {"do": "kill"})
             await revive(cluster, target, victims)
         parts = [kind, *([f"{plan['delay']:g} s"] if "delay" in plan else [])]
         parts += [f"{plan['share']:.3g} of {plan['path']}"] if (plan["share"], plan["path"]) != (1.0, "*") else []
@@ -141,7 +141,7 @@ class Storage:
             cluster.on_each(victims, lambda node: _witness(node, "leave")),
             cluster.on_each(victims, lambda node: run_tool(node, "storage", hold)),
         )
-        await servers(cluster, victims, "kill")
+        await tell(cluster, victims, {"do": "kill"})
         request = {"do": "lose", "seed": seed}
         found = await cluster.on_each(victims, lambda node: run_tool(node, "storage", request))
         return {name: answer["lost"] for name, answer in found.items()}

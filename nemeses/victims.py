@@ -218,13 +218,11 @@ def ending(action: str, plan: Plan) -> Plan:
     return {"do": action, **({"grace": max(plan[LASTS] - _PROOF_SECONDS, _LEAST_GRACE)} if LASTS in plan else {})}
 
 
-async def servers(cluster: Cluster, names: Sequence[str], action: str) -> dict[str, list[str]]:
-    """Kill, terminate, pause, resume or list the server processes of some nodes; the commands found on each."""
-    return await tell(cluster, names, {"do": action})
-
-
 async def tell(cluster: Cluster, names: Sequence[str], request: Plan) -> dict[str, list[str]]:
-    """Have the tool do something to the server processes of some nodes; the commands of those that it did it to."""
+    """Kill, terminate, pause, resume or list the servers of some nodes, as a request says; the commands of each.
+
+    Those are listed that it was done to.
+    """
     found = await cluster.on_each(names, lambda node: run_tool(node, "process", request))
     return {name: sorted(map(_struck, found[name])) for name in sorted(found)}
 
