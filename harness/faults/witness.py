@@ -172,8 +172,6 @@ def finish(path: str) -> dict[str, Any]:
 def main(request: dict[str, Any]) -> Any:
     """Do what ``request["do"]`` says with the directory, or file, ``path``."""
     path, tries = request["path"], request.get("tries", 1)
-    if request["do"] == "write":
-        return write(path, tries)
     if request["do"] == "room":
         return write(path, tries, ROOM)
     if request["do"] == "use":
