@@ -133,7 +133,7 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
 
     # What goes wrong
 
-    def _hit(self, path: str, *kinds: str) -> bool:
+    def _is_hit(self, path: str, *kinds: str) -> bool:
         """Whether one of these faults hits what is asked now. Tools of other faults get through."""
         fault = self._fault
         if fault.kind not in kinds:
@@ -146,7 +146,7 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
 
     def _refuse(self, path: str) -> None:
         """Raise the error that a change meets now, if there is one."""
-        if self._hit(path, *_CHANGES):
+        if self._is_hit(path, *_CHANGES):
             number = _CHANGES[str(self._fault.kind)]
             raise OSError(number, os.strerror(number))
 
@@ -158,7 +158,7 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
 
     def _wait_for_sync(self, path: str) -> None:
         """Take as long as a sync takes now. Raises ``OSError`` for who is killed meanwhile: nothing was synced."""
-        ends = time.monotonic() + (self._fault.delay if self._hit(path, "slow") else 0.0)
+        ends = time.monotonic() + (self._fault.delay if self._is_hit(path, "slow") else 0.0)
         while (now := time.monotonic()) < max(ends, self._held_until if self._of(path) is self._pending else 0.0):
             if _is_killed(_caller()):
                 raise OSError(errno.EIO, "killed")
@@ -197,10 +197,10 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
         return os.open(self._path(path), os.O_RDWR if writes else os.O_RDONLY)
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
-        if self._hit(path, "unreadable"):
+        if self._is_hit(path, "unreadable"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         data = os.pread(fh, size, offset)
-        if data and self._hit(path, "wrong"):
+        if data and self._is_hit(path, "wrong"):
             spoiled = bytearray(data)
             spoiled[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
             return bytes(spoiled)
