@@ -19,7 +19,8 @@ OTHER: Final = NOTHING + 1
 SINGLE: Final = NOTHING + 2
 """In ``second``: the value is not a pair of whole numbers or nothing."""
 
-_LARGEST: Final = 1 << 62
+LARGEST: Final = 1 << 62
+"""Whole numbers of a history are smaller than that, so that sums and differences of two fit into 64 bits."""
 _NESTED: Final = (list, dict)
 _DEEPEST: Final = 200
 
@@ -43,7 +44,7 @@ def whole_numbers(numbers: Sequence[int], what: str, base: int) -> Ints:
     try:
         return np.fromiter(numbers, np.int64, len(numbers))
     except OverflowError:
-        row = next(row for row, number in enumerate(numbers) if abs(number) >= _LARGEST)
+        row = next(row for row, number in enumerate(numbers) if abs(number) >= LARGEST)
         message = f"the {what} {str(numbers[row])[:40]} is too large a number"
         raise HistoryError(message, line=base + row + 1) from None
 
@@ -85,15 +86,15 @@ def numbers(values: list[Any], base: int) -> tuple[Ints, Ints]:
             first, last = pair
             if {int, type(None)}.issuperset((type(first), type(last))):
                 single[at] = NOTHING if first is None else first
-                second[at] = NOTHING if last is None else last if -_LARGEST < last < _LARGEST else OTHER
+                second[at] = NOTHING if last is None else last if -LARGEST < last < LARGEST else OTHER
                 continue
         if too_deep(pair):
             raise HistoryError(f"a value is nested more than {_DEEPEST} deep", line=base + at + 1)
     try:
         number = np.fromiter(single, np.int64, len(values))
     except OverflowError:
-        number = np.fromiter([n if abs(n) < _LARGEST else OTHER for n in single], np.int64, len(values))
-    number[(abs(number) >= _LARGEST) & (number != NOTHING)] = OTHER
+        number = np.fromiter([n if abs(n) < LARGEST else OTHER for n in single], np.int64, len(values))
+    number[(abs(number) >= LARGEST) & (number != NOTHING)] = OTHER
     return number, second
 
 

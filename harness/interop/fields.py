@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from harness.columns import refuse_repeated
+from harness.columns import LARGEST, refuse_repeated
 from harness.errors import HistoryError
 from harness.history import TYPE_CODES, History, HistoryBuilder
 from harness.interop import edn
@@ -22,7 +22,6 @@ from harness.operation import MONITOR, NEMESIS, Event
 
 _TUPLE: Final = "independent/tuple"
 _POSITIONS: Final = ("process", "type", "f", "value")
-_LARGEST: Final = 1 << 62
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -177,7 +176,7 @@ def _process(given: Any) -> int | str:
                 raise HistoryError("an operation has a process without a name")
             return name
         given = int(name) if len(name) < 30 else Unreadable(name)
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < _LARGEST:
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given < LARGEST:
         raise HistoryError(f"an operation has the process {_shown(given)}, not a number from 0 on")
     return given
 
@@ -194,7 +193,7 @@ def _time(given: Any) -> int | None:
             pass
         else:
             return None
-    if isinstance(given, bool) or not isinstance(given, int) or not -_LARGEST < given < _LARGEST:
+    if isinstance(given, bool) or not isinstance(given, int) or not -LARGEST < given < LARGEST:
         raise HistoryError(f"an operation has the time {_shown(given)}, not a number of nanoseconds")
     return given
 
@@ -203,7 +202,7 @@ def _index(given: Any) -> int | None:
     given = _whole(given)
     if isinstance(given, bool) or not isinstance(given, int):
         return None
-    if not -1 <= given < _LARGEST:
+    if not -1 <= given < LARGEST:
         raise HistoryError(f"an operation has the index {_shown(given)}, not a number from 0 on")
     return given
 
