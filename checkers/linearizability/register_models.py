@@ -84,11 +84,16 @@ class MultiRegister(Model):
         values = dict(state)
         for f, key, value in self._steps(call):
             if f == "r":
-                if value is not UNKNOWN and not same(values.get(key), value):
+                if value is not UNKNOWN and not same(self._held(values.get(key)), self._held(value)):
                     return []
             else:
                 values[key] = self._changed(values.get(key), value)
         return [frozenset(values.items())]
+
+    @staticmethod
+    def _held(value: Any) -> Any:
+        """What a key holds, where ``value`` is what was written to it, or read: None if nothing was."""
+        return value
 
     @staticmethod
     def _changed(_held: Any, value: Any) -> Any:
@@ -114,7 +119,10 @@ class MultiRegister(Model):
 
 
 class ListAppend(MultiRegister):
-    """Several lists changed together: ``txn`` takes ``[["r", k, null], ["append", k, v], ...]``, answers with reads."""
+    """Several lists changed together: ``txn`` takes ``[["r", k, null], ["append", k, v], ...]``, answers with reads.
+
+    A key that nothing was appended to holds the empty list, or nothing.
+    """
 
     functions = frozenset({"txn"})
     reads = frozenset()
@@ -126,6 +134,10 @@ class ListAppend(MultiRegister):
         super().__init__(initial)
         if not all(isinstance(held, tuple) for _, held in self._initial):
             raise ValueError(initial)
+
+    @staticmethod
+    def _held(value: Any) -> Any:
+        return () if value is None else value
 
     @staticmethod
     def _changed(held: Any, value: Any) -> Any:

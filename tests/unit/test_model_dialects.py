@@ -231,7 +231,8 @@ def test_transactions_on_lists(tmp_path: Path) -> None:
     crashed = ["1 :invoke :txn [[:append :x 2] [:append :y 3]]"]
     for seen, y, expected in (
         ("[1]", "nil", "valid"), ("[1 2]", "[3]", "valid"), ("[1 2]", "nil", "invalid"), ("[2 1]", "[3]", "invalid"),
-        ("[1 1]", "nil", "invalid"),
+        ("[1 1]", "nil", "invalid"), ("[1]", "[]", "valid"), ("[]", "[]", "invalid"), ("[1 2]", "[]", "invalid"),
+        ("[1]", "0", "invalid"), ("[1]", "false", "invalid"),
     ):  # fmt: skip
         reads = ["2 :invoke :txn [[:r :x nil] [:r :y nil]]", f"2 :ok :txn [[:r :x {seen}] [:r :y {y}]]"]
         assert check(read(tmp_path, *writes, *crashed, *reads), "list-append").validity == expected
