@@ -13,7 +13,10 @@ from harness.words import show
 
 
 class Counter(Model):
-    """A number: add or inc/dec by the argument (or 1), and read. ``add`` may answer with the number after it."""
+    """A number: add or inc/dec by the argument (or 1), and read. What a change answers is not looked at.
+
+    It may be the amount, the number before or the number after, as stores have it: which of them, no history says.
+    """
 
     functions = frozenset({"add", "inc", "dec", "read"})
     reads = frozenset({"read"})
@@ -35,12 +38,8 @@ class Counter(Model):
     def step(self, state: State, call: Call) -> Iterable[State]:
         if call.f == "read":
             return [state] if same(state, 0 if call.result is None else call.result) else []
-        sign = -1 if call.f == "dec" else 1
         amount = 1 if call.argument is None else number(call)
-        after = state + sign * amount
-        # Another number in the completion is the number after it, or else corrects the amount, as in Knossos.
-        corrected = type(call.result) is int and call.result not in (amount, after)
-        return [state + sign * call.result if corrected else after]
+        return [state - amount if call.f == "dec" else state + amount]
 
 
 class Set(Model):

@@ -55,19 +55,6 @@ def check(history: History, model: str, initial: Any = None) -> Verdict:
             "valid",
         ),
         ("kv", ["0 :invoke :put a", "0 :ok :put b", "0 :invoke :get nil", "0 :ok :get a"], "invalid"),
-        ("counter", ["0 :invoke :add 1", "0 :ok :add 5", "0 :invoke :read nil", "0 :ok :read 5"], "valid"),
-        (
-            "counter",
-            [
-                "0 :invoke :add 1",
-                "0 :ok :add 1",
-                "0 :invoke :add 1",
-                "0 :ok :add 2",
-                "0 :invoke :read nil",
-                "0 :ok :read 2",
-            ],
-            "valid",
-        ),
         ("semaphore", ["0 :invoke :acquire nil", "0 :ok :acquire 3"], "invalid"),
         (
             "mutex",
@@ -119,6 +106,22 @@ def test_a_completion_stands_for_the_operation(
         again = ["9 :invoke :write x", "9 :ok :write x", "9 :invoke :write x", "9 :ok :write x"]
         after = [*operations, *again]
         assert check(read(tmp_path, *after), model).validity == expected
+
+
+@pytest.mark.parametrize("f", ["add", "inc", "dec"])
+@pytest.mark.parametrize("answers", [(1, 1), (1, 2), (2, 1), (0, 1), (7, 8), (-1, -2), ("nil", "true")])
+def test_what_a_counter_answers_to_a_change_neither_corrects_nor_moves_it(
+    tmp_path: Path, f: str, answers: tuple[object, object]
+) -> None:
+    first, second = answers
+    one_by_one = [f"0 :invoke :{f} 1", f"0 :ok :{f} {first}", f"0 :invoke :{f} 1", f"0 :ok :{f} {second}"]
+    at_once = [f"0 :invoke :{f} 1", f"1 :invoke :{f} 1", f"0 :ok :{f} {first}", f"1 :ok :{f} {second}"]
+    unsaid = [f"0 :invoke :{f} nil", f"0 :ok :{f} {first}", f"0 :invoke :{f} nil", f"0 :ok :{f} {second}"]
+    for operations in (one_by_one, at_once, unsaid):
+        for seen in range(-4, 16):
+            history = read(tmp_path, *operations, "0 :invoke :read nil", f"0 :ok :read {seen}")
+            right = seen == (-2 if f == "dec" else 2)
+            assert check(history, "counter").validity == ("valid" if right else "invalid"), (operations, seen)
 
 
 def test_what_was_done_is_what_is_told(tmp_path: Path) -> None:
