@@ -99,7 +99,8 @@ class Recorder:
 class Operations:
     """The clients' operations, one row each, in the order of their invocations.
 
-    ``call`` and ``ret`` are nanoseconds; ``ret`` is ``NEVER`` for an operation without a known outcome.
+    ``call`` and ``ret`` are nanoseconds; ``ret`` is ``NEVER`` for an operation without a known outcome. Where the times
+    that were recorded are equal or step back, each is later than the one before by as little as can be.
     ``type`` is ``OK``, ``FAIL`` or ``INFO``. ``invoked`` and ``completed`` are rows of the history
     (``completed`` is -1 where the history ends before the completion).
     """
@@ -193,6 +194,8 @@ def _is_alike(one: Any, other: Any) -> bool:
 class History:
     """All events of a run as columns of equal length; ``f``, ``key`` and ``node`` are codes into their lists.
 
+    Events happened in the order of the rows, whatever their times say.
+
     ``number`` is the value where that is a whole number or nothing, ``number`` and ``second`` are the two of a pair.
     """
 
@@ -215,8 +218,6 @@ class History:
     """The file's own numbers of the events, where it has some that are not simply the rows."""
     torn: bool = False
     """The file ended in the middle of a line, as after a kill of the harness: that line is left out."""
-    ordered: bool = False
-    """Events of equal times happened in the order of the file; else they are concurrent."""
     notes: list[str] = field(default_factory=list)
     """What whoever reads a verdict should know of how the history was read, a sentence each."""
 
@@ -265,11 +266,16 @@ class History:
         ]
 
     def _moments(self) -> Ints:
-        """The times of the events; where their order is what counts, each later than the one before."""
-        if not self.ordered and not (np.diff(self.time) < 0).any():
+        """The times of the events, each later than the one before: the order of the file counts.
+
+        Whoever records writes an invocation before anything is sent, and a completion after it came.
+        """
+        if (self.time[1:] > self.time[:-1]).all():
             return self.time
         places = np.arange(len(self))
-        later: Ints = np.maximum.accumulate(self.time - places) + places
+        later = self.time - places
+        np.maximum.accumulate(later, out=later)
+        later += places
         return later
 
     def operations(self) -> Operations:
@@ -404,9 +410,7 @@ class HistoryBuilder:
         if any(errors):
             self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
 
-    def build(
-        self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False, ordered: bool = False
-    ) -> History:
+    def build(self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False) -> History:
         """The history of all events added so far; the rest is as ``History`` has it."""
         columns: dict[str, Any] = {
             name: np.concatenate(parts) if parts else np.zeros(0, dtype=_COLUMNS[name])
@@ -422,7 +426,6 @@ class HistoryBuilder:
             line=line,
             index=index,
             torn=torn,
-            ordered=ordered,
         )
 
 

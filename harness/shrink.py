@@ -49,7 +49,7 @@ def timetable_of(history: History, workers: int) -> Timetable:
     operations = history.operations()
     steps = [
         Planned(
-            float(operations.call[row]) / 1e9,
+            float(history.time[operations.invoked[row]]) / 1e9,
             int(operations.process[row]) % workers,
             operations.name(row),
             operations.key_name(row),

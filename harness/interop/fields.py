@@ -1,7 +1,7 @@
 """From operations as any tool wrote them, maps of fields, to a history.
 
 The fields are ``process``, ``type``, ``f`` and ``value`` and, where they are known, ``key``, ``time``, ``index``,
-``node`` and ``error``; everything else is passed over. The order of the operations counts, whatever their times say.
+``node`` and ``error``; everything else is passed over.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _Reader:
             refuse_repeated(index, lines)
         builder = HistoryBuilder()
         builder.add(self._events)
-        built = builder.build(line=lines, index=index, ordered=True)
+        built = builder.build(line=lines, index=index)
         built.notes += notes
         return built
 

@@ -59,7 +59,8 @@ def _overview(history: History) -> dict[str, Any]:
     end = max(int(history.time[-1]) if len(history) else 0, 1)
     operations = history.operations()
     edges = np.linspace(0, end, _BUCKETS + 1)
-    done = np.where(operations.completed >= 0, history.time[operations.completed], operations.call)
+    last = np.where(operations.completed >= 0, operations.completed, operations.invoked)
+    done = history.time[last]
     counts = {
         name: np.histogram(done[operations.type == code], edges)[0]
         for name, code in (("ok", OK), ("fail", FAIL), ("info", INFO))

@@ -80,6 +80,9 @@ FORMS = {
     "log of 2031": lambda h: trace(logged("2031-05-14 08:12:01,300{GMT}\tINFO\t[jepsen worker 1] jepsen.util: ", h)),
     "log in brackets": lambda h: logged("[2031-05-14 08:12:01,300] INFO jepsen.util - ", h),
     "all at one time": lambda h: "\n".join(m[:-1] + ", :time 7}" for m in maps(h)),
+    "json, all at one time": lambda h: "\n".join(
+        json.dumps({"index": at, "time": 7, **o}) for at, o in enumerate(objects(h))
+    ),
     "times of -1": lambda h: "\n".join(m[:-1] + ", :time -1, :index -1}" for m in maps(h)),
 }  # fmt: skip
 

@@ -7,6 +7,8 @@ import pytest
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, NEVER, OK, Recorder, from_events, read_jsonl
 from harness.operation import NEMESIS, Event
+from harness.report import _overview
+from harness.shrink import timetable_of
 
 
 def event(time: int, process: int | str, kind: str, f: str = "write", value: object = 1, key: str = "x") -> Event:
@@ -50,6 +52,27 @@ def test_refuses_a_history_that_cannot_have_happened(events: list[Event], line: 
     with pytest.raises(HistoryError, match=said) as caught:
         from_events(events).operations()
     assert caught.value.line == line
+
+
+@pytest.mark.parametrize("times", [[5] * 8, [0, 5, 5, 5, 5, 5, 5, 9], [9, 8, 7, 7, 7, 8, 8, 9]])
+def test_events_happened_in_the_order_of_the_file_whatever_their_times_say(times: list[int]) -> None:
+    kinds = [(0, "invoke"), (1, "invoke"), (0, "ok"), (2, "invoke"), (1, "ok"), (0, "invoke"), (2, "ok"), (0, "ok")]
+    events = [event(time, process, kind) for time, (process, kind) in zip(times, kinds, strict=True)]
+    operations = from_events(events).operations()
+    call, ret = operations.call.tolist(), operations.ret.tolist()
+    assert call[0] < call[1] < ret[0] < call[2] < ret[1] < call[3] < ret[2] < ret[3]
+    assert [one.time for one in operations.history.events()] == times
+
+
+def test_a_timetable_has_the_times_that_were_recorded_also_where_several_are_equal() -> None:
+    events = [event(5, process, kind) for process in range(3) for kind in ("invoke", "ok")]
+    timetable = timetable_of(from_events(events), workers=3)
+    assert [step.at for step in (*(timetable.operations or ()), *timetable.final)] == [5e-9] * 3
+
+
+def test_the_picture_of_a_run_counts_what_was_done_at_its_last_moment() -> None:
+    bars = _overview(from_events([event(5, process, "invoke") for process in range(3)]))["bars"]
+    assert [bar["height"] for bar in bars] == [120]
 
 
 def test_what_the_recorder_wrote_reads_back_the_same(tmp_path: Path) -> None:
