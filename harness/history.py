@@ -140,16 +140,20 @@ class Operations:
         return None if completed < 0 else self.history.value[completed]
 
     def done(self, row: int) -> Any:
-        """What the operation did: its argument, as ``told`` by its invocation or its completion."""
-        return self.history.value[self.told[row]]
+        """What the operation did, for people: as ``told``, or the answer if it had no argument or is a transaction."""
+        told = self.history.value[self.told[row]]
+        answer = self.result(row) if self.type[row] == OK else None
+        return answer if told is None or (self.name(row) == "txn" and isinstance(answer, list)) else told
 
     @cached_property
     def told(self) -> Ints:
-        """The row of the history that holds what each operation did: of its completion, if that was ok and says.
+        """The row of the history that holds what each operation was to do, and did: of its invocation.
 
-        So a completion that names another value than the invocation did corrects it, as in Knossos. One of another
-        shape ("OK", true) is an answer, and says nothing.
+        In histories that are ``restated`` of its completion, if that was ok and says: one that names another value than
+        the invocation did corrects it, as in Knossos. One of another shape ("OK", true) is an answer, and says nothing.
         """
+        if not self.history.restated:
+            return self.invoked
         done = np.flatnonzero(self.type == OK)
         asked, answered = self.invoked[done], self.completed[done]
         number, second = self.history.number, self.history.second
@@ -218,6 +222,8 @@ class History:
     """The file's own numbers of the events, where it has some that are not simply the rows."""
     torn: bool = False
     """The file ended in the middle of a line, as after a kill of the harness: that line is left out."""
+    restated: bool = False
+    """A completion says what was done, as in Jepsen's and Knossos' histories; else what the client was answered."""
     notes: list[str] = field(default_factory=list)
     """What whoever reads a verdict should know of how the history was read, a sentence each."""
 
@@ -410,7 +416,9 @@ class HistoryBuilder:
         if any(errors):
             self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
 
-    def build(self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False) -> History:
+    def build(
+        self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False, restated: bool = False
+    ) -> History:
         """The history of all events added so far; the rest is as ``History`` has it."""
         columns: dict[str, Any] = {
             name: np.concatenate(parts) if parts else np.zeros(0, dtype=_COLUMNS[name])
@@ -426,6 +434,7 @@ class HistoryBuilder:
             line=line,
             index=index,
             torn=torn,
+            restated=restated,
         )
 
 

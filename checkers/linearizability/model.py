@@ -80,8 +80,9 @@ class Model:
     """The micro-operations of its transactions, where it has any."""
 
     answers_in_result: ClassVar[frozenset[str] | None] = None
-    """Functions whose completed value is an answer. Any other's stands for its argument, as in Knossos: the completion
-    knows best what was done. None: the model looks at both itself."""
+    """Functions whose completed value is an answer that the model looks at. Any other's says nothing or, in histories
+    of other tools, stands for the argument, as in Knossos: the completion knows best what was done. None: the model
+    looks at both itself."""
 
     begins: ClassVar[str | None] = None
     """What the constructor's only argument is, for a model that can begin in another state: "a number, such as 5".

@@ -57,8 +57,8 @@ def _call(model: Model, operations: Operations, row: int, name: str, *, crashed:
     if name in model.reads:
         argument = None
     elif not crashed and model.answers_in_result is not None and name not in model.answers_in_result:
-        argument = hashable(operations.done(row))
-        result = None  # it is the argument already: without it, equal operations are of one kind
+        argument = hashable(operations.history.value[operations.told[row]])
+        result = None  # the model does not look at it: without it, equal operations are of one kind
     return Call(name, hashable(operations.key_name(row)), argument, result)
 
 

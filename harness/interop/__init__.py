@@ -21,6 +21,10 @@ _EDN: Final = re.compile(rb"[({#^]|\[(?!\d\d\d\d-)")
 def read_history(path: Path, *, independent: bool = False) -> History:
     """Read a history, whichever tool wrote it: splitbrain, Jepsen, Knossos or Porcupine; ``-`` is standard input.
 
+    JSON lines that all have an index and a time, and numbers for clients, are read as splitbrain's own, whoever wrote
+    them: what completes a write is the client's answer there, such as a count of rows, and what it wrote its argument.
+    In all other histories, and with ``independent``, the value of a completion stands for the operation, as in Knossos.
+
     ``independent`` takes every value as a ``[key value]`` tuple of jepsen.independent. What a reader should know beside
     the verdict is in ``notes``. Raises ``HistoryError`` with the number of the first line that is not understood.
     """

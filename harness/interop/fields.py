@@ -1,7 +1,7 @@
 """From operations as any tool wrote them, maps of fields, to a history.
 
 The fields are ``process``, ``type``, ``f`` and ``value`` and, where they are known, ``key``, ``time``, ``index``,
-``node`` and ``error``; everything else is passed over.
+``node`` and ``error``; everything else is passed over. The value of a completion stands for the operation.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _Reader:
             refuse_repeated(index, lines)
         builder = HistoryBuilder()
         builder.add(self._events)
-        built = builder.build(line=lines, index=index)
+        built = builder.build(line=lines, index=index, restated=True)
         built.notes += notes
         return built
 

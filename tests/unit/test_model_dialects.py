@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from checkers.linearizability import Linearizable
 from checkers.linearizability.models import MODELS, Call
 from harness.errors import HistoryError, UsageError
-from harness.history import History
+from harness.history import History, Recorder, from_events
 from harness.interop import read_history
+from harness.operation import Event
 from harness.verdict import Budget, Verdict
 from tests.models import SHAPES
 
@@ -106,6 +108,67 @@ def test_a_completion_stands_for_the_operation(
         again = ["9 :invoke :write x", "9 :ok :write x", "9 :invoke :write x", "9 :ok :write x"]
         after = [*operations, *again]
         assert check(read(tmp_path, *after), model).validity == expected
+
+
+OWN_ANSWERS: list[tuple[str, list[tuple[str, Any, Any]], str]] = [
+    ("register", [("write", 5, 1), ("read", None, 5)], "valid"),
+    ("register", [("write", 5, 1), ("read", None, 1)], "invalid"),
+    ("register", [("write", None, 1), ("read", None, None)], "valid"),
+    ("register", [("write", "a", "OK"), ("read", None, "a")], "valid"),
+    ("register", [("write", [5], [1]), ("read", None, [5])], "valid"),
+    ("cas-register", [("write", 0, 1), ("cas", [0, 5], [1, 1]), ("read", None, 5)], "valid"),
+    ("cas-register", [("write", 0, 1), ("cas", [0, 5], [1, 1]), ("read", None, 1)], "invalid"),
+    ("set", [("add", 7, 1), ("read", None, [7])], "valid"),
+    ("set", [("add", 7, 1), ("read", None, [1])], "invalid"),
+    ("fifo-queue", [("enqueue", 7, 1), ("enqueue", 8, 2), ("dequeue", None, 7)], "valid"),
+    ("stack", [("push", 7, 1), ("push", 8, 2), ("pop", None, 8)], "valid"),
+    ("kv", [("append", "a", ""), ("append", "b", "a"), ("get", None, "ab")], "valid"),
+    ("reentrant-mutex", [("acquire", "a", "OK"), ("release", "a", "OK")], "valid"),
+    ("semaphore", [("acquire", 2, 0), ("release", 2, 2)], "valid"),
+]
+
+
+@pytest.mark.parametrize(("model", "operations", "expected"), OWN_ANSWERS)
+def test_in_splitbrains_own_histories_a_completion_is_an_answer(
+    tmp_path: Path, model: str, operations: list[tuple[str, Any, Any]], expected: str
+) -> None:
+    # Again a register with values that repeat: those are searched, unique ones are not.
+    again = [("write", -1, 1), ("write", -1, 1)] if model.endswith("register") else []
+    for number, done in enumerate((operations, [*operations, *again])):
+        recorder = Recorder(tmp_path / f"{number}.jsonl")
+        for at, (f, argument, answer) in enumerate(done):
+            recorder.record(Event(0, 2 * at, 0, "invoke", f, None, argument))
+            recorder.record(Event(0, 2 * at + 1, 0, "ok", f, None, answer))
+        recorder.close()
+        for history in (recorder.history(), read_history(tmp_path / f"{number}.jsonl")):
+            assert check(history, model).validity == expected
+
+
+def test_json_of_other_tools_has_completions_that_stand_for_the_operation(tmp_path: Path) -> None:
+    fields = [("invoke", "write", 1), ("ok", "write", 2), ("invoke", "read", None), ("ok", "read", 2)]
+    objects: list[dict[str, Any]] = [{"process": 0, "type": t, "f": f, "value": v} for t, f, v in fields]
+    timed = [{"index": at, "time": at, **one} for at, one in enumerate(objects)]
+    for lines, expected in (
+        ("\n".join(map(json.dumps, objects)), "valid"),
+        (json.dumps(objects), "valid"),
+        (json.dumps(timed), "valid"),
+        (json.dumps([[0, t, f, v] for t, f, v in fields]), "valid"),
+        ("\n".join(map(json.dumps, timed)), "invalid"),
+    ):
+        (tmp_path / "history.json").write_text(lines)
+        assert check(read_history(tmp_path / "history.json"), "register").validity == expected, lines
+
+
+def test_an_explanation_tells_what_was_written_and_what_a_transaction_read() -> None:
+    def only(f: str, argument: Any, answer: Any) -> Any:
+        events = [Event(0, 1, 0, "invoke", f, None, argument), Event(0, 2, 0, "ok", f, None, answer)]
+        return from_events(events).operations().done(0)
+
+    assert only("write", 5, 1) == 5
+    assert only("add", 7, 1) == 7
+    assert only("read", None, 7) == 7
+    assert only("txn", [["r", "x", None]], [["r", "x", 5]]) == [["r", "x", 5]]
+    assert only("txn", [["w", "x", 5]], None) == [["w", "x", 5]]
 
 
 @pytest.mark.parametrize("f", ["add", "inc", "dec"])
