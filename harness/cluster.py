@@ -74,16 +74,22 @@ class Cluster:
         return answers
 
 
-async def wait_until(
-    condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every: float = 0.1
-) -> None:
-    """Ask again and again until it holds. Raises ``NodeError`` naming ``what`` when it does not in time."""
+async def holds_within(condition: Callable[[], Awaitable[bool]], seconds: float, every: float = 0.1) -> bool:
+    """Ask again and again until it holds; whether it does so in time. An answer that comes too late is given up."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     while loop.time() < deadline:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline):
                 if await condition():
-                    return
+                    return True
                 await asyncio.sleep(every)
-    raise NodeError(f"{what} did not happen within {seconds:g} s")
+    return False
+
+
+async def wait_until(
+    condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every: float = 0.1
+) -> None:
+    """Ask again and again until it holds. Raises ``NodeError`` naming ``what`` when it does not in time."""
+    if not await holds_within(condition, seconds, every):
+        raise NodeError(f"{what} did not happen within {seconds:g} s")

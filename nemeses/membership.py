@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, holds_within
 from harness.errors import NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number
@@ -94,14 +93,13 @@ class Membership:
         """Until the members say so, or the time is over: who has just lost its primary may know no member for now."""
         before, leaving = set(done["before"]), set(done["leaving"])
         members: list[str] | None = None
-        holds = False
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds - _LOOK_SECONDS):
-                while not holds:
-                    members = await self._members(cluster, target)
-                    holds = leaving <= before and before - set(members) == leaving
-                    if not holds:
-                        await asyncio.sleep(_LOOK_SECONDS)
+
+        async def have_left() -> bool:
+            nonlocal members
+            members = await self._members(cluster, target)
+            return leaving <= before and before - set(members) == leaving
+
+        holds = await holds_within(have_left, seconds - _LOOK_SECONDS, _LOOK_SECONDS)
         return Proof("the list of members, as members say it", done["before"], members, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

@@ -13,9 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, holds_within
 from harness.environments.base import run_tool
-from harness.errors import NothingToDo
+from harness.errors import FaultError, NothingToDo
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
@@ -97,17 +97,17 @@ class Squeeze:
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         """Until the counters of every group say so, or the time is over."""
         before, left = done["before"], done["left"]
-        loop = asyncio.get_running_loop()
-        over = loop.time() + seconds
-        seen: dict[str, dict[str, Any]] = {name: {} for name in left}
-        while True:
-            began = loop.time()
+        seen: dict[str, dict[str, Any]] = {}
+
+        async def all_scarce() -> bool:
             for name, found in (await _limits(cluster, list(left))).items():
-                seen[name] |= found  # a server that was ended meanwhile keeps what was seen last
-            holds = all(_is_scarce(left[name], before[name], seen[name]) for name in left)
-            if holds or loop.time() + _LOOK_SECONDS + 2 * (loop.time() - began) > over:
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
+                # A server that was ended meanwhile keeps what was seen last.
+                seen[name] = seen.get(name, {}) | found
+            return all(_is_scarce(left[name], before[name], seen[name]) for name in left)
+
+        holds = await holds_within(all_scarce, seconds - _LOOK_SECONDS, _LOOK_SECONDS)
+        if not seen:
+            raise FaultError("the counters of the servers' control groups could not be read in time")
         return Proof("the counters of the servers' control groups", _counted(before), _counted(seen), holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import Any
 
@@ -103,6 +104,40 @@ def test_a_value_of_nothing_is_not_taken_for_none() -> None:
 def counted(**counts: Any) -> dict[str, Any]:
     nothing = {"cpu": None, "memory": None, "throttled": 0, "throttled_seconds": 0.0, "at_limit": 0, "ended": 0}
     return {"server 7": {**nothing, "used": 1.0, "held": 10 << 20, "groups": ["a", "b"], **counts}}
+
+
+class Counting:
+    """A node whose servers' counters stand so, at one look after the other."""
+
+    name = "n1"
+    own_tools = frozenset({"limits"})
+
+    def __init__(self, *throttled: int) -> None:
+        self._throttled = iter(throttled)
+
+    async def own_tool(self, tool: str, request: Any) -> Any:
+        throttled = next(self._throttled, None)
+        if throttled is None:
+            await asyncio.sleep(60)
+        return counted(cpu=0.1, throttled=throttled, throttled_seconds=throttled)
+
+
+@pytest.mark.parametrize(("looks", "holds"), [((0, 0, 3), True), ((0, 0), False)])
+async def test_want_is_looked_for_until_it_shows_or_the_time_is_over(looks: tuple[int, ...], holds: bool) -> None:
+    unused: Any = None
+    nodes: Any = [Counting(*looks)]
+    done = {"before": {"n1": counted(cpu=0.1)}, "left": {"n1": {"cpu": 0.1}}}
+    proof = await Squeeze(Squeeze.Options()).prove(Cluster(unused, nodes, 0), unused, done, 1.0)
+    assert proof.holds is holds
+    assert "waited 3 times" in proof.during["n1"][0] or not holds
+
+
+async def test_want_that_nobody_could_look_at_is_not_called_absent() -> None:
+    unused: Any = None
+    nodes: Any = [Counting()]
+    done = {"before": {"n1": counted(cpu=0.1)}, "left": {"n1": {"cpu": 0.1}}}
+    with pytest.raises(FaultError, match="could not be read in time"):
+        await Squeeze(Squeeze.Options()).prove(Cluster(unused, nodes, 0), unused, done, 0.3)
 
 
 @pytest.mark.parametrize(
