@@ -121,9 +121,10 @@ class Disk:
         if kind == "rollback":
             await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_OLD))
             await asyncio.sleep(plan["age"])
-        # What runs could still write over what is spoiled, from its memory.
-        await tell(cluster, victims, {"do": "kill"})
+        # What runs could still write over what is spoiled, from its memory, and would meet files that are half copied.
+        cluster.down[self.name] = set(victims)
         try:
+            await tell(cluster, victims, {"do": "kill"})
             if kind in _FOR_GOOD:
                 self._backed_up.update(victims)
                 await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_BACKUP))
@@ -132,6 +133,7 @@ class Disk:
             else:
                 seen = await cluster.on_each(victims, lambda node: self._spoil(node, plan))
         finally:
+            cluster.down.pop(self.name, None)
             await revive(cluster, target, victims)
         if not any(seen.values()):
             raise NothingToDo(f"there is nothing to spoil on the disks of {', '.join(victims)}")
@@ -179,34 +181,43 @@ class Disk:
             return Proof("a write by another process", before, during, full)
         during = {name: one for name, one in done["spoiled"].items() if one}
         holds = all(_is_spoiled(done, before[name], one) for name, one in during.items())
-        refused = await self._refused(cluster, sorted(during))
+        refused = await self._refused(cluster, sorted(during.keys() - cluster.kept_down))
         means = "reading it while the servers were down"
         return Proof(means, before, {**during, **({"refused": refused} if refused else {})}, holds)
 
     async def _refused(self, cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
-        """The nodes whose servers do not run though nothing keeps them down, and why that is."""
-        asked = [name for name in names if name in self._why and name not in cluster.kept_down]
+        """Of some nodes that nothing keeps down those whose servers do not run nevertheless, and why that is."""
+        asked = [name for name in names if name in self._why]
         alive = await tell(cluster, asked, {"do": "list"})
         return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         """Make room, and flip bits back. Who does not start without what was taken from it gets its backup."""
+        hit = sorted({*self._full, *self._flipped, *self._backed_up})
+        free = [name for name in hit if name not in cluster.kept_down]
+        cluster.down[self.name] = set(hit)  # who starts now would meet files that are half copied
+        try:
+            seen = await self._mend(cluster, free)
+        finally:
+            cluster.down.pop(self.name, None)
+        started = await revive(cluster, target, hit)
+        for known in (self._full, self._flipped, self._backed_up, self._why):
+            known.clear()
+        return {"started": started, **{what: found for what, found in seen.items() if found}}
+
+    async def _mend(self, cluster: Cluster, free: Sequence[str]) -> dict[str, Any]:
+        """Make all disks good again; what was seen. Of those that are ``free`` to run, who does not gets its backup."""
         full = sorted(self._full)
         await cluster.on_each(full, lambda node: _disk(node, "heal", size=self._full[node.name]))
         writes = await cluster.on_each(full, _write)
         flipped = sorted(self._flipped)
         mended = await cluster.on_each(flipped, lambda node: _disk(node, "mend", flipped=self._flipped[node.name]))
-        hit = sorted({*self._full, *self._flipped, *self._backed_up})
-        refused = await self._refused(cluster, hit)
+        refused = await self._refused(cluster, free)
         restored = sorted(self._backed_up & set(refused))
         await cluster.on_each(restored, lambda node: _disk(node, "restore", copy=_BACKUP))
         for copy in (_OLD, _BACKUP):
             await cluster.on_each(sorted(self._backed_up), lambda node, copy=copy: _disk(node, "forget", copy=copy))  # type: ignore[misc]
-        started = await revive(cluster, target, hit)
-        for known in (self._full, self._flipped, self._backed_up, self._why):
-            known.clear()
-        seen = {"refused": refused, "mended": mended, "restored": restored, "writes": writes}
-        return {"started": started, **{what: found for what, found in seen.items() if found}}
+        return {"refused": refused, "mended": mended, "restored": restored, "writes": writes}
 
 
 def _is_spoiled(done: Plan, before: Any, during: Any) -> bool:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import random
 import tracemalloc
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.cluster import Cluster
 from harness.environments.simulation.disk import SimulatedDisk
+from harness.environments.simulation.loop import SimulatedLoop
 from harness.errors import UsageError
 from harness.faults import disk, witness
 from harness.faults.files import data
 from nemeses.disk import Disk
+from nemeses.victims import revive
 
 LONG = 64_000_000
 RECORDS = {40_000: b"first record", 8_000_000: b"x" * 9000, 8_020_000: b"last"}
@@ -137,3 +141,73 @@ def test_a_simulated_disk_is_spoiled_where_it_is_safe_and_rolled_back() -> None:
     assert simulated.contents() == simulated.copies["old"]
     simulated.crash()
     assert simulated.contents() == simulated.copies["old"]
+
+
+class Machine:
+    """A node whose files are looked at and changed while another fault's end wants to start its server."""
+
+    name, directory = "n1", "/data"
+    own_tools = frozenset({"process", "disk", "witness"})
+
+    def __init__(self) -> None:
+        nodes: Any = [self]
+        environment: Any = None
+        self.cluster = Cluster(environment, nodes, 0)
+        self.runs, self.changes = True, list[str]()
+
+    async def start(self, cluster: Cluster, node: Any) -> None:
+        self.runs = True
+
+    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
+        if tool == "process":
+            found = [{"pid": 7, "since": 1, "command": "server"}] if self.runs else []
+            self.runs = self.runs and request["do"] != "kill"
+            return found
+        if tool == "witness":
+            return {"size": 1, "bytes": "00"}
+        if request["do"] in ("truncate", "restore", "flip"):
+            self.changes.append(request["do"])
+            target: Any = self
+            await revive(self.cluster, target, [self.name])
+            assert not self.runs
+        return {"file": "/data/log", "at": 0}
+
+
+@pytest.mark.parametrize(
+    ("plan", "changes"),
+    [
+        ({"kind": "truncate", "file": "", "place": 1.0, "bytes": 64}, ["truncate", "restore"]),
+        ({"kind": "rollback", "age": 0.1}, ["restore", "restore"]),
+        ({"kind": "flip", "file": "", "place": 0.5, "bit": 1}, ["flip"]),
+    ],
+)
+def test_no_other_fault_starts_a_server_whose_files_are_being_changed(plan: dict[str, Any], changes: list[str]) -> None:
+    async def main() -> None:
+        machine, disk = Machine(), Disk(Disk.Options())
+        target: Any = machine
+        await disk.inject(machine.cluster, target, {"aim": "one", "order": ["n1"], **plan})
+        assert machine.runs
+        assert machine.cluster.kept_down == set()
+        machine.runs = False  # it has found out what was spoiled
+        await disk.heal(machine.cluster, target)
+        assert machine.runs
+        assert machine.cluster.kept_down == set()
+        assert machine.changes == changes
+
+    SimulatedLoop().run_to_end(main())
+
+
+def test_a_server_that_another_fault_keeps_down_is_not_given_its_backup() -> None:
+    async def main() -> None:
+        machine, disk = Machine(), Disk(Disk.Options())
+        target: Any = machine
+        plan = {"aim": "one", "order": ["n1"], "kind": "rollback", "age": 0.1}
+        await disk.inject(machine.cluster, target, plan)
+        machine.cluster.down["kill"] = {"n1"}
+        machine.runs = False
+        healed = await disk.heal(machine.cluster, target)
+        assert "restored" not in healed
+        assert not machine.runs
+        assert machine.changes == ["restore"]
+
+    SimulatedLoop().run_to_end(main())
