@@ -137,8 +137,8 @@ class AppendWithoutMatching(Raft):
 class CommitByCounting(Raft):
     """Commits an entry of an earlier term as soon as a majority holds it, with none of its own term behind it: a node
     whose last entry is of a later term can still be elected, and puts its own in that place: figure 8 of Ongaro &
-    Ousterhout (2014). The timetable isolates n1 while it leads, then n2 as soon as it does; n1 comes back and leads
-    again, and then n2 does.
+    Ousterhout (2014). The timetable isolates n1 while it leads, and kills it; then n2, which leads meanwhile, is
+    isolated; n1 comes back and leads again until it is killed once more, and then n2 does.
     """
 
     def _open_term(self) -> None:
