@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 from typing import Any, Final
 
@@ -25,6 +25,10 @@ class Evidence:
     Each nemesis that was asked for by name must have been proved active at least once, and half of those of chaos.
     """
 
+    def __init__(self, asked: Collection[str] = ()) -> None:
+        """``asked`` names nemeses that the experiment asks for, whatever the history says of them."""
+        self._asked = asked
+
     def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         ok = operations.type == OK
@@ -34,7 +38,9 @@ class Evidence:
             "fail": int((operations.type == FAIL).sum()),
             "info": int((operations.type == INFO).sum()),
             "most_concurrent_on_one_key": _concurrency(operations),
-            "faults": {name: msgspec.to_builtins(one) for name, one in _faults(history, operations).items()},
+            "faults": {
+                name: msgspec.to_builtins(one) for name, one in _faults(history, operations, self._asked).items()
+            },
             "role_changes": _role_changes(history),
         }
         if reasons := list(dict.fromkeys(_reasons(history, evidence))):
@@ -43,9 +49,9 @@ class Evidence:
         return Verdict("valid", f"not tested by {', '.join(untested)}" if untested else "", evidence=evidence)
 
 
-def _faults(history: History, operations: Operations) -> dict[str, Turns]:
+def _faults(history: History, operations: Operations, asked: Collection[str]) -> dict[str, Turns]:
     """What became of the faults of each nemesis, and how many operations succeeded meanwhile."""
-    found = turns(history)
+    found = {**{name: Turns() for name in asked}, **turns(history)}
     tried = dict.fromkeys(found, 0)
     for period in (period for period in fault_periods(history) if period.proved):
         begun = (operations.call >= period.start) & (operations.call <= period.end)

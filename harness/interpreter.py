@@ -95,10 +95,6 @@ class Interpreter:
                     self._start(step.process, step.operation)
             while self._tasks:
                 await asyncio.wait(self._tasks)
-        except BaseException:
-            for fault in self._faults:
-                fault.cancel()
-            raise
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -164,10 +160,11 @@ class Interpreter:
                 value, kind = await worker.client.invoke(operation), "ok"
         except Failed as failure:
             kind, error = "fail", str(failure)
-        except asyncio.CancelledError:
-            self._record(process, "info", operation, value, worker.node, "the run was ended")
-            raise
-        except Exception as failure:
+        except (Exception, asyncio.CancelledError) as failure:
+            if isinstance(failure, asyncio.CancelledError) and _is_cancelled():
+                self._record(process, "info", operation, value, worker.node, "the run was ended")
+                raise
+            # A client library may raise what looks like a cancellation although nobody has cancelled anything.
             kind = "fail" if refused or operation.f in self._reads else "info"
             error = _describe(failure)
             await self._disconnect(worker)
@@ -208,9 +205,18 @@ class Interpreter:
             self._record(NEMESIS, "ok", operation, value, None, None)
 
     async def close(self) -> None:
-        """Wait for the faults that are being injected or ended, and close every client's connection."""
-        await asyncio.gather(*self._faults, return_exceptions=True)
+        """Close every client's connection. Faults are over by now, but for what never ends, which is left behind."""
+        for fault in self._faults:
+            fault.cancel()
+        if self._faults:
+            await asyncio.wait(self._faults, timeout=_REST_AFTER_REFUSAL)
         await asyncio.gather(*(self._disconnect(worker) for worker in self._workers.values()))
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants the current task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _describe(failure: BaseException) -> str:

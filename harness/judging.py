@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.history import History, read_jsonl
-from harness.plugins import load
+from harness.plugins import load, names
 from harness.store import RunDirectory
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
@@ -35,13 +35,19 @@ def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> 
 def check(name: str, checker: Checker, history: History, budget: Budget) -> Verdict:
     """The verdict of one checker; unknown when it raises, or answers with something that is no verdict."""
     try:
-        verdict = checker.check(history, budget)
         # What cannot be written and read again would be lost later, and everybody else's verdict with it.
+        verdict = checker.check(history, budget)
         msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         return Verdict("unknown", f"checker {name} raised {said} ({where.filename}, line {where.lineno})")
+    if not isinstance(verdict, Verdict):
+        return Verdict("unknown", f"checker {name} answered with a {type(verdict).__name__}, which is no verdict")
+    if verdict.validity == "valid" and (
+        verdict.anomalies or any(p.validity != "valid" for p in verdict.parts.values())
+    ):
+        return replace(verdict, validity="unknown", reason=f"checker {name} contradicts itself: {verdict.reason}")
     return verdict
 
 
@@ -56,7 +62,7 @@ def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
         title = name.rpartition(":")[2]
         try:
             found[name if title in found else title] = made()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(f"the checker {name} cannot be made: {type(error).__name__}: {error}") from error
     return found
 
@@ -64,10 +70,19 @@ def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
 def checkers_of(experiment: Experiment, workload: Workload) -> dict[str, Checker]:
     """Who judges a run: its workload's checkers, those that were asked for, the evidence, and whether it was whole."""
     always: dict[str, Any] = {
-        "evidence": load("checkers", "evidence")(),
+        "evidence": load("checkers", "evidence")(_asked_for(experiment)),
         "completeness": load("checkers", "completeness")(experiment.time),
     }
-    return {**load_checkers(experiment.checkers), **workload.checkers(), **always}
+    own = {**workload.checkers(), **always}
+    asked = load_checkers(experiment.checkers)
+    return {**{f"{name} (--checker)" if name in own else name: one for name, one in asked.items()}, **own}
+
+
+def _asked_for(experiment: Experiment) -> list[str]:
+    """The nemeses that an experiment asks for by name, and whose names are known without loading anything."""
+    if experiment.timetable is not None:
+        return list(experiment.timetable.names)
+    return [name for name in experiment.nemeses if name in names("nemeses")]
 
 
 def judge_run(

@@ -292,8 +292,9 @@ class Run:
         except Exception as error:
             self._note(NEMESIS, "info", PROVE + name, None, str(error) or type(error).__name__)
         else:
-            why = None if proof.holds else f"not seen in {proof.means}"
-            self._note(NEMESIS, "ok" if proof.holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
+            holds = proof.holds is True
+            why = None if holds else f"not seen in {proof.means}"
+            self._note(NEMESIS, "ok" if holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
 
     async def _end_proof(self, name: str) -> None:
         began, proof = self._proofs.pop(name, (0, None))
@@ -302,7 +303,8 @@ class Run:
             if left > 0:
                 await asyncio.wait([proof], timeout=left)
             proof.cancel()
-            await asyncio.gather(proof, return_exceptions=True)
+            # One that does not want to end is left behind.
+            await asyncio.wait([proof], timeout=_LEAST_PROOF_SECONDS)
 
     async def _recover(self, cluster: Cluster) -> bool:
         """Heal every fault, then wait until the store serves again; both stand in the history. Whether it does."""
@@ -348,14 +350,17 @@ class Run:
         healed: dict[str, Any] = {}
         failed: dict[str, Exception] = {}
         for name in sorted(names, key=lambda name: (self._nemeses[name].layer, name)):
-            async with self._turns[name]:
-                await self._end_proof(name)
-                try:
+            try:
+                # Also an injection that never ends keeps a run from ending only for so long.
+                async with asyncio.timeout(self.experiment.recovery), self._turns[name]:
+                    await self._end_proof(name)
                     healed[name] = await self._nemeses[name].heal(cluster, self._target)
-                except (SplitbrainError, NothingToDo) as error:
-                    failed[name] = error
-                except Exception as error:  # of a nemesis' own making: the others are healed all the same
-                    failed[name] = FaultError(f"{type(error).__name__}: {error}")
+            except (SplitbrainError, NothingToDo) as error:
+                failed[name] = error
+            except TimeoutError:
+                failed[name] = FaultError(f"it was not done within {self.experiment.recovery:g} s")
+            except Exception as error:  # of a nemesis' own making: the others are healed all the same
+                failed[name] = FaultError(f"{type(error).__name__}: {error}")
         return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:

@@ -51,8 +51,16 @@ class Squeeze:
     class Fields(Aimed, frozen=True, kw_only=True):
         """What a plan holds."""
 
-        cpu: Annotated[float, Share(0.01, 0.99)]
-        memory: Annotated[int, Mebibytes(1, 65536)]
+        cpu: Annotated[float | None, Share(0.01, 0.99)] = None
+        memory: Annotated[int | None, Mebibytes(1, 65536)] = None
+        cpu_of_used: Annotated[float | None, Share(0.001, 0.99)] = None
+        memory_of_held: Annotated[float | None, Share(0.0001, 1)] = None
+
+        def __post_init__(self) -> None:
+            pairs = ((self.cpu, self.cpu_of_used), (self.memory, self.memory_of_held))
+            given = [sum(one is not None for one in pair) for pair in pairs]
+            if max(given) > 1 or sum(given) == 0:
+                raise ValueError("it needs cpu or cpu_of_used, or memory or memory_of_held, or one of each")
 
     name: ClassVar[str] = "squeeze"
     needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})

@@ -60,6 +60,9 @@ def assemble(experiment: Experiment) -> Parts:
     first, second, *rest = made.values()
     found = {nemesis.name: nemesis for nemesis in rest}
     if experiment.timetable is not None:
+        idle = [name for name in experiment.nemeses if name != CHAOS and name not in _nemeses(experiment)[0]]
+        if idle:
+            raise UsageError(f"--nemesis names {', '.join(idle)}, but the timetable has no fault of that")
         refuse_misplanned(
             experiment.timetable,
             found,

@@ -276,3 +276,39 @@ def test_the_traceback_of_an_inner_run_is_shown_on_demand(tmp_path: Path, splitb
 def test_debug_is_listed(splitbrain: Command) -> None:
     for command in ([], ["run"], ["check"], ["images", "build"]):
         assert "--debug" in splitbrain(*command, "--help").stdout
+
+
+STORE = """
+import asyncio
+from targets.reference.target import Reference
+
+class Client:
+    def __init__(self, inner): self.inner, self.count = inner, 0
+    async def open(self): await self.inner.open()
+    async def close(self): await self.inner.close()
+    async def invoke(self, operation):
+        self.count += 1
+        if self.count == 5:
+            raise {raised}
+        return await self.inner.invoke(operation)
+
+class Store(Reference):
+    name = "store"
+    def client(self, cluster, node, timeout): return Client(super().client(cluster, node, timeout))
+"""
+RUN_STORE = ["run", "./store.py:Store", "--on", "simulation", "--time", "3", "--rate", "50", "--runs", "r"]
+
+
+def test_code_of_others_that_ends_the_process_is_no_pass(tmp_path: Path, splitbrain: Command) -> None:
+    (tmp_path / "store.py").write_text(STORE.format(raised="SystemExit(0)"))
+    done = splitbrain(*RUN_STORE)
+    assert done.returncode == 4, done.stdout
+    assert "code of a store, a workload, a nemesis or a checker has ended the command (0)" in done.stderr
+
+
+def test_a_client_that_raises_what_looks_like_a_cancellation_loses_no_worker(
+    tmp_path: Path, splitbrain: Command
+) -> None:
+    (tmp_path / "store.py").write_text(STORE.format(raised="asyncio.CancelledError"))
+    done = splitbrain(*RUN_STORE, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from pathlib import Path
@@ -81,10 +82,10 @@ class Refused(Idle):
         raise NothingToDo("there is nobody")
 
 
-def run(folder: Path, *nemeses: Idle, time: float = 20.0) -> tuple[History, Verdict]:
-    experiment = Experiment(
-        "reference", nemeses=tuple(n.name for n in nemeses), environment="simulation", time=time, rate=50, seed=1
-    )
+def run(folder: Path, *nemeses: Idle, time: float = 20.0, recovery: float = 60.0) -> tuple[History, Verdict]:
+    names = tuple(nemesis.name for nemesis in nemeses)
+    shape = {"environment": "simulation", "time": time, "recovery": recovery, "rate": 50.0, "seed": 1}
+    experiment = Experiment("reference", nemeses=names, **shape)  # type: ignore[arg-type]
     directory = RunDirectory.create(folder, experiment)
     environment = SimulationEnvironment(None, 1)
     run = Run(
@@ -147,6 +148,32 @@ def test_a_proof_does_not_keep_its_fault_from_ending(tmp_path: Path) -> None:
     assert [round(event.time / 1e9, 1) for event in done(history, "stop-slow-proof")] == wanted
     assert verdict.validity == "unknown"
     assert "nothing could be measured within 3 s" in verdict.reason
+
+
+def test_an_injection_that_never_ends_does_not_keep_the_run_from_ending(tmp_path: Path) -> None:
+    class Hangs(Seen):
+        name = "hangs"
+
+        async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
+            await asyncio.sleep(1e9)
+            return {}
+
+    _, verdict = run(tmp_path, Hangs(), time=5.0, recovery=2.0)
+    assert verdict.validity == "unknown"
+    assert "the faults were not healed (hangs: it was not done within 2 s)" in verdict.reason
+
+
+def test_a_proof_that_does_not_want_to_end_is_left_behind(tmp_path: Path) -> None:
+    class Deaf(Seen):
+        name = "deaf"
+
+        async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+
+    _, verdict = run(tmp_path, Deaf(), time=6.0)
+    assert verdict.validity == "unknown"
 
 
 def test_a_heal_that_breaks_loses_nothing_and_the_others_are_healed(tmp_path: Path) -> None:

@@ -133,3 +133,10 @@ def test_junit_has_a_case_for_each_nemesis_and_a_missing_one_is_an_error() -> No
     assert error is not None
     assert "never proved" in str(error.get("message"))
     assert (suite.get("tests"), suite.get("errors")) == ("3", "2")
+
+
+def test_what_an_experiment_asks_for_counts_even_where_the_history_says_nothing_of_it() -> None:
+    events = [Event(0, 1, 0, "invoke", "write", "k", 1), Event(0, 2, 0, "ok", "write", "k", 1)]
+    assert Evidence().check(from_events(events), Budget()).validity == "valid"
+    verdict = Evidence(["clock"]).check(from_events(events), Budget())
+    assert "clock was asked for and had no turn" in verdict.reason

@@ -10,11 +10,12 @@ import pytest
 from checkers.completeness import Completeness
 from harness.experiment import Experiment
 from harness.history import History, Recorder, from_events
-from harness.judging import judge
+from harness.judging import checkers_of, judge
 from harness.operation import FINISHED, MONITOR, STOPPED, Event
 from harness.report import write_report
 from harness.store import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
+from workloads.register import Register
 
 SECOND = 10**9
 
@@ -24,7 +25,7 @@ class Says:
         self._answer = answer
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        if isinstance(self._answer, Exception):
+        if isinstance(self._answer, BaseException):
             raise self._answer
         verdict: Verdict = self._answer
         return verdict
@@ -52,10 +53,28 @@ def test_one_checker_that_raises_does_not_hide_what_another_found() -> None:
     assert verdict.parts["broken"].reason.startswith("checker broken raised ValueError: oops")
     checkers["fine"] = Says(Verdict("valid"))
     assert judge(history(), checkers, Budget()).validity == "unknown"
+    assert judge(history(), {"ends": Says(SystemExit(0))}, Budget()).validity == "unknown"
 
 
-@pytest.mark.parametrize("answer", [None, 7, Verdict("valid", evidence={"odd": object()})])
-def test_what_is_no_verdict_is_unknown(answer: Any) -> None:
+def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("class evidence:\n    def check(self, history, budget):\n        raise ValueError")
+    experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:evidence",))
+    found = checkers_of(experiment, Register(Register.Options()))
+    assert {"evidence", "evidence (--checker)", "linearizable", "completeness"} == set(found)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        7,
+        {"validity": "valid"},
+        Verdict("valid", evidence={"odd": object()}),
+        Verdict("valid", "hm", [Anomaly("kind", "text")]),
+        Verdict("valid", parts={"inner": Verdict("invalid")}),
+    ],
+)
+def test_what_is_no_verdict_or_contradicts_itself_is_unknown(answer: Any) -> None:
     assert judge(history(), {"odd": Says(answer)}, Budget()).validity == "unknown"
 
 

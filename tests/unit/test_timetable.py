@@ -13,7 +13,7 @@ from harness.dealing import deal
 from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.plugins import load, names
-from harness.timetable import Timetable, read_timetable, refuse_misplanned
+from harness.timetable import Fault, Timetable, read_timetable, refuse_misplanned
 from targets.reference.bugs import BUGS
 
 ORDER = ["n1", "n2", "n3"]
@@ -121,3 +121,10 @@ def test_the_timetables_of_planted_bugs_are_right() -> None:
         if bug.timetable:
             table = read_timetable(Path(bug.arguments()[bug.arguments().index("--timetable") + 1]))
             assemble(Experiment("reference", nodes=bug.nodes, time=20.0, timetable=table))
+
+
+def test_a_nemesis_that_was_asked_for_and_is_not_in_the_timetable_is_refused() -> None:
+    table = Timetable((Fault("kill", 1.0, 2.0, {"aim": "one", "order": ["n1", "n2", "n3"]}),))
+    with pytest.raises(UsageError, match="--nemesis names partition, clock, but the timetable has no fault of that"):
+        assemble(Experiment("reference", nemeses=("partition", "kill", "clock"), timetable=table))
+    assert set(assemble(Experiment("reference", nemeses=("kill", "chaos"), timetable=table)).nemeses) == {"kill"}
