@@ -266,14 +266,18 @@ async def the_links_with_clients_can_be_bad(cluster: Cluster) -> None:
         )
         return float((await node.exec([node.python, "-c", script, driver])).out)
 
+    async def quickest(node: Node) -> float:
+        """Of several: a busy machine only ever adds to what a line takes."""
+        return min([await opening(node) for _ in range(5)])
+
     for direction, took in (("out", 0.3), ("in", 0.3), ("both", 0.6)):
         plan = {"aim": "n1", "order": NAMES[:3], "quality": {"delay": 0.3}, "links": "clients", "seed": "7"}
         done = await netem.inject(cluster, reference(), {**plan, "direction": direction})
         assert (await proof_of(netem, cluster, done)).holds
         assert await opening(a) > 0.95 * took
-        assert await opening(b) < took
+        assert await quickest(b) < took
         await netem.heal(cluster, reference())
-    assert await opening(a) < 0.3
+    assert await quickest(a) < 0.3
 
 
 SERVE = """
