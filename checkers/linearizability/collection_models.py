@@ -70,11 +70,21 @@ class Set(Model):
         return [state | {call.argument} if call.f == "add" else state - {call.argument}]
 
 
-class FifoQueue(Model):
-    """A queue: dequeue answers with the oldest element; with nothing (null) if it is empty."""
+class _Queue(Model):
+    """What all queues have in common: what is put in, and what an answer says was taken out."""
 
     functions = frozenset({"enqueue", "dequeue"})
     answers_in_result = frozenset({"dequeue"})
+
+    def parts(self, call: Call) -> Iterable[Hashable]:
+        if call.f in self.answers_in_result:
+            return [] if call.crashed else [call.result]
+        return [call.argument]
+
+
+class FifoQueue(_Queue):
+    """A queue: dequeue answers with the oldest element; with nothing (null) if it is empty."""
+
     begins = "a list of elements, the oldest first, such as [1, 2]"
 
     def __init__(self, initial: Any = None) -> None:
@@ -82,11 +92,6 @@ class FifoQueue(Model):
 
     def init(self) -> State:
         return self._initial
-
-    def parts(self, call: Call) -> Iterable[Hashable]:
-        if call.f in self.answers_in_result:
-            return [] if call.crashed else [call.result]
-        return [call.argument]
 
     def step(self, state: State, call: Call) -> Iterable[State]:
         if call.f == "enqueue":
@@ -147,11 +152,9 @@ class Stack(FifoQueue):
         return self._take(state, call, -1)
 
 
-class UnorderedQueue(Model):
+class UnorderedQueue(_Queue):
     """A bag: dequeue answers with any element that is in it; with nothing (null) if it is empty."""
 
-    functions = frozenset({"enqueue", "dequeue"})
-    answers_in_result = frozenset({"dequeue"})
     begins = "a list of elements, such as [1, 2]"
 
     def __init__(self, initial: Any = None) -> None:
@@ -159,11 +162,6 @@ class UnorderedQueue(Model):
 
     def init(self) -> State:
         return self._initial
-
-    def parts(self, call: Call) -> Iterable[Hashable]:
-        if call.f in self.answers_in_result:
-            return [] if call.crashed else [call.result]
-        return [call.argument]
 
     def step(self, state: State, call: Call) -> Iterable[State]:
         counts = dict(state)
