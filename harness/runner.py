@@ -23,7 +23,7 @@ from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operat
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.store import RunDirectory
-from harness.target import Target
+from harness.target import Target, failover_of
 from harness.timetable import Fault, Timetable, by_worker
 from harness.words import count
 from harness.workload import Workload
@@ -34,8 +34,6 @@ _OBSERVE_SECONDS = 2.5
 _HEAL_SECONDS = 0.5
 _AGAIN_SECONDS = 0.5
 """How long to wait before a fault is tried again that had nobody to hit."""
-FAILOVER_SECONDS = 5.0
-"""How long a target may take to have another primary that does not say so itself."""
 PROOF_SECONDS = 3.0
 """What a proof may take at most; less where the fault is shorter."""
 _LEAST_PROOF_SECONDS = 1.0
@@ -72,7 +70,7 @@ class Run:
         self._nemeses = nemeses
         self._mixed = frozenset(mixed)
         self._say = say
-        self._failover: float = getattr(target, "failover", FAILOVER_SECONDS)
+        self._failover = failover_of(target)
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._turns = {name: asyncio.Lock() for name in nemeses}
         """One thing at a time is done about the faults of one nemesis."""

@@ -85,3 +85,9 @@ class KnowsItself(Target, Protocol):
 def knows_itself(target: Target) -> TypeGuard[KnowsItself]:
     """Whether a target's store can be asked which one it is."""
     return hasattr(target, "identities")
+
+
+def failover_of(target: Target) -> float:
+    """The seconds within which another primary serves; 5 where the target does not say."""
+    seconds: float = getattr(target, "failover", 5.0)
+    return seconds

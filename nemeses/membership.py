@@ -13,12 +13,11 @@ from harness.cluster import Cluster, holds_within
 from harness.errors import NothingToDo
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number
-from harness.target import Target
+from harness.target import Target, failover_of
 from nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 
 _CHANGE_SECONDS = 3.0
 """How long a store may take to let nodes leave, beside the failover that it takes when the primary does."""
-_FAILOVER_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 
 
@@ -66,7 +65,7 @@ class Membership:
         leaving = [*first, *(name for name in plan["order"] if name not in first)][: plan["leaving"]]
         changing: Any = target
         hands_over = await primary(cluster, target) in leaving
-        seconds = _CHANGE_SECONDS + (getattr(target, "failover", _FAILOVER_SECONDS) if hands_over else 0.0)
+        seconds = _CHANGE_SECONDS + (failover_of(target) if hands_over else 0.0)
         try:
             async with asyncio.timeout(seconds):
                 before = await self._members(cluster, target)
