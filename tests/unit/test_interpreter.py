@@ -1,0 +1,226 @@
+"""The interpreter on virtual time, with a client in memory: what becomes of each way an operation can end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.environments.simulation.loop import SimulatedLoop
+from harness.errors import FaultError, NothingToDo
+from harness.generator import Generator, Stagger, any_of, at_times, limit, on_clients, on_nemesis, operations, repeat
+from harness.history import Recorder
+from harness.interpreter import Interpreter, Worker
+from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation
+
+READ, WRITE = Operation("read", "k"), Operation("write", "k", 1)
+
+
+class Memory:
+    """A client whose operations end as it is told, after ``seconds``."""
+
+    def __init__(self, outcome: Any = "answer", *, seconds: float = 0.0, refuses: int = 0) -> None:
+        self.outcome = outcome
+        self.seconds = seconds
+        self.refuses = refuses
+        self.opened = 0
+        self.closed = 0
+
+    async def open(self) -> None:
+        self.opened += 1
+        if self.opened <= self.refuses:
+            raise ConnectionRefusedError("nobody listens")
+
+    async def invoke(self, operation: Operation) -> Any:
+        await asyncio.sleep(self.seconds)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def _nothing(operation: Operation) -> None:
+    """A nemesis that is never asked."""
+
+
+Drive = Callable[..., list[Event]]
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Drive:
+    """Run a generator, on clients where there is no nemesis, and give the events that were recorded."""
+
+    def run(
+        generator: Generator,
+        *clients: Memory,
+        nemesis: Callable[[Operation], Coroutine[Any, Any, Any]] = _nothing,
+        stop_at: float | None = None,
+    ) -> list[Event]:
+        loop = SimulatedLoop()  # type: ignore[abstract]
+        recorder = Recorder(tmp_path / "history.jsonl")
+        workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
+        interpreter = Interpreter(
+            recorder, loop.nanoseconds, workers, reads=frozenset({"read"}), timeout=1.0, nemesis=nemesis
+        )
+
+        async def main() -> None:
+            if stop_at is not None:
+                loop.call_later(stop_at, interpreter.stop)
+            await interpreter.run(generator if nemesis is not _nothing else on_clients(generator))
+            await interpreter.close()
+
+        loop.run_to_end(main())
+        return recorder.events
+
+    return run
+
+
+def completion(events: list[Event]) -> tuple[str, str | None]:
+    """How the only operation ended."""
+    invoked, completed = events
+    assert (invoked.type, invoked.process) == ("invoke", completed.process)
+    return completed.type, completed.error
+
+
+@pytest.mark.parametrize(
+    ("operation", "client", "expected"),
+    [
+        (READ, Memory("v"), ("ok", None)),
+        (WRITE, Memory(Failed("no primary")), ("fail", "no primary")),
+        (WRITE, Memory(Indeterminate("the node is gone")), ("info", "the node is gone")),
+        (WRITE, Memory(seconds=9), ("info", "timed out")),
+        (WRITE, Memory(OSError("reset")), ("info", "OSError: reset")),
+        (READ, Memory(Indeterminate("the node is gone")), ("fail", "the node is gone")),
+        (READ, Memory(seconds=9), ("fail", "timed out")),
+        (READ, Memory(OSError("reset")), ("fail", "OSError: reset")),
+        (WRITE, Memory(asyncio.CancelledError()), ("info", "CancelledError")),
+        (WRITE, Memory(refuses=1), ("fail", "ConnectionRefusedError: nobody listens")),
+        (READ, Memory(refuses=1), ("fail", "ConnectionRefusedError: nobody listens")),
+    ],
+)
+def test_how_an_operation_can_end(
+    drive: Drive, operation: Operation, client: Memory, expected: tuple[str, str | None]
+) -> None:
+    assert completion(drive(operations([operation]), client)) == expected
+
+
+def test_what_a_client_answers_is_the_completions_value(drive: Drive) -> None:
+    invoked, completed = drive(operations([READ]), Memory(7))
+    assert (invoked.value, completed.value, completed.node) == (None, 7, "n1")
+
+
+def test_a_process_whose_operation_has_no_known_outcome_is_never_heard_of_again(drive: Drive) -> None:
+    events = drive(operations([WRITE] * 3), Memory(Indeterminate("lost")), Memory(Indeterminate("lost")))
+    assert [event.process for event in events if event.type == "invoke"] == [0, 1, 2]
+    by_worker = {event.process: event.node for event in events}
+    assert by_worker == {0: "n1", 1: "n2", 2: "n1"}
+
+
+def test_a_process_goes_on_after_a_failure(drive: Drive) -> None:
+    assert {event.process for event in drive(operations([WRITE] * 3), Memory(Failed("no")))} == {0}
+
+
+def test_after_an_error_and_only_then_a_client_is_opened_again(drive: Drive) -> None:
+    for outcome, opened in ((Failed("no"), 1), ("v", 1), (Indeterminate("lost"), 3), (OSError(), 3)):
+        client = Memory(outcome)
+        drive(operations([WRITE] * 3), client)
+        assert (client.opened, client.closed >= 1) == (opened, True), outcome
+
+
+def test_a_dead_node_is_not_hammered(drive: Drive) -> None:
+    client = Memory(refuses=10**6)
+    drive(repeat(WRITE), client, stop_at=2.05)
+    assert client.opened == 21  # ten times a second
+
+
+def test_an_operation_that_waits_for_a_process_starts_when_one_gets_free_not_later(drive: Drive) -> None:
+    """What nobody had to wait for before changes nothing in that."""
+    spaced = at_times([(1.0, WRITE), (1.2, WRITE)])
+    begun = [event.time / 1e9 for event in drive(spaced, Memory(seconds=0.5)) if event.type == "invoke"]
+    assert begun == pytest.approx([1.0, 1.5], abs=1e-6)
+
+
+def test_completions_before_what_is_due_later_disturb_nobody(drive: Drive) -> None:
+    asked: list[float] = []
+
+    class Watched:
+        def __init__(self, inner: Generator) -> None:
+            self.inner = inner
+
+        def next(self, context: Any) -> Any:
+            asked.append(context.time / 1e9)
+            found = self.inner.next(context)
+            return found and (found[0], Watched(found[1]))
+
+        def update(self, event: Event) -> Generator:
+            return self
+
+    events = drive(Watched(at_times([(0.0, WRITE), (0.0, WRITE), (1.0, WRITE)])), *[Memory(seconds=0.25)] * 3)
+    assert len(events) == 6
+    assert not [moment for moment in asked if 0.1 < moment < 0.9], "a completion had it asked in between"
+
+
+def test_a_crowd_that_fell_behind_catches_up_by_no_more_than_a_second(drive: Drive) -> None:
+    class Stalls(Memory):
+        async def invoke(self, operation: Operation) -> Any:
+            await asyncio.sleep(0.99 if asyncio.get_running_loop().time() < 10 else 0.0)
+
+    class Even:
+        def uniform(self, least: float, most: float) -> float:
+            return (least + most) / 2
+
+    spaced = Stagger(1e8, limit(200, repeat(WRITE)), Even())  # type: ignore[arg-type]
+    begun = [event.time / 1e9 for event in drive(spaced, Stalls()) if event.type == "invoke"]
+    at_once = max(sum(moment <= other < moment + 0.05 for other in begun) for moment in begun)
+    # A hundred were due in ten seconds and ten were done: of the others the last second's are made up for.
+    assert 10 <= at_once <= 12
+
+
+def test_the_run_ends_when_it_is_stopped_and_open_operations_complete(drive: Drive) -> None:
+    events = drive(repeat(WRITE), Memory(seconds=0.4), stop_at=1.0)
+    assert [event.type for event in events] == ["invoke", "ok"] * 3
+    assert events[-1].time / 1e9 == pytest.approx(1.2, abs=1e-3)
+
+
+def _fault(f: str) -> Operation:
+    return Operation(f, None, {})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        ({"said": "cut"}, ("ok", None)),
+        (NothingToDo("nobody is primary"), ("fail", "nobody is primary")),
+        (FaultError("the tool broke"), ("info", "FaultError: the tool broke")),
+        (ValueError("odd"), ("info", "ValueError: odd")),
+    ],
+)
+def test_how_a_fault_can_end(drive: Drive, outcome: Any, expected: tuple[str, str | None]) -> None:
+    async def nemesis(operation: Operation) -> Any:
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    both = any_of(on_nemesis(operations([_fault("start-partition")])), on_clients(operations([WRITE])))
+    events = [one for one in drive(both, Memory(seconds=0.5), nemesis=nemesis) if one.process == NEMESIS]
+    assert [event.type for event in events] == ["invoke", expected[0]]
+    assert events[1].error == expected[1]
+
+
+def test_faults_wait_for_nobody_and_nobody_for_them(drive: Drive) -> None:
+    async def nemesis(operation: Operation) -> Any:
+        await asyncio.sleep({"start-slow": 5.0}.get(operation.f, 0.1))
+
+    faults = on_nemesis(at_times([(0.0, _fault("start-slow")), (0.5, _fault("start-quick"))]))
+    clients = on_clients(at_times([(1.0, WRITE)]))
+    events = drive(any_of(faults, clients), Memory(), nemesis=nemesis)
+    ended = {event.f: event.time / 1e9 for event in events if event.type != "invoke"}
+    assert ended["start-quick"] == pytest.approx(0.6, abs=1e-6)
+    assert ended["write"] == pytest.approx(1.0, abs=1e-6)
+    (slow,) = (event for event in events if event.f == "start-slow" and event.type != "invoke")
+    assert (slow.type, slow.error) == ("info", "the run was ended")

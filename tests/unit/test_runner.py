@@ -1,0 +1,297 @@
+"""The life of a run on virtual time, with a store in memory and faults that end as they are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from checkers.evidence import Evidence
+from harness.cluster import Cluster, Role
+from harness.environments.base import Node
+from harness.environments.simulation.environment import SimulationEnvironment
+from harness.errors import FaultError, NodeError, NothingToDo
+from harness.experiment import Experiment
+from harness.history import from_events
+from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Failed, Operation
+from harness.runner import Run
+from harness.store import RunDirectory
+from harness.verdict import Budget
+from workloads.register import Register
+
+
+class Memory:
+    """A register in this process, for all clients."""
+
+    class Options(msgspec.Struct, frozen=True):
+        """None."""
+
+    name: ClassVar[str] = "memory"
+    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
+    programs: ClassVar[Mapping[str, str]] = {}
+    claims: ClassVar[str] = ""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+        self.calls: list[str] = []
+        self.serves: Callable[[float], bool] = lambda seconds: True
+        """Whether it is ready, by the time since the loop was made."""
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        self.calls.append(f"start {node.name}")
+
+    async def form(self, cluster: Cluster) -> None:
+        self.calls.append("form")
+
+    async def ready(self, cluster: Cluster) -> bool:
+        return self.serves(asyncio.get_running_loop().time())
+
+    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        return [Role("n1", "primary")]
+
+    def client(self, cluster: Cluster, node: Node, timeout: float) -> _Client:
+        return _Client(self)
+
+
+class _Client:
+    def __init__(self, store: Memory) -> None:
+        self._held = store.held
+
+    async def open(self) -> None: ...
+
+    async def invoke(self, operation: Operation) -> Any:
+        await asyncio.sleep(0.01)
+        if operation.f == "read":
+            return self._held.get(operation.key)
+        expected, new = operation.value if operation.f == "cas" else (self._held.get(operation.key), operation.value)
+        if self._held.get(operation.key) != expected:
+            raise Failed("another value")
+        self._held[operation.key] = new
+        return operation.value
+
+    async def close(self) -> None: ...
+
+
+Acts = Sequence[Any]
+"""What happens at each call in turn, the last for ever after: an exception is raised, a number slept before."""
+
+
+@dataclass
+class Told:
+    """A nemesis that does as it is told."""
+
+    name: str = "told"
+    layer: Layer = Layer.NETWORK
+    injects: Acts = ()
+    proves: Acts = ()
+    heals: Acts = ()
+    holds: bool = True
+    calls: list[tuple[str, float]] = field(default_factory=list)
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def decks(self, zones: Zones) -> Decks:
+        return {"whom": dict.fromkeys(zones, 1.0)}
+
+    def plan(self, rng: Any, zones: Zones, dealt: Mapping[str, str]) -> Plan:
+        return dict(dealt)
+
+    async def _act(self, what: str, acts: Acts) -> None:
+        before = sum(call[0] == what for call in self.calls)
+        self.calls.append((what, asyncio.get_running_loop().time()))
+        act = acts[min(before, len(acts) - 1)] if acts else None
+        if isinstance(act, float):
+            await asyncio.sleep(act)
+        elif act is not None:
+            raise act
+
+    async def inject(self, cluster: Cluster, target: Any, plan: Plan) -> Plan:
+        await self._act("inject", self.injects)
+        return {**plan, "said": plan["whom"]}
+
+    async def prove(self, cluster: Cluster, target: Any, done: Plan, seconds: float) -> Proof:
+        await self._act("prove", self.proves)
+        return Proof("a look", before=0, during=1, holds=self.holds)
+
+    async def heal(self, cluster: Cluster, target: Any) -> Plan:
+        await self._act("heal", self.heals)
+        return {}
+
+
+@dataclass
+class Done:
+    """What came of a run."""
+
+    events: list[Event]
+    store: Memory
+
+    def of(self, f: str, process: str = NEMESIS) -> list[Event]:
+        """The events of one function that are no invocations."""
+        return [one for one in self.events if (one.process, one.f) == (process, f) and one.type != "invoke"]
+
+    @property
+    def evidence(self) -> Any:
+        return Evidence().check(from_events(self.events), Budget())
+
+    @property
+    def faults(self) -> dict[str, Any]:
+        return dict(self.evidence.evidence["faults"])
+
+
+Perform = Callable[..., Done]
+
+
+@pytest.fixture
+def perform(tmp_path: Path) -> Perform:
+    def run(*nemeses: Told, stop_at: float | None = None, store: Memory | None = None, **settings: Any) -> Done:
+        given = {"time": 8.0, "interval": 2.0, "rate": 50.0, "concurrency": 3, "recovery": 5.0} | settings
+        experiment = Experiment("memory", environment="simulation", **given)
+        store = store or Memory()
+        this = Run(
+            experiment,
+            environment=SimulationEnvironment(),
+            target=store,
+            workload=Register(Register.Options()),
+            nemeses={nemesis.name: nemesis for nemesis in nemeses},
+            directory=RunDirectory.create(tmp_path, experiment),
+        )
+
+        async def main() -> None:
+            if stop_at is not None:
+                asyncio.get_running_loop().call_later(stop_at, this.stop)
+            await this.execute()
+
+        SimulationEnvironment().run(main())
+        return Done(this.recorder.events, store)
+
+    return run
+
+
+def test_a_run_begins_with_what_is_planned_and_ends_with_having_finished(perform: Perform) -> None:
+    done = perform(Told())
+    assert done.store.calls == ["start n1", "start n2", "start n3", "form"]
+    assert (done.events[0].process, done.events[0].f) == (MONITOR, "planned")
+    assert (done.events[-1].process, done.events[-1].f) == (MONITOR, FINISHED)
+    assert done.evidence.validity == "valid"
+    assert done.faults["told"]["proved"] == done.faults["told"]["injected"] == done.faults["told"]["planned"] > 0
+    assert done.faults["told"]["ok_operations_during"] > 0
+
+
+def test_a_fault_is_proved_by_its_proof_and_by_nothing_before_it(perform: Perform) -> None:
+    """Neither an invocation nor an injection that returned counts."""
+    for nemesis, proofs in (
+        (Told(holds=False), "fail"),
+        (Told(proves=[FaultError("the probe broke")]), "info"),
+        (Told(proves=[99.0]), "info"),
+        (Told(injects=[FaultError("the tool broke")]), None),
+        (Told(injects=[NothingToDo("nobody is there")]), None),
+    ):
+        done = perform(nemesis)
+        assert {proof.type for proof in done.of("prove-told")} == ({proofs} if proofs else set())
+        assert (done.faults["told"]["proved"], done.faults["told"]["ok_operations_during"]) == (0, 0)
+        assert done.evidence.validity == "unknown"
+        assert "told was asked for" in done.evidence.reason
+
+
+def test_a_proof_runs_beside_the_schedule(perform: Perform) -> None:
+    """One that never answers delays neither the end of its fault nor the end of the run."""
+    done, quick = perform(Told(proves=[99.0])), perform(Told())
+    ends = [[one.time for one in run.of("stop-told")] for run in (done, quick)]
+    assert len(ends[0]) == len(ends[1]) > 0
+    assert all(abs(slow - fast) < 1.1e9 for slow, fast in zip(*ends, strict=True))
+
+
+def test_an_injection_is_tried_again_while_there_is_nobody_to_hit(perform: Perform) -> None:
+    nobody = NothingToDo("nobody is primary")
+    nemesis = Told(injects=[nobody, nobody, None])
+    done = perform(nemesis, time=30.0, interval=10.0)
+    assert done.of("start-told")[0].type == "ok"
+    first, second, third = [moment for what, moment in nemesis.calls if what == "inject"][:3]
+    assert (second - first, third - second) == pytest.approx((0.5, 0.5), abs=1e-3)
+
+
+def test_faults_of_one_nemesis_do_not_delay_those_of_another(perform: Perform) -> None:
+    both = (Told("quick"), Told("stuck", injects=[99.0]))
+    done = perform(*both, overlap=True)
+    assert done.faults["quick"]["proved"] == done.faults["quick"]["planned"] > 0
+    assert done.faults["stuck"]["injected"] == 0
+    assert done.of(FINISHED, MONITOR)
+
+
+def test_faults_are_undone_by_layer_what_others_depend_on_first(perform: Perform) -> None:
+    order: list[str] = []
+
+    @dataclass
+    class Noted(Told):
+        async def heal(self, cluster: Cluster, target: Any) -> Plan:
+            order.append(self.name)
+            return {}
+
+    perform(Noted("a", Layer.MEMBERS), Noted("b", Layer.PROCESS), Noted("c", Layer.NETWORK), time=1.0)
+    assert order[-3:] == ["c", "b", "a"]
+
+
+def test_the_last_heal_is_tried_again_and_while_the_store_only_is_not_ready_for_it_until_it_is(
+    perform: Perform,
+) -> None:
+    once = perform(Told(heals=[FaultError("not yet"), None]), time=1.0)
+    (healed,) = once.of("heal")
+    assert (healed.type, healed.value) == ("ok", {"told": {}})
+    nobody = NothingToDo("there is no primary")
+    later = perform(Told(heals=[nobody] * 6 + [None]), time=1.0)
+    assert [one.type for one in later.of("heal")] == ["ok"]
+
+
+def test_what_cannot_be_healed_is_said_and_is_no_pass(perform: Perform) -> None:
+    for heals, said in (
+        ([FaultError("the rule stays")], "told: the rule stays"),
+        ([ValueError("odd")], "told: ValueError: odd"),
+        ([99.0], "told: it was not done within 5 s"),
+        ([NothingToDo("there is no primary")], "told: there is no primary"),
+    ):
+        done = perform(Told(heals=heals), Told("other"), time=1.0)
+        (healed,) = done.of("heal")
+        assert (healed.type, healed.error) == ("info", said)
+        assert healed.value == {"other": {}}, "the others are healed all the same"
+        assert done.evidence.validity == "unknown"
+
+
+def test_a_run_that_is_stopped_says_so_heals_and_reads(perform: Perform) -> None:
+    nemesis = Told()
+    done = perform(nemesis, stop_at=2.0)
+    (stopped,) = done.of(STOPPED, MONITOR)
+    assert stopped.value["seconds"] == pytest.approx(2.0, abs=0.2)
+    assert nemesis.calls[-1][0] == "heal"
+    assert done.events[-1].f == FINISHED
+    assert any(one.f == "read" and one.time > stopped.time for one in done.events)
+
+
+def test_the_final_reads_wait_until_the_store_serves_again(perform: Perform) -> None:
+    store = Memory()
+    store.serves = lambda seconds: seconds < 1 or seconds > 4
+    done = perform(Told(), store=store, time=2.0)
+    (recovered,) = done.of("recovered", MONITOR)
+    assert recovered.value["seconds"] == pytest.approx(2.0, abs=0.3)
+    assert all(one.time > recovered.time for one in done.events[-10:-1])
+
+
+def test_a_store_that_does_not_come_back_is_read_all_the_same_and_is_no_pass(perform: Perform) -> None:
+    store = Memory()
+    store.serves = lambda seconds: seconds < 1
+    done = perform(Told(), store=store)
+    (recovered,) = done.of("recovered", MONITOR)
+    assert recovered.error == "the store's recovery did not happen within 5 s"
+    assert any(one.f == "read" and one.type == "ok" and one.time > recovered.time for one in done.events)
+    assert done.evidence.validity == "unknown"
+
+
+def test_a_store_that_is_never_ready_is_a_sentence(perform: Perform) -> None:
+    store = Memory()
+    store.serves = lambda seconds: False
+    with pytest.raises(NodeError, match="memory being ready on all nodes did not happen within 90 s"):
+        perform(store=store)
