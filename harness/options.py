@@ -179,6 +179,19 @@ class Text:
         return re.fullmatch(self.pattern, str(value)) is not None
 
 
+@dataclass(frozen=True)
+class Code(Text):
+    """A function to import, ``MODULE:FUNCTION``; those of the module ``own`` come with the plug-in."""
+
+    what: str = "MODULE:FUNCTION"
+    pattern: str = r"[\w.]+:\w+"
+    own: str = ""
+
+    def is_own(self, value: str) -> bool:
+        """Whether nothing is imported but what the plug-in brings along."""
+        return value.partition(":")[0] == self.own
+
+
 _ANY = Number(-math.inf, math.inf)
 
 

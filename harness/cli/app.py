@@ -130,6 +130,9 @@ CheckerOption = Annotated[
     ),
 ]
 RunsOption = Annotated[Path, typer.Option(help="Where the run's directory is made.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Load the code that a run or a timetable of others names: FILE.py, merge=.")
+]
 
 
 @app.command()
@@ -155,6 +158,7 @@ def run(
     checker: CheckerOption = None,
     option: OptionOption = None,
     runs: RunsOption = Path("runs"),
+    trust: TrustOption = False,
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
@@ -163,7 +167,7 @@ def run(
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, seed, overlap, timetable, zones, bug, checker, option,
+        recovery, seed, overlap, timetable, zones, bug, checker, option, trust=trust,
     )  # fmt: skip
     raise typer.Exit(command.run(experiment, runs, as_json=output is Format.json))
 
@@ -194,6 +198,7 @@ def hunt(
     directory: Annotated[
         Path | None, typer.Option(help="Where results are kept; the same directory resumes a campaign.")
     ] = None,
+    trust: TrustOption = False,
     executor: Annotated[
         str | None, typer.Option(help="Who runs the seeds: processes:N (all cores), or dask://HOST:PORT.")
     ] = None,
@@ -208,7 +213,7 @@ def hunt(
 
     experiment = _experiment(
         target, target_option, on, image, nodes, workload, nemesis, time, rate, concurrency, timeout, interval,
-        recovery, 0, overlap, timetable, zones, bug, checker, option,
+        recovery, 0, overlap, timetable, zones, bug, checker, option, trust=trust,
     )  # fmt: skip
     as_json = output is Format.json
     raise typer.Exit(command.hunt(experiment, seeds, directory, executor, stop=stop, as_json=as_json))
@@ -235,21 +240,27 @@ def _experiment(
     bug: str,
     checker: list[str] | None,
     option: list[str] | None,
+    *,
+    trust: bool,
 ) -> Experiment:
     from harness.errors import UsageError
     from harness.plugins import parse_options
     from harness.timetable import read_timetable
+    from harness.trust import code_of_timetable, refuse_code
 
     if bool(target) == bool(target_option):
         raise UsageError("name one target: `splitbrain run TARGET`; `splitbrain list targets` shows what there is")
     nemeses = tuple(name.strip() for name in nemesis.split(",")) if nemesis else ()
     options = parse_options(option or [])
+    explicit = None if timetable is None else read_timetable(timetable)
+    code = tuple(name for name in code_of_timetable(explicit) if name not in nemeses)
+    refuse_code(f"the timetable {timetable}", code, trust=trust)
     if bug and "bug" in options:
         raise UsageError("--bug and -o bug are the same: give one of them")
     return Experiment(
         target=target or target_option,
         workload=workload,
-        nemeses=nemeses,
+        nemeses=(*nemeses, *code),
         environment=on,
         image=image,
         nodes=nodes,
@@ -261,7 +272,7 @@ def _experiment(
         recovery=recovery,
         seed=seed,
         overlap=overlap or "chaos" in nemeses,
-        timetable=None if timetable is None else read_timetable(timetable),
+        timetable=explicit,
         zones=zones,
         checkers=_names(checker),
         options=options | ({"bug": bug} if bug else {}),
@@ -281,26 +292,28 @@ def shrink(
         _number("--seconds", float, Seconds(0.1, 7 * 86400), "Stop trying after this long, with the smallest so far:"),
     ] = 300.0,
     runs: RunsOption = Path("runs"),
+    trust: TrustOption = False,
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
     """Reduce a failing simulated run to the few faults and operations that it takes, and print the one command."""
     from harness.cli import shrink as command
 
-    raise typer.Exit(command.shrink(run, runs, seconds, as_json=output is Format.json))
+    raise typer.Exit(command.shrink(run, runs, seconds, trust=trust, as_json=output is Format.json))
 
 
 @app.command()
 def replay(
     run: Annotated[Path, typer.Argument(help="The directory of a run that was made with --on simulation.")],
     runs: Annotated[Path, typer.Option(help="Where the new run's directory is made.")] = Path("runs"),
+    trust: TrustOption = False,
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
     """Run a simulated run again: the same history, byte for byte."""
     from harness.cli import replay as command
 
-    raise typer.Exit(command.replay(run, runs, as_json=output is Format.json))
+    raise typer.Exit(command.replay(run, runs, trust=trust, as_json=output is Format.json))
 
 
 @app.command()
@@ -318,9 +331,7 @@ def check(
     report: Annotated[
         bool, typer.Option("--report", help="Write a run's verdict.json, junit.xml and report.html again.")
     ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Load the FILE.py that a run names for its workload and its checkers.")
-    ] = False,
+    trust: TrustOption = False,
     independent: Annotated[bool, typer.Option(help="Values are [key value] tuples of jepsen.independent.")] = False,
     initial: Annotated[
         str | None,

@@ -16,6 +16,7 @@ from harness.interop import KEYED, read_history
 from harness.judging import NO_OPERATION, judge_run
 from harness.plugins import is_file, load, load_file
 from harness.store import RunDirectory, find_history
+from harness.trust import code_of_judges, refuse_code
 from harness.verdict import Budget, Verdict
 from harness.words import printable
 
@@ -30,16 +31,13 @@ def check_run(
 ) -> int:
     """Judge a run as the run itself did, and by ``checkers`` beside; return the exit code of the verdict.
 
-    What the run names as ``FILE.py:Class`` is loaded with ``trust`` only, since it may be somebody else's: raises
-    ``UsageError`` otherwise.
+    Raises ``UsageError`` for a run that names code, which may be somebody else's, without ``trust``.
     """
     from harness.console.verdict import json_line, print_judged
 
     directory = RunDirectory(path)
     experiment = directory.load_experiment()
-    code = [name for name in (experiment.workload, *experiment.checkers) if is_file(name) and name not in checkers]
-    if code and not trust:
-        raise UsageError(f"{path} is judged by the code of {', '.join(code)}: --trust loads it")
+    refuse_code(str(path), [name for name in code_of_judges(experiment) if name not in checkers], trust=trust)
     history = read_jsonl(find_history(path))
     experiment = msgspec.structs.replace(experiment, checkers=tuple(dict.fromkeys((*experiment.checkers, *checkers))))
     verdict = judge_run(directory, experiment, assemble_workload(experiment), history=history, budget=budget)

@@ -12,18 +12,20 @@ from harness.console.verdict import outcome, print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.report import write_report
 from harness.store import RunDirectory, find_history
+from harness.trust import code_of, refuse_code
 
 
-def replay(path: Path, runs: Path, *, as_json: bool) -> int:
+def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
     """Run it again, say whether the history is the same, and return the exit code of its verdict.
 
-    Raises ``UsageError`` for a run that was not simulated, and, when all is written and printed, ``SplitbrainError`` if
-    the history is another one.
+    Raises ``UsageError`` for a run that was not simulated, or that names code without ``trust``, and, when all is
+    written and printed, ``SplitbrainError`` if the history is another one.
     """
     before = RunDirectory(path)
     experiment = before.load_experiment()
     if experiment.environment != "simulation":
         raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
+    refuse_code(str(path), code_of(experiment), trust=trust)
     find_history(path)  # the folder of a hunt has an experiment too; its runs are in seed-N
     directory, verdict = simulate(experiment, runs)
     old, new = (run.history.read_bytes().splitlines() for run in (before, directory))

@@ -20,20 +20,23 @@ from harness.judging import judge_run
 from harness.report import write_report
 from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory
+from harness.trust import code_of, refuse_code
 from harness.verdict import Verdict
 from harness.words import count
 
 
-def shrink(path: Path, runs: Path, seconds: float, *, as_json: bool) -> int:
+def shrink(path: Path, runs: Path, seconds: float, *, trust: bool, as_json: bool) -> int:
     """Shrink a run, run the smallest experiment once more for its report, and return the exit code of its verdict.
 
     Ctrl-C and the end of its time end the search, with the smallest so far. Raises ``UsageError`` for a run that was
-    not simulated or did not fail, and ``SplitbrainError`` where it fails in no other order of events than its own.
+    not simulated or did not fail, or that names code without ``trust``, and ``SplitbrainError`` where it fails in no
+    other order of events than its own.
     """
     before = RunDirectory(path)
     experiment = before.load_experiment()
     if experiment.environment != "simulation":
         raise UsageError(f"only a simulated run can be shrunk, and {path} was run on {experiment.environment}")
+    refuse_code(str(path), code_of(experiment), trust=trust)
     verdict = judge_run(before, experiment, assemble(experiment).workload)
     if verdict.validity != "invalid":
         raise UsageError(f"{path} found no anomaly: there is nothing to shrink")

@@ -13,7 +13,7 @@ import msgspec
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
-from harness.options import Limit, Nodes, Number, Text
+from harness.options import Code, Limit, Nodes, Number, Text
 from harness.target import Client
 from targets.reference.bugs import BUGS, Bug
 from targets.reference.client import ReferenceClient
@@ -23,6 +23,8 @@ from targets.reference.peers import PEER_PORT
 from targets.reference.server import CLIENT_PORT
 from targets.resp import quick, quick_info
 
+MERGES = NodeOptions.merge.partition(":")[0]
+"""The module of the functions that come along."""
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members."""
 _HINTS = get_type_hints(NodeOptions)
@@ -31,7 +33,7 @@ _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 _LIMITS: Mapping[str, Limit] = {
     "bug": Text("names that `list bugs` shows, with commas", r"[a-z0-9-]+(,[a-z0-9-]+)*"),
     "witness": Nodes(("",), most=1),
-    "merge": Text("MODULE:FUNCTION", r"[\w.]+:\w+"),
+    "merge": Code(own=MERGES),
 }
 """What is allowed beyond numbers from the least to the most."""
 
