@@ -96,4 +96,7 @@ def judge_run(
     """The verdict on a run, from its history as it was written, or from the one that is given."""
     if history is None:
         history = read_jsonl(directory.history)
-    return judge(history, checkers_of(experiment, workload), budget or Budget())
+    verdict = judge(history, checkers_of(experiment, workload), budget or Budget())
+    if shortened := directory.shortened_logs():
+        verdict.evidence["shortened_logs"] = shortened
+    return verdict

@@ -13,6 +13,7 @@ import msgspec
 
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
+from harness.faults.output import is_shortened
 from harness.operation import Event
 from harness.periods import turns_of
 from harness.verdict import Verdict
@@ -92,6 +93,11 @@ class RunDirectory:
             self._unwritten.setdefault(str(error.strerror), []).append(path.name)
             with contextlib.suppress(OSError):
                 part.unlink()
+
+    def shortened_logs(self) -> list[str]:
+        """The logs of which something was left out, since they would be too long."""
+        found = [path for path in sorted(self.logs.rglob("*.log")) if path.is_file() and is_shortened(str(path))]
+        return [str(path.relative_to(self.logs)) for path in found]
 
     def write_verdict(self, verdict: Verdict, experiment: Experiment, seconds: float) -> None:
         """Write ``verdict.json`` and ``junit.xml``."""

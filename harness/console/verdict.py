@@ -53,6 +53,8 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
             f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
         )
     lines += [f"{name}: {mine.said()}" for name, mine in turns_of(evidence).items()]
+    if shortened := evidence.get("shortened_logs"):
+        lines.append(f"of long logs the first and the last 8 MiB were kept: {', '.join(shortened)}")
     return lines
 
 

@@ -30,13 +30,16 @@ from harness.environments.base import (
     Result,
     tool_command,
 )
+from harness.environments.programs import search_path
+from harness.environments.reader import Reader
+from harness.environments.servers import environment, unprivileged
 from harness.errors import MissingError, NodeError
-from harness.faults.process import TOOL_MARK
+from harness.faults import output
 
 _SUBNET: Final = "10.66.0"
 _BRIDGE: Final = "splitbrain0"
 _DATA: Final = "/dev/shm"
-_TOOLS: Final = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux", "unshare": "util-linux"}
+_TOOLS: Final = {"ip": "iproute2", "iptables": "iptables", "nsenter": "util-linux", "setpriv": "util-linux"}
 
 
 class LocalNode:
@@ -52,6 +55,8 @@ class LocalNode:
         self._enter: list[str] = []
         self._init = 0
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._readers: dict[str, list[Reader]] = {}
+        """Of each server, the last one reads what it prints now; others what it has left behind."""
 
     async def hold(self, interface: str) -> None:
         """Create the node's namespaces and plug it into the bridge."""
@@ -102,20 +107,32 @@ class LocalNode:
         return Result(process.returncode, out, err)
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        if shutil.which(argv[0]) is None:
+        if shutil.which(argv[0], path=search_path()) is None:
             raise MissingError(f"{argv[0]} is not on this machine: install it, `splitbrain doctor` says how")
         if name in self._servers and self._servers[name].poll() is None:
             return
+        # As root it may read what is in the home of whoever has called sudo, which its program may be.
+        command = unprivileged(argv, keep=["dac_read_search"])
+        reader = await self._new_reader(name)
         # The server is born in the node's pid namespace. nsenter would do that by staying its parent, and would
         # stand still with it in a pause, never to be resumed.
-        with (self._logs / f"{name}.log").open("ab") as log, namespaces.children_in(self._init):
+        with reader.open() as printed, namespaces.children_in(self._init):
             self._servers[name] = subprocess.Popen(
-                [*self._enter, "--", *argv],
+                [*self._enter, "--", *command],
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={name: value for name, value in os.environ.items() if name != TOOL_MARK} | dict(env or {}),
+                stdout=printed,
+                stderr=printed,
+                env=environment(self.directory, env, here=True),
             )
+
+    async def _new_reader(self, name: str) -> Reader:
+        """For a server that is about to start; what it printed before stands before that in its log."""
+        readers = self._readers.setdefault(name, [])
+        if readers:
+            await readers[-1].catch_up()
+        readers[:] = [one for one in readers if not one.is_over()]
+        readers.append(Reader(self._logs / f"{name}.log"))
+        return readers[-1]
 
     async def running(self) -> Mapping[str, bool]:
         return {name: process.poll() is None for name, process in self._servers.items()}
@@ -126,8 +143,9 @@ class LocalNode:
         target.write_bytes(data)
 
     async def log(self, name: str) -> str:
-        path = self._logs / f"{name}.log"
-        return path.read_bytes()[-LOG_TAIL:].decode(errors="replace") if path.exists() else ""
+        if name not in self._readers:
+            return ""
+        return (await self._readers[name][-1].last(LOG_TAIL)).decode(errors="replace")
 
     async def stop(self) -> None:
         """End the node's init, and with it everything in its pid namespace."""
@@ -137,6 +155,11 @@ class LocalNode:
         for process in self._servers.values():
             await asyncio.to_thread(process.wait)
         self._servers.clear()
+        for name, readers in self._readers.items():
+            for reader in readers:
+                await reader.end()
+            output.join(str(self._logs / f"{name}.log"))
+        self._readers.clear()
 
 
 class LocalEnvironment(RealEnvironment):
@@ -161,7 +184,7 @@ class LocalEnvironment(RealEnvironment):
         if sys.platform != "linux":
             return "local nodes need Linux: use --on docker"
         for tool, package in _TOOLS.items():
-            if shutil.which(tool) is None:
+            if shutil.which(tool, path=search_path()) is None:
                 return f"the command {tool} is not on this machine: apt-get install {package}"
         return None if namespaces.inside() else namespaces.missing()
 

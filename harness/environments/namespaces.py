@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
+from harness.environments.programs import search_path
 from harness.errors import MissingError, SplitbrainError
 from harness.faults import resident, squeeze
 from harness.faults.process import TOOL_MARK
@@ -80,7 +81,7 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     pid = os.fork()
     if pid == 0:
         # The mark, since a child shares the harness's memory until it becomes a server: no fault may touch it before.
-        _run_as_init(lambda: _exec(argv, {**environment, INSIDE: run, TOOL_MARK: "1"}), harness)
+        _run_as_init(lambda: _exec(argv, {**environment, "PATH": search_path(), INSIDE: run, TOOL_MARK: "1"}), harness)
     return _wait_for(pid)
 
 

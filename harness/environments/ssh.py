@@ -35,8 +35,10 @@ from harness.environments.base import (
     tool_command,
 )
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
+from harness.environments.servers import PATH, environment, unprivileged
 from harness.errors import FaultError, MissingError, NodeError, UsageError
 from harness.faults.leash import ALIVE, READY, SERVERS
+from harness.faults.output import NEW, OLD, joined
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
 from harness.options import Text
 
@@ -48,21 +50,23 @@ SILENCE_SECONDS: Final = 30.0
 _SOURCE: Final = ".splitbrain-source"
 _NOWHERE: Final = "/nonexistent"
 """The directory of a node that has none yet: nothing is in it, so that no tool takes anything for its own."""
-_PATH: Final = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _BEGAN: Final = """
 began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f1,20; }
 """
 """Says of a process its state, and when it began in clock ticks: another one may have its number later."""
 _START: Final = f"""{_BEGAN}
-cd "$1" && log=$2.log && command -v "$3" >/dev/null || exit 127
+cd "$1" && command -v "$2" >/dev/null || exit 127
+export pipe=.splitbrain-printed-$$ && mkfifo -m 600 "$pipe" || exit
+sh -c "$3" <"$pipe" >/dev/null 2>&1 &
 shift 3
-setsid env "$@" >>"$log" 2>&1 </dev/null &
+setsid env -i "$@" >"$pipe" 2>&1 </dev/null &
 since=$(began $!) && since=${{since#* }}
 echo "$! $since" >>"$SPLITBRAIN_SERVERS"
 echo $! >>"$SPLITBRAIN_SESSIONS"
 echo "$! $since"
 """
-"""Starts a server that goes on: its directory, its name, its program, and what ``env`` is to be told."""
+"""Starts a server that goes on: its directory, its program, the command that reads what it prints, and what ``env`` is
+to be told."""
 _ALIVE: Final = f"""{_BEGAN}
 while [ $# -gt 0 ]; do
   case "$(began "$1")" in "Z "*|"X "*) echo 0;; *" $2") echo 1;; *) echo 0;; esac
@@ -155,7 +159,7 @@ class SshNode:
                 return
 
     def _command(self, argv: Sequence[str], marks: Sequence[str] = (f"{TOOL_MARK}=1",)) -> str:
-        return shlex.join([*self._sudo, "env", _PATH, *marks, f"{HOME_MARK}={self.directory}", *argv])
+        return shlex.join([*self._sudo, "env", f"PATH={PATH}", *marks, f"{HOME_MARK}={self.directory}", *argv])
 
     def _open(self, command: str) -> paramiko.Channel:
         transport = self._clients[-1].get_transport() if self._clients else None
@@ -192,8 +196,8 @@ class SshNode:
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         if (await self.running()).get(name):
             return
-        given = [f"{key}={value}" for key, value in (env or {}).items()]
-        words = ["sh", "-c", _START, "sh", self.directory, name, argv[0], *given, *argv]
+        given = [f"{key}={value}" for key, value in environment(self.directory, env).items()]
+        words = ["sh", "-c", _START, "sh", self.directory, argv[0], self._reader(name), *given, *unprivileged(argv)]
         marks = [f"SPLITBRAIN_SESSIONS={SESSIONS}", f"SPLITBRAIN_SERVERS={SERVERS}"]
         done = await self._do(self._command(words, marks))
         if done.code == 127:
@@ -202,6 +206,11 @@ class SshNode:
             raise NodeError(f"{name} could not be started on {self.name}: {done.text}")
         process, since = done.out.decode().split()
         self._servers[name] = (process, since)
+
+    def _reader(self, name: str) -> str:
+        """The command that keeps what a server prints."""
+        request = {"path": f"{self.directory}/{name}.log"}
+        return f'rm -f "$pipe"; exec {shlex.join(tool_command(self.python, "output", request, "output", os.devnull))}'
 
     async def running(self) -> Mapping[str, bool]:
         if not self._servers:
@@ -217,8 +226,12 @@ class SshNode:
             raise NodeError(f"{path} could not be written on {self.name}: {_last_line(done.err)}")
 
     async def log(self, name: str) -> str:
-        done = await self.exec(["tail", "-c", str(LOG_TAIL), f"{self.directory}/{name}.log"])
-        return done.out.decode(errors="replace") if done.code == 0 else ""
+        path = f"{self.directory}/{name}.log"
+        return (await self._printed(path, path + OLD, path + NEW))[-LOG_TAIL:].decode(errors="replace")
+
+    async def _printed(self, *files: str) -> bytes:
+        """What is in these files one after the other, as far as they are there."""
+        return (await self.exec(["sh", "-c", 'cat "$@" 2>/dev/null', "sh", *files])).out
 
     async def stop(self) -> None:
         """Save the logs and let go of the leash, which undoes everything. Raises ``NodeError`` if something stays."""
@@ -240,8 +253,9 @@ class SshNode:
     async def _save_logs(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         for name in self._servers:
-            done = await self.exec(["cat", f"{self.directory}/{name}.log"])
-            (self._logs / f"{name}.log").write_bytes(done.out)
+            path = f"{self.directory}/{name}.log"
+            first, rest = await self._printed(path), await self._printed(path + OLD, path + NEW)
+            (self._logs / f"{name}.log").write_bytes(joined(first, rest))
 
     def _let_go(self, leash: paramiko.Channel) -> list[str]:
         """Let the leash undo everything; what it could not, or found odd."""

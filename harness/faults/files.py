@@ -9,11 +9,13 @@ import errno
 import os
 from collections.abc import Iterator
 
+from harness.faults.output import NEW, OLD
+
 OURS = ".splitbrain"
 """Files whose names begin so belong to the harness."""
 COPY = f"{OURS}-copy-"
 """Where a copy of the store's files is kept, under a name that follows."""
-NOT_DATA = (".conf", ".log")
+NOT_DATA = (".conf", ".log", f".log{NEW}", f".log{OLD}")
 """The ends of the names of what servers are told, or say."""
 BLOCK = 4096
 _CHUNK = 256 * BLOCK

@@ -64,9 +64,12 @@ async def serve(node: Node, folder: Path) -> None:
         "MaxStartups": "100",
     }
     words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    await node.start("sshd", ["/usr/sbin/sshd", "-D", "-e", "-f", "/dev/null", *words])
+    # Not as a server of the node: those have none of the privileges that sshd needs.
+    script = 'log=$1; shift; setsid /usr/sbin/sshd "$@" >"$log" 2>&1 </dev/null &'
+    log = f"{node.directory}/sshd.log"
+    await node.exec(["sh", "-c", script, "sh", log, "-D", "-e", "-f", "/dev/null", *words])
 
     async def up() -> bool:
-        return "listening" in await node.log("sshd")
+        return b"listening" in (await node.exec(["cat", log])).out
 
     await wait_until(up, seconds=20, what="sshd")
