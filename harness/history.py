@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -53,6 +54,7 @@ class Recorder:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._stat = os.fstat(self._file)
         self._encode = msgspec.json.Encoder().encode
+        self._hash = hashlib.sha256()
         self._listeners: list[Callable[[Event], None]] = []
         self.events: list[Event] = []
 
@@ -64,8 +66,10 @@ class Recorder:
         """Append ``event``, whose index is set to its place in the history."""
         event.index = len(self.events)
         self.events.append(event)
+        line = self._encode(event) + b"\n"
+        self._hash.update(line)
         if self.failure is None:
-            self._append(self._encode(event) + b"\n")
+            self._append(line)
         for listener in self._listeners:
             listener(event)
         return event
@@ -76,6 +80,11 @@ class Recorder:
                 line = line[os.write(self._file, line) :]
         except OSError as error:
             self.failure = error.strerror or str(error)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all lines that were recorded so far, whether they could be written or not."""
+        return self._hash.hexdigest()
 
     def history(self) -> History:
         """What was recorded so far, as it would be read back from the file."""

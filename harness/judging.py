@@ -13,6 +13,7 @@ from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.history import History, read_jsonl
 from harness.plugins import load, names
+from harness.seal import Integrity
 from harness.store import RunDirectory
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
@@ -96,7 +97,8 @@ def judge_run(
     """The verdict on a run, from its history as it was written, or from the one that is given."""
     if history is None:
         history = read_jsonl(directory.history)
-    verdict = judge(history, checkers_of(experiment, workload), budget or Budget())
+    checkers = {**checkers_of(experiment, workload), "integrity": Integrity(directory)}
+    verdict = judge(history, checkers, budget or Budget())
     if shortened := directory.shortened_logs():
         verdict.evidence["shortened_logs"] = shortened
     return verdict

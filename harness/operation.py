@@ -15,7 +15,7 @@ MONITOR: Final = "monitor"
 STOPPED: Final = "stopped"
 """What the monitor records when a run is cut short: ``{"seconds": how long the operations went on}``, and why."""
 FINISHED: Final = "finished"
-"""What the monitor records last of all, when the final reads are over."""
+"""What the monitor records last of all, when the final reads are over: the seal (see ``harness.seal``)."""
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):

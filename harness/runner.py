@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import random
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -22,7 +24,8 @@ from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
-from harness.store import RunDirectory
+from harness.seal import Seal
+from harness.store import RunDirectory, written
 from harness.target import Target, failover_of
 from harness.timetable import Fault, Timetable, by_worker
 from harness.words import count
@@ -217,13 +220,13 @@ class Run:
                 await interpreter.run(synchronize(on_clients(final)))
             self._phase = None
             await ownership.conclude(whole=recovered)
-            self._note(MONITOR, "info", FINISHED)
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
             await asyncio.gather(*watchers)
             await interpreter.close()
             await owned
+        self._note_end()
 
     def _main_phase(self) -> Generator:
         experiment = self.experiment
@@ -252,6 +255,12 @@ class Run:
         faults = [{"name": one.name, "start": one.start, "stop": one.stop} for one in self._timetable.faults]
         asked = sorted(set(self._nemeses) - self._mixed)
         self._note(MONITOR, "info", PLANNED, {"asked": asked, "mixed": sorted(self._mixed), "faults": faults})
+
+    def _note_end(self) -> None:
+        """Record that this is all: see ``harness.seal``."""
+        kinds = Counter(event.type for event in self.recorder.events if isinstance(event.process, int))
+        experiment = hashlib.sha256(written(self.experiment)).hexdigest()
+        self._note(MONITOR, "info", FINISHED, Seal(dict(kinds), self.recorder.digest, experiment))
 
     async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
         action, _, name = operation.f.partition("-")

@@ -69,7 +69,7 @@ class RunDirectory:
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Write ``experiment.json``, and ``timetable.json`` where there is one."""
-        self.save(self.experiment, msgspec.json.format(msgspec.json.encode(experiment)) + b"\n")
+        self.save(self.experiment, written(experiment))
         if experiment.timetable is not None:
             self.save(self.timetable, msgspec.json.format(msgspec.json.encode(experiment.timetable)) + b"\n")
 
@@ -111,6 +111,11 @@ class RunDirectory:
             self.write_experiment(experiment)
         encode = msgspec.json.Encoder().encode
         self.save(self.history, b"".join(encode(event) + b"\n" for event in events))
+
+
+def written(experiment: Experiment) -> bytes:
+    """An experiment as ``experiment.json`` holds it."""
+    return msgspec.json.format(msgspec.json.encode(experiment)) + b"\n"
 
 
 def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:

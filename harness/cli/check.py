@@ -15,9 +15,10 @@ from harness.history import read_jsonl
 from harness.interop import KEYED, read_history
 from harness.judging import NO_OPERATION, judge_run
 from harness.plugins import is_file, load, load_file
+from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
 from harness.trust import code_of_judges, refuse_code
-from harness.verdict import Budget, Verdict
+from harness.verdict import Budget, Verdict, combine
 from harness.words import printable
 
 
@@ -88,6 +89,8 @@ def check(
         raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
     if verdict.validity == "valid" and not (history.process >= 0).any():
         verdict = msgspec.structs.replace(verdict, validity="unknown", reason=NO_OPERATION)
+    if is_run(path) and verdict.validity == "valid":
+        verdict = combine({"linearizable": verdict, "integrity": Integrity(RunDirectory(path)).check(history, budget)})
     from harness.console.verdict import json_line, print_verdict
 
     notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
