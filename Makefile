@@ -10,7 +10,7 @@ demo: setup
 	$(BIN)/python -m benchmarks.demo
 
 test: setup
-	$(BIN)/pytest -n 3
+	$(BIN)/pytest -n 4 --maxschedchunk 1
 
 lint: setup
 	$(BIN)/ruff check .

@@ -91,6 +91,20 @@ def _company(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs alone comes first, while nobody has to be waited for, and what is over in a moment comes last.
+
+    With ``--maxschedchunk 1`` workers take tests in this order, and so have the last ones at about the same time.
+    """
+
+    folders = ["integration", "end_to_end", "property", "unit"]
+
+    def turn(item: pytest.Item) -> tuple[bool, int]:
+        return item.get_closest_marker("alone") is None, folders.index(item.path.parent.name)
+
+    items.sort(key=turn)
+
+
 @pytest.fixture
 def splitbrain(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command in an empty folder and return what it printed and its exit code."""
