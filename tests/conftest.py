@@ -109,7 +109,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def splitbrain(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the real command in an empty folder and return what it printed and its exit code."""
 
-    def run(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         command: Sequence[str] = [SPLITBRAIN, *arguments]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout, check=False)
 

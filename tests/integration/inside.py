@@ -34,7 +34,7 @@ def on(environment: str, scenario: Scenario, *, nodes: int = 3) -> None:
         "import os, sys; from harness.environments import namespaces; "
         "sys.exit(namespaces.reexecute(sys.argv[1:], os.environ))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Watches the network from outside: processes in the nodes that send to one another every 20 ms, and note what comes.
+"""Watches the network from outside: processes in the nodes that send to one another every 40 ms, and note what comes.
 
 Written for the tests, of the standard library, and no part of what makes or proves faults. All nodes of a test share
 one kernel, and so its monotonic clock.
@@ -53,7 +53,7 @@ def lose(peer, error):
 while True:
     now = time.monotonic()
     if now >= due:
-        due = now + 0.02
+        due = now + 0.04
         for peer, address in addresses.items():
             said = f"{me} {now} {own[0] if own else '-'}".encode()
             for kind, line, where in (("udp", four, (address, port)), ("udp6", six, sixes.get(peer))):

@@ -242,7 +242,7 @@ def test_a_run_on_docker_that_ends_while_another_one_cleans_up_is_no_error(monke
 def test_one_signal_stops_gracefully_and_is_no_pass(tmp_path: Path, number: signal.Signals) -> None:
     harness, history = start(tmp_path, "--on", "local")
     harness.send_signal(number)
-    output = harness.communicate(timeout=90)[0].decode()
+    output = harness.communicate(timeout=300)[0].decode()
     assert harness.returncode == 3, output
     assert "stopping" in output
     assert "final reads" in output
@@ -264,7 +264,7 @@ def test_a_signal_at_launch_is_a_sentence_and_leaves_nothing(
     until(lambda: listens(harness.pid))
     time.sleep(seconds)
     harness.send_signal(number)
-    said = harness.communicate(timeout=90)[1].decode()
+    said = harness.communicate(timeout=300)[1].decode()
     assert harness.returncode in (3, 4), said
     assert "stop" in said
     assert "Traceback" not in said
@@ -282,7 +282,7 @@ def test_an_inner_process_that_is_killed_is_a_sentence(tmp_path: Path) -> None:
     harness, history = start(tmp_path, "--on", "local")
     inner = [int(pid) for init in children(harness.pid) for pid in children(init)]
     os.kill(inner[0], signal.SIGKILL)
-    output = harness.communicate(timeout=60)[0].decode()
+    output = harness.communicate(timeout=300)[0].decode()
     assert harness.returncode == 4, output
     assert "ended by SIGKILL" in output.splitlines()[-1]
     until(lambda: not leftovers(tmp_path))
@@ -299,7 +299,7 @@ def test_two_signals_abort_and_keep_the_history(tmp_path: Path, splitbrain: Comm
     harness.send_signal(signal.SIGINT)
     time.sleep(0.2)
     harness.send_signal(signal.SIGINT)
-    output = harness.communicate(timeout=60)[0].decode()
+    output = harness.communicate(timeout=300)[0].decode()
     if harness.returncode not in (0, 3):  # the run may have come to its end between the two
         assert harness.returncode == 4, output
         assert "aborted" in output

@@ -50,7 +50,7 @@ async def said(node: Node, word: str, count: int = 1, name: str = "store") -> st
         found[:] = [line for line in (await node.log(name)).splitlines() if line.startswith(word)]
         return len(found) >= count
 
-    await wait_until(there, seconds=40, what=f"{name} saying {word}")
+    await wait_until(there, seconds=90, what=f"{name} saying {word}")
     return found[-1].removeprefix(word).strip()
 
 

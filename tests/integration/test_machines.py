@@ -90,7 +90,7 @@ async def until(node: Node, holds: Callable[[str], bool]) -> str:
         log = await node.log("simple")
         return holds(log) or holds(log[before:])
 
-    await wait_until(there, seconds=30, what=f"{node.name} saying so")
+    await wait_until(there, seconds=90, what=f"{node.name} saying so")
     return log
 
 
@@ -100,9 +100,10 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
     kill = Kill(Kill.Options(signal="terminate"))
     await kill.inject(cluster, store, {"aim": "n2", "order": ORDER})
     assert [len(await states(node)) for node in cluster.nodes] == [1, 0, 1]
-    assert "asked to end" in await cluster.node("n2").log("simple")
+    await until(cluster.node("n2"), lambda log: log.endswith("asked to end\n"))
     await kill.heal(cluster, store)
     assert [len(await states(node)) for node in cluster.nodes] == [1, 1, 1]
+    await until(cluster.node("n2"), lambda log: log.endswith("up\n"))  # it can be asked now
     before = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
     restart = Restart(Restart.Options())
     done = await restart.inject(cluster, store, {"aim": "all", "order": ORDER})
@@ -111,7 +112,7 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
     after = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
     assert all(a[0]["pid"] != b[0]["pid"] for a, b in zip(before, after, strict=True))
     for node in cluster.nodes:
-        assert (await node.log("simple")).count("asked to end") >= 1
+        await until(node, lambda log: "asked to end\nup" in log)
 
 
 async def a_server_that_does_not_end_when_it_is_asked_is_killed(cluster: Cluster) -> None:
@@ -194,19 +195,17 @@ async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> 
         """The CPU seconds that it uses in two seconds."""
         pid = (await run_tool(node, "process", {"do": "list"}))[0]["pid"]
         read = f"w = open('/proc/{pid}/stat').read().rpartition(')')[2].split(); print(int(w[11]) + int(w[12]))"
-        ticks = []
-        for _ in range(2):
-            ticks.append(int((await node.exec([node.python, "-c", read])).text))
-            await asyncio.sleep(2)
-        return (ticks[1] - ticks[0]) / 100
+        first = int((await node.exec([node.python, "-c", read])).text)
+        await asyncio.sleep(2)
+        return (int((await node.exec([node.python, "-c", read])).text) - first) / 100
 
     async def has_its_share() -> bool:
-        return await used() > 0.6
+        return await used() > 0.3
 
     squeeze = Squeeze(Squeeze.Options())
     await wait_until(has_its_share, seconds=60, what="the server using a processor")
-    await squeeze.inject(cluster, store, {"aim": "n1", "order": ORDER, "cpu": 0.05, "memory": 32})
-    assert await used() < 0.4
+    await squeeze.inject(cluster, store, {"aim": "n1", "order": ORDER, "cpu": 0.02, "memory": 32})
+    assert await used() < 0.2
     await squeeze.heal(cluster, store)
     await wait_until(has_its_share, seconds=60, what="the server using a processor again")
     await squeeze.inject(cluster, store, {"aim": "n1", "order": ORDER, "cpu": 0.9, "memory": 32})
@@ -311,7 +310,7 @@ async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None
 @pytest.mark.parametrize(("bug", "code"), [("no-fsync", 1), ("", 0)])
 def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path, bug: str, code: int) -> None:
     command = [SPLITBRAIN, "run", "reference", "--on", "local", "--bug", bug, "--nemesis", "storage", "--runs", "r"]
-    command += ["-o", "storage=lost", "-o", "under=all", "--time", "24", "--interval", "5"]
+    command += ["-o", "storage=lost", "-o", "under=all", "--time", "12", "--interval", "3"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == code, done.stdout + done.stderr
 

@@ -47,7 +47,9 @@ async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
     first = await primary(cluster, store)
     assert first is not None
     membership = Membership(Membership.Options())
-    for leaving in (first, *(name for name in names if name != first)):
+    others = [name for name in names if name != first]
+    # Everybody once on local nodes, which are the quickest; the stores are the same elsewhere.
+    for leaving in (first, *(others if cluster.environment.name == "local" else others[:1])):
         done = await left(membership, cluster, store, leaving)
         assert done["members"] == [name for name in names if name != leaving]
         proof = await membership.prove(cluster, store, done, 3.0)

@@ -38,7 +38,7 @@ def run(splitbrain: Command, *arguments: str) -> tuple[int, dict[str, Any], Path
 @pytest.mark.needs("etcd")
 def test_etcd_keeps_its_promise(environment: str, splitbrain: Command, tmp_path: Path) -> None:
     code, verdict, directory = run(
-        splitbrain, "etcd", "--on", environment, "--time", "20", "--nemesis", "partition,kill,pause",
+        splitbrain, "etcd", "--on", environment, "--time", "14", "--nemesis", "partition,kill,pause",
         "--interval", "2", "--seed", "7",
     )  # fmt: skip
     assert (code, verdict["validity"]) == (0, "valid"), verdict
@@ -104,10 +104,17 @@ def test_redis_with_sentinel_loses_writes_whatever_the_seed_since_its_primary_is
 
 
 @pytest.mark.needs("local")
-def test_the_reference_store_passes_with_raft_and_fails_in_async_mode(splitbrain: Command) -> None:
-    faults = ["--nemesis", "chaos", "--interval", "2", "--time", "20"]
-    code, verdict, _ = run(splitbrain, "reference", "--on", "local", *faults, "--nodes", "5", "--seed", "3")
+def test_the_reference_store_passes_with_raft(splitbrain: Command) -> None:
+    chaos = ["--on", "local", "--nemesis", "chaos", "--interval", "2", "--nodes", "5", "--seed", "3"]
+    for seconds in ("20", "60"):
+        code, verdict, _ = run(splitbrain, "reference", *chaos, "--time", seconds)
+        if verdict["validity"] != "unknown":  # this machine may be too busy to measure all faults in their time
+            break
     assert (code, verdict["validity"]) == (0, "valid"), verdict
+
+
+@pytest.mark.needs("local")
+def test_the_reference_store_fails_in_async_mode(splitbrain: Command) -> None:
     faults = ["--nemesis", "partition", "-o", "partition=primary", "--interval", "2", "--time", "12"]
     code, verdict, _ = run(
         splitbrain, "reference", "--on", "local", *faults, "-o", "replication=primary-backup", "-o", "acknowledge=async"
@@ -117,34 +124,32 @@ def test_the_reference_store_passes_with_raft_and_fails_in_async_mode(splitbrain
 
 SHOWN_BY_REAL_PROCESSES = [
     "read-from-any-node",
-    "acknowledge-before-replicating",
-    "read-before-commit",
     "cas-checked-early",
-    "failover-to-stale-backup",
     "failover-without-majority",
+    "witness-becomes-primary",
     "small-quorums",
     "counter-takes-the-greater",
     "removed-element-returns",
     "rumours-only",
+    "half-a-tree",
     "tombstone-resurrected",
 ]
+"""Those that need no luck: a cut or a kill of the primary is enough, or nothing at all."""
+
+
+def test_a_third_of_the_planted_bugs_are_looked_for_in_real_processes() -> None:
+    assert len(set(SHOWN_BY_REAL_PROCESSES) & set(BUGS)) >= len(BUGS) / 3
 
 
 @pytest.mark.needs("local")
-def test_a_third_of_the_planted_bugs_show_in_real_processes_too(splitbrain: Command) -> None:
-    assert len(SHOWN_BY_REAL_PROCESSES) >= len(BUGS) / 3
-
-    def found(name: str) -> bool:
-        more = ["--on", "local", "--time", "12", "--rate", "150", "--recovery", "5"]
-        for seed in range(1, 6):
-            _, verdict, _ = run(splitbrain, *BUGS[name].arguments(), *more, "--seed", str(seed))
-            if verdict["parts"][BUGS[name].checker]["validity"] == "invalid":
-                return True
-        return False
-
-    with ThreadPoolExecutor(3) as pool:  # runs mostly wait
-        results = dict(zip(SHOWN_BY_REAL_PROCESSES, pool.map(found, SHOWN_BY_REAL_PROCESSES), strict=True))
-    assert all(results.values()), results
+@pytest.mark.parametrize("name", SHOWN_BY_REAL_PROCESSES)
+def test_a_planted_bug_shows_in_real_processes_too(splitbrain: Command, name: str) -> None:
+    more = ["--on", "local", "--time", "9", "--rate", "150", "--recovery", "5"]
+    for seed in range(1, 6):
+        _, verdict, _ = run(splitbrain, *BUGS[name].arguments(), *more, "--seed", str(seed))
+        if verdict["parts"][BUGS[name].checker]["validity"] == "invalid":
+            return
+    pytest.fail(f"{name} showed under none of five seeds")
 
 
 @pytest.mark.needs("docker", "redis")
@@ -253,8 +258,7 @@ def test_serializable_reads_of_etcd_are_stale(splitbrain: Command) -> None:
 
 @pytest.mark.needs("local", "docker")
 def test_the_same_seed_plans_the_same_faults_on_every_environment(splitbrain: Command, tmp_path: Path) -> None:
-    planned: dict[str, list[bytes]] = {}
-    for environment in ("local", "docker", "simulation"):
+    def planned(environment: str) -> list[bytes]:
         _, verdict, directory = run(
             splitbrain, "reference", "--on", environment, "--time", "10", "--interval", "2", "--seed", "5",
             "--nemesis", "partition,kill,pause,clock,netem,disk,restart",
@@ -262,8 +266,11 @@ def test_the_same_seed_plans_the_same_faults_on_every_environment(splitbrain: Co
         assert verdict["validity"] != "invalid"
         lines = (tmp_path / directory / "history.jsonl").read_bytes().splitlines()
         starts = [json.loads(line) for line in lines if b'"invoke","f":"start-' in line]
-        planned[environment] = [json.dumps([event["f"], event["value"]]).encode() for event in starts]
+        return [json.dumps([event["f"], event["value"]]).encode() for event in starts]
+
+    with ThreadPoolExecutor(3) as pool:  # runs mostly wait
+        plans = list(pool.map(planned, ("local", "docker", "simulation")))
     # A fault that takes long delays the next, and the last may not come about in time.
-    least = min(len(plans) for plans in planned.values())
+    least = min(map(len, plans))
     assert least >= 2
-    assert len({b"\n".join(plans[:least]) for plans in planned.values()}) == 1
+    assert len({b"\n".join(some[:least]) for some in plans}) == 1
