@@ -377,7 +377,7 @@ def test_a_run_that_dies_says_why_and_keeps_its_directory(splitbrain: Command, t
             '            await node.start("x", ["sh", "-c", "echo no space; exit 3"])\n\n    async def form',
         ).replace("return True\n\n    async def roles", "return False\n\n    async def roles")
     )
-    done = splitbrain("run", "./my_store.py:Memory", "--on", "local", timeout=150)
+    done = splitbrain("run", "./my_store.py:Memory", "--on", "local", timeout=600)
     assert done.returncode == 4
     last = done.stderr.splitlines()[-1]
     assert "memory did not start: x on n1 ended at once" in last

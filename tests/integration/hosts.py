@@ -72,4 +72,4 @@ async def serve(node: Node, folder: Path) -> None:
     async def up() -> bool:
         return b"listening" in (await node.exec(["cat", log])).out
 
-    await wait_until(up, seconds=20, what="sshd")
+    await wait_until(up, seconds=90, what="sshd")

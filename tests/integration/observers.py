@@ -141,7 +141,7 @@ async def observed(cluster: Cluster, names: Sequence[str] = ()) -> AsyncIterator
         async def written(node: Node = node) -> bool:
             return (await node.exec(["test", "-s", file(node)])).code == 0
 
-        await wait_until(written, seconds=20, what=f"the observer of {node.name} ending: {await node.log('observer')}")
+        await wait_until(written, seconds=90, what=f"the observer of {node.name} ending: {await node.log('observer')}")
         said: dict[str, Any] = json.loads((await node.exec(["cat", file(node)])).out)
         for peer, kind, sent, came in said["heard"]:
             seen.arrived.setdefault((kind, (peer, node.name)), []).append((sent, came))

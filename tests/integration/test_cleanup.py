@@ -27,7 +27,7 @@ def start(folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
     harness = subprocess.Popen(
         [SPLITBRAIN, *RUN, *more], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline and harness.poll() is None:
         for history in folder.glob("r/*/history.jsonl"):
             if history.read_bytes().count(b"\n") > 300:
@@ -38,7 +38,7 @@ def start(folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
 
 
 def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -88,10 +88,7 @@ def test_sigkill_on_local_leaves_nothing_and_the_history_checks(tmp_path: Path, 
     assert leftovers(tmp_path)
     harness.kill()
     harness.wait()
-    deadline = time.monotonic() + 10
-    while leftovers(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert leftovers(tmp_path) == []
+    until(lambda: not leftovers(tmp_path))
     assert host_network() == ""
     assert list(Path("/dev/shm").glob("n[0-9]*")) == []
     done = splitbrain("check", str(history.parent))
@@ -129,7 +126,7 @@ def test_chaos_does_not_reach_this_host_and_leaves_nothing_when_it_is_killed(tmp
         assert now == {name: value for name, value in before.items() if name != "clock"}
         families = set(re.findall(r'"type":"ok","f":"start-(\w+)"', history.read_text()))
         assert harness.poll() is None or len(families) >= 6, families
-        assert time.monotonic() < began + 120, families
+        assert time.monotonic() < began + 240, families
         time.sleep(0.3)
     harness.kill()
     harness.wait()

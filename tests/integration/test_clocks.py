@@ -43,7 +43,7 @@ async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster
     async def up() -> bool:
         return all([await quick(node.address, PORT, "PING") == "PONG" for node in cluster.nodes])
 
-    await wait_until(up, seconds=30, what="Redis")
+    await wait_until(up, seconds=90, what="Redis")
     host = time.time() - time.monotonic()
     done = await clock.inject(cluster, store, PLAN)
     assert abs(done["ahead"]["n1"] - HOUR) < 0.1
@@ -52,7 +52,7 @@ async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster
     # A server that is started meanwhile is skewed as well.
     await run_tool(cluster.nodes[0], "process", {"do": "kill"})
     await store.start(cluster, cluster.nodes[0])
-    await wait_until(up, seconds=30, what="Redis, again")
+    await wait_until(up, seconds=90, what="Redis, again")
     assert [round(await redis_time(node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
     assert abs(time.time() - time.monotonic() - host) < 1
     await clock.heal(cluster, store)

@@ -77,7 +77,7 @@ async def listening(cluster: Cluster) -> None:
     async def all_open() -> bool:
         return await connect(first, 7777, *others) == ["open"] * len(others)
 
-    await wait_until(all_open, seconds=20, what="every listener")
+    await wait_until(all_open, seconds=90, what="every listener")
 
 
 async def a_partition_cuts_exactly_the_links_across(cluster: Cluster) -> None:
@@ -112,7 +112,7 @@ async def a_rejecting_partition_answers_at_once(cluster: Cluster) -> None:
         """The kernel limits how often it tells that it refuses: some attempts just time out."""
         return await connect(a, 7777, b, c) == ["OSError"] * 2
 
-    await wait_until(refused, seconds=30, what="being refused by both")
+    await wait_until(refused, seconds=90, what="being refused by both")
     await partition.heal(cluster, reference())
     assert await connect(a, 7777, b, c) == ["open", "open"]
 
@@ -148,7 +148,7 @@ async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
     async def ticks() -> bool:
         return len((await node.log("ticker")).split()) > 3
 
-    await wait_until(ticks, seconds=20, what="the first ticks")
+    await wait_until(ticks, seconds=90, what="the first ticks")
     pause = Pause(Pause.Options())
     await pause.inject(cluster, reference(), {"aim": "one", "order": ["n1", "n2", "n3"]})
     assert await states(node) == ["T"]
@@ -161,7 +161,7 @@ async def a_pause_stops_and_resumes(cluster: Cluster) -> None:
     async def goes_on() -> bool:
         return len(await node.log("ticker")) > len(before)
 
-    await wait_until(goes_on, seconds=20, what="further ticks")
+    await wait_until(goes_on, seconds=90, what="further ticks")
 
 
 async def serving(cluster: Cluster, store: Store, seconds: float = 120) -> Store:
@@ -184,10 +184,10 @@ async def a_kill_ends_processes_and_the_heal_starts_them(cluster: Cluster) -> No
     async def noticed() -> bool:
         return [(await node.running())["reference"] for node in cluster.nodes] == [True, False, False]
 
-    await wait_until(noticed, seconds=10, what="the harness noticing")
+    await wait_until(noticed, seconds=90, what="the harness noticing")
     await kill.heal(cluster, store)
     assert [len(await states(node)) for node in cluster.nodes] == [1, 1, 1]
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready again")
 
 
 async def a_killed_node_stays_down_when_another_fault_on_it_ends(cluster: Cluster) -> None:
@@ -273,7 +273,7 @@ async def a_process_is_gone_only_when_it_can_be_started_again(cluster: Cluster) 
     async def gone() -> bool:
         return not await states(node)
 
-    await wait_until(gone, seconds=20, what="the process being gone", every=0.01)
+    await wait_until(gone, seconds=90, what="the process being gone", every=0.01)
     assert not (await node.running())["linger"]
 
 

@@ -138,7 +138,7 @@ async def a_successor_falls_at_the_moment_that_it_is_elected(cluster: Cluster) -
     assert first in done["killed"]
     assert {node.name for node in cluster.nodes if not await states(node)} == set(done["killed"])
     await kill.heal(cluster, store)
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready again")
 
 
 async def a_full_disk_refuses_writes_and_others_are_not_full(cluster: Cluster) -> None:
@@ -176,13 +176,13 @@ async def a_flipped_bit_is_met_at_the_restart_and_is_gone_after_the_heal(cluster
         return "the disk is corrupt" in await node.log("reference")
 
     try:
-        await wait_until(met, seconds=20, what="the node meeting the spoiled record")
+        await wait_until(met, seconds=90, what="the node meeting the spoiled record")
     except NodeError as error:
         raise AssertionError(f"{error}: {done} {await states(node)}\n{await node.log('reference')}") from None
     healed = await disk.heal(cluster, store)
     assert "did not start again: a bit of log." in healed["refused"]["n1"]
     assert healed["mended"] == {"n1": [True]}
-    await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being ready again")
+    await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being ready again")
 
 
 async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> None:
@@ -214,7 +214,7 @@ async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> 
     async def gone() -> bool:
         return not await states(node)
 
-    await wait_until(gone, seconds=30, what="the kernel ending a server that takes too much")
+    await wait_until(gone, seconds=90, what="the kernel ending a server that takes too much")
     await node.exec(["rm", f"{node.directory}/take"])
     done = await squeeze.heal(cluster, store)
     assert done["started"]["n1"]

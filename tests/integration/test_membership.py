@@ -60,7 +60,7 @@ async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
         async def ended(node: Any = gone) -> bool:
             return not await states(node)
 
-        await wait_until(ended, seconds=30, what=f"{leaving} ending")
+        await wait_until(ended, seconds=90, what=f"{leaving} ending")
         other = next(node for node in cluster.nodes if node is not gone)
         client = store.client(cluster, other, 5.0)
 
@@ -73,7 +73,7 @@ async def leaves_and_joins(cluster: Cluster, store: Any) -> None:
                 return False
             return True
 
-        await wait_until(written, seconds=30, what="a write without it")
+        await wait_until(written, seconds=90, what="a write without it")
         await client.close()
         done = await membership.heal(cluster, store)
         assert done["members"] == names
@@ -103,7 +103,7 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
         answer = await _cluster_call(first, "add", peerURLs=[f"http://{gone.address}:2380"])
         return answer is not None and ("members" in answer or "exist" in str(answer))
 
-    await wait_until(added, seconds=30, what="the first try")
+    await wait_until(added, seconds=90, what="the first try")
     await membership.heal(cluster, store)
     await wait_until(lambda: store.ready(cluster), seconds=60, what="the store being whole again")
 
@@ -204,7 +204,7 @@ async def the_reference_store_lets_whom_it_is_asked_to_leave(cluster: Cluster) -
         assert done["leaving"] == [first if aim == "primary" else "n2"]
         assert (await membership.prove(cluster, store, done, 3.0)).holds
         await membership.heal(cluster, store)
-        await wait_until(lambda: store.ready(cluster), seconds=30, what="the store being whole again")
+        await wait_until(lambda: store.ready(cluster), seconds=90, what="the store being whole again")
 
 
 def test_the_reference_store_lets_whom_it_is_asked_to_leave(tmp_path: Path) -> None:

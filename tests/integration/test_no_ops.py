@@ -26,7 +26,7 @@ def come_to(where: str, folder: Path, names: list[str], how: str) -> dict[str, A
         "sys.exit(namespaces.reexecute(sys.argv[1:], os.environ))"
     )
     argv = [sys.executable, "-c", code, *words] if where == "local" else words
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

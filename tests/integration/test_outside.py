@@ -201,7 +201,7 @@ async def a_rolling_restart_waits_until_the_last_one_is_ready_or_does_not(cluste
     store = Slow(SLOW_START)
     await running(store, cluster, "up")
     for rolling, most in (("ready", 1), ("none", 2)):
-        await wait_until(lambda: store.ready(cluster), seconds=30, what="all answering")
+        await wait_until(lambda: store.ready(cluster), seconds=90, what="all answering")
         missed: list[int] = []
         over = asyncio.Event()
 
@@ -315,7 +315,7 @@ async def a_monotonic_clock_never_steps_back(cluster: Cluster) -> None:
         log = (await node.log("simple")).splitlines()
         return abs(float(log[-2].split()[-1]) - time.monotonic()) < 5
 
-    await wait_until(the_kernels, seconds=20, what="a server that is started anew having the kernel's clock")
+    await wait_until(the_kernels, seconds=90, what="a server that is started anew having the kernel's clock")
 
 
 async def a_squeeze_leaves_what_was_asked_for_and_nothing_else(cluster: Cluster) -> None:
@@ -354,7 +354,7 @@ async def a_squeeze_leaves_what_was_asked_for_and_nothing_else(cluster: Cluster)
     async def gone() -> bool:
         return (await node.exec([node.python, "-c", COUNTERS, WORDS])).code != 0
 
-    await wait_until(gone, seconds=20, what="the kernel ending a server that takes too much")
+    await wait_until(gone, seconds=90, what="the kernel ending a server that takes too much")
     assert len((await squeeze.heal(cluster, store))["started"]["n1"]) == 1
 
 

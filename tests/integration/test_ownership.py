@@ -48,7 +48,7 @@ async def listen(node: Node, port: int, address: str = "0.0.0.0", family: str = 
         seen = await run_tool(node, "listeners", {"ports": [port]})
         return [one["ours"] for one in seen] == [False]
 
-    await wait_until(listens, seconds=10, what=f"somebody listening on {port}")
+    await wait_until(listens, seconds=90, what=f"somebody listening on {port}")
 
 
 async def no_port_of_a_target_may_be_in_use(cluster: Cluster) -> None:
@@ -66,7 +66,7 @@ async def no_port_of_a_target_may_be_in_use(cluster: Cluster) -> None:
             async def free(port: int = port) -> bool:
                 return not await run_tool(node, "listeners", {"ports": [port]})
 
-            await wait_until(free, seconds=10, what="the port being free")
+            await wait_until(free, seconds=90, what="the port being free")
     await listen(other, Etcd.ports[0], "::", "AF_INET6")
     with pytest.raises(StrangerError, match="port 2379 of n2"):
         await ownership(cluster, Etcd).refuse_occupied()
@@ -116,7 +116,7 @@ async def servers_that_end_by_themselves_are_noted(cluster: Cluster) -> None:
     async def seen() -> bool:
         return bool(noted)
 
-    await wait_until(seen, seconds=20, what="a note")
+    await wait_until(seen, seconds=90, what="a note")
     assert noted == [("ended", {"n1": ["reference"]}, None)]
     over.set()
     await watch
@@ -159,7 +159,7 @@ async def anothers_redis_on_a_host_is_left_as_it_is(cluster: Cluster) -> None:
             done = await theirs.exec(["redis-cli", "-h", theirs.address, "set", "k0", "theirs"])
             return done.text == "OK"
 
-        await wait_until(answers, seconds=20, what="their Redis")
+        await wait_until(answers, seconds=90, what="their Redis")
         code, said = await command(folder, "run", "redis", "--on", "ssh", "--time", "3", *arguments(options))
         assert code == 4
         assert f"port 6379 of n2 ({theirs.address}) is used by redis-server (process" in said

@@ -207,7 +207,7 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
         async def held() -> bool:
             return "@splitbrain-leash" in await shell(host, "cat /proc/net/unix")
 
-        await wait_until(held, seconds=10, what="somebody holding the names")
+        await wait_until(held, seconds=90, what="somebody holding the names")
         environment = SshEnvironment(options=options)
         try:
             [node] = await environment.start(["n1"], Path(folder), "names")
@@ -240,7 +240,7 @@ async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
             left = await shell(host, "ps -eo args | grep '[s]leep 1003' || true")
             return not left and not await traces(host)
 
-        await wait_until(clean, seconds=30, what="the host being clean")
+        await wait_until(clean, seconds=90, what="the host being clean")
 
         async def noticed() -> bool:
             try:
@@ -251,7 +251,7 @@ async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
                 return False
             return False
 
-        await wait_until(noticed, seconds=30, what="the harness noticing")
+        await wait_until(noticed, seconds=90, what="the harness noticing")
         with pytest.raises(NodeError, match=r"the connection to .* broke"):
             await environment.stop()
 

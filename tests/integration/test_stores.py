@@ -179,7 +179,7 @@ def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: 
     done = subprocess.run(
         ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", SPLITBRAIN, "run", "reference",
          "--on", "local", "--time", "6", "--nemesis", "partition,pause", "--interval", "1.5", "--format", "json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["verdict"]["validity"] == "valid"
