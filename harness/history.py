@@ -65,8 +65,13 @@ class Recorder:
     def record(self, event: Event) -> Event:
         """Append ``event``, whose index is set to its place in the history."""
         event.index = len(self.events)
+        try:
+            line = self._encode(event)
+        except UnicodeEncodeError:  # of a store whose words are no text: nobody could write them down, or show them
+            event = msgspec.convert(_as_text(msgspec.to_builtins(event)), Event)
+            line = self._encode(event)
         self.events.append(event)
-        line = self._encode(event) + b"\n"
+        line += b"\n"
         self._hash.update(line)
         if self.failure is None:
             self._append(line)
@@ -102,6 +107,17 @@ class Recorder:
     def close(self) -> None:
         """Close the file; recording again is an error."""
         os.close(self._file)
+
+
+def _as_text(value: Any) -> Any:
+    """The same with what is no character written as an escape, in all strings that it is made of."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    return value
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ class Link(asyncio.Protocol):
     """One open connection. It never retries: a write that is sent again would be a second write."""
 
     def __init__(self) -> None:
-        self._reader = hiredis.Reader(encoding="utf-8")
+        self._reader = hiredis.Reader(encoding="utf-8", errors="backslashreplace")
         self._transport: Any = None
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._lost: Exception | None = None

@@ -134,6 +134,6 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
         seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
         print(f"\n{printable('; '.join(first.signatures) or first.validity)}")
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
-        print(f"  {printable(first.reason)}\n  {first.directory}")
+        print(printable(f"  {first.reason}\n  {first.directory}"))
         if first.validity == "invalid" and campaign.experiment.environment == "simulation":
-            print(f"  smaller: splitbrain shrink {first.directory}")
+            print(printable(f"  smaller: splitbrain shrink {first.directory}"))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
-import msgspec
-
 from harness.cli.run import simulate
-from harness.console.verdict import outcome, print_run
+from harness.console.verdict import json_line, outcome, print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.report import write_report
 from harness.store import RunDirectory, find_history
@@ -33,7 +31,7 @@ def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
     write_report(directory, experiment, verdict)
     if as_json:
         same = {"same": differs is None, "events": len(new), "differs_from_line": differs}
-        print(msgspec.json.encode({**outcome(directory, verdict), "replay": same}).decode())
+        print(json_line({**outcome(directory, verdict), "replay": same}))
     elif differs is None:
         print(f"the same history, {len(new):,} events, byte for byte")
         print_run(directory, experiment, verdict, as_json=False)

@@ -182,7 +182,7 @@ def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]
     if experiment.timetable is not None:
         timetable.write_bytes(msgspec.json.encode(experiment.timetable))
     command += [*shlex.split(experiment.command(str(timetable)))[1:], "--format", "json", "--runs", str(runs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode not in EXIT_CODES.values():
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1].removeprefix("splitbrain: ")
         raise UsageError(last) if done.returncode == UsageError.exit_code else SplitbrainError(last)

@@ -22,7 +22,7 @@ from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory
 from harness.trust import code_of, refuse_code
 from harness.verdict import Verdict
-from harness.words import count
+from harness.words import count, printable
 
 
 def shrink(path: Path, runs: Path, seconds: float, *, trust: bool, as_json: bool) -> int:
@@ -43,7 +43,7 @@ def shrink(path: Path, runs: Path, seconds: float, *, trust: bool, as_json: bool
 
     def say(text: str) -> None:
         if not as_json:
-            print(f"splitbrain: {text}", file=sys.stderr)
+            print(printable(f"splitbrain: {text}"), file=sys.stderr)
 
     checkers = frozenset(signature.partition(":")[0] for signature in signatures(verdict))
     shrinker = Shrinker(checkers, seconds, say)

@@ -219,7 +219,7 @@ def _tried() -> Mapping[str, str | None]:
     command = tool_command(sys.executable, "abilities", {}, "", os.devnull)
     if os.geteuid() != 0:
         command = ["unshare", "--user", "--map-root-user", *command]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         return dict.fromkeys(CAPABILITIES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
     found: dict[str, str | None] = json.loads(done.stdout)[1]

@@ -112,7 +112,7 @@ class SshNode:
 
     def _own_address(self) -> str:
         """The IPv4 address of a host that was reached by IPv6: stores and faults are told of that one."""
-        words = self.call(["ip", "-o", "-4", "address", "show", "scope", "global"]).out.decode().split()
+        words = self.call(["ip", "-o", "-4", "address", "show", "scope", "global"]).out.decode(errors="replace").split()
         found = [after.partition("/")[0] for word, after in itertools.pairwise(words) if word == "inet"]
         if len(found) != 1:
             raise MissingError(
@@ -133,7 +133,7 @@ class SshNode:
         leash = await asyncio.to_thread(self._open, self._command(argv))
         leash.settimeout(_UNDO_SECONDS)
         self._said = leash.makefile("rb")
-        said = (await asyncio.to_thread(self._said.readline)).decode().rstrip("\n")
+        said = (await asyncio.to_thread(self._said.readline)).decode(errors="replace").rstrip("\n")
         if not said.startswith(READY):
             errors = await asyncio.to_thread(_errors, leash)
             raise NodeError(f"{self._place.host} cannot be used: {errors or 'no answer'}")
@@ -148,7 +148,7 @@ class SshNode:
         while not self._over.wait(min(PULSE_SECONDS, SILENCE_SECONDS / 3)):
             try:
                 leash.sendall(b".")
-                said = self._said.readline().decode().strip()
+                said = self._said.readline().decode(errors="replace").strip()
             except (OSError, paramiko.SSHException, EOFError):
                 said = ""
             if said != ALIVE:

@@ -294,14 +294,13 @@ class SimulationEnvironment:
         SimulatedLoop().run_to_end(main)  # type: ignore[abstract]
 
     def clock(self) -> int:
-        """Virtual nanoseconds."""
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimulatedLoop)
-        return loop.nanoseconds()
+        """Virtual nanoseconds; asked for by the live line as well, whose thread has no loop."""
+        return self._loop.nanoseconds()
 
     async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
+        self._loop = loop
         network = loop.network = Network(loop, self._seed)
         for number, name in enumerate(names, 1):
             network.addresses[name] = f"10.66.0.{number}"
