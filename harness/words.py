@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-_HIDDEN: Final = re.compile(
+HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line feed
     "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
     "\ud800-\udfff\ufffe\uffff]"  # no characters at all, neither in UTF-8 nor in XML
 )
+"""What may not be seen, or would steer what shows it."""
 _MOST_SHOWN: Final = 400
 
 
 def printable(text: str) -> str:
     r"""``text`` without what steers a terminal or is no character in XML: each is written as an escape, ``\x1b``."""
-    return _HIDDEN.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
+    return HIDDEN.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def count(number: int, noun: str, many: str | None = None) -> str:

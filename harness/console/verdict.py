@@ -13,7 +13,7 @@ from harness.experiment import Experiment
 from harness.periods import turns_of
 from harness.store import RunDirectory
 from harness.verdict import Verdict
-from harness.words import count, printable
+from harness.words import HIDDEN, count, printable
 
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 _SHOWN = 3
@@ -88,7 +88,7 @@ def print_judged(verdict: Verdict, console: Console | None = None) -> None:
 
 def json_line(value: Any) -> str:
     """A value as one line of JSON that cannot steer a terminal either."""
-    return "".join(f"\\u{ord(c):04x}" if "\x7f" <= c <= "\x9f" else c for c in msgspec.json.encode(value).decode())
+    return HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", msgspec.json.encode(value).decode())
 
 
 def _print_unsaved(directory: RunDirectory) -> None:
