@@ -42,7 +42,7 @@ $(VENV)/ready: pyproject.toml constraints.txt | system
 
 # The few Debian or Ubuntu packages that nodes in namespaces need; only what is missing is installed.
 system:
-	@missing=; for tool in ip iptables unshare nsenter hostname; do command -v $$tool >/dev/null 2>&1 || missing=yes; done; \
+	@missing=; PATH="$$PATH:/usr/local/sbin:/usr/sbin:/sbin"; for tool in ip iptables unshare nsenter setpriv hostname; do command -v $$tool >/dev/null 2>&1 || missing=yes; done; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing=yes; \
 	if [ -n "$$missing" ]; then \
 	  if [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends $(PACKAGES) hostname; \

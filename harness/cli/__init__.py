@@ -31,8 +31,10 @@ def main() -> None:
 def _command() -> int:
     """Run the command; its exit code."""
     from harness.cli.app import app
+    from harness.environments.programs import search_path
     from harness.errors import SplitbrainError, UsageError
 
+    os.environ["PATH"] = search_path()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

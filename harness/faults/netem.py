@@ -132,14 +132,14 @@ def _device(peer: str) -> str:
     return words[words.index("dev") + 1]
 
 
-def mend() -> dict[str, int]:
+def mend() -> dict[str, Any]:
     """Let all packets through as before; what became of them meanwhile. Raises ``SystemExit`` if something stays."""
     ruled = [program for program in families() if _has_rules(program)]
     for program in ruled:
         for hook, chain, *_ in CHAINS.values():
             for words in (("-D", hook, "-j", chain), ("-F", chain), ("-X", chain)):
                 iptables("-t", "mangle", *words, check=False, program=program)
-    seen: dict[str, int] = resident.stop(RESIDENT) or {}
+    seen: dict[str, Any] = resident.stop(RESIDENT) or {}
     if any(_has_rules(program) for program in ruled):
         raise SystemExit("the rules of the packet queue could not be removed")
     for line in map(str.split, _disciplines().splitlines()):

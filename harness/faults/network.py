@@ -35,8 +35,9 @@ _RESET = ["-p", "tcp", "--tcp-flags", "RST", "RST"]
 def iptables(*arguments: str, check: bool = True, program: str = _IPV4, given: str | None = None) -> str:
     """Run iptables, or a program of its family, in this network namespace."""
     command = [program, "-w", "10", *arguments]
-    # On a host the lock is everybody's who makes rules there; in namespaces of an ordinary user it may not be had.
-    own = {} if HOME_MARK in os.environ else {"XTABLES_LOCKFILE": "/tmp/splitbrain-xtables.lock"}
+    # On a host the lock is everybody's who makes rules there. On a node of our own that one may be root's, and rules
+    # belong to the network namespace: its own file can be locked like any other.
+    own = {} if HOME_MARK in os.environ else {"XTABLES_LOCKFILE": "/proc/self/ns/net"}
     environment = {**os.environ, **own}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, input=given)
     if check and done.returncode != 0:

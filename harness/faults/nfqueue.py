@@ -17,7 +17,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.faults import resident
 
@@ -74,6 +74,15 @@ class Packet(NamedTuple):
         return self.content[16:20] if self.is_ipv4 else self.content[24:40]
 
 
+def _enlarge(line: socket.socket, force: int, ask: int) -> int:
+    """Make a buffer of a socket large; how many bytes it has then: the kernel gives an ordinary user only so many."""
+    try:
+        line.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+    except PermissionError:
+        line.setsockopt(socket.SOL_SOCKET, ask, _BUFFER)
+    return line.getsockopt(socket.SOL_SOCKET, ask)
+
+
 class Queue:
     """One queue of the firewall in this network namespace.
 
@@ -86,13 +95,21 @@ class Queue:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self.socket.bind((0, 0))
         self.socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-        self.socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        self.room = _enlarge(self.socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
         self._configure((_COMMAND, struct.pack(">BBH", 1, 0, socket.AF_INET)))
         self._configure((_PARAMETERS, struct.pack(">IB", _EVERYTHING if whole else _HEADERS, _COPY)))
         self._configure((_LENGTH, struct.pack(">I", _MOST_WAITING)))
         flags = 0 if whole else _IN_BUNDLES
         self._configure((_FLAGS, struct.pack(">I", flags)), (_MASK, struct.pack(">I", _IN_BUNDLES)))
         self.socket.setblocking(False)
+
+    def overflowed(self) -> int:
+        """How many packets the kernel has lost since they found no room to wait for this to read them."""
+        with contextlib.suppress(OSError), open("/proc/net/netfilter/nfnetlink_queue") as table:
+            for words in map(str.split, table):
+                if words[0] == str(self._number):
+                    return int(words[6])
+        return 0
 
     def _configure(self, *attributes: tuple[int, bytes]) -> None:
         self._send(_CONFIG, _ACK, attributes)
@@ -157,7 +174,7 @@ class Sender:
             with contextlib.suppress(OSError):  # there is no IPv6
                 self._sockets[family] = raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-                raw.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER)
+                _enlarge(raw, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
                 raw.setblocking(False)
 
     def send(self, packet: Packet, content: bytes) -> None:
@@ -252,11 +269,13 @@ class Degrade(resident.Work):
         self._seen[counted] += happens
         return happens
 
-    def end(self) -> dict[str, int]:
-        """What still waits goes at once; what became of all."""
+    def end(self) -> dict[str, Any]:
+        """What still waits goes at once; what became of all, and what was lost although nobody asked for that."""
+        lost = self._queue.overflowed()
         for _, number, changed in self._held:
             self._queue.accept(number, changed)
         for _, _, packet, content in sorted(self._copies):
             self._sender.send(packet, content)
         self._queue.socket.close()
-        return self._seen
+        room = f"{self._queue.room >> 10} KiB, all that the kernel gives to wait in (net.core.rmem_max),"
+        return {**self._seen, "note": f"{room} were too few: {lost} more packets were lost"} if lost else self._seen

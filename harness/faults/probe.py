@@ -166,8 +166,10 @@ class Watch:
 def _bound(address: str, port: int) -> socket.socket:
     # Not to be shared: of two who have one port only the later hears anything.
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    with contextlib.suppress(OSError):
+    try:
         line.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    except OSError:  # of an ordinary user, who is given as much as others are
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
     line.bind((address, port))
     line.setblocking(False)
     return line
