@@ -74,7 +74,7 @@ class Packet(NamedTuple):
         return self.content[16:20] if self.is_ipv4 else self.content[24:40]
 
 
-def _enlarge(line: socket.socket, force: int, ask: int) -> int:
+def enlarge(line: socket.socket, force: int, ask: int) -> int:
     """Make a buffer of a socket large; how many bytes it has then: the kernel gives an ordinary user only so many."""
     try:
         line.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
@@ -95,7 +95,7 @@ class Queue:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self.socket.bind((0, 0))
         self.socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-        self.room = _enlarge(self.socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        self.room = enlarge(self.socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
         self._configure((_COMMAND, struct.pack(">BBH", 1, 0, socket.AF_INET)))
         self._configure((_PARAMETERS, struct.pack(">IB", _EVERYTHING if whole else _HEADERS, _COPY)))
         self._configure((_LENGTH, struct.pack(">I", _MOST_WAITING)))
@@ -174,7 +174,7 @@ class Sender:
             with contextlib.suppress(OSError):  # there is no IPv6
                 self._sockets[family] = raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-                _enlarge(raw, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+                enlarge(raw, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
                 raw.setblocking(False)
 
     def send(self, packet: Packet, content: bytes) -> None:
