@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.columns import NOTHING, OTHER, SINGLE, Ints, codes, numbers, refuse_repeated, whole_numbers
+from harness.doubled import refuse_doubled
 from harness.errors import HistoryError
 from harness.operation import MONITOR, NEMESIS, Event, EventType
 
@@ -513,9 +514,11 @@ def read_events(file: BinaryIO, path: Path) -> History:
                 raise HistoryError(said, line=len(builder) + 1, path=str(path))
         if rest.strip():
             try:
-                add([decoder.decode(rest)])
+                decoder.decode(rest)
             except _NO_EVENT:
                 torn = True
+            else:
+                add(_decode(decoder, rest, len(builder), path))
     if torn and not len(builder):
         raise HistoryError("this is not an event of a history", line=1, path=str(path))
     index = np.concatenate(indices) if indices else np.zeros(0, dtype=np.int64)
@@ -532,7 +535,10 @@ def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int
     try:
         events = decoder.decode_lines(data)
         if len(events) == data.count(b"\n") + 1:
+            refuse_doubled(events, data, lines_before)
             return events
+    except HistoryError as error:
+        raise HistoryError(error.message, line=error.line, path=str(path)) from None
     except _NO_EVENT:
         pass
     for number, line in enumerate(data.split(b"\n"), lines_before + 1):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 from xml.etree import ElementTree
 
 import msgspec
@@ -160,8 +162,24 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
 
 def find_history(path: Path) -> Path:
     """The history that is meant by a file, a pipe (``-``: standard input) or a run directory."""
-    if path.is_dir():
+    own = path.is_dir()
+    if own:
         path = path / "history.jsonl"
-    if str(path) != "-" and (path.is_dir() or not path.exists()):
-        raise UsageError(f"there is no history at {path}")
+    if str(path) == "-":
+        return path
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except (OSError, ValueError):
+        raise UsageError(f"there is no history at {path}") from None
+    if kind != stat.S_IFREG and (own or kind != stat.S_IFIFO):
+        raise UsageError(f"{path} is {_KINDS.get(kind, 'no file')}, and no history")
     return path
+
+
+_KINDS: Final = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFIFO: "a pipe",
+}

@@ -191,7 +191,10 @@ class _Reader:
         if opened == "{":
             if len(items) % 2:
                 raise HistoryError("a map has a key without a value", line=line)
-            return {hashable(key): value for key, value in zip(items[::2], items[1::2], strict=True)}
+            keys = [hashable(key) for key in items[::2]]
+            if len({(type(key), key) for key in keys}) < len(keys):
+                raise HistoryError("a map has the same key twice", line=line)
+            return dict(zip(keys, items[1::2], strict=True))
         return items
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from harness.doubled import DoubledError, as_map
 from harness.errors import HistoryError
 from harness.interop.edn import DEEPEST, MOST_DIGITS, Unreadable
 
@@ -19,7 +20,7 @@ class JsonText:
     def __init__(self, text: str) -> None:
         self._text = text
         self._line, self._counted = 1, 0
-        self._decode = json.JSONDecoder(parse_int=_whole).raw_decode
+        self._decode = json.JSONDecoder(parse_int=_whole, object_pairs_hook=as_map).raw_decode
         self.torn = False
 
     def operations(self) -> Iterator[tuple[Any, int]]:
@@ -36,6 +37,8 @@ class JsonText:
                 continue
             try:
                 value, end = self._value(at)
+            except DoubledError:
+                raise
             except HistoryError:
                 if at == 0 or "\n" in text[at:]:
                     raise
@@ -62,6 +65,8 @@ class JsonText:
             raise HistoryError(
                 f"this is not JSON: {said}", line=self._line_of(at) + self._text.count("\n", at, error.pos)
             ) from None
+        except DoubledError as error:
+            raise DoubledError(error.message, line=self._line_of(at)) from None
         except StopIteration:
             raise HistoryError("the file ends in the middle of an array", line=self._line_of(at)) from None
         except RecursionError:

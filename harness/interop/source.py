@@ -6,6 +6,8 @@ import codecs
 import contextlib
 import gzip
 import io
+import os
+import select
 import sys
 import zlib
 from collections.abc import Iterator
@@ -14,6 +16,8 @@ from typing import BinaryIO, Final
 
 from harness.errors import HistoryError
 
+PATIENCE: Final = 20.0
+"""How many seconds a pipe that is named as a file may be silent."""
 _GZIP: Final = b"\x1f\x8b"
 _MOST_TEXT: Final = 2 << 30
 """How much text is read in one piece: what a small compressed file can grow to must have an end."""
@@ -46,13 +50,37 @@ class Source:
             raise HistoryError("this is not text", line=data[: error.start].count(b"\n") + 1) from None
 
 
+def _open(path: Path) -> BinaryIO:
+    """Open a file, or a pipe whether somebody writes to it or not."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+
+
+def _read(pipe: BinaryIO, path: Path) -> bytes:
+    """All of a pipe. Raises ``HistoryError`` when nobody writes to it, or goes on to."""
+    if str(path) == "-":
+        return pipe.read()
+    os.set_blocking(pipe.fileno(), True)
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    pieces: list[bytes] = []
+    while True:
+        # Without anybody who has opened the other end there is no end of file either.
+        if not poll.poll(PATIENCE * 1000):
+            what = "nobody has written the rest of it" if pieces else "it is a pipe and nobody has written to it"
+            raise HistoryError(f"{path} cannot be read: {what} within {PATIENCE:g} s")
+        piece = os.read(pipe.fileno(), 1 << 20)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
     """Open a history; ``-`` is standard input. Raises ``HistoryError`` for what cannot be read or decompressed."""
     try:
         with contextlib.ExitStack() as stack:
-            raw = sys.stdin.buffer if str(path) == "-" else stack.enter_context(path.open("rb"))
-            file: BinaryIO = raw if raw.seekable() else io.BytesIO(raw.read())
+            raw = sys.stdin.buffer if str(path) == "-" else stack.enter_context(_open(path))
+            file: BinaryIO = raw if raw.seekable() else io.BytesIO(_read(raw, path))
             begins = file.read(2)
             file.seek(0)
             if begins == _GZIP:
