@@ -61,8 +61,10 @@ def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
     for name in names:
         made = load("checkers", name)
         title = name.rpartition(":")[2]
+        if title in found:
+            raise UsageError(f"--checker has two classes that are called {title}: give one of them another name")
         try:
-            found[name if title in found else title] = made()
+            found[title] = made()
         except (Exception, SystemExit) as error:
             raise UsageError(f"the checker {name} cannot be made: {type(error).__name__}: {error}") from error
     return found

@@ -131,18 +131,26 @@ class Rate(Number):
 
 @dataclass(frozen=True)
 class Nodes:
-    """Some nodes: one of ``words``, which say which, or their names joined by ``+``; at most ``most`` of these."""
+    """Some nodes: one of ``words``, which say which, or their names joined by ``+``; at most ``most`` of these.
+
+    ``needs`` are words that mean nothing in a cluster of fewer nodes than stand beside them.
+    """
 
     words: tuple[str, ...] = ()
     most: int | None = None
+    needs: tuple[tuple[str, int], ...] = ()
 
     def said(self) -> str:
         names = "the name of a node" if self.most == 1 else "names of nodes, as n1+n3"
         return ", ".join([*(word or "nothing" for word in self.words), f"or {names}"])
 
+    def least(self, word: str) -> int:
+        """How many nodes it takes for a word to mean some of them."""
+        return dict(self.needs).get(word, 0)
+
     def admits(self, value: Any, nodes: Sequence[str]) -> bool:
         if value in self.words:
-            return True
+            return len(nodes) >= self.least(value)
         named = str(value).split("+")
         return set(named) <= set(nodes) and len(set(named)) == len(named) <= (self.most or len(nodes))
 
@@ -281,6 +289,11 @@ def _option(name: str, declared: Any, default: Any) -> Option:
 
 def refusal(label: str, option: Option, value: Any, nodes: Sequence[str] = ()) -> UsageError:
     """What to say of a value that an option cannot have: ``label`` is what the person wrote it after."""
+    if isinstance(option.limit, Nodes) and option.limit.least(value) > len(nodes):
+        least = f"that needs at least {option.limit.least(value)} nodes"
+        return UsageError(
+            f"{label} is {value}, but {least}, and there {'is' if len(nodes) == 1 else 'are'} {len(nodes)}"
+        )
     there = f"; the nodes are {', '.join(nodes)}" if isinstance(option.limit, Nodes) and nodes else ""
     shown = value if isinstance(value, str) else plain(value)
     shown = shown if shown.isprintable() and shown == shown.strip() and shown else repr(shown)

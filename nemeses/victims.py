@@ -26,6 +26,8 @@ Few faults hit a majority: while most operations are refused, little is tested.
 """
 SUCCESSOR = "successor"
 """The primary, and whoever is elected in its place at the moment that it is."""
+_NEEDS = (("replicas", 2), (SUCCESSOR, 2), ("minority", 3))
+"""Aims that would be nobody, or everybody, on fewer nodes."""
 _ELECTION_SECONDS = 10.0
 _WATCH_SECONDS = 0.02
 _PROOF_SECONDS = 1.5
@@ -46,14 +48,14 @@ class Struck(NamedTuple):
     """The process tables of these nodes beforehand."""
 
 
-Aim = Annotated[str, Nodes((ANY, *AIMS, SUCCESSOR)), "whom to aim at"]
+Aim = Annotated[str, Nodes((ANY, *AIMS, SUCCESSOR), needs=_NEEDS), "whom to aim at"]
 """An option that says whom a fault hits."""
 
 
 class Aimed(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """What a plan holds that says whom to hit: what to aim at, and the nodes to take the victims from."""
 
-    aim: Annotated[str, Nodes((*AIMS, SUCCESSOR))]
+    aim: Annotated[str, Nodes((*AIMS, SUCCESSOR), needs=_NEEDS)]
     order: Annotated[list[str], Order()]
 
 

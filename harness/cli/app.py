@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 import harness
+from harness.cli.wording import Commands
 from harness.experiment import Experiment
 from harness.options import Mebibytes, Number, Option, Seconds, options_of, read
 
 app = typer.Typer(
     name="splitbrain",
+    cls=Commands,
     help="Break a replicated store on purpose, and decide from the history whether it kept its promises.",
     epilog="Exit codes: 0 valid, 1 anomalies, 2 usage error, 3 unknown, 4 the harness or the environment failed.",
     no_args_is_help=True,
@@ -21,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-images = typer.Typer(help="The image that docker nodes run.", no_args_is_help=True, rich_markup_mode=None)
+images = typer.Typer(cls=Commands, help="The image that docker nodes run.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(images, name="images")
 
 
@@ -250,7 +252,7 @@ def _experiment(
 
     if bool(target) == bool(target_option):
         raise UsageError("name one target: `splitbrain run TARGET`; `splitbrain list targets` shows what there is")
-    nemeses = tuple(name.strip() for name in nemesis.split(",")) if nemesis else ()
+    nemeses = _names("--nemesis", [nemesis]) if nemesis else ()
     options = parse_options(option or [])
     explicit = None if timetable is None else read_timetable(timetable)
     code = tuple(name for name in code_of_timetable(explicit) if name not in nemeses)
@@ -274,14 +276,19 @@ def _experiment(
         overlap=overlap or "chaos" in nemeses,
         timetable=explicit,
         zones=zones,
-        checkers=_names(checker),
+        checkers=_names("--checker", checker),
         options=options | ({"bug": bug} if bug else {}),
     )
 
 
-def _names(given: list[str] | None) -> tuple[str, ...]:
+def _names(flag: str, given: list[str] | None) -> tuple[str, ...]:
     """The names of an option that may be repeated, and may have several with commas, each once."""
-    return tuple(dict.fromkeys(name.strip() for one in given or [] for name in one.split(",") if name.strip()))
+    from harness.errors import UsageError
+
+    names = [name.strip() for one in given or [] for name in one.split(",")]
+    if not all(names):
+        raise UsageError(f"{flag} has an empty name: write names with single commas between them, as a,b")
+    return tuple(dict.fromkeys(names))
 
 
 @app.command()
@@ -365,7 +372,9 @@ def check(
             raise UsageError(
                 "a run is judged as the run itself did; --executor, --initial, --independent: with --model"
             )
-        code = command.check_run(history, budget, _names(checker), report=report, trust=trust, as_json=as_json)
+        code = command.check_run(
+            history, budget, _names("--checker", checker), report=report, trust=trust, as_json=as_json
+        )
         raise typer.Exit(code)
     if checker or report or trust:
         raise UsageError("--checker, --report and --trust are for the directory of a run, without --model")

@@ -51,6 +51,7 @@ class Parts:
 def assemble(experiment: Experiment) -> Parts:
     """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
     load_checkers(experiment.checkers)
+    _refuse_namesakes(experiment)
     owners, places = _owners(experiment), _places(experiment)
     options = distribute(experiment.options, owners | places, experiment.node_names)
     made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
@@ -95,6 +96,20 @@ def _nemeses(experiment: Experiment) -> tuple[list[str], list[str]]:
         files = {load("nemeses", name).name: name for name in asked}
         return [files.get(name, name) for name in experiment.timetable.names], []
     return asked, names("nemeses") if CHAOS in experiment.nemeses else []
+
+
+def _refuse_namesakes(experiment: Experiment) -> None:
+    """Raise ``UsageError`` for two nemeses of one name: neither history nor verdict could tell them apart."""
+    asked, every = _nemeses(experiment)
+    named: dict[str, str] = {}
+    for name in dict.fromkeys([*asked, *every]):
+        called = load("nemeses", name).name
+        if called in named:
+            raise UsageError(
+                f"--nemesis has two nemeses that are called {called}, {named[called]} and {name}: "
+                "give one of the classes another `name`"
+            )
+        named[called] = name
 
 
 def _owners(experiment: Experiment) -> dict[str, Any]:
