@@ -6,7 +6,11 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from harness.cli.stopping import Ended, end_on_signals
+from harness.cli.stopping import Ended, end_on_signals, hold_signals, ignore_signals
+
+if sys.argv[0].rpartition("/")[2] == "splitbrain":
+    # The command itself, and nobody who imports this: what comes from here on is told by ``main``.
+    hold_signals()
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,12 +22,18 @@ DEBUG = "--debug"
 def main() -> None:
     """Entry point of the command ``splitbrain``: whatever happens comes to a sentence and a code from 0 to 4."""
     try:
-        end_on_signals()
-        code = _command()
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BaseException as error:
+        try:
+            end_on_signals()
+            code = _command()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BaseException as error:
+            ignore_signals()
+            code = _explain(error)
+    except BaseException as error:  # a second signal, before the first one had been understood
+        ignore_signals()
         code = _explain(error)
+    ignore_signals()
     _drop_what_cannot_be_printed()
     sys.exit(code)
 
@@ -92,10 +102,10 @@ def _sentence(error: BaseException) -> tuple[int, str]:
     import traceback
     from pathlib import Path
 
-    from harness.errors import SplitbrainError
+    from harness.errors import SplitbrainError, StuckError
     from harness.plugins import folders
 
-    if isinstance(error, SplitbrainError):
+    if isinstance(error, SplitbrainError | StuckError):
         return error.exit_code, str(error)
     if isinstance(error, Ended):
         return 4, f"stopped by {error}, without a verdict"

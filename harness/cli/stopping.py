@@ -26,6 +26,18 @@ def end_on_signals() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
+def hold_signals() -> None:
+    """Until ``end_on_signals`` a signal waits."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+
+
+def ignore_signals() -> None:
+    """The command is ending: there is nothing left that a further signal could end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _end(number: int, _frame: FrameType | None) -> None:
     raise Ended(signal.Signals(number).name)
 

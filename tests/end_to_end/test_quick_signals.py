@@ -1,0 +1,46 @@
+"""Two signals right after each other, from the first line of the command on: a sentence and a code of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SPLITBRAIN
+
+INT, TERM = signal.SIGINT, signal.SIGTERM
+
+
+def heeds_signals(pid: int) -> bool:
+    """Whether a process holds or catches SIGTERM: until then it is Python that starts."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigBlk", "SigCgt"))]
+    return any(mask >> (TERM - 1) & 1 for mask in masks)
+
+
+@pytest.mark.parametrize("place", ["simulation", pytest.param("local", marks=pytest.mark.needs("local"))])
+@pytest.mark.parametrize("pair", [(INT, INT), (TERM, INT)])
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 0.5])
+@pytest.mark.parametrize("gap", [0.0, 0.02])
+def test_two_quick_signals(
+    tmp_path: Path, place: str, pair: tuple[signal.Signals, signal.Signals], delay: float, gap: float
+) -> None:
+    words = [SPLITBRAIN, "run", "reference", "--on", place, "--time", "3000", "--runs", "r"]
+    harness = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not heeds_signals(harness.pid):
+        assert harness.poll() is None
+        time.sleep(0.002)
+    time.sleep(delay)
+    for number in pair:
+        harness.send_signal(number)
+        time.sleep(gap)
+    out, err = harness.communicate(timeout=120)
+    assert harness.returncode in (3, 4), (harness.returncode, err)
+    assert "Traceback" not in err
+    if harness.returncode == 3:
+        assert out.startswith("unknown: ")
+    else:
+        assert err.splitlines()[-1].startswith("splitbrain: ")
