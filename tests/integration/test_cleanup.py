@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -118,7 +119,7 @@ def of_this_host() -> dict[str, object]:
 @pytest.mark.needs("local")
 def test_chaos_does_not_reach_this_host_and_leaves_nothing_when_it_is_killed(tmp_path: Path) -> None:
     before, began = of_this_host(), time.monotonic()
-    harness, history = start(tmp_path, "--on", "local", "--nemesis", "chaos", "--interval", "2")
+    harness, history = start(tmp_path, "--on", "local", "--nemesis", "chaos", "--interval", "2", "--time", "240")
     families: set[str] = set()
     while len(families) < 6:
         now = of_this_host()
@@ -141,24 +142,32 @@ def control_groups(harness: subprocess.Popen[bytes]) -> list[Path]:
     return [*root.glob(mine), *root.glob(f"*/{mine}")]
 
 
+def start_squeezed(folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """A run whose first node is squeezed until its end."""
+    plan = {"aim": "n1", "order": ["n1", "n2", "n3"], "cpu": 0.5}
+    faults = [{"name": "squeeze", "start": 0.5, "stop": 600.0, "plan": plan}]
+    (folder / "squeeze.json").write_text(json.dumps({"faults": faults}))
+    squeeze = ["--nemesis", "squeeze", "--timetable", "squeeze.json", "--time", "600"]
+    harness, history = start(folder, "--on", "local", *squeeze)
+    until(lambda: bool(control_groups(harness)) and "start-squeeze" in history.read_text())
+    return harness, history
+
+
 @pytest.mark.needs("local")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups")
 def test_sigkill_while_servers_are_squeezed_leaves_no_control_group(tmp_path: Path) -> None:
-    # One interval is quiet, the next one is not.
-    harness, history = start(tmp_path, "--on", "local", "--nemesis", "squeeze", "-o", "cpu=0.5")
-    until(lambda: bool(control_groups(harness)) and "start-squeeze" in history.read_text())
+    harness, _ = start_squeezed(tmp_path)
     harness.kill()
     harness.wait()
     until(lambda: not control_groups(harness) and not leftovers(tmp_path))
 
 
+@pytest.mark.alone  # every other run would remove them as well
 @pytest.mark.needs("local")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make control groups")
 @pytest.mark.parametrize("by", ["clean", "a later run"])
 def test_control_groups_whose_watcher_was_killed_too_are_removed(tmp_path: Path, splitbrain: Command, by: str) -> None:
-    # One interval is quiet, and the next one long enough.
-    harness, history = start(tmp_path, "--on", "local", "--nemesis", "squeeze", "-o", "cpu=0.5", "--interval", "10")
-    until(lambda: bool(control_groups(harness)) and "start-squeeze" in history.read_text())
+    harness, _ = start_squeezed(tmp_path)
     mine = {str(path) for path in control_groups(harness)}
     said = splitbrain("clean").stdout
     assert not any(name in said for name in mine), "a run that still goes must not be touched"

@@ -43,11 +43,15 @@ class Store(Reference):
 
 
 async def said(node: Node, word: str, count: int = 1, name: str = "store") -> str:
-    """Wait until a server has printed a word so often; the rest of the last such line."""
+    """Wait until a server has printed a word so often; the rest of the last such line.
+
+    A line counts once it is whole: what is printed arrives in pieces.
+    """
     found: list[str] = []
 
     async def there() -> bool:
-        found[:] = [line for line in (await node.log(name)).splitlines() if line.startswith(word)]
+        lines = (await node.log(name)).splitlines(keepends=True)
+        found[:] = [line for line in lines if line.startswith(word) and line.endswith("\n")]
         return len(found) >= count
 
     await wait_until(there, seconds=90, what=f"{name} saying {word}")
