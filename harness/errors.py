@@ -46,5 +46,11 @@ class FaultError(SplitbrainError):
     """A fault was asked for and its effect could not be seen from inside the node."""
 
 
+class StuckError(BaseException):
+    """Code of others does not give way; the message says whose. No handler of ordinary errors is to swallow it."""
+
+    exit_code = 4
+
+
 class NothingToDo(Exception):  # noqa: N818 - not an error
     """A fault could not be injected or ended now, for an honest reason: whom it would hit is already down."""

@@ -11,10 +11,14 @@ from harness.errors import NothingToDo
 from harness.generator import Context, Generator, Pending, Process
 from harness.history import Recorder
 from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
+from harness.plugins import whose
 from harness.target import Client
 
 _REST_AFTER_REFUSAL: Final = 0.1
 """Seconds that a worker waits after it could not connect, so that a dead node is not hammered."""
+
+_GRACE: Final = 5.0
+"""Seconds beyond its time-outs that a client may take to let itself be cancelled."""
 
 
 @dataclass
@@ -25,6 +29,10 @@ class Worker:
     node: str
     client: Client
     connected: bool = False
+    doing: str = "open"
+    """Which of its client's functions is called now, or was last."""
+    given_up: bool = False
+    """Its client did not come back from an operation, whose outcome was recorded in its place."""
 
 
 class Interpreter:
@@ -39,6 +47,7 @@ class Interpreter:
         reads: frozenset[str],
         timeout: float,
         nemesis: Callable[[Operation], Awaitable[Any]],
+        stuck: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._recorder = recorder
         self._clock = clock
@@ -47,10 +56,15 @@ class Interpreter:
         self._reads = reads
         self._timeout = timeout
         self._nemesis = nemesis
+        self._stuck = stuck
+        """Told of a client that does not come back, although it was cancelled."""
+        self._patience = 2 * timeout + _GRACE
+        """Seconds after which every operation is over, its disconnection included."""
+        self._completed = 0
         self._processes: list[Process] = [*self._workers, NEMESIS]
         self._free: list[Process] = list(self._processes)
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], tuple[Worker, Operation]] = {}
         self._faults: set[asyncio.Task[None]] = set()
         self._generator: Generator | None = None
         self._stopped = False
@@ -78,7 +92,7 @@ class Interpreter:
                 if found is None:
                     if not self._tasks:
                         break
-                    await self._wake.wait()
+                    await self._wait()
                     continue
                 step, following = found
                 if isinstance(step, Pending):
@@ -93,22 +107,45 @@ class Interpreter:
                 else:
                     self._generator = following
                     self._start(step.process, step.operation)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self._patience)
+                self._give_up()
         finally:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=self._patience)
         if self._broken is not None:
             raise self._broken
 
     async def _sleep(self, now: int, until: int | None) -> None:
         if until is None:
-            await self._wake.wait()
+            await self._wait()
             return
         timer = asyncio.get_running_loop().call_later(max(until - now, 0) / 1e9, self._wake.set)
         await self._wake.wait()
         timer.cancel()
+
+    async def _wait(self) -> None:
+        """Wait until something happens. Clients that do nothing for longer than operations take are given up."""
+        completed = self._completed
+        timer = asyncio.get_running_loop().call_later(self._patience, self._wake.set)
+        began = timer.when()
+        await self._wake.wait()
+        timer.cancel()
+        if asyncio.get_running_loop().time() >= began and completed == self._completed:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """Complete the operations that are open in place of their clients."""
+        for task, (worker, operation) in list(self._tasks.items()):
+            who = whose(worker.client, worker.doing)
+            worker.given_up = True
+            self._record(worker.process, "info", operation, operation.value, worker.node, f"{who} did not come back")
+            self._processes.remove(worker.process)
+            del self._workers[worker.process], self._tasks[task]
+            task.cancel()
+            self._stuck(f"{who} has not come back from {operation.f} and does not let itself be cancelled")
 
     def _start(self, process: Process, operation: Operation) -> None:
         if process == NEMESIS:
@@ -117,11 +154,12 @@ class Interpreter:
         else:
             self._free.remove(process)
             task = asyncio.get_running_loop().create_task(self._operate(self._workers[process], operation))
-            self._tasks.add(task)
+            self._tasks[task] = self._workers[process], operation
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
+        self._completed += 1
         self._faults.discard(task)
         if not self._undisturbed:
             self._wake.set()
@@ -154,13 +192,16 @@ class Interpreter:
         try:
             async with asyncio.timeout(self._timeout):
                 if not worker.connected:
-                    refused = True
+                    refused, worker.doing = True, "open"
                     await worker.client.open()
                     refused, worker.connected = False, True
+                worker.doing = "invoke"
                 value, kind = await worker.client.invoke(operation), "ok"
         except Failed as failure:
             kind, error = "fail", str(failure)
         except (Exception, asyncio.CancelledError) as failure:
+            if worker.given_up:
+                return
             if isinstance(failure, asyncio.CancelledError) and _is_cancelled():
                 self._record(process, "info", operation, value, worker.node, "the run was ended")
                 raise
@@ -170,6 +211,8 @@ class Interpreter:
             await self._disconnect(worker)
         if refused:
             await self._disconnect(worker)
+        if worker.given_up:
+            return
         self._record(process, kind, operation, value, worker.node, error)
         if refused:
             await asyncio.sleep(_REST_AFTER_REFUSAL)
@@ -183,7 +226,7 @@ class Interpreter:
         self._processes[self._processes.index(old)] = worker.process
 
     async def _disconnect(self, worker: Worker) -> None:
-        worker.connected = False
+        worker.connected, worker.doing = False, "close"
         try:
             async with asyncio.timeout(self._timeout):
                 await worker.client.close()
@@ -210,7 +253,11 @@ class Interpreter:
             fault.cancel()
         if self._faults:
             await asyncio.wait(self._faults, timeout=_REST_AFTER_REFUSAL)
-        await asyncio.gather(*(self._disconnect(worker) for worker in self._workers.values()))
+        closing = {asyncio.ensure_future(self._disconnect(worker)): worker for worker in self._workers.values()}
+        if closing:
+            _, late = await asyncio.wait(closing, timeout=self._patience)
+            for task in late:
+                self._stuck(f"{whose(closing[task].client, 'close')} does not come back")
 
 
 def _is_cancelled() -> bool:

@@ -108,6 +108,13 @@ def load_file(name: str) -> Any:
     return plugin
 
 
+def whose(thing: Any, part: str) -> str:
+    """Whose code something is, for a message: a part of a plug-in's class, and the file that this is in."""
+    kind = type(thing)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
+    return f"{kind.__qualname__}.{part} ({file})"
+
+
 def parse_options(given: list[str]) -> dict[str, str]:
     """``NAME=VALUE`` pairs as a dict. Raises ``UsageError`` for what is none, and for a name given twice."""
     options: dict[str, str] = {}

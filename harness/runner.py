@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from harness.cluster import Cluster, wait_until
 from harness.dealing import LEAST_SECONDS, deal, no_time_for
 from harness.environments.base import Environment, Refuses
-from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, UsageError
+from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.history import Recorder
@@ -24,6 +24,7 @@ from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
+from harness.plugins import whose
 from harness.seal import Seal
 from harness.store import RunDirectory, written
 from harness.target import Target, failover_of
@@ -32,6 +33,8 @@ from harness.words import count
 from harness.workload import Workload
 
 _STARTUP_SECONDS = 90.0
+_ROLES_SECONDS = 10.0
+_LEAST_FINAL_SECONDS = 10.0
 _MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
 _HEAL_SECONDS = 0.5
@@ -82,6 +85,7 @@ class Run:
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._phase: str | None = None
+        self._waiting_for = "the environment"
         self._stopping = False
         self.recorder.listen(self._go_on_only_while_recording)
 
@@ -128,8 +132,42 @@ class Run:
         if self.recorder.failure is not None:
             self.stop(f"the history could not be written: {self.recorder.failure}")
 
+    def give_up(self, why: str) -> None:
+        """Note that the run broke off, after ``execute`` has raised ``StuckError``."""
+        if not self._stopping:
+            self._stopping = True
+            # The event loop is gone, and its clock with it.
+            last = self.recorder.events[-1].time if self.recorder.events else 0
+            self.recorder.record(Event(0, last, MONITOR, "info", STOPPED, None, {"seconds": last / 1e9}, None, why))
+
+    @property
+    def _final_seconds(self) -> float:
+        """How long the final reads may take: as long as the recovery before them."""
+        return max(self.experiment.recovery, _LEAST_FINAL_SECONDS)
+
+    def _overdue(self) -> None:
+        raise StuckError(f"{self._waiting_for} has not come back and does not let itself be cancelled")
+
+    async def _patiently(self, who: str, what: Awaitable[Any], seconds: float = _STARTUP_SECONDS) -> None:
+        """Wait for code of others. Raises ``NodeError`` that names it when it does not come back."""
+        self._waiting_for = who
+        try:
+            async with asyncio.timeout(seconds) as patience:
+                await what
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            raise NodeError(f"{who} has not come back within {seconds:g} s") from None
+
     async def execute(self) -> None:
-        """Run the experiment up to the end of its history. The environment is stopped whatever happens."""
+        """Run the experiment up to the end of its history. The environment is stopped whatever happens.
+
+        Raises ``StuckError`` where code of others keeps a simulation from going on. ``recorder`` is still to be closed.
+        """
+        if not self._environment.real_time:
+            # No person is there to see that virtual time goes on and on.
+            most = 4 * _STARTUP_SECONDS + self.experiment.time + 5 * self._final_seconds
+            asyncio.get_running_loop().call_later(most, self._overdue)
         try:
             nodes = await self._environment.start(
                 self.experiment.node_names, self.directory.logs, self.directory.path.name
@@ -139,7 +177,7 @@ class Run:
             await ownership.refuse_occupied()
             for nemesis in self._nemeses.values():
                 if isinstance(nemesis, Prepares):
-                    await nemesis.prepare(cluster)
+                    await self._patiently(whose(nemesis, "prepare"), nemesis.prepare(cluster))
             await self._start_store(cluster)
             if self._stopping:
                 self._note_stop()
@@ -147,7 +185,6 @@ class Run:
                 await ownership.check(whole=True)
                 await self._drive(cluster, ownership)
         finally:
-            self.recorder.close()
             await self._end()
 
     async def _end(self) -> None:
@@ -161,12 +198,14 @@ class Run:
     async def _start_store(self, cluster: Cluster) -> None:
         self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")
         try:
-            await asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
-            await self._target.form(cluster)
+            starts = asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
+            await self._patiently(whose(self._target, "start"), starts)
+            await self._patiently(whose(self._target, "form"), self._target.form(cluster))
+            self._waiting_for = whose(self._target, "ready")
             await wait_until(
                 lambda: self._in_service(cluster),
                 seconds=_STARTUP_SECONDS,
-                what=f"{self._target.name} being ready on all nodes",
+                what=f"{self._target.name} being ready on all nodes, as {self._waiting_for} says,",
             )
         except MissingError:
             raise
@@ -198,7 +237,9 @@ class Run:
             reads=self._workload.reads,
             timeout=experiment.timeout,
             nemesis=lambda operation: self._fault(cluster, operation),
+            stuck=self.stop,
         )
+        self._waiting_for = whose(self._target, "roles")
         over = asyncio.Event()
         watchers = [asyncio.create_task(self._watch_roles(cluster, over))]
         owned = asyncio.create_task(ownership.watch(over, self.stop))
@@ -217,7 +258,11 @@ class Run:
             if (final := self._final()) is not None:
                 self._phase = _FINAL_READS
                 self._say("final reads")
-                await interpreter.run(synchronize(on_clients(final)))
+                over_at = self.clock() + int(self._final_seconds * 1e9)
+                await interpreter.run(time_limit(self._final_seconds, synchronize(on_clients(final))))
+                if self.clock() >= over_at:
+                    who = whose(self._workload, "final")
+                    self.stop(f"the operations of {who} had not ended after {self._final_seconds:g} s")
             self._phase = None
             await ownership.conclude(whole=recovered)
         finally:
@@ -378,7 +423,11 @@ class Run:
         before: Any = None
         while not over.is_set():
             try:
-                roles = list(await self._target.roles(cluster))
+                async with asyncio.timeout(_ROLES_SECONDS):
+                    roles = list(await self._target.roles(cluster))
+            except TimeoutError:
+                self._note(MONITOR, "info", "roles", None, f"{whose(self._target, 'roles')} does not come back")
+                continue
             except Exception as error:
                 self._note(MONITOR, "info", "roles", None, f"{type(error).__name__}: {error}")
                 return

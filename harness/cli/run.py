@@ -17,7 +17,7 @@ import msgspec
 from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
 from harness.cli.stopping import end_on_signals, tell
 from harness.environments import namespaces
-from harness.errors import MissingError, SplitbrainError, UsageError
+from harness.errors import MissingError, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.history import History, read_jsonl
 from harness.judging import checkers_of, judge_run
@@ -101,7 +101,11 @@ def _perform(
         if left := this.no_time_for:
             progress.say(f"--time {plain(experiment.time)} is too short for {', '.join(left)}")
         try:
-            environment.run(_until_stopped(this, progress) if stoppable else this.execute())
+            try:
+                environment.run(_until_stopped(this, progress) if stoppable else this.execute())
+            except StuckError as stuck:
+                this.give_up(str(stuck))
+                progress.say(f"stopping: {stuck}")
             if stoppable:
                 # The event loop had taken the signals, and has left them to the kernel.
                 end_on_signals()
@@ -122,6 +126,8 @@ def _perform(
             if directory.unsaved:
                 error.add_note(directory.unsaved)
             raise
+        finally:
+            this.recorder.close()
     directory.write_verdict(verdict, experiment, time.monotonic() - began)
     return directory, verdict, history
 

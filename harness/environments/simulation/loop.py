@@ -8,18 +8,24 @@ output do not exist here, so everything happens in an order that only the progra
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import inspect
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from harness.errors import SplitbrainError
+from harness.environments.simulation.watchdog import watched
+from harness.errors import SplitbrainError, StuckError
 
 T = TypeVar("T")
 
+
+_LAST_SECONDS: Final = 60
+"""How much virtual time may go by until everything is cleaned up when something was raised."""
 
 NOBODY: Final = contextvars.Context()
 """The context of what belongs to no process."""
@@ -90,6 +96,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[int, int, Handle]] = []
         self._scheduled = 0
         self._closed = False
+        self._running: Handle | None = None
         self.network: Any = None
 
     def time(self) -> float:
@@ -111,10 +118,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         task = self.create_task(main)
         try:
             try:
-                self._run_until(task)
+                with watched(lambda: (self._now, self._running)):
+                    self._run_until(task)
             except BaseException:
                 task.cancel()
-                self._run_until(task)
+                # Whoever does not want to end is left behind.
+                with watched(lambda: (self._now, self._running)), contextlib.suppress(StuckError):
+                    self._run_until(task, until=self._now + _LAST_SECONDS * 10**9)
                 raise
             result: T = task.result()
             return result
@@ -127,9 +137,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                     coroutine.close()
             self._closed = True
 
-    def _run_until(self, task: asyncio.Task[Any]) -> None:
+    def _run_until(self, task: asyncio.Task[Any], until: float = math.inf) -> None:
         ready, timers, pop = self._ready, self._timers, heapq.heappop
-        while not task.done():
+        while not task.done() and self._now <= until:
             if ready:
                 handle = ready.popleft()
             elif timers:
@@ -139,6 +149,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
                 raise SplitbrainError("the simulation is stuck: nothing is ready and no timer is set")
             if handle._cancelled:
                 continue
+            self._running = handle
             if handle.process is None:
                 handle.context.run(handle.callback, *handle.arguments)
             else:
