@@ -24,6 +24,8 @@ from harness.faults.process import TOOL_MARK
 
 INSIDE: Final = "SPLITBRAIN_INSIDE"
 """Set in the environment of a harness that already lives in namespaces of its own: who made them, as ``owner`` says."""
+_MADE: Final = "SPLITBRAIN_NAMESPACES"
+"""Set there as well: which namespaces these are."""
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
@@ -37,8 +39,13 @@ _FORWARDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def inside() -> bool:
-    """Whether this process already is in namespaces that ``reexecute`` made."""
-    return bool(os.environ.get(INSIDE))
+    """Whether this process already is in namespaces that ``reexecute`` made, and not only told so."""
+    return bool(os.environ.get(INSIDE)) and os.environ.get(_MADE) == _namespaces()
+
+
+def _namespaces() -> str:
+    """Those that this process is in: no others have these numbers while it lives."""
+    return ",".join(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "uts"))
 
 
 def missing() -> str | None:
@@ -80,8 +87,9 @@ def reexecute(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
     pid = os.fork()
     if pid == 0:
-        # The mark, since a child shares the harness's memory until it becomes a server: no fault may touch it before.
-        _run_as_init(lambda: _exec(argv, {**environment, "PATH": search_path(), INSIDE: run, TOOL_MARK: "1"}), harness)
+        # TOOL_MARK, since a child shares the harness's memory until it becomes a server: no fault may touch it before.
+        marks = {INSIDE: run, TOOL_MARK: "1", "PATH": search_path()}
+        _run_as_init(lambda: _exec(argv, {**environment, **marks, _MADE: _namespaces()}), harness)
     return _wait_for(pid)
 
 
