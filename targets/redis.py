@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,8 @@ class Redis:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.password = secrets.token_hex(32)
+        """Of servers and sentinels, so that other users of the machines stay out. It stands in nodes' files only."""
         self._configured: set[str] = set()
 
     @property
@@ -94,7 +97,9 @@ class Redis:
         lines = [
             f"bind {node.address} 127.0.0.1",
             f"port {PORT}",
-            "protected-mode no",
+            "protected-mode yes",
+            f"requirepass {self.password}",
+            f"masterauth {self.password}",
             "daemonize no",
             f"dir {node.directory}",
             'save ""',
@@ -117,10 +122,12 @@ class Redis:
             f"bind {node.address} 127.0.0.1",
             f"port {SENTINEL_PORT}",
             f"sentinel myid {identity}",
-            "protected-mode no",
+            "protected-mode yes",
+            f"requirepass {self.password}",  # which sentinels give one another as well
             "daemonize no",
             f"dir {node.directory}",
             f"sentinel monitor {SERVICE} {primary.address} {PORT} {cluster.majority}",
+            f"sentinel auth-pass {SERVICE} {self.password}",
             f"sentinel down-after-milliseconds {SERVICE} {self._options.down_after_ms}",
             f"sentinel failover-timeout {SERVICE} 5000",
             f"sentinel parallel-syncs {SERVICE} {len(cluster.nodes)}",
@@ -132,7 +139,7 @@ class Redis:
 
     async def ready(self, cluster: Cluster) -> bool:
         others = len(cluster.nodes) - 1
-        infos = await quick_info([(node.name, node.address) for node in cluster.nodes], PORT)
+        infos = await self._infos(cluster.nodes)
         primaries = [info for info in infos.values() if info["role"] == "master"]
         if len(infos) <= others or len(primaries) != 1 or int(primaries[0]["connected_slaves"]) != others:
             return False
@@ -147,14 +154,21 @@ class Redis:
         primary = next(node for node in cluster.nodes if infos[node.name]["role"] == "master")
         return addresses == {primary.address}
 
+    async def _infos(self, nodes: Sequence[Node]) -> dict[str, dict[str, str]]:
+        """What the servers that answer say of their replication, by node."""
+        return await quick_info([(node.name, node.address) for node in nodes], PORT, self.password)
+
+    async def _ask_sentinel(self, node: Node, question: str) -> Any:
+        return await quick(node.address, SENTINEL_PORT, "SENTINEL", question, SERVICE, password=self.password)
+
     async def _sentinel_view(self, node: Node) -> Mapping[str, Any] | None:
-        answer = await quick(node.address, SENTINEL_PORT, "SENTINEL", "MASTER", SERVICE)
+        answer = await self._ask_sentinel(node, "MASTER")
         if isinstance(answer, list):
             return dict(zip(answer[::2], answer[1::2], strict=True))
         return answer if isinstance(answer, Mapping) else None
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        infos = await quick_info([(node.name, node.address) for node in cluster.nodes], PORT)
+        infos = await self._infos(cluster.nodes)
         roles = []
         for name, info in infos.items():
             seen = await self._sentinel_view(cluster.node(name))
@@ -174,7 +188,7 @@ class Redis:
                     named = {view["ip"] for view in views if view is not None}
                     if named == {cluster.node(leaving).address}:
                         # A sentinel refuses while it knows of no good replica yet, or is about it already.
-                        await quick(left[0].address, SENTINEL_PORT, "SENTINEL", "FAILOVER", SERVICE)
+                        await self._ask_sentinel(left[0], "FAILOVER")
                         return False
                     now = await self._primary(cluster)
                     if now is None or now.name == leaving or named != {now.address}:
@@ -187,7 +201,7 @@ class Redis:
                     raise NothingToDo(str(error)) from None
             await run_tool(cluster.node(name), "process", {"do": "terminate"})
             for node in others:
-                await quick(node.address, SENTINEL_PORT, "SENTINEL", "RESET", SERVICE)
+                await self._ask_sentinel(node, "RESET")
 
             async def settled(leaving: str = name) -> bool:
                 """A primary counts a replica for a while after it has gone, and a new one has first to be followed."""
@@ -241,7 +255,7 @@ class Redis:
         primary = await self._primary(cluster)
         if primary is None:
             raise NothingToDo("there is no primary")
-        info = (await quick_info([(primary.name, primary.address)], PORT)).get(primary.name, {})
+        info = (await self._infos([primary])).get(primary.name, {})
         addresses = {primary.address}
         for name, text in info.items():
             if name.startswith("slave") and name[5:].isdigit():
@@ -250,23 +264,24 @@ class Redis:
         return [node.name for node in cluster.nodes if node.address in addresses]
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
-        return RedisClient(node.address, timeout, self._options.wait)
+        return RedisClient(node.address, timeout, self._options.wait, self.password)
 
 
 class RedisClient:
     """Follows the primary that the sentinel of its own node names."""
 
-    def __init__(self, address: str, timeout: float, wait: int) -> None:
+    def __init__(self, address: str, timeout: float, wait: int, password: str) -> None:
         self._address = address
         self._timeout = timeout
         self._wait = wait
+        self._password = password
         self._sentinel: Any = None
         self._primary: Any = None
         self._primary_address = ""
         self._asked = 0.0
 
     async def open(self) -> None:
-        self._sentinel = await connect(self._address, SENTINEL_PORT, self._timeout)
+        self._sentinel = await connect(self._address, SENTINEL_PORT, self._timeout, self._password)
         await self._follow()
 
     async def _follow(self) -> None:
@@ -279,7 +294,7 @@ class RedisClient:
             if self._primary is not None:
                 await self._primary.aclose()
                 self._primary, self._primary_address = None, ""
-            self._primary = await connect(answer[0], int(answer[1]), self._timeout)
+            self._primary = await connect(answer[0], int(answer[1]), self._timeout, self._password)
             self._primary_address = answer[0]
 
     async def invoke(self, operation: Operation) -> Any:

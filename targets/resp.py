@@ -75,19 +75,28 @@ def _expire(future: asyncio.Future[Any]) -> None:
         future.set_exception(TimeoutError("there was no answer in time"))
 
 
-async def connect(address: str, port: int, timeout: float) -> Link:
-    """A connection that is open when this returns. Raises ``OSError``, also when ``timeout`` seconds were too few."""
+async def connect(address: str, port: int, timeout: float, password: str | None = None) -> Link:
+    """A connection that is open, and let in by a password if one is given, when this returns.
+
+    Raises ``OSError``, also when ``timeout`` seconds were too few, and ``hiredis.ReplyError`` when it is not let in.
+    """
     async with asyncio.timeout(timeout):
         _, link = await asyncio.get_running_loop().create_connection(Link, address, port)
+        if password is not None:
+            try:
+                await link.execute_command("AUTH", password)
+            except BaseException:
+                await link.aclose()
+                raise
     return link
 
 
-async def quick(address: str, port: int, *words: str) -> Any:
+async def quick(address: str, port: int, *words: str, password: str | None = None) -> Any:
     """The answer to one command on a connection of its own; None when there is none within half a second."""
     link = None
     try:
         async with asyncio.timeout(_QUICK_SECONDS):
-            link = await connect(address, port, _QUICK_SECONDS)
+            link = await connect(address, port, _QUICK_SECONDS, password)
             return await link.execute_command(*words)
     except (hiredis.HiredisError, OSError):
         return None
@@ -96,9 +105,12 @@ async def quick(address: str, port: int, *words: str) -> Any:
             await link.aclose()
 
 
-async def quick_info(nodes: Sequence[tuple[str, str]], port: int) -> dict[str, dict[str, str]]:
+async def quick_info(
+    nodes: Sequence[tuple[str, str]], port: int, password: str | None = None
+) -> dict[str, dict[str, str]]:
     """``INFO replication`` of each (name, address) that answers, by name."""
-    answers = await asyncio.gather(*(quick(address, port, "INFO", "replication") for _, address in nodes))
+    asked = (quick(address, port, "INFO", "replication", password=password) for _, address in nodes)
+    answers = await asyncio.gather(*asked)
     return {name: _fields(text) for (name, _), text in zip(nodes, answers, strict=True) if isinstance(text, str)}
 
 

@@ -32,7 +32,7 @@ from harness.environments.base import (
 )
 from harness.environments.programs import search_path
 from harness.environments.reader import Reader
-from harness.environments.servers import environment, unprivileged
+from harness.environments.servers import UMASK, environment, unprivileged
 from harness.errors import MissingError, NodeError
 from harness.faults import output
 
@@ -123,6 +123,7 @@ class LocalNode:
                 stdout=printed,
                 stderr=printed,
                 env=environment(self.directory, env, here=True),
+                umask=UMASK,
             )
 
     async def _new_reader(self, name: str) -> Reader:
@@ -140,6 +141,7 @@ class LocalNode:
     async def write(self, path: str, data: bytes) -> None:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch(0o600)
         target.write_bytes(data)
 
     async def log(self, name: str) -> str:

@@ -14,6 +14,8 @@ from harness.environments.programs import search_path
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where programs are on any machine; an ordinary user's own path may lack those of administrators."""
+UMASK: Final = 0o077
+"""What a server writes is nobody else's business; stores that rewrite their configuration would make it readable."""
 LANGUAGE: Final = ("LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 

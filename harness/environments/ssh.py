@@ -35,7 +35,7 @@ from harness.environments.base import (
     tool_command,
 )
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
-from harness.environments.servers import PATH, environment, unprivileged
+from harness.environments.servers import PATH, UMASK, environment, unprivileged
 from harness.errors import FaultError, MissingError, NodeError, UsageError
 from harness.faults.leash import ALIVE, READY, SERVERS
 from harness.faults.output import NEW, OLD, joined
@@ -56,6 +56,7 @@ began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f1,20; }
 """Says of a process its state, and when it began in clock ticks: another one may have its number later."""
 _START: Final = f"""{_BEGAN}
 cd "$1" && command -v "$2" >/dev/null || exit 127
+umask {UMASK:03o}
 export pipe=.splitbrain-printed-$$ && mkfifo -m 600 "$pipe" || exit
 sh -c "$3" <"$pipe" >/dev/null 2>&1 &
 shift 3

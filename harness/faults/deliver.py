@@ -34,7 +34,7 @@ def write(home: str, path: str) -> None:
         place = below
     new = f".{name}-{secrets.token_hex(8)}"
     try:
-        with open(os.open(new, _NEW, 0o644, dir_fd=place), "wb") as file:
+        with open(os.open(new, _NEW, 0o600, dir_fd=place), "wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
         os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
     except OSError:

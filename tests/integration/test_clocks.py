@@ -29,9 +29,9 @@ PLAN = {"aim": "n1", "order": ["n1", "n2", "n3"], "offset": HOUR, "rate": 1.0, "
 SHOW = "import time, select\nwhile True: print(time.time(), time.monotonic()); select.select([], [], [], 0.02)"
 
 
-async def redis_time(node: Node) -> float:
+async def redis_time(store: Redis, node: Node) -> float:
     """How far Redis' own clock is ahead of this machine's."""
-    seconds, micros = await quick(node.address, PORT, "TIME")
+    seconds, micros = await quick(node.address, PORT, "TIME", password=store.password)
     return int(seconds) + int(micros) / 1e6 - time.time()
 
 
@@ -41,22 +41,24 @@ async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster
         await store.start(cluster, node)
 
     async def up() -> bool:
-        return all([await quick(node.address, PORT, "PING") == "PONG" for node in cluster.nodes])
+        return all(
+            [await quick(node.address, PORT, "PING", password=store.password) == "PONG" for node in cluster.nodes]
+        )
 
     await wait_until(up, seconds=90, what="Redis")
     host = time.time() - time.monotonic()
     done = await clock.inject(cluster, store, PLAN)
     assert abs(done["ahead"]["n1"] - HOUR) < 0.1
-    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
+    assert [round(await redis_time(store, node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
     assert abs((await clock.observe(cluster))["n1"] - HOUR) < 0.1
     # A server that is started meanwhile is skewed as well.
     await run_tool(cluster.nodes[0], "process", {"do": "kill"})
     await store.start(cluster, cluster.nodes[0])
     await wait_until(up, seconds=90, what="Redis, again")
-    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
+    assert [round(await redis_time(store, node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
     assert abs(time.time() - time.monotonic() - host) < 1
     await clock.heal(cluster, store)
-    assert [round(await redis_time(node), -1) for node in cluster.nodes] == [0, 0, 0]
+    assert [round(await redis_time(store, node), -1) for node in cluster.nodes] == [0, 0, 0]
 
 
 async def a_go_program_shows_the_skewed_time(cluster: Cluster) -> None:
