@@ -14,46 +14,53 @@ import math
 import os
 import shutil
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 from harness.faults import process
-from harness.faults.files import BLOCK, COPY, NOT_DATA, OURS, data, files
+from harness.faults.files import BLOCK, COPY, FOLDER, NOT_DATA, OURS, data, files, open_plain
 
 FILLER = ".splitbrain-filler"
 EVERY = ""
 """In place of a pattern: every file of the store."""
 
 
-def fill(path: str) -> None:
-    """Leave no room. Raises ``SystemExit`` if the disk is not the node's own."""
+def shrink(path: str) -> int:
+    """Let a tmpfs be no larger than what is in it: so it is full at once, and takes no memory for that.
+
+    Its size before, in bytes. Raises ``SystemExit`` if the disk is not the node's own.
+    """
     if os.stat(path).st_dev == os.stat(os.path.dirname(path.rstrip("/"))).st_dev:
         raise SystemExit(f"{path} is not a file system of its own: to fill it would fill the disk of others")
+    state = os.statvfs(path)
     if _type(path) == "tmpfs":
-        # No smaller than what is in it: so it is full at once, and takes no memory for that.
         _remount(path, None)
-    use_up(path)
+    return state.f_blocks * state.f_frsize
 
 
-def use_up(path: str) -> None:
-    """Write until there is no more room."""
+def use_up(folder: int) -> None:
+    """Write into an open folder until there is no more room."""
     piece = 1 << 30
-    with open(f"{path}/{FILLER}", "ab") as filler:
+    with open_plain(FILLER, "ab", folder=folder) as filler:
         while piece >= 1:
             try:
-                os.posix_fallocate(filler.fileno(), filler.tell(), piece)
-                filler.seek(0, os.SEEK_END)
+                os.posix_fallocate(filler.fileno(), filler.seek(0, os.SEEK_END), piece)
             except OSError as error:
                 if error.errno != errno.ENOSPC:
-                    raise SystemExit(f"{path} cannot be filled: {error}") from None
+                    raise SystemExit(f"the disk cannot be filled: {error}") from None
                 piece //= 4
 
 
-def empty(path: str, size: int) -> None:
-    """Give back the room."""
+def empty(path: str) -> None:
+    """Take away what fills it."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{path}/{FILLER}")
+
+
+def grow(path: str, size: int) -> None:
+    """Let a tmpfs be as large as before."""
     if size and _type(path) == "tmpfs":
         _remount(path, size)
 
@@ -61,7 +68,7 @@ def empty(path: str, size: int) -> None:
 def matching(path: str, pattern: str) -> list[str]:
     """Those of the store's files whose name, or path below ``path``, matches, the largest first."""
     found = [
-        (os.path.getsize(name), name)
+        (os.lstat(name).st_size, name)
         for name in files(path)
         if pattern == EVERY
         or fnmatch.fnmatch(os.path.basename(name), pattern)
@@ -73,7 +80,7 @@ def matching(path: str, pattern: str) -> list[str]:
 def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
     """A byte of the store's data, at a share of all that there is in the largest file that holds any."""
     for name in matching(path, pattern):
-        with open(name, "rb") as file:
+        with open_plain(name) as file:
             starts = array.array("Q", (start for start, _ in data(file.fileno())))
             if starts:
                 number = min(place * len(starts), math.nextafter(len(starts), 0))
@@ -85,24 +92,22 @@ def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
 
 def flip(name: str, at: int, bit: int) -> dict[str, Any]:
     """Flip a bit of a file."""
-    with open(name, "r+b") as file:
-        file.seek(at)
-        was = file.read(1)
-        file.seek(at)
-        file.write(bytes([was[0] ^ 1 << bit]))
+    with open_plain(name, "r+b") as file:
+        was = os.pread(file.fileno(), 1, at)
+        os.pwrite(file.fileno(), bytes([was[0] ^ 1 << bit]), at)
     return {"file": name, "at": at, "was": was.hex(), "is": bytes([was[0] ^ 1 << bit]).hex()}
 
 
 def truncate(name: str, count: int) -> None:
     """Cut bytes off the end of a file's data; what was made long in advance ends before its zeros."""
-    with open(name, "r+b") as file:
+    with open_plain(name, "r+b") as file:
         end = max((at + len(block.rstrip(b"\0")) for at, block in data(file.fileno())), default=0)
         file.truncate(max(end - count, 0))
 
 
 def mend(flipped: dict[str, Any]) -> bool:
     """Flip a bit back, where it still is; whether it was."""
-    with contextlib.suppress(FileNotFoundError), open(flipped["file"], "r+b") as file:
+    with contextlib.suppress(FileNotFoundError), open_plain(flipped["file"], "r+b") as file:
         if os.pread(file.fileno(), 1, flipped["at"]).hex() == flipped["is"]:
             os.pwrite(file.fileno(), bytes.fromhex(flipped["was"]), flipped["at"])
             return True
@@ -120,7 +125,8 @@ def restore(path: str, name: str) -> None:
     for one in os.listdir(path):
         if not one.startswith(OURS) and not one.endswith(NOT_DATA):
             whole = f"{path}/{one}"
-            shutil.rmtree(whole) if os.path.isdir(whole) else os.unlink(whole)
+            is_folder = stat.S_ISDIR(os.lstat(whole).st_mode)
+            shutil.rmtree(whole) if is_folder else os.unlink(whole)
     _copy_all(f"{path}/{COPY}{name}", path)
 
 
@@ -145,18 +151,50 @@ def _standing_still() -> Iterator[None]:
 
 
 def _copy_all(source: str, target: str) -> None:
-    for folder, folders, _ in os.walk(source):
-        folders[:] = [name for name in folders if not name.startswith(OURS)]
-        below = os.path.relpath(folder, source)
-        os.makedirs(f"{target}/{below}", exist_ok=True)
-        shutil.copystat(folder, f"{target}/{below}")
-    for name in files(source):
-        copy = f"{target}/{os.path.relpath(name, source)}"
-        with open(name, "rb") as old, open(copy, "wb") as new:
-            for at, block in data(old.fileno()):
-                os.pwrite(new.fileno(), block, at)
-            new.truncate(os.fstat(old.fileno()).st_size)
-        shutil.copystat(name, copy)
+    """Copy the files of one folder into another one, which is made where it is not there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(target)
+    old = os.open(source, FOLDER)
+    try:
+        new = os.open(target, FOLDER)
+        try:
+            _copy_below(old, new)
+        finally:
+            os.close(new)
+    finally:
+        os.close(old)
+
+
+def _copy_below(source: int, target: int) -> None:
+    for name in os.listdir(source):
+        seen = os.stat(name, dir_fd=source, follow_symlinks=False)
+        if name.startswith(OURS):
+            continue
+        if stat.S_ISDIR(seen.st_mode):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=target)
+            old = os.open(name, FOLDER, dir_fd=source)
+            try:
+                new = os.open(name, FOLDER, dir_fd=target)
+                try:
+                    _copy_below(old, new)
+                    _as_it_was(new, seen)
+                finally:
+                    os.close(new)
+            finally:
+                os.close(old)
+        elif stat.S_ISREG(seen.st_mode) and not name.endswith(NOT_DATA):
+            with open_plain(name, folder=source) as kept, open_plain(name, "wb", folder=target) as copy:
+                for at, block in data(kept.fileno()):
+                    os.pwrite(copy.fileno(), block, at)
+                copy.truncate(os.fstat(kept.fileno()).st_size)
+                _as_it_was(copy.fileno(), seen)
+
+
+def _as_it_was(file: int, seen: os.stat_result) -> None:
+    """Give a copy the mode and the times of what it was made from."""
+    os.fchmod(file, stat.S_IMODE(seen.st_mode))
+    os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
 
 
 def _type(path: str) -> str:
@@ -178,27 +216,35 @@ def _remount(path: str, size: int | None) -> None:
 
 
 def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: fill or heal; find, flip, mend or truncate; keep, restore or forget."""
-    path = request["path"]
-    if request["do"] == "fill":
-        state = os.statvfs(path)
-        fill(path)
-        return {"size": state.f_blocks * state.f_frsize}
-    if request["do"] == "find":
+    """Do what ``request["do"]`` says: fill or heal; find, flip, mend or truncate; keep, restore or forget.
+
+    The steps of ``fill`` are ``shrink`` and ``use up``, those of ``heal`` are ``empty`` and ``grow``.
+    """
+    path, do = request["path"], request["do"]
+    if do in ("fill", "shrink", "use up"):
+        size = shrink(path) if do != "use up" else None
+        if do != "shrink":
+            folder = os.open(path, FOLDER)
+            use_up(folder)
+            os.close(folder)
+        return {"size": size}
+    if do in ("heal", "empty", "grow"):
+        if do != "grow":
+            empty(path)
+        return grow(path, request["size"]) if do != "empty" else None
+    if do == "find":
         return find(path, request["file"], request["place"])
-    if request["do"] == "flip":
+    if do == "flip":
         return flip(request["file"], request["at"], request["bit"])
-    if request["do"] == "truncate":
+    if do == "truncate":
         return truncate(request["file"], request["bytes"])
-    if request["do"] == "mend":
+    if do == "mend":
         return [mend(flipped) for flipped in request["flipped"]]
-    if request["do"] == "keep":
+    if do == "keep":
         with _standing_still():
             return keep(path, request["copy"])
-    if request["do"] == "restore":
+    if do == "restore":
         return restore(path, request["copy"])
-    if request["do"] == "forget":
+    if do == "forget":
         return forget(path, request["copy"])
-    if request["do"] == "heal":
-        return empty(path, request["size"])
-    raise SystemExit(f"unknown action {request['do']!r}")
+    raise SystemExit(f"unknown action {do!r}")

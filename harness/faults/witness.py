@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from harness.faults.files import COPY, OURS, data, files
+from harness.faults.files import COPY, FOLDER, OURS, data, files, open_plain
 
 WITNESS = f"{OURS}-witness"
 """The names of its files begin so."""
@@ -36,7 +36,7 @@ def write(path: str, tries: int, new: str = f"{WITNESS}-new") -> dict[str, Any]:
     while done < tries and (done == 0 or time.monotonic() - began < PATIENCE):
         done += 1
         try:
-            with open(name, "wb", buffering=0) as file:
+            with open_plain(name, "wb") as file:
                 no_room = _timed(longest, "write", lambda: _write_all(file))
                 _timed(longest, "sync", lambda: _sync(file.fileno()))
                 if no_room is not None:
@@ -96,7 +96,7 @@ def read(path: str, tries: int) -> dict[str, Any]:
     wrong = 0
     for _ in range(tries):
         try:
-            with open(f"{path}/{WITNESS}-kept", "rb", buffering=0) as file:
+            with open_plain(f"{path}/{WITNESS}-kept") as file:
                 wrong += file.read(len(_PATTERN)) != _PATTERN
         except OSError as error:
             errors[os.strerror(error.errno or 0)] += 1
@@ -105,26 +105,26 @@ def read(path: str, tries: int) -> dict[str, Any]:
 
 def use(path: str, tries: int) -> dict[str, Any]:
     """Write, sync and read; what is read was written when this was called for the first time."""
-    if not os.path.exists(f"{path}/{WITNESS}-kept"):
+    if not os.path.lexists(f"{path}/{WITNESS}-kept"):
         _keep(path)
     return {"write": write(path, tries), "read": read(path, tries)}
 
 
 def _keep(path: str) -> None:
-    with contextlib.suppress(OSError), open(f"{path}/{WITNESS}-kept", "wb") as file:
-        file.write(_PATTERN)
-        file.flush()
+    with contextlib.suppress(OSError), open_plain(f"{path}/{WITNESS}-kept", "wb") as file:
+        if (no_room := _write_all(file)) is not None:
+            raise no_room
         os.fsync(file.fileno())
 
 
 def leave(path: str) -> None:
     """Have a file that is synced, with its folder, and then one that is not; where there is room for them."""
     for name in ("synced", "unsynced"):
-        with contextlib.suppress(OSError), open(f"{path}/{WITNESS}-{name}", "wb", buffering=0) as file:
+        with contextlib.suppress(OSError), open_plain(f"{path}/{WITNESS}-{name}", "wb") as file:
             file.write(_PATTERN)
             if name == "synced":
                 os.fsync(file.fileno())
-                folder = os.open(path, os.O_RDONLY)
+                folder = os.open(path, FOLDER)
                 os.fsync(folder)
                 os.close(folder)
 
@@ -134,7 +134,7 @@ def left(path: str) -> dict[str, bool]:
     found = {}
     for name in ("synced", "unsynced"):
         found[name] = False
-        with contextlib.suppress(FileNotFoundError), open(f"{path}/{WITNESS}-{name}", "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open_plain(f"{path}/{WITNESS}-{name}") as file:
             found[name] = file.read() == _PATTERN
     return found
 
@@ -142,9 +142,9 @@ def left(path: str) -> dict[str, bool]:
 def around(name: str, at: int) -> dict[str, Any]:
     """How long a file is, and the bytes at a place with a few before and after it."""
     start = max(at - _AROUND, 0)
-    with open(name, "rb") as file:
-        file.seek(start)
-        return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": file.read(2 * _AROUND).hex()}
+    with open_plain(name) as file:
+        found = os.pread(file.fileno(), 2 * _AROUND, start)
+        return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": found.hex()}
 
 
 def digest(path: str) -> str:
@@ -152,7 +152,7 @@ def digest(path: str) -> str:
     found = hashlib.sha256()
     for name in files(path):
         found.update(os.path.relpath(name, path).encode() + b"\0")
-        with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
+        with contextlib.suppress(FileNotFoundError), open_plain(name) as file:
             found.update(b"%d\0" % os.fstat(file.fileno()).st_size)
             for at, block in data(file.fileno()):
                 found.update(b"%d\0" % at + block)

@@ -72,7 +72,8 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
 
     def __init__(self, directory: str) -> None:
         # The directory beneath stays reachable by this descriptor when the mount hides it.
-        self._root = f"/proc/self/fd/{os.open(directory, os.O_RDONLY | os.O_DIRECTORY)}"
+        self._beneath = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        self._root = f"/proc/self/fd/{self._beneath}"
         self._fault = Fault()
         self._random = random.Random()
         self._held_until = 0.0
@@ -123,7 +124,7 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
                 if name.startswith(_HIDDEN):
                     os.unlink(f"{folder}/{name}")
         if full:
-            use_up(self._root)
+            use_up(self._beneath)
         return lost
 
     def see_syncs(self) -> None:
