@@ -42,6 +42,8 @@ class Experiment(msgspec.Struct, frozen=True):
     checkers: tuple[str, ...] = ()
     """Who judges beside the workload's own checkers: names, or FILE.py:Class."""
     options: dict[str, str] = {}
+    image_digest: str | msgspec.UnsetType = msgspec.UNSET
+    """Which image the servers were of, as found by the run: a name may come to mean another one."""
 
     def __post_init__(self) -> None:
         check("--", self)

@@ -6,8 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 
-from harness.environments import docker as environment
-from harness.environments import namespaces
+from harness.environments import engine, namespaces
 from harness.errors import SplitbrainError
 
 
@@ -23,9 +22,9 @@ def clean(everything: bool, *, as_json: bool) -> None:
     """Remove what runs left whose harness is gone; with ``everything`` also what running ones have with the engine."""
     groups = {"control_groups": namespaces.remove_leftovers()}
     try:
-        client = environment.connect()
-        removed = environment.remove(
-            client, lambda labels: everything or not environment.alive(labels.get(environment.OWNER_LABEL, ""))
+        client = engine.connect()
+        removed = engine.remove(
+            client, lambda labels: everything or not engine.alive(labels.get(engine.OWNER_LABEL, ""))
         )
     except SplitbrainError:
         _print(groups, as_json=as_json)

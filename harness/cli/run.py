@@ -17,6 +17,7 @@ import msgspec
 from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
 from harness.cli.stopping import end_on_signals, tell
 from harness.environments import namespaces
+from harness.environments.base import HasImage
 from harness.errors import MissingError, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.history import History, read_jsonl
@@ -48,6 +49,8 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
         print(f"splitbrain: --on auto takes {name}: {why}", file=sys.stderr)
     experiment = msgspec.structs.replace(experiment, environment=name)
     environment = parts.environment(experiment)
+    if isinstance(environment, HasImage):
+        experiment = msgspec.structs.replace(experiment, image_digest=environment.digest())
     directory, verdict, history = _perform(experiment, parts, environment, runs, quiet=as_json, stoppable=True)
     from harness.console.verdict import print_run
     from harness.report import write_report

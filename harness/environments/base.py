@@ -166,12 +166,31 @@ class Refuses(Protocol):
 
 
 @runtime_checkable
+class HasImage(Protocol):
+    """An environment whose servers are of an image."""
+
+    def digest(self) -> str:
+        """What the image can be told by, whatever its name comes to mean; this environment takes no other one then."""
+        ...
+
+
+@runtime_checkable
 class HasTools(Protocol):
     """A node that does itself what some of the fault tools would do, because they could not."""
 
     own_tools: frozenset[str]
 
     async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any: ...
+
+
+@runtime_checkable
+class LosesOutput(Protocol):
+    """A node whose ``exec`` now and then loses what a command printed: its tools keep their answers in files as well.
+
+    ``answers`` is what the paths of these files begin with, in a place that no server can write to.
+    """
+
+    answers: str
 
 
 _BOOT = """
@@ -183,19 +202,19 @@ for name, text in json.loads(sources):
     tool = sys.modules["harness.faults." + name] = types.ModuleType(name)
     exec(compile(text, name + ".py", "exec"), tool.__dict__)
 answer = json.dumps([call, tool.main(json.loads(request))])
-try:
+if file:
     with open(file, "w") as kept:
         kept.write(answer)
-except OSError:
-    pass  # a fault of the disk: then there is only what is printed
 print(answer)
 """
 """What runs in a node: it makes modules of the sources that come along, and calls ``main`` of the last one. The answer
-is printed, and kept in a file beside the node's data."""
+is printed, and kept in a file where one is named."""
 
 _FAULTS = Path(__file__).parents[1] / "faults"
 _IMPORT = re.compile(r"^from harness\.faults(?:\.(\w+))? import (.+)$", re.MULTILINE)
 _calls = itertools.count()
+_AT_ONCE = 64
+"""How many answers of a node are kept, at most: as many tools may run there at once."""
 
 
 @cache
@@ -215,8 +234,8 @@ def sources_of(tool: str) -> str:
     return json.dumps(list(found.items()))
 
 
-def tool_command(python: str, tool: str, request: Mapping[str, Any], call: str, file: str) -> list[str]:
-    """The command that runs a tool. It prints ``[call, answer]`` as JSON, and writes that to ``file``."""
+def tool_command(python: str, tool: str, request: Mapping[str, Any], call: str, file: str = "") -> list[str]:
+    """The command that runs a tool. It prints ``[call, answer]`` as JSON, and writes it to ``file`` as well."""
     return [python, "-I", "-S", "-c", _BOOT, sources_of(tool), json.dumps(request), call, file]
 
 
@@ -234,12 +253,13 @@ async def run_tool(node: Node, tool: str, request: Mapping[str, Any], *, timeout
 
 async def run_inside(node: Node, tool: str, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
     """The same, always inside the node."""
-    call, file = str(next(_calls)), f"{node.directory}/.splitbrain-answer"
+    number = next(_calls)
+    call, file = str(number), f"{node.answers}-{number % _AT_ONCE}" if isinstance(node, LosesOutput) else ""
     try:
         argv = tool_command(node.python, tool, request, call, file)
         result = await node.exec(argv, timeout=timeout)
-        if result.code == 0 and not result.out:
-            # Docker's engine now and then loses what a command printed; a fault must not be repeated to hear it again.
+        if result.code == 0 and not result.out and file:
+            # A fault must not be repeated to hear it again.
             result = await node.exec(["cat", file], timeout=timeout)
     except TimeoutError:
         raise FaultError(f"{tool} did not finish on {node.name} within {timeout:g} s") from None

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import docker.errors
 
-from harness.environments.docker import IMAGE, SOURCE_LABEL, connect, source_digest
+from harness.environments.engine import IMAGE, SOURCE_LABEL, connect, source_digest
 from harness.errors import MissingError, NodeError
 
 BASE: Final = "splitbrain/base:latest"
@@ -31,7 +31,8 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
     arguments = {}
     if bootstrap:
         _bootstrap(client, say)
-        arguments["BASE"] = BASE
+        # By its id: a name might be looked up in a registry.
+        arguments["BASE"] = client.images.get(BASE).id
     say(f"building {IMAGE}")
     try:
         for chunk in client.api.build(

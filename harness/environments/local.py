@@ -218,7 +218,7 @@ class LocalEnvironment(RealEnvironment):
 @cache
 def _tried() -> Mapping[str, str | None]:
     """Why faults that depend on the kernel cannot be had here: each is tried once, in a process of its own."""
-    command = tool_command(sys.executable, "abilities", {}, "", os.devnull)
+    command = tool_command(sys.executable, "abilities", {}, "")
     if os.geteuid() != 0:
         command = ["unshare", "--user", "--map-root-user", *command]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)

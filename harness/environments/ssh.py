@@ -13,7 +13,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import shlex
 import socket
 import tarfile
@@ -130,7 +129,7 @@ class SshNode:
             "size": DISK_BYTES,
             "silence": SILENCE_SECONDS,
         }
-        argv = tool_command(self.python, "leash", request, "leash", os.devnull)
+        argv = tool_command(self.python, "leash", request, "leash")
         leash = await asyncio.to_thread(self._open, self._command(argv))
         leash.settimeout(_UNDO_SECONDS)
         self._said = leash.makefile("rb")
@@ -221,7 +220,7 @@ class SshNode:
         return dict(zip(self._servers, (word == b"1" for word in done.out.split()), strict=True))
 
     async def write(self, path: str, data: bytes) -> None:
-        argv = tool_command(self.python, "deliver", {"path": path}, "deliver", os.devnull)
+        argv = tool_command(self.python, "deliver", {"path": path}, "deliver")
         done = await self._do(self._command(argv), data)
         if done.code != 0:
             raise NodeError(f"{path} could not be written on {self.name}: {_last_line(done.err)}")
@@ -345,7 +344,7 @@ class SshEnvironment(RealEnvironment):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
             node.connect()
             with contextlib.closing(node):
-                done = node.call(tool_command(node.python, "abilities", {}, "", os.devnull))
+                done = node.call(tool_command(node.python, "abilities", {}, ""))
             if done.code != 0:
                 raise MissingError(f"the fault tools do not run on {place.host}: {_last_line(done.err)}")
             for name, why in json.loads(done.out)[1].items():

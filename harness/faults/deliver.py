@@ -1,41 +1,47 @@
-"""Write what comes in on the standard input to a file in the run's directory on a host, following no link on the way.
+"""Write what comes in on the standard input, or as ``content``, to a file in the run's directory on a host or in the
+node's, following no link on the way.
 
 The file is written anew and then takes its place: whoever reads it meanwhile sees the old one or the new one.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import os
 import secrets
 import shutil
 import sys
-from typing import Any
+from typing import Any, BinaryIO
 
+from harness.faults.files import FOLDER, open_plain
 from harness.faults.process import HOME_MARK
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
-def write(home: str, path: str) -> None:
-    """Write to ``path``, making the folders above it. Raises ``SystemExit`` for a path that leads out of ``home``."""
+def write(home: str, path: str, source: BinaryIO, mode: int) -> None:
+    """Write all that ``source`` has to ``path``, making the folders above it.
+
+    Raises ``SystemExit`` for a path that leads out of ``home``.
+    """
     *folders, name = os.path.relpath(os.path.normpath(path), home).split("/")
     if ".." in folders or name in (".", ".."):
         raise SystemExit(f"{path} is not in the run's directory {home}")
-    place = os.open(home, _FOLDER)
+    place = os.open(home, FOLDER)
     for folder in folders:
         try:
-            below = os.open(folder, _FOLDER, dir_fd=place)
+            below = os.open(folder, FOLDER, dir_fd=place)
         except FileNotFoundError:
             os.mkdir(folder, 0o755, dir_fd=place)
-            below = os.open(folder, _FOLDER, dir_fd=place)
+            below = os.open(folder, FOLDER, dir_fd=place)
         os.close(place)
         place = below
     new = f".{name}-{secrets.token_hex(8)}"
     try:
-        with open(os.open(new, _NEW, 0o600, dir_fd=place), "wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
+        with open(os.open(new, _NEW, mode, dir_fd=place), "wb") as file:
+            shutil.copyfileobj(source, file)
         os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
     except OSError:
         with contextlib.suppress(OSError):
@@ -46,8 +52,18 @@ def write(home: str, path: str) -> None:
 
 
 def main(request: dict[str, Any]) -> None:
-    """Write to ``path``."""
+    """Write to ``path``, with ``append`` at its end; ``content`` is in base64, and ``home`` the node's directory.
+
+    Only its owner may read the file, unless another ``mode`` is given.
+    """
+    content = base64.b64decode(request["content"]) if "content" in request else None
     try:
-        write(os.environ[HOME_MARK], request["path"])
+        if content is not None and request["append"]:
+            with open_plain(request["path"], "ab") as file:
+                file.write(content)
+            return
+        source = sys.stdin.buffer if content is None else io.BytesIO(content)
+        home = request.get("home") or os.environ[HOME_MARK]
+        write(home, request["path"], source, request.get("mode", 0o600))
     except OSError as error:
         raise SystemExit(f"{request['path']}: {error.strerror}") from None

@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Any
 
 LEAST_SIZE = 48
+MARK = 0x5C
+"""Set on what is sent, where that is allowed: no firewall of the node's own need take it for a server's."""
 _BUFFER = 8 << 20
 _SO_RCVBUFFORCE = 33
 
@@ -170,6 +172,8 @@ def _bound(address: str, port: int) -> socket.socket:
         line.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
     except OSError:  # of an ordinary user, who is given as much as others are
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    with contextlib.suppress(OSError):
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
     line.bind((address, port))
     line.setblocking(False)
     return line

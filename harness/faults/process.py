@@ -20,6 +20,9 @@ harness itself as well."""
 HOME_MARK = "SPLITBRAIN_HOME"
 """Set in the environment of tools on a host that has other processes as well: the directory in which the run's servers
 were started, and whose file ``SESSIONS`` lists the session of each. Nothing else is touched then."""
+PRIVATE_MARK = "SPLITBRAIN_PRIVATE"
+"""Set in the environment of tools beside which servers run as the same user in the same network namespace: a directory
+that only tools can reach."""
 SESSIONS = ".splitbrain-sessions"
 PASSAGE_SECONDS = 1.0
 """How long to wait for a process that is between two states: just becoming another program, or ending."""

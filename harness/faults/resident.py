@@ -1,7 +1,8 @@
 """Faults that last: a process that stays in a node, does something again and again, and ends when it is told to.
 
 It listens on a Unix socket: on a node of our own on an abstract one, which belongs to the node's network namespace and
-ends with the process; on a host with other users in the run's directory, where nobody else can look or hold the name.
+ends with the process; on a host with other users in the run's directory, and beside the servers of an image in one that
+only tools can reach, where nobody else can look or hold the name.
 Both ends talk to processes of their own user only. A second start on the same node replaces the first.
 """
 
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from harness.faults.process import HOME_MARK
+from harness.faults.process import HOME_MARK, PRIVATE_MARK
 
 _ANSWER_SECONDS = 20.0
 _QUESTION_SECONDS = 5.0
@@ -192,7 +193,7 @@ def _question(asking: socket.socket) -> dict[str, Any] | None:
 @contextlib.contextmanager
 def _address(name: str) -> Iterator[str]:
     """Where the resident of this name listens."""
-    home = os.environ.get(HOME_MARK)
+    home = os.environ.get(PRIVATE_MARK) or os.environ.get(HOME_MARK)
     if home is None:
         yield f"\0splitbrain-{name}"
         return

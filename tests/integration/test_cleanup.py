@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.environments.docker import IMAGE, RUN_LABEL, remove
+from harness.environments.engine import IMAGE, RUN_LABEL, digest_of, remove
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -205,7 +205,10 @@ def test_sigkill_on_docker_leaves_what_clean_removes_and_nothing_else(tmp_path: 
         assert run not in splitbrain("clean").stdout, "a run that still goes must not be touched"
         harness.kill()
         harness.wait()
-        assert len(existing(run)) == 7  # three sidecars (and volumes of their names), three servers, the network
+        # Three sidecars (and volumes of their names), three servers, the network, and the gate where there is one.
+        assert len(existing(run)) == 7 + (os.geteuid() == 0)
+        experiment = json.loads((history.parent / "experiment.json").read_text())
+        assert experiment["image_digest"] == digest_of(client.images.get(IMAGE))
         done = splitbrain("clean")
         assert done.returncode == 0
         assert existing(run) == set()

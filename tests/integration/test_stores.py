@@ -160,7 +160,7 @@ def test_a_planted_bug_shows_in_real_processes_too(splitbrain: Command, name: st
 def test_a_vendors_image_runs_unmodified(splitbrain: Command) -> None:
     import docker
 
-    from harness.environments.docker import IMAGE
+    from harness.environments.engine import IMAGE
 
     client = docker.from_env()
     client.images.get(IMAGE).tag("splitbrain-test/vendor", "1")

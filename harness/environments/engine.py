@@ -1,0 +1,186 @@
+"""A Docker engine: reaching it, the images that it has, and what runs leave with it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import docker
+import docker.errors
+import requests
+
+import harness
+from harness.errors import MissingError, NodeError
+
+T = TypeVar("T")
+
+IMAGE: Final = f"splitbrain/node:{harness.__version__}"
+RUN_LABEL: Final = "splitbrain.run"
+OWNER_LABEL: Final = "splitbrain.owner"
+"""Says which process on which machine a container belongs to, so that leftovers can be told from runs that still go."""
+
+PART_LABEL: Final = "splitbrain.part"
+SOURCE_LABEL: Final = "splitbrain.source"
+"""Says which sources an image was built from: an old reference store must not stand in for this one."""
+
+_ROOT: Final = Path(__file__).parents[2]
+_SOCKET: Final = "unix:///var/run/docker.sock"
+_OWN_IMAGE: Final = re.compile(r"((index\.)?docker\.io/)?splitbrain/(node|base)([:@].*)?")
+
+
+def connect() -> Any:
+    """A client of the Docker engine. Raises ``MissingError`` when none answers, or when this user may not use it."""
+    try:
+        client = docker.from_env(timeout=60)
+        client.ping()
+    except (docker.errors.DockerException, requests.RequestException):
+        if closed := _closed_socket():
+            raise MissingError(
+                f"this user may not use the Docker engine at {closed}: ask an administrator to add you to its group "
+                "(usually docker), or set DOCKER_HOST to an engine of your own, or use --on local"
+            ) from None
+        raise MissingError(
+            "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use --on local"
+        ) from None
+    return client
+
+
+def _closed_socket() -> str | None:
+    """The path of the engine's socket, if it is there and this user may not connect to it."""
+    kind, _, path = (os.environ.get("DOCKER_HOST") or _SOCKET).partition("://")
+    try:
+        return path if kind == "unix" and os.stat(path) and not os.access(path, os.R_OK | os.W_OK) else None
+    except PermissionError:
+        return path
+    except OSError:
+        return None
+
+
+async def call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Call the Docker SDK, which blocks, without stopping the clients."""
+    try:
+        return await asyncio.to_thread(function, *arguments, **named)
+    except docker.errors.ImageNotFound as error:
+        raise MissingError(f"the image is not there: {error.explanation}") from None
+    except docker.errors.APIError as error:
+        raise NodeError(f"the Docker engine refused: {error.explanation or error}") from None
+
+
+# Images
+
+
+def source_digest() -> str:
+    """A digest of the reference store as it is now: the part of the node image that must be up to date."""
+    digest = hashlib.sha256()
+    store = _ROOT / "targets" / "reference"
+    for path in sorted(store.rglob("*.py")):
+        digest.update(f"{path.relative_to(store)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def node_image(client: Any) -> Any:
+    """The node image, which is never taken from anybody else. Raises ``MissingError`` when it has to be built."""
+    found = _find(client, IMAGE)
+    if found is None:
+        raise MissingError(
+            f"the engine has no node image {IMAGE}: `splitbrain images build` makes it (--bootstrap: offline)"
+        )
+    if found.labels.get(SOURCE_LABEL) != source_digest():
+        raise MissingError(
+            f"the engine's node image {IMAGE} was built from other sources: `splitbrain images build` renews it"
+        )
+    return found
+
+
+def image_of(client: Any, name: str | None) -> Any:
+    """The image of this name, or the node image; a vendor's that is not there is pulled. Raises ``MissingError``."""
+    if name is None or name == IMAGE:
+        return node_image(client)
+    found = _find(client, name)
+    if found is None and _OWN_IMAGE.fullmatch(name):
+        raise MissingError(f"the engine has no image {name}, and nobody publishes it: see `splitbrain images build`")
+    if found is None:
+        print(f"splitbrain: pulling the image {name} from its registry", file=sys.stderr)
+        try:
+            found = client.images.pull(name)
+        except docker.errors.APIError as error:
+            raise MissingError(
+                f"the image {name} is not there and cannot be pulled: {error.explanation or error}"
+            ) from None
+    return found
+
+
+def digest_of(image: Any) -> str:
+    """What an image can be told by: NAME@DIGEST in the registry that it is from, else the engine's own id of it."""
+    return str(next(iter(image.attrs.get("RepoDigests") or []), image.id))
+
+
+def _find(client: Any, name: str) -> Any:
+    try:
+        return client.images.get(name)
+    except docker.errors.ImageNotFound:
+        return None
+
+
+# What runs leave
+
+
+def owner() -> str:
+    """This process, told apart from every other one that ever ran on this machine."""
+    return f"{_here()}/{os.getpid()}/{_began('self')}"
+
+
+def _here() -> str:
+    """This machine since it was started, and the process numbers that are used here."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()}/{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _began(process: str) -> str:
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def alive(label: str) -> bool:
+    """Whether the process that wrote an owner label still runs, as far as can be told from here.
+
+    Those of other machines count as running, and so do those whose numbers are of another pid namespace.
+    """
+    host, boot, namespace, process, began = [*label.split("/"), *[""] * 5][:5]
+    here = _here().split("/")
+    if [host, boot] == here[:2] and namespace == here[2]:
+        try:
+            return _began(str(int(process))) == began
+        except (OSError, ValueError):
+            return False
+    # Nobody's process outlives its machine.
+    return host != here[0] or boot == here[1]
+
+
+def remove(client: Any, matches: Callable[[Mapping[str, str]], bool]) -> dict[str, list[str]]:
+    """Remove every container, network and volume of ours whose labels match; the names of what was removed."""
+    query = {"label": RUN_LABEL}
+    removed: dict[str, list[str]] = {"containers": [], "networks": [], "volumes": []}
+    # Other runs end meanwhile: a container of theirs may be gone between the engine's list and the look at it.
+    listed = client.containers.list(all=True, filters=query, ignore_removed=True)
+    containers = [container for container in listed if matches(container.labels)]
+    # A sidecar last: the servers' containers live in its namespaces.
+    for container in sorted(containers, key=lambda c: c.labels.get(PART_LABEL) == "sidecar"):
+        with contextlib.suppress(docker.errors.NotFound):
+            container.remove(force=True, v=True)
+            removed["containers"].append(container.name)
+    for kind, collection in (("networks", client.networks), ("volumes", client.volumes)):
+        for thing in collection.list(filters=query):
+            labels = thing.attrs.get("Labels") or {}
+            if matches(labels):
+                with contextlib.suppress(docker.errors.NotFound):
+                    thing.remove()
+                    removed[kind].append(thing.name)
+    return removed

@@ -1,0 +1,33 @@
+"""Let the node that this runs in be reached from its own network alone, and not lead to the machine that holds it.
+
+The rules stand in the node's own network namespace, where the servers of an image have no right to change them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.faults.network import iptables
+from harness.faults.nfqueue import MARK as SENT_AGAIN
+from harness.faults.probe import MARK as MEASURES
+
+
+def rules(subnet: str, gateway: str, *, clients_at_gateway: bool) -> list[str]:
+    """What iptables is to append.
+
+    ``clients_at_gateway``: clients come from the gateway, with everybody else on that machine. Then it may be answered,
+    and what measures may send to it; nothing else may begin to talk to it.
+    """
+    found = [f"-A INPUT ! -i lo ! -s {subnet} -j DROP", f"-A OUTPUT ! -o lo ! -d {subnet} -j DROP"]
+    if not clients_at_gateway:
+        return [*found, f"-A INPUT -s {gateway} -j DROP", f"-A OUTPUT -d {gateway} -j DROP"]
+    for allowed in (f"-m mark --mark {MEASURES}", f"-m mark --mark {SENT_AGAIN}", "-p tcp ! --syn", "-p icmp"):
+        found.append(f"-A OUTPUT -d {gateway} {allowed} -j ACCEPT")
+    return [*found, f"-A OUTPUT -d {gateway} -j REJECT"]
+
+
+def main(request: dict[str, Any]) -> None:
+    """Make the rules for ``subnet`` and ``gateway``; see ``rules``."""
+    made = rules(request["subnet"], request["gateway"], clients_at_gateway=request["clients_at_gateway"])
+    given = "\n".join(["*filter", *made, "COMMIT", ""])
+    iptables("--noflush", program="iptables-restore", given=given)
