@@ -31,7 +31,7 @@ class Reader:
         self._pipe, self._printed = os.pipe()
         with contextlib.suppress(OSError):  # an ordinary user may have used up what there is
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        command = tool_command(sys.executable, "output", {"path": str(path)}, "output", os.devnull)
+        command = tool_command(sys.executable, "output", {"path": str(path)}, "output")
         self._process = subprocess.Popen(command, stdin=self._pipe, stdout=subprocess.DEVNULL)
 
     @contextlib.contextmanager

@@ -210,7 +210,7 @@ class SshNode:
     def _reader(self, name: str) -> str:
         """The command that keeps what a server prints."""
         request = {"path": f"{self.directory}/{name}.log"}
-        return f'rm -f "$pipe"; exec {shlex.join(tool_command(self.python, "output", request, "output", os.devnull))}'
+        return f'rm -f "$pipe"; exec {shlex.join(tool_command(self.python, "output", request, "output"))}'
 
     async def running(self) -> Mapping[str, bool]:
         if not self._servers:
