@@ -29,6 +29,10 @@ class Overwritten:
     def __init__(self, final: str = "read-local") -> None:
         self._final = final
 
+    def blind(self, history: Any) -> str:
+        """Why there is nothing to compare with; empty where there is something."""
+        return "" if final_reads(history.operations(), self._final) else "no key was read in the end"
+
     def check(self, history: Any, budget: Budget) -> Verdict:
         operations = history.operations()
         periods = fault_periods(history)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from harness.errors import UsageError
 from harness.experiment import Experiment
-from harness.history import History, read_jsonl
+from harness.history import OK, History, read_jsonl
 from harness.plugins import load, names
 from harness.seal import Integrity
 from harness.store import RunDirectory
@@ -19,18 +19,26 @@ from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
 
 NO_OPERATION: Final = "there is no operation of a client in the history"
+NO_SUCCESS: Final = "no operation of a client succeeded"
 
 
 def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> Verdict:
-    """The verdict of all checkers together. What proves nothing, since no client did anything, is never a pass.
+    """The verdict of all checkers together. What proves nothing, since nothing succeeded, is never a pass.
 
     Raises ``HistoryError`` for a history whose invocations and completions do not fit together.
     """
-    empty = not len(history.operations())
+    nothing = nothing_in(history)
     verdict = combine({name: check(name, checker, history, budget) for name, checker in checkers.items()})
-    if empty and verdict.validity == "valid":
-        return replace(verdict, validity="unknown", reason=NO_OPERATION)
-    return verdict
+    why = nothing if checkers else "nothing was checked"
+    return replace(verdict, validity="unknown", reason=why) if why and verdict.validity == "valid" else verdict
+
+
+def nothing_in(history: History) -> str:
+    """Why a history proves nothing, whoever looks at it; empty where it may."""
+    operations = history.operations()
+    if not len(operations):
+        return NO_OPERATION
+    return "" if (operations.type == OK).any() else NO_SUCCESS
 
 
 def check(name: str, checker: Checker, history: History, budget: Budget) -> Verdict:
@@ -38,6 +46,9 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
     try:
         # What cannot be written and read again would be lost later, and everybody else's verdict with it.
         verdict = checker.check(history, budget)
+        blind = getattr(checker, "blind", None)
+        if blind is not None and verdict.validity == "valid" and (why := blind(history)):
+            verdict = replace(verdict, validity="unknown", reason=why)
         msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
     except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -88,6 +99,16 @@ def _asked_for(experiment: Experiment) -> list[str]:
     return [name for name in experiment.nemeses if name in names("nemeses")]
 
 
+class _Nobody:
+    """In place of checkers: a run that nobody looks at is no pass."""
+
+    def __init__(self, workload: str) -> None:
+        self._said = f"nothing was checked: the workload {workload} has no checkers, and --checker names none"
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        return Verdict("unknown", self._said)
+
+
 def judge_run(
     directory: RunDirectory,
     experiment: Experiment,
@@ -100,6 +121,8 @@ def judge_run(
     if history is None:
         history = read_jsonl(directory.history)
     checkers = {**checkers_of(experiment, workload), "integrity": Integrity(directory)}
+    if not workload.checkers() and not experiment.checkers:
+        checkers["nobody"] = _Nobody(workload.name)
     verdict = judge(history, checkers, budget or Budget())
     if shortened := directory.shortened_logs():
         verdict.evidence["shortened_logs"] = shortened

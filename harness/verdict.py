@@ -67,7 +67,8 @@ class Budget(msgspec.Struct, frozen=True):
 class Checker(Protocol):
     """A pure function from a history to a verdict.
 
-    One that must compile or load something large may also have ``warm()``, called while the cluster boots.
+    One that must compile or load something large may also have ``warm()``, called while the cluster boots; and one
+    that can tell ``blind(history)``: why it would have found nothing, whatever the store had done, or an empty string.
     """
 
     def check(self, history: History, budget: Budget) -> Verdict: ...
@@ -82,5 +83,5 @@ def combine(parts: Mapping[str, Verdict]) -> Verdict:
         if of_it:
             reason = "; ".join(f"{name}: {part.reason}" for name, part in of_it.items() if part.reason)
             return Verdict(validity, reason, anomalies, evidence, dict(parts))
-    reason = "; ".join(part.reason for part in parts.values() if part.reason) if parts else "nothing was checked"
+    reason = "; ".join(part.reason for part in parts.values() if part.reason)
     return Verdict("valid", reason, anomalies, evidence, dict(parts))

@@ -81,6 +81,14 @@ class Linearizable:
         evidence["operations_checked"] = len(operations)
         return self._search(model, operations, range(len(operations)), budget, periods, evidence, [], 0)
 
+    def blind(self, history: History) -> str:
+        """Why no answer in the history could have been wrong; empty where some could."""
+        from checkers.linearizability.blind import is_blind
+
+        if not is_blind(self._model(), history.operations()):
+            return ""
+        return f"nothing in it could be wrong: {self._name} allows what succeeded in whatever order it happened"
+
     def _check_registers(
         self, model: Model, operations: Operations, budget: Budget, periods: list[Period], evidence: dict[str, Any]
     ) -> Verdict:

@@ -13,7 +13,7 @@ from harness.cli.assemble import assemble_workload
 from harness.errors import HistoryError, SplitbrainError, UsageError
 from harness.history import read_jsonl
 from harness.interop import KEYED, read_history
-from harness.judging import NO_OPERATION, judge_run
+from harness.judging import judge_run, nothing_in
 from harness.plugins import is_file, load, load_file
 from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
@@ -87,8 +87,8 @@ def check(
     except HistoryError as error:
         hint = f"; {KEYED}" if KEYED in history.notes else ""
         raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
-    if verdict.validity == "valid" and not (history.process >= 0).any():
-        verdict = msgspec.structs.replace(verdict, validity="unknown", reason=NO_OPERATION)
+    if verdict.validity == "valid" and (why := nothing_in(history)):
+        verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
     if is_run(path) and verdict.validity == "valid":
         verdict = combine({"linearizable": verdict, "integrity": Integrity(RunDirectory(path)).check(history, budget)})
     from harness.console.verdict import json_line, print_verdict
