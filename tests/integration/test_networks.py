@@ -384,9 +384,13 @@ async def clients_lose_the_nodes_that_they_are_cut_from(cluster: Cluster) -> Non
 async def a_flapping_cut_comes_and_goes(cluster: Cluster) -> None:
     await listening(cluster)
     partition = Partition(Partition.Options())
-    plan = {"kind": "one", "order": NAMES[:3], "minority": 1, "senders": 1, "how": "drop", "flap": 1.5}
-    done = await partition.inject(cluster, reference(), plan)
-    proof = await partition.prove(cluster, reference(), done, 6.0)
+    plan = {"kind": "one", "order": NAMES[:3], "minority": 1, "senders": 1, "how": "drop"}
+    for flap in (1.5, 6.0):  # on a busy machine a short silence proves nothing
+        done = await partition.inject(cluster, reference(), {**plan, "flap": flap})
+        proof = await partition.prove(cluster, reference(), done, 4 * flap)
+        if proof.holds:
+            break
+        await partition.heal(cluster, reference())
     assert proof.holds, proof
     states: list[str] = []
 
@@ -395,7 +399,7 @@ async def a_flapping_cut_comes_and_goes(cluster: Cluster) -> None:
         changes = [b for a, b in zip(["", *states], states, strict=False) if a != b]
         return changes.count("open") >= 2 and changes.count("TimeoutError") >= 2
 
-    await wait_until(lost_and_regained_twice, seconds=60, what="a cut that comes and goes")
+    await wait_until(lost_and_regained_twice, seconds=120, what="a cut that comes and goes")
     await partition.heal(cluster, reference())
     for _ in range(6):
         assert await connect(cluster.nodes[0], 7777, *cluster.nodes[1:]) == ["open", "open"]
