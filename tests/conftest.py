@@ -97,10 +97,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     With ``--maxschedchunk 1`` workers take tests in this order, and so have the last ones at about the same time.
     """
 
-    folders = ["integration", "end_to_end", "property", "unit"]
+    lengthy = ["integration", "end_to_end"]
 
     def turn(item: pytest.Item) -> tuple[bool, int]:
-        return item.get_closest_marker("alone") is None, folders.index(item.path.parent.name)
+        folder = item.path.parent.name
+        return item.get_closest_marker("alone") is None, lengthy.index(folder) if folder in lengthy else len(lengthy)
 
     items.sort(key=turn)
 
