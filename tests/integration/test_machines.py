@@ -311,9 +311,9 @@ async def storage_fails_on_a_disk_that_is_full_as_well(cluster: Cluster) -> None
 def test_a_store_that_does_not_sync_is_caught_by_a_loss_of_power(tmp_path: Path, bug: str, code: int) -> None:
     command = [SPLITBRAIN, "run", "reference", "--on", "local", "--bug", bug, "--nemesis", "storage", "--runs", "r"]
     command += ["-o", "storage=lost", "-o", "under=all"]
-    for seconds, interval in ((12, 3), (60, 10)):
+    for seconds, interval in ((12, 3), (150, 40)):
         given = [*command, "--time", str(seconds), "--interval", str(interval)]
-        done = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(given, cwd=tmp_path, capture_output=True, text=True, timeout=800, check=False)
         if done.returncode != 3:  # this machine is quick enough to measure the fault in its time
             break
     assert done.returncode == code, done.stdout + done.stderr
