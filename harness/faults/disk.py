@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import errno
 import fnmatch
 import math
@@ -15,7 +16,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +23,8 @@ from harness.faults import process
 from harness.faults.files import BLOCK, COPY, FOLDER, NOT_DATA, OURS, data, files, open_plain
 
 FILLER = ".splitbrain-filler"
+_MS_REMOUNT = 32
+_MS_KEPT = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
 EVERY = ""
 """In place of a pattern: every file of the store."""
 
@@ -205,14 +207,15 @@ def _type(path: str) -> str:
 
 def _remount(path: str, size: int | None) -> None:
     """Let a tmpfs have this size, or that of what is in it, which may grow meanwhile."""
+    libc = ctypes.CDLL(None, use_errno=True)
     for _ in range(50):
         state = os.statvfs(path)
         wanted = size or max((state.f_blocks - state.f_bfree) * state.f_frsize, state.f_frsize)
-        command = ["mount", "-o", f"remount,size={wanted}", path]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
+        # Not with mount(8), which gives the kernel all options anew: its owner may have no number in a user namespace.
+        flags = _MS_REMOUNT | (state.f_flag & _MS_KEPT)
+        if libc.mount(None, path.encode(), None, flags, f"size={wanted}".encode()) == 0:
             return
-    raise SystemExit(f"{' '.join(command)}: {done.stderr.strip()}")
+    raise SystemExit(f"{path} could not be made {wanted} bytes large: {os.strerror(ctypes.get_errno())}")
 
 
 def main(request: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ _WAITING = 64
 
 def append(path: str, data: bytes) -> int:
     """Write at the end of a file, which is made if need be; how long it is then."""
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         while data:
             data = data[os.write(file, data) :]

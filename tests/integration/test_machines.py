@@ -12,6 +12,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.local import LocalEnvironment
 from harness.errors import NodeError
 from harness.nemesis import Plan
 from harness.operation import Operation
@@ -345,4 +346,7 @@ def test_storage_on_local_nodes(scenario: Any) -> None:
     ],
 )
 def test_on_real_nodes(environment: str, scenario: Any) -> None:
+    is_squeeze = scenario is a_squeezed_server_gets_little_time_and_no_memory
+    if is_squeeze and environment == "local" and (why := LocalEnvironment().lacks("squeeze")):
+        pytest.skip(why)
     on(environment, scenario, nodes=5 if scenario is a_successor_falls_at_the_moment_that_it_is_elected else 3)

@@ -202,7 +202,8 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
         options = await hosts.prepare(Path(folder), cluster.nodes)
         host = cluster.nodes[0]
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
-        await host.start("holder", [*user, "python3", "-c", "\n".join(line[4:] for line in hold.splitlines())])
+        argv = [*user, "python3", "-c", "\n".join(line[4:] for line in hold.splitlines())]
+        await host.exec(["sh", "-c", 'setsid "$@" >/dev/null 2>&1 </dev/null &', "sh", *argv])
 
         async def held() -> bool:
             return "@splitbrain-leash" in await shell(host, "cat /proc/net/unix")
@@ -218,7 +219,7 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
         finally:
             await environment.stop()
         assert await traces(host) == ""
-        assert (await host.running())["holder"]
+        assert await held()
 
 
 async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
