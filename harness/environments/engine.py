@@ -128,6 +128,8 @@ def _find(client: Any, name: str) -> Any:
         return client.images.get(name)
     except docker.errors.ImageNotFound:
         return None
+    except docker.errors.APIError as error:
+        raise MissingError(f"the engine cannot look for the image {name}: {error.explanation or error}") from None
 
 
 # What runs leave

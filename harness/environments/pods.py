@@ -27,13 +27,13 @@ from harness.faults.process import PRIVATE_MARK, TOOL_MARK
 DATA: Final = "/var/lib/splitbrain"
 PRIVATE: Final = "/run/splitbrain"
 """In a sidecar: what only tools can reach."""
-_SCRATCH: Final = "size=16m,mode=0700,nosuid,nodev,noexec"
+_SCRATCH: Final = "size=16m,nosuid,nodev,noexec"
 _OURS: Final[dict[str, Any]] = {
     "cap_drop": ["ALL"],
     # AppArmor's profile for containers would forbid to mount, and to look into the processes of another container.
     "security_opt": ["no-new-privileges:true", "apparmor=unconfined"],
     "read_only": True,
-    "tmpfs": {PRIVATE: _SCRATCH, "/tmp": _SCRATCH},
+    "tmpfs": {PRIVATE: f"{_SCRATCH},mode=0700", "/tmp": f"{_SCRATCH},mode=1777"},
     "environment": {TOOL_MARK: "1", PRIVATE_MARK: PRIVATE},
     "log_config": KEPT_BY_ENGINE,
 }
