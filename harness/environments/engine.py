@@ -153,11 +153,13 @@ def _began(process: str) -> str:
 def alive(label: str) -> bool:
     """Whether the process that wrote an owner label still runs, as far as can be told from here.
 
-    Those of other machines count as running, and so do those whose numbers are of another pid namespace.
+    Those of other machines count as running, and so do those whose numbers are of another pid namespace, or unknown.
     """
-    host, boot, namespace, process, began = [*label.split("/"), *[""] * 5][:5]
-    here = _here().split("/")
-    if [host, boot] == here[:2] and namespace == here[2]:
+    words, here = label.split("/"), _here().split("/")
+    if len(words) != len(here) + 2:
+        return True
+    host, boot, _, process, began = words
+    if words[: len(here)] == here:
         try:
             return _began(str(int(process))) == began
         except (OSError, ValueError):

@@ -74,7 +74,7 @@ def _ahead(image: bytes) -> dict[str, float]:
 def _image(pid: int | str) -> bytes:
     """The vDSO in a process's memory. Raises ``OSError`` when the process has ended, or is about to."""
     with open(f"/proc/{pid}/maps") as maps:
-        places = [line.split()[0].split("-") for line in maps if line.rstrip().endswith("[vdso]")]
+        places = [line.split()[0].split("-") for line in maps if line.split()[5:] == ["[vdso]"]]
     if not places:
         raise ProcessLookupError(f"process {pid} has no vDSO now")
     start, end = (int(word, 16) for word in places[0])

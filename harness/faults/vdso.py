@@ -227,7 +227,7 @@ def _mapped(pid: int) -> range:
     """
     with open(f"/proc/{pid}/maps") as maps:
         for line in maps:
-            if line.rstrip().endswith("[vdso]"):
+            if line.split()[5:] == ["[vdso]"]:
                 start, _, end = line.split(maxsplit=1)[0].partition("-")
                 return range(int(start, 16), int(end, 16))
     if program(str(pid)) is None:

@@ -387,7 +387,8 @@ def test_whose_harness_lives_is_told_by_more_than_its_number() -> None:
     assert not engine.alive(label(host, "another", namespace, process, began))
     assert engine.alive(label(host, boot, "another", process, began))
     assert engine.alive(label("another", "boot", namespace, "1", "1"))
-    assert not engine.alive(label(host, boot, namespace, "none"))
+    assert not engine.alive(label(host, boot, namespace, "none", began))
+    assert engine.alive(label(host, process, began))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
