@@ -356,6 +356,25 @@ def test_it_is_said_that_a_vendors_image_is_pulled(capsys: pytest.CaptureFixture
     assert "pulling the image 127.0.0.1:9/nobody/nothing:1" in capsys.readouterr().err
 
 
+def test_a_name_that_moves_changes_no_run_that_has_begun(tmp_path: Path) -> None:
+    client = engine.connect()
+    name, ours = f"splitbrain-test/moved-{os.getpid()}", client.images.get(engine.IMAGE)
+    ours.tag(name, "1")
+
+    async def main() -> None:
+        environment = DockerEnvironment(f"{name}:1")
+        try:
+            assert environment.digest() in (ours.id, *ours.attrs["RepoDigests"])
+            client.images.remove(f"{name}:1")
+            [node] = await environment.start(["n1"], tmp_path, "moved")
+            await node.start("sleeper", SLEEP)
+            assert await node.running() == {"sleeper": True}
+        finally:
+            await environment.stop()
+
+    asyncio.run(main())
+
+
 def test_what_is_no_name_of_an_image_is_said_in_a_sentence() -> None:
     assert "cannot look for the image Not:A:Name" in str(DockerEnvironment.missing("Not:A:Name"))
 
