@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.errors import NothingToDo
+from harness.errors import NothingToDo, SplitbrainError
 from harness.generator import Context, Generator, Pending, Process
 from harness.history import Recorder
 from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
 from harness.plugins import whose
 from harness.target import Client
+from harness.words import show
+from harness.workload import Answers
 
 _REST_AFTER_REFUSAL: Final = 0.1
 """Seconds that a worker waits after it could not connect, so that a dead node is not hammered."""
@@ -48,6 +50,7 @@ class Interpreter:
         timeout: float,
         nemesis: Callable[[Operation], Awaitable[Any]],
         stuck: Callable[[str], None] = lambda _: None,
+        answers: Answers | None = None,
     ) -> None:
         self._recorder = recorder
         self._clock = clock
@@ -58,6 +61,7 @@ class Interpreter:
         self._nemesis = nemesis
         self._stuck = stuck
         """Told of a client that does not come back, although it was cancelled."""
+        self._answers = answers or {}
         self._patience = 2 * timeout + _GRACE
         """Seconds after which every operation is over, its disconnection included."""
         self._completed = 0
@@ -213,7 +217,13 @@ class Interpreter:
             await self._disconnect(worker)
         if worker.given_up:
             return
-        self._record(process, kind, operation, value, worker.node, error)
+        try:
+            self._record(process, kind, operation, value, worker.node, error)
+        except Exception as failure:
+            # A workload learns from what it is answered.
+            raise _misfit(worker, operation, value, _describe(failure)) from failure
+        if kind == "ok" and not isinstance(value, self._answers.get(operation.f, object)):
+            raise _misfit(worker, operation, value, "it takes another type")
         if refused:
             await asyncio.sleep(_REST_AFTER_REFUSAL)
         if kind == "info":
@@ -258,6 +268,12 @@ class Interpreter:
             _, late = await asyncio.wait(closing, timeout=self._patience)
             for task in late:
                 self._stuck(f"{whose(closing[task].client, 'close')} does not come back")
+
+
+def _misfit(worker: Worker, operation: Operation, value: Any, why: str) -> SplitbrainError:
+    """A client has answered with something that its workload cannot use."""
+    who = whose(worker.client, "invoke")
+    return SplitbrainError(f"{who} answered {operation.f} with {show(value)}, which the workload cannot use: {why}")
 
 
 def _is_cancelled() -> bool:

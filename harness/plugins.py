@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
@@ -106,6 +107,12 @@ def load_file(name: str) -> Any:
     if not isinstance(plugin, type):
         raise UsageError(f"{path_text} defines no class {attribute}")
     return plugin
+
+
+def users_frame(error: BaseException) -> traceback.FrameSummary | None:
+    """The innermost line of a file loaded as ``FILE.py:Class`` that an error came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((one for one in reversed(frames) if Path(one.filename).parent.resolve() in folders), None)
 
 
 def whose(thing: Any, part: str) -> str:

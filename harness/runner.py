@@ -14,7 +14,7 @@ import msgspec
 
 from harness.cluster import Cluster, wait_until
 from harness.dealing import LEAST_SECONDS, deal, no_time_for
-from harness.environments.base import Environment, Refuses
+from harness.environments.base import Environment, Node, Refuses
 from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
@@ -24,10 +24,10 @@ from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
-from harness.plugins import whose
+from harness.plugins import users_frame, whose
 from harness.seal import Seal
 from harness.store import RunDirectory, written
-from harness.target import Target, failover_of
+from harness.target import Client, Target, failover_of
 from harness.timetable import Fault, Timetable, by_worker
 from harness.words import count
 from harness.workload import Workload
@@ -184,6 +184,10 @@ class Run:
             else:
                 await ownership.check(whole=True)
                 await self._drive(cluster, ownership)
+        except Exception as error:
+            if not isinstance(error, SplitbrainError) and users_frame(error) is None:
+                error.add_note(f"it was raised in, or by what came from, {self._waiting_for}")
+            raise
         finally:
             await self._end()
 
@@ -225,7 +229,7 @@ class Run:
     async def _drive(self, cluster: Cluster, ownership: Ownership) -> None:
         experiment = self.experiment
         workers = [
-            Worker(number, node.name, self._target.client(cluster, node, experiment.timeout))
+            Worker(number, node.name, self._client(cluster, node))
             for number in range(experiment.concurrency)
             for node in [cluster.nodes[number % len(cluster.nodes)]]
         ]
@@ -238,6 +242,7 @@ class Run:
             timeout=experiment.timeout,
             nemesis=lambda operation: self._fault(cluster, operation),
             stuck=self.stop,
+            answers=getattr(self._workload, "answers", None),
         )
         self._waiting_for = whose(self._target, "roles")
         over = asyncio.Event()
@@ -272,6 +277,13 @@ class Run:
             await interpreter.close()
             await owned
         self._note_end()
+
+    def _client(self, cluster: Cluster, node: Node) -> Client:
+        client = self._target.client(cluster, node, self.experiment.timeout)
+        if lacking := [part for part in ("open", "invoke", "close") if not hasattr(client, part)]:
+            said = f"returned {type(client).__name__}, which has no {', '.join(lacking)}"
+            raise SplitbrainError(f"{whose(self._target, 'client')} {said}")
+        return client
 
     def _main_phase(self) -> Generator:
         experiment = self.experiment

@@ -11,13 +11,17 @@ import msgspec
 from harness.generator import Generator
 from harness.verdict import Checker
 
+Answers = Mapping[str, tuple[type, ...]]
+"""The types that the answer to each function has."""
+
 
 class Workload(Protocol):
     """One file: which operations are invoked, and which checkers judge what came of them.
 
     ``reads`` names the functions that change nothing in any store: one of them without an answer is recorded as
     ``fail``, since it certainly had no effect. ``functions``, if it is there, names all of them: a timetable may have
-    no others.
+    no others. ``answers``, if it is there, says of functions what their value is when they are ``ok``: the types that
+    it may have. A client that returns anything else breaks off the run, with its own name.
     """
 
     name: ClassVar[str]

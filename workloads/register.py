@@ -18,6 +18,7 @@ from harness.generator import Generator, Stream, each_process, limit, repeat, th
 from harness.operation import Event, Operation
 from harness.options import Number
 from harness.verdict import Checker
+from harness.workload import Answers
 
 _FINAL_TRIES = 20
 
@@ -36,6 +37,7 @@ class Register:
     name: ClassVar[str] = "register"
     functions: ClassVar[frozenset[str]] = frozenset({"read", "write", "cas"})
     reads: ClassVar[frozenset[str]] = frozenset({"read"})
+    answers: ClassVar[Answers] = {"cas": (list, tuple)}
 
     def __init__(self, options: Options) -> None:
         self._keys = [f"k{key}" for key in range(options.keys)]

@@ -18,6 +18,7 @@ from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
+from harness.workload import Answers
 from workloads.final import every_node_reads
 
 
@@ -35,6 +36,7 @@ class SetWorkload:
 
     name: ClassVar[str] = "set"
     functions: ClassVar[frozenset[str]] = frozenset({"add", "remove", "members", "members-local"})
+    answers: ClassVar[Answers] = dict.fromkeys(("members", "members-local"), (list, tuple, set, frozenset))
     reads: ClassVar[frozenset[str]] = frozenset({"members", "members-local"})
 
     def __init__(self, options: Options) -> None:

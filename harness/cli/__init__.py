@@ -99,11 +99,8 @@ def _explain(error: BaseException) -> int:
 
 
 def _sentence(error: BaseException) -> tuple[int, str]:
-    import traceback
-    from pathlib import Path
-
     from harness.errors import SplitbrainError, StuckError
-    from harness.plugins import folders
+    from harness.plugins import folders, users_frame
 
     if isinstance(error, SplitbrainError | StuckError):
         return error.exit_code, str(error)
@@ -114,9 +111,8 @@ def _sentence(error: BaseException) -> tuple[int, str]:
     if isinstance(error, BrokenPipeError):
         return 4, "nobody reads what is printed any more"
     said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    theirs = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent.resolve() in folders]
-    if theirs:
-        return 4, f"{theirs[-1].filename}, line {theirs[-1].lineno}: {said}"
+    if (frame := users_frame(error)) is not None:
+        return 4, f"{frame.filename}, line {frame.lineno}: {said}"
     if isinstance(error, MemoryError):
         return 4, "there is not enough memory"
     if isinstance(error, OSError) and error.strerror:

@@ -312,3 +312,49 @@ def test_a_client_that_raises_what_looks_like_a_cancellation_loses_no_worker(
     (tmp_path / "store.py").write_text(STORE.format(raised="asyncio.CancelledError"))
     done = splitbrain(*RUN_STORE, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+ANSWERS = """
+from targets.reference.target import Reference
+
+class Client:
+    def __init__(self, inner): self.inner = inner
+    async def open(self): await self.inner.open()
+    async def close(self): await self.inner.close()
+    async def invoke(self, operation):
+        answer = await self.inner.invoke(operation)
+        return None if operation.f in ("cas", "members", "members-local") else answer
+
+class Silent(Reference):
+    name = "store"
+    def client(self, cluster, node, timeout): return Client(super().client(cluster, node, timeout))
+
+class Nobody(Reference):
+    name = "store"
+    def client(self, cluster, node, timeout): return None
+
+class Roleless(Reference):
+    name = "store"
+    async def roles(self, cluster): return None
+"""
+
+
+@pytest.mark.parametrize(
+    ("store", "workload", "said"),
+    [
+        ("Silent", "register", ["Client.invoke (", "answered cas with nothing"]),
+        ("Silent", "set", ["Client.invoke (", "answered members with nothing"]),
+        ("Nobody", "register", ["Nobody.client (", "returned NoneType, which has no open, invoke, close"]),
+        ("Roleless", "register", ["Roleless.ready ("]),
+    ],
+)
+def test_who_answers_with_nothing_where_a_value_is_needed_is_named(
+    tmp_path: Path, splitbrain: Command, store: str, workload: str, said: list[str]
+) -> None:
+    (tmp_path / "store.py").write_text(ANSWERS)
+    mode = ["-o", "replication=multi-primary"] if workload == "set" else []
+    done = splitbrain("run", f"./store.py:{store}", "--workload", workload, *mode, *SIMULATED[2:], "--time", "3")
+    assert done.returncode == 4, done.stdout
+    last = done.stderr.splitlines()[-1]
+    for words in (*said, "store.py)"):
+        assert words in last
