@@ -101,18 +101,18 @@ def planted() -> list[Event]:
 
 
 CASES: dict[str, tuple[str, Callable[[], list[Event]]]] = {
-    "1,000,000 operations, 10 clients, 0.1% crashed, unique": (
+    "1,000,000 operations, 10 clients, 0.1% crashed, unique writes": (
         "at most 1 s, 1 GB",
         lambda: simulate(1_000_000, 10, crashed=0.001),
     ),
-    "100,000 operations, 50 clients, unique": ("at most 0.2 s", lambda: simulate(100_000, 50)),
+    "100,000 operations, 50 clients, unique writes": ("at most 0.2 s", lambda: simulate(100_000, 50)),
     "10,000 operations, 20 clients, 5 values": (
         "at most 2 s, 500 MB",
         lambda: simulate(10_000, 20, values=5),
     ),
     "10,000 operations, 20 clients, 5 values, 1% crashed": ("", lambda: simulate(10_000, 20, values=5, crashed=0.01)),
-    "10,000 operations, 20 clients, 5 values, one impossible cas": ("", lambda: impossible(20)),
-    "10,000 operations, 100 crashed writes, one stale read": ("at most 0.1 s", planted),
+    "10,000 operations, 20 clients, 5 values, one impossible read": ("", lambda: impossible(20)),
+    "10,000 operations, 100 crashed writes, one stale read, unique writes": ("at most 0.1 s", planted),
 }
 
 

@@ -51,7 +51,7 @@ class Convergence:
         if anomalies:
             keys = len({repr(anomaly.key) for anomaly in anomalies})
             reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {count(len(compared), 'key')}"
-            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
+            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence, found=len(anomalies))
         return Verdict("valid", evidence=evidence)
 
     def _invented(self, operations: Any, reads: Any, faults: list[str]) -> list[Anomaly]:

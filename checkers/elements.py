@@ -67,7 +67,11 @@ class Elements:
         if anomalies:
             kinds = ", ".join(sorted({anomaly.kind for anomaly in anomalies}))
             return Verdict(
-                "invalid", f"{count(len(anomalies), 'wrong element')} ({kinds})", anomalies[:_REPORTED], evidence
+                "invalid",
+                f"{count(len(anomalies), 'wrong element')} ({kinds})",
+                anomalies[:_REPORTED],
+                evidence,
+                found=len(anomalies),
             )
         return Verdict("valid", evidence=evidence)
 

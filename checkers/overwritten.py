@@ -62,7 +62,7 @@ class Overwritten:
             reason = (
                 f"{count(len(anomalies), 'final value')} certainly overwritten or deleted before, or all writes gone"
             )
-            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence)
+            return Verdict("invalid", reason, anomalies[:_REPORTED], evidence, found=len(anomalies))
         return Verdict("valid", evidence=evidence)
 
 

@@ -50,5 +50,6 @@ class Total:
                     )
                     anomalies.append(Anomaly("wrong total", text, [witness(operations, row)], key, faults))
         if anomalies:
-            return Verdict("invalid", count(len(anomalies), "wrong total"), anomalies[:10], {"counters": len(certain)})
+            said, evidence = count(len(anomalies), "wrong total"), {"counters": len(certain)}
+            return Verdict("invalid", said, anomalies[:10], evidence, found=len(anomalies))
         return Verdict("valid", evidence={"counters": len(certain)})

@@ -19,7 +19,7 @@ from harness.faults.output import is_shortened
 from harness.operation import Event
 from harness.periods import turns_of
 from harness.verdict import Verdict
-from harness.words import printable
+from harness.words import count, printable
 
 
 class RunDirectory:
@@ -143,7 +143,8 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
     for checker, part in parts.items():
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=printable(checker), time=f"{seconds:.3f}")
         if part.validity == "invalid":
-            message = printable(part.reason or "anomalies were found")
+            found = count(part.total, "anomaly", "anomalies")
+            message = printable(f"{found}: {part.reason}" if part.reason else found)
             failure = ElementTree.SubElement(case, "failure", message=message)
             failure.text = printable("\n\n".join(f"{anomaly.kind}: {anomaly.text}" for anomaly in part.anomalies))
         elif part.validity == "unknown":

@@ -43,13 +43,22 @@ class Anomaly(msgspec.Struct, omit_defaults=True):
 
 
 class Verdict(msgspec.Struct, omit_defaults=True):
-    """The decision of one checker, or of all together (then ``parts`` holds each)."""
+    """The decision of one checker, or of all together (then ``parts`` holds each).
+
+    ``found`` is how many anomalies there are, where ``anomalies`` explains only the first of them.
+    """
 
     validity: Validity
     reason: str = ""
     anomalies: list[Anomaly] = []
     evidence: dict[str, Any] = {}
     parts: dict[str, Verdict] = {}
+    found: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many anomalies were found, explained or not."""
+        return max(self.found, len(self.anomalies))
 
     @property
     def exit_code(self) -> int:
@@ -77,11 +86,12 @@ class Checker(Protocol):
 def combine(parts: Mapping[str, Verdict]) -> Verdict:
     """One verdict from several: invalid if any is, else unknown if any is, else valid."""
     anomalies = [anomaly for part in parts.values() for anomaly in part.anomalies]
+    found = sum(part.total for part in parts.values())
     evidence = {key: value for part in parts.values() for key, value in part.evidence.items()}
     for validity in ("invalid", "unknown"):
         of_it = {name: part for name, part in parts.items() if part.validity == validity}
         if of_it:
             reason = "; ".join(f"{name}: {part.reason}" for name, part in of_it.items() if part.reason)
-            return Verdict(validity, reason, anomalies, evidence, dict(parts))
+            return Verdict(validity, reason, anomalies, evidence, dict(parts), found)
     reason = "; ".join(part.reason for part in parts.values() if part.reason)
-    return Verdict("valid", reason, anomalies, evidence, dict(parts))
+    return Verdict("valid", reason, anomalies, evidence, dict(parts), found)

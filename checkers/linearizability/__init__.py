@@ -154,7 +154,7 @@ class Linearizable:
             reason = f"{count(violations, 'violation')} of {self._name}"
             if keys < _REPORTED:
                 reason += f" on {keys} of {count(evidence.get('keys', keys), 'key')}"
-            return Verdict("invalid", reason, anomalies, evidence)
+            return Verdict("invalid", reason, anomalies, evidence, found=violations)
         if unfinished:
             return Verdict("unknown", "; ".join(unfinished[:5]), [], evidence)
         return Verdict("valid", evidence=evidence)

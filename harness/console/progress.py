@@ -19,7 +19,7 @@ from harness.judging import check
 from harness.operation import MONITOR, NEMESIS, Event
 from harness.periods import HEAL, PROVE, START
 from harness.runner import Run
-from harness.verdict import Anomaly, Budget, Checker
+from harness.verdict import Budget, Checker
 from harness.words import count, printable
 
 _CHECK_SECONDS = 3.0
@@ -124,14 +124,11 @@ class Progress:
                 self._print(f"splitbrain: {self._line().plain.strip()}")
             if not self._console.quiet and now - last_check >= _CHECK_SECONDS and self._total:
                 found = await asyncio.to_thread(self._check, list(run.recorder.events))
-                self._anomalies = len(found)
+                self._anomalies = found
                 last_check = time.monotonic() + 10 * (time.monotonic() - now)
 
-    def _check(self, events: list[Event]) -> list[Anomaly]:
-        """The anomalies of what was recorded so far: operations that are open count as crashed."""
+    def _check(self, events: list[Event]) -> int:
+        """How many anomalies there are in what was recorded so far: operations that are open count as crashed."""
         history = from_events(events)
         budget = Budget(seconds=_CHECK_SECONDS)
-        found: list[Anomaly] = []
-        for name, checker in self._checkers.items():
-            found += check(name, checker, history, budget).anomalies
-        return found
+        return sum(check(name, checker, history, budget).total for name, checker in self._checkers.items())

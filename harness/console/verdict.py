@@ -26,14 +26,21 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     _print(console, f": {verdict.reason}" if verdict.reason else "")
     for line in unknown_lines(verdict):
         _print(console, line)
+    if verdict.total:
+        _print(console, found_line(verdict))
     for number, anomaly in enumerate(verdict.anomalies[:_SHOWN], 1):
         _print(console, f"\n{number}. {anomaly.kind}", "bold")
         width = min(console.width, 110) - 3
         _print(console, textwrap.indent(textwrap.fill(printable(anomaly.text), width), "   "))
         if anomaly.faults:
             _print(console, f"   faults meanwhile: {', '.join(anomaly.faults)}")
-    if len(verdict.anomalies) > _SHOWN:
-        _print(console, f"\n... and {len(verdict.anomalies) - _SHOWN} more")
+    if (more := verdict.total - len(verdict.anomalies[:_SHOWN])) and verdict.anomalies:
+        _print(console, f"\n... and {more:,} more")
+
+
+def found_line(verdict: Verdict) -> str:
+    """How many anomalies there are, in the words of every output."""
+    return count(verdict.total, "anomaly", "anomalies")
 
 
 def unknown_lines(verdict: Verdict) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from harness.console.verdict import evidence_lines, unknown_lines
+from harness.console.verdict import evidence_lines, found_line, unknown_lines
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History, read_jsonl
 from harness.periods import Period, describe, fault_periods, turns_of
@@ -18,6 +18,7 @@ from harness.words import operation, printable
 
 _WIDTH = 1000
 _BUCKETS = 100
+_CHART, _LANE, _MOST_LANES, _CHARACTER = 140, 14, 8, 7.5
 _LEFT, _RIGHT, _ROW = 150, 980, 30
 
 
@@ -43,6 +44,7 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
     return environment.get_template("report.html.j2").render(
         experiment=experiment,
         verdict=verdict,
+        found=found_line(verdict),
         unknown=unknown_lines(verdict),
         evidence=evidence_lines({**verdict.evidence, "faults": {}}),
         turns=turns_of(verdict.evidence),
@@ -66,6 +68,8 @@ def _overview(history: History) -> dict[str, Any]:
         for name, code in (("ok", OK), ("fail", FAIL), ("info", INFO))
     }
     highest = max(int(np.sum(list(counts.values()), axis=0).max()), 1)
+    bands = [_band(period, end) for period in fault_periods(history)]
+    lanes = _label(bands)
     bars = []
     for bucket in range(_BUCKETS):
         bottom = 0.0
@@ -81,8 +85,26 @@ def _overview(history: History) -> dict[str, Any]:
         "seconds": end / 1e9,
         "bars": bars,
         "highest": round(highest / (end / 1e9 / _BUCKETS)),
-        "faults": [_band(period, end) for period in fault_periods(history)],
+        "faults": bands,
+        "height": _CHART + _LANE * len(lanes) + 26,
     }
+
+
+def _label(bands: list[dict[str, Any]]) -> list[float]:
+    """Place the names of faults below the chart, in lanes so that none lies over another; return where each lane ends.
+
+    A fault for which no lane is free has no label: its band still tells all when it is pointed at.
+    """
+    ends: list[float] = []
+    for band in bands:
+        width = _CHARACTER * len(band["name"]) + _CHARACTER
+        x = max(min(band["x"], _WIDTH - width), 0)
+        lane = next((number for number, end in enumerate(ends) if end <= x), len(ends))
+        if lane == _MOST_LANES:
+            continue
+        ends[lane : lane + 1] = [x + width]
+        band["label"] = {"x": x, "y": _CHART + _LANE * (lane + 1), "width": width}
+    return ends
 
 
 def _band(period: Period, end: int) -> dict[str, Any]:
@@ -91,6 +113,7 @@ def _band(period: Period, end: int) -> dict[str, Any]:
         "width": max((period.end - period.start) * _WIDTH / end, 1),
         "text": f"{describe(period)}, {period.start / 1e9:.2f} s to {period.end / 1e9:.2f} s",
         "name": period.name,
+        "label": None,
         "proved": period.proved,
     }
 

@@ -57,3 +57,9 @@ def test_time_does_not_go_beyond_the_total() -> None:
 
 def test_faults_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in line("running", fault("\x1b[2J"))
+
+
+def test_large_numbers_cut_neither_the_phase_nor_the_elapsed_time() -> None:
+    done = [Event(0, 0, 1, kind, "read") for kind in ("ok", "fail", "info") for _ in range(2_000)]  # type: ignore[arg-type]
+    said = line("running for 3000 s", *done, fault("halves: n1 n2 n3 | n4 n5"), seconds=1234.0)
+    assert said.startswith("25 of 25 s  running  0 anomalies  partition")
