@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.history import History, from_events, read_jsonl
+from harness.history import History, from_events
 from harness.operation import Event
+from harness.recording import read_jsonl
 
 MS = 1_000_000
 RUNS = 3

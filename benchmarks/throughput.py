@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.history import OK, read_jsonl
+from harness.history import OK
+from harness.recording import read_jsonl
 
 SECONDS = 10
 

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from harness.errors import NothingToDo, SplitbrainError
 from harness.generator import Context, Generator, Pending, Process
-from harness.history import Recorder
 from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
 from harness.plugins import whose
+from harness.recording import Recorder
 from harness.target import Client
 from harness.words import show
 from harness.workload import Answers

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from harness.errors import UsageError
 from harness.experiment import Experiment
-from harness.history import OK, History, read_jsonl
+from harness.history import OK, History
 from harness.plugins import load, names
+from harness.recording import read_jsonl
 from harness.seal import Integrity
 from harness.store import RunDirectory
 from harness.verdict import Budget, Checker, Verdict, combine

@@ -18,13 +18,13 @@ from harness.environments.base import Environment, Node, Refuses
 from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
-from harness.history import Recorder
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import LASTS, Nemesis, Observes, Prepares
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED, PROVE, START
 from harness.plugins import users_frame, whose
+from harness.recording import Recorder
 from harness.seal import Seal
 from harness.store import RunDirectory, written
 from harness.target import Client, Target, failover_of

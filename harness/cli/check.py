@@ -11,10 +11,10 @@ import msgspec
 
 from harness.cli.assemble import assemble_workload
 from harness.errors import HistoryError, SplitbrainError, UsageError
-from harness.history import read_jsonl
 from harness.interop import KEYED, read_history
 from harness.judging import judge_run, nothing_in
 from harness.plugins import is_file, load, load_file
+from harness.recording import read_jsonl
 from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
 from harness.trust import code_of_judges, refuse_code

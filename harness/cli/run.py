@@ -20,9 +20,10 @@ from harness.environments import namespaces
 from harness.environments.base import HasImage
 from harness.errors import MissingError, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
-from harness.history import History, read_jsonl
+from harness.history import History
 from harness.judging import checkers_of, judge_run
 from harness.options import plain
+from harness.recording import read_jsonl
 from harness.store import RunDirectory
 from harness.verdict import EXIT_CODES, Verdict
 

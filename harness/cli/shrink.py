@@ -15,8 +15,8 @@ from harness.console.verdict import print_run
 from harness.errors import SplitbrainError, UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
-from harness.history import read_jsonl
 from harness.judging import judge_run
+from harness.recording import read_jsonl
 from harness.report import write_report
 from harness.shrink import Shrinker, describe
 from harness.store import RunDirectory

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import HistoryError
-from harness.history import INVOKE, OK, History, read_events
+from harness.history import INVOKE, OK, History
 from harness.interop.source import Source, opened
+from harness.recording import read_events
 
 _START: Final = re.compile(rb"(?:[\s,]|;[^\n]*(?:\n|\Z))*")
 _JSON_VALUE: Final = rb'(?:["\[{\d-]|(?:true|false|null|NaN|Infinity)\b)'

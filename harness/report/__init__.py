@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.console.verdict import evidence_lines, found_line, unknown_lines
 from harness.experiment import Experiment
-from harness.history import FAIL, INFO, OK, History, read_jsonl
+from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
+from harness.recording import read_jsonl
 from harness.store import RunDirectory
 from harness.verdict import Anomaly, Verdict, Witness
 from harness.words import operation, printable

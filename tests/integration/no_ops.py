@@ -18,8 +18,8 @@ from harness.cluster import Cluster
 from harness.environments import base
 from harness.environments.simulation.environment import SimulatedNode
 from harness.experiment import Experiment
-from harness.history import read_jsonl
 from harness.plugins import load
+from harness.recording import read_jsonl
 from harness.runner import Run
 from harness.store import RunDirectory
 from harness.verdict import Budget

@@ -14,9 +14,10 @@ from harness.cluster import Cluster
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import NothingToDo
 from harness.experiment import Experiment
-from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History, read_jsonl
+from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.operation import Event
+from harness.recording import read_jsonl
 from harness.runner import Run
 from harness.store import RunDirectory
 from harness.target import Target

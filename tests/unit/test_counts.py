@@ -17,9 +17,10 @@ from checkers.linearizability import Linearizable
 from checkers.total import Total
 from harness.console.verdict import print_verdict
 from harness.experiment import Experiment
-from harness.history import Recorder, from_events
+from harness.history import from_events
 from harness.judging import judge
 from harness.operation import NEMESIS, Event
+from harness.recording import Recorder
 from harness.report import _overview, write_report
 from harness.store import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Verdict, combine

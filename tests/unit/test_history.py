@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HistoryError
-from harness.history import FAIL, INFO, NEVER, OK, Recorder, from_events, read_jsonl
+from harness.history import FAIL, INFO, NEVER, OK, from_events
 from harness.operation import NEMESIS, Event
+from harness.recording import Recorder, read_jsonl
 from harness.report import _overview
 from harness.shrink import timetable_of
 

@@ -12,9 +12,9 @@ import pytest
 from harness.environments.simulation.loop import SimulatedLoop
 from harness.errors import FaultError, NothingToDo
 from harness.generator import Generator, Stagger, any_of, at_times, limit, on_clients, on_nemesis, operations, repeat
-from harness.history import Recorder
 from harness.interpreter import Interpreter, Worker
 from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation
+from harness.recording import Recorder
 
 READ, WRITE = Operation("read", "k"), Operation("write", "k", 1)
 

@@ -9,9 +9,10 @@ import pytest
 
 from checkers.completeness import Completeness
 from harness.experiment import Experiment
-from harness.history import History, Recorder, from_events
+from harness.history import History, from_events
 from harness.judging import checkers_of, judge
 from harness.operation import FINISHED, MONITOR, STOPPED, Event
+from harness.recording import Recorder
 from harness.report import write_report
 from harness.store import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness

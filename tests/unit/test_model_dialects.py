@@ -12,9 +12,10 @@ import pytest
 from checkers.linearizability import Linearizable
 from checkers.linearizability.models import MODELS, Call
 from harness.errors import HistoryError, UsageError
-from harness.history import History, Recorder, from_events
+from harness.history import History, from_events
 from harness.interop import read_history
 from harness.operation import Event
+from harness.recording import Recorder
 from harness.verdict import Budget, Verdict
 from tests.models import SHAPES
 

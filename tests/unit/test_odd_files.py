@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from harness.errors import HistoryError, UsageError
-from harness.history import read_jsonl
 from harness.interop import read_history, source
+from harness.recording import read_jsonl
 from harness.store import find_history
 
 OWN = [

@@ -293,5 +293,5 @@ def test_a_store_that_does_not_come_back_is_read_all_the_same_and_is_no_pass(per
 def test_a_store_that_is_never_ready_is_a_sentence(perform: Perform) -> None:
     store = Memory()
     store.serves = lambda seconds: False
-    with pytest.raises(NodeError, match="memory being ready on all nodes.* did not happen within 90 s"):
+    with pytest.raises(NodeError, match=r"memory being ready on all nodes.* did not happen within 90 s"):
         perform(store=store)
