@@ -7,22 +7,21 @@ import contextlib
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-import msgspec
-
 from harness.cluster import Cluster, wait_until
-from harness.dealing import LEAST_SECONDS, deal, no_time_for
-from harness.environments.base import Environment, Node, Refuses
-from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, StuckError, UsageError
+from harness.dealing import deal, no_time_for
+from harness.environments.base import Environment, Node
+from harness.errors import MissingError, NodeError, SplitbrainError, StuckError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
+from harness.injection import Injection
 from harness.interpreter import Interpreter, Worker
-from harness.nemesis import LASTS, Nemesis, Observes, Prepares
-from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Operation
+from harness.nemesis import Nemesis, Observes, Prepares
+from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event
 from harness.ownership import Ownership
-from harness.periods import HEAL, PLANNED, PROVE, START
+from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
 from harness.recording import Recorder
 from harness.seal import Seal
@@ -37,13 +36,6 @@ _ROLES_SECONDS = 10.0
 _LEAST_FINAL_SECONDS = 10.0
 _MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
-_HEAL_SECONDS = 0.5
-_AGAIN_SECONDS = 0.5
-"""How long to wait before a fault is tried again that had nobody to hit."""
-PROOF_SECONDS = 3.0
-"""What a proof may take at most; less where the fault is shorter."""
-_LEAST_PROOF_SECONDS = 1.0
-"""What a proof may take at least: injecting its fault may have taken nearly all of the fault's time."""
 
 _OPERATIONS, _FINAL_READS = "the operations", "the final reads"
 """The phases that end early when the run is stopped."""
@@ -78,10 +70,6 @@ class Run:
         self._say = say
         self._failover = failover_of(target)
         self._timetable = experiment.timetable or Timetable(self._dealt())
-        self._turns = {name: asyncio.Lock() for name in nemeses}
-        """One thing at a time is done about the faults of one nemesis."""
-        self._proofs: dict[str, tuple[int, asyncio.Task[None]]] = {}
-        """By nemesis, when the proof of its last fault began, and the proof."""
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
         self._phase: str | None = None
@@ -234,13 +222,22 @@ class Run:
             for node in [cluster.nodes[number % len(cluster.nodes)]]
         ]
         self._began = self._environment.clock()
+        injection = Injection(
+            cluster,
+            self._target,
+            self._nemeses,
+            clock=self.clock,
+            note=self._note,
+            recovery=experiment.recovery,
+            going=lambda: self._phase is not None,
+        )
         interpreter = self._interpreter = Interpreter(
             self.recorder,
             self.clock,
             workers,
             reads=self._workload.reads,
             timeout=experiment.timeout,
-            nemesis=lambda operation: self._fault(cluster, operation),
+            nemesis=injection.do,
             stuck=self.stop,
             answers=getattr(self._workload, "answers", None),
         )
@@ -259,7 +256,7 @@ class Run:
             if not self._stopping:
                 await interpreter.run(self._main_phase())
             self._phase = None
-            recovered = await self._recover(cluster)
+            recovered = await self._recover(cluster, injection)
             if (final := self._final()) is not None:
                 self._phase = _FINAL_READS
                 self._say("final reads")
@@ -319,63 +316,12 @@ class Run:
         experiment = hashlib.sha256(written(self.experiment)).hexdigest()
         self._note(MONITOR, "info", FINISHED, Seal(dict(kinds), self.recorder.digest, experiment))
 
-    async def _fault(self, cluster: Cluster, operation: Operation) -> Any:
-        action, _, name = operation.f.partition("-")
-        nemesis, plan = self._nemeses[name], operation.value
-        async with self._turns[name]:
-            if action + "-" == START:
-                over = self.clock() + int(plan[LASTS] * 1e9)
-                done = await self._inject(cluster, nemesis, plan, over - int(LEAST_SECONDS * 1e9))
-                seconds = max(_LEAST_PROOF_SECONDS, min((over - self.clock()) / 1e9, PROOF_SECONDS))
-                self._proofs[name] = self.clock(), asyncio.create_task(self._prove(cluster, name, done, seconds))
-                return done
-            await self._end_proof(name)
-            return await nemesis.heal(cluster, self._target)
-
-    async def _inject(self, cluster: Cluster, nemesis: Nemesis, plan: Any, until: int) -> Any:
-        """Inject a fault; again and again where there is nobody now whom it could hit, as other faults come and go."""
-        while True:
-            try:
-                return await nemesis.inject(cluster, self._target, plan)
-            except NothingToDo:
-                if self.clock() + int(_AGAIN_SECONDS * 1e9) >= until or self._phase is None:
-                    raise
-                await asyncio.sleep(_AGAIN_SECONDS)
-
-    async def _prove(self, cluster: Cluster, name: str, done: Any, seconds: float) -> None:
-        """Measure a fault that was injected, and record what was seen."""
-        nemesis = self._nemeses[name]
-        try:
-            async with asyncio.timeout(seconds):
-                proof = await nemesis.prove(cluster, self._target, done, seconds)
-        except TimeoutError:
-            self._note(NEMESIS, "info", PROVE + name, None, f"nothing could be measured within {seconds:g} s")
-        except asyncio.CancelledError:
-            self._note(NEMESIS, "info", PROVE + name, None, "it was ended before anything could be measured")
-            raise
-        except Exception as error:
-            self._note(NEMESIS, "info", PROVE + name, None, str(error) or type(error).__name__)
-        else:
-            holds = proof.holds is True
-            why = None if holds else f"not seen in {proof.means}"
-            self._note(NEMESIS, "ok" if holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
-
-    async def _end_proof(self, name: str) -> None:
-        began, proof = self._proofs.pop(name, (0, None))
-        if proof is not None:
-            left = _LEAST_PROOF_SECONDS - (self.clock() - began) / 1e9
-            if left > 0:
-                await asyncio.wait([proof], timeout=left)
-            proof.cancel()
-            # One that does not want to end is left behind.
-            await asyncio.wait([proof], timeout=_LEAST_PROOF_SECONDS)
-
-    async def _recover(self, cluster: Cluster) -> bool:
+    async def _recover(self, cluster: Cluster, injection: Injection) -> bool:
         """Heal every fault, then wait until the store serves again; both stand in the history. Whether it does."""
         self._say("healing, and waiting for the store to recover")
         if self._nemeses:
             self._note(NEMESIS, "invoke", HEAL)
-            healed, failed = await self._heal_all(cluster)
+            healed, failed = await injection.heal_all()
             if failed:
                 said = "; ".join(f"{name}: {error}" for name, error in failed.items())
                 self._note(NEMESIS, "info", HEAL, healed, said)
@@ -393,39 +339,6 @@ class Run:
             return False
         self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
         return True
-
-    async def _heal_all(self, cluster: Cluster) -> tuple[dict[str, Any], dict[str, Exception]]:
-        """Heal every fault: what was seen, and the errors of those that could not be healed."""
-        over = self.clock() + self.experiment.recovery * 1e9
-        healed, failed = await self._heal(cluster, self._nemeses)
-        # What one fault left behind may have been in the way of another one's heal.
-        again = list(failed)
-        while again:
-            more, still = await self._heal(cluster, again)
-            healed |= more
-            failed = {name: still.get(name, error) for name, error in failed.items() if name not in more}
-            # A store that is just coming back may need a while until it can do its part.
-            again = [name for name, error in still.items() if isinstance(error, NothingToDo) and self.clock() < over]
-            if again:
-                await asyncio.sleep(_HEAL_SECONDS)
-        return healed, failed
-
-    async def _heal(self, cluster: Cluster, names: Iterable[str]) -> tuple[dict[str, Any], dict[str, Exception]]:
-        healed: dict[str, Any] = {}
-        failed: dict[str, Exception] = {}
-        for name in sorted(names, key=lambda name: (self._nemeses[name].layer, name)):
-            try:
-                # Also an injection that never ends keeps a run from ending only for so long.
-                async with asyncio.timeout(self.experiment.recovery), self._turns[name]:
-                    await self._end_proof(name)
-                    healed[name] = await self._nemeses[name].heal(cluster, self._target)
-            except (SplitbrainError, NothingToDo) as error:
-                failed[name] = error
-            except TimeoutError:
-                failed[name] = FaultError(f"it was not done within {self.experiment.recovery:g} s")
-            except Exception as error:  # of a nemesis' own making: the others are healed all the same
-                failed[name] = FaultError(f"{type(error).__name__}: {error}")
-        return healed, failed
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
@@ -464,49 +377,6 @@ class Run:
                 self._note(MONITOR, "info", name, await nemesis.observe(cluster))
             except (SplitbrainError, OSError) as error:
                 self._note(MONITOR, "info", name, None, str(error))
-
-
-def refuse_unsuitable(
-    experiment: Experiment,
-    environment: Environment,
-    target: Target,
-    workload: Workload,
-    nemeses: Mapping[str, Nemesis],
-) -> None:
-    """Raise ``UsageError`` when these parts do not go together, before anything is started."""
-    if workload.name not in target.workloads:
-        supported = ", ".join(sorted(target.workloads))
-        raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
-    sizes = getattr(target, "sizes", None)
-    if sizes is not None and experiment.nodes not in sizes:
-        wanted = ", ".join(map(str, sorted(sizes)))
-        raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
-    if experiment.nodes > environment.most:
-        raise UsageError(
-            f"--nodes is {experiment.nodes}, but it must be at most {environment.most} with --on {environment.name}"
-        )
-    if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
-        raise UsageError(why)
-    for nemesis in nemeses.values():
-        if why := unsuitable(nemesis, experiment, environment, target):
-            raise UsageError(why)
-
-
-def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
-    """Why a nemesis can do nothing in an experiment; None if it can."""
-    wanted: frozenset[str] = getattr(nemesis, "needs_of_target", frozenset())
-    lacks = wanted - getattr(target, "abilities", frozenset())
-    if lacks:
-        return (
-            f"--nemesis {nemesis.name} needs a target with {', '.join(sorted(lacks))}; {target.name} is set up without"
-        )
-    least = getattr(nemesis, "least", 1)
-    if experiment.nodes < least:
-        return f"--nemesis {nemesis.name} needs at least {count(least, 'node')}, not {experiment.nodes}"
-    for need in sorted(nemesis.needs | getattr(nemesis, "also_needs", frozenset[str]())):
-        if why := environment.lacks(need):
-            return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
-    return None
 
 
 async def _last_words(cluster: Cluster) -> str:

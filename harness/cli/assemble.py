@@ -12,7 +12,7 @@ from harness.experiment import Experiment
 from harness.judging import load_checkers
 from harness.options import Fits
 from harness.plugins import distribute, load, names
-from harness.runner import refuse_unsuitable, unsuitable
+from harness.suitable import refuse_unsuitable, unsuitable
 from harness.timetable import refuse_misplanned
 
 CHAOS = "chaos"

@@ -25,7 +25,7 @@ from harness.options import (
     read,
 )
 from harness.plugins import distribute, load, names, parse_options
-from harness.runner import refuse_unsuitable
+from harness.suitable import refuse_unsuitable
 from targets.reference.bugs import BUGS
 
 NODES = ["n1", "n2", "n3"]

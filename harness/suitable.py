@@ -1,0 +1,56 @@
+"""Do the parts of an experiment go together? Asked before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from harness.environments.base import Environment, Refuses
+from harness.errors import UsageError
+from harness.experiment import Experiment
+from harness.nemesis import Nemesis
+from harness.target import Target
+from harness.words import count
+from harness.workload import Workload
+
+
+def refuse_unsuitable(
+    experiment: Experiment,
+    environment: Environment,
+    target: Target,
+    workload: Workload,
+    nemeses: Mapping[str, Nemesis],
+) -> None:
+    """Raise ``UsageError`` when these parts do not go together, before anything is started."""
+    if workload.name not in target.workloads:
+        supported = ", ".join(sorted(target.workloads))
+        raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
+    sizes = getattr(target, "sizes", None)
+    if sizes is not None and experiment.nodes not in sizes:
+        wanted = ", ".join(map(str, sorted(sizes)))
+        raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
+    if experiment.nodes > environment.most:
+        raise UsageError(
+            f"--nodes is {experiment.nodes}, but it must be at most {environment.most} with --on {environment.name}"
+        )
+    if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
+        raise UsageError(why)
+    for nemesis in nemeses.values():
+        if why := unsuitable(nemesis, experiment, environment, target):
+            raise UsageError(why)
+
+
+def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
+    """Why a nemesis can do nothing in an experiment; None if it can."""
+    wanted: frozenset[str] = getattr(nemesis, "needs_of_target", frozenset())
+    lacks = wanted - getattr(target, "abilities", frozenset())
+    if lacks:
+        return (
+            f"--nemesis {nemesis.name} needs a target with {', '.join(sorted(lacks))}; {target.name} is set up without"
+        )
+    least = getattr(nemesis, "least", 1)
+    if experiment.nodes < least:
+        return f"--nemesis {nemesis.name} needs at least {count(least, 'node')}, not {experiment.nodes}"
+    for need in sorted(nemesis.needs | getattr(nemesis, "also_needs", frozenset[str]())):
+        if why := environment.lacks(need):
+            return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
+    return None
