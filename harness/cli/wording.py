@@ -35,4 +35,4 @@ def _in_one_sentence() -> Iterator[None]:
             raise
         what = " ".join(said().replace("Value error, ", "").split()).rstrip(".")
         where = "splitbrain" if context is None else context.command_path
-        raise UsageError(f"{what[:1].lower()}{what[1:]}; `{where} --help` shows what there is") from None
+        raise UsageError(f"{what}; `{where} --help` shows what there is") from None
