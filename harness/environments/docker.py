@@ -41,6 +41,8 @@ from harness.errors import MissingError, NodeError, SplitbrainError
 
 _SOURCE: Final = "/opt/splitbrain"
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
+_BY_SOCKET: Final = "http+docker://localhost"
+"""How the SDK calls an engine that it reaches by a Unix socket."""
 
 
 class DockerEnvironment(RealEnvironment):
@@ -109,7 +111,8 @@ class DockerEnvironment(RealEnvironment):
 
     async def _opened(self, network: str, labels: Mapping[str, str]) -> tuple[Gate | None, str | None]:
         """The gate for the clients, which takes root on the engine's own machine, and their address behind it."""
-        if os.geteuid() != 0:
+        # An engine that answers on a network could not be reached any more from behind the gate.
+        if os.geteuid() != 0 or self._client.api.base_url != _BY_SOCKET:
             return None, None
         assert self._images is not None
         mark = f"{_GATE_MARK}={secrets.token_hex(16)}"

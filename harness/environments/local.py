@@ -62,7 +62,7 @@ class LocalNode:
         """Create the node's namespaces and plug it into the bridge."""
         # A file system of its own, so that it can be full without the others being so.
         Path(self.directory).mkdir()
-        await _command("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "splitbrain", self.directory)
+        await _command("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},nosuid,nodev", "splitbrain", self.directory)
         self._logs.mkdir(parents=True, exist_ok=True)
         self._holder = await asyncio.create_subprocess_exec(
             *("unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
@@ -195,7 +195,7 @@ class LocalEnvironment(RealEnvironment):
             raise NodeError(
                 "local nodes live in namespaces of their own: start the harness through namespaces.reexecute"
             )
-        await _command("mount", "-t", "tmpfs", "splitbrain", _DATA)
+        await _command("mount", "-t", "tmpfs", "-o", "nosuid,nodev", "splitbrain", _DATA)
         await _ip("link", "set", "lo", "up")
         await _ip("link", "add", _BRIDGE, "type", "bridge")
         await _ip("address", "add", f"{_SUBNET}.254/24", "dev", _BRIDGE)
