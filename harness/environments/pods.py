@@ -254,13 +254,16 @@ class DockerNode:
     async def _squeeze(self, container: Any, cpu: float | None, memory: int | None) -> None:
         if cpu is not None:
             await self._limit(container, cpu_quota=round(cpu * _CPU_PERIOD))
+        before: int | None = None
         for attempt in range(_ATTEMPTS if memory is not None else 0):
             usage = (await call(container.stats, stream=False, one_shot=True))["memory_stats"]["usage"]
+            grown = 0 if before is None else max(usage - before, 0)
+            before = usage
             try:
-                await self._limit(container, memory=usage + memory)
+                await self._limit(container, memory=usage + memory + 2 * grown)
                 return
             except NodeError:
-                # The kernel sets no limit below what there is, and that may have grown meanwhile.
+                # The kernel sets no limit below what there is, and that may have grown meanwhile: it will again.
                 if attempt == _ATTEMPTS - 1:
                     raise
 
