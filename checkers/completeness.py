@@ -24,7 +24,7 @@ class Completeness:
         seconds = last if self._seconds is None else min(last, self._seconds)
         stopped, finished = None, False
         for event in history.special(MONITOR_PROCESS):
-            if event.f == STOPPED:
+            if event.f == STOPPED and stopped is None:
                 stopped, seconds = event, float(event.value["seconds"])
             finished = finished or event.f == FINISHED
         evidence: dict[str, Any] = {"seconds": round(seconds, 3)}

@@ -192,7 +192,7 @@ class Interpreter:
         self._record(process, "invoke", operation, operation.value, worker.node, None)
         kind: EventType
         value, error = operation.value, None
-        refused = False
+        refused = broken = False
         try:
             async with asyncio.timeout(self._timeout):
                 if not worker.connected:
@@ -211,9 +211,8 @@ class Interpreter:
                 raise
             # A client library may raise what looks like a cancellation although nobody has cancelled anything.
             kind = "fail" if refused or operation.f in self._reads else "info"
-            error = _describe(failure)
-            await self._disconnect(worker)
-        if refused:
+            error, broken = _describe(failure), True
+        if refused or broken:
             await self._disconnect(worker)
         if worker.given_up:
             return

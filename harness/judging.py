@@ -82,12 +82,21 @@ def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
     return found
 
 
-def checkers_of(experiment: Experiment, workload: Workload) -> dict[str, Checker]:
-    """Who judges a run: its workload's checkers, those that were asked for, the evidence, and whether it was whole."""
+def checkers_of(
+    experiment: Experiment, workload: Workload, directory: RunDirectory | None = None
+) -> dict[str, Checker]:
+    """Who judges a run: its workload's checkers, those that were asked for, the evidence, and whether it was whole.
+
+    With the run's ``directory``, also whether the files in there are those that it wrote.
+    """
     always: dict[str, Any] = {
         "evidence": load("checkers", "evidence")(_asked_for(experiment)),
         "completeness": load("checkers", "completeness")(experiment.time),
     }
+    if directory is not None:
+        always["integrity"] = Integrity(directory)
+    if not workload.checkers() and not experiment.checkers:
+        always["nobody"] = _Nobody(workload.name)
     own = {**workload.checkers(), **always}
     asked = load_checkers(experiment.checkers)
     return {**{f"{name} (--checker)" if name in own else name: one for name, one in asked.items()}, **own}
@@ -97,7 +106,7 @@ def _asked_for(experiment: Experiment) -> list[str]:
     """The nemeses that an experiment asks for by name, and whose names are known without loading anything."""
     if experiment.timetable is not None:
         return list(experiment.timetable.names)
-    return [name for name in experiment.nemeses if name in names("nemeses")]
+    return [load("nemeses", name).name for name in experiment.nemeses if name in names("nemeses")]
 
 
 class _Nobody:
@@ -121,10 +130,7 @@ def judge_run(
     """The verdict on a run, from its history as it was written, or from the one that is given."""
     if history is None:
         history = read_jsonl(directory.history)
-    checkers = {**checkers_of(experiment, workload), "integrity": Integrity(directory)}
-    if not workload.checkers() and not experiment.checkers:
-        checkers["nobody"] = _Nobody(workload.name)
-    verdict = judge(history, checkers, budget or Budget())
+    verdict = judge(history, checkers_of(experiment, workload, directory), budget or Budget())
     if shortened := directory.shortened_logs():
         verdict.evidence["shortened_logs"] = shortened
     return verdict

@@ -75,6 +75,8 @@ class Run:
         self._phase: str | None = None
         self._waiting_for = "the environment"
         self._stopping = False
+        self._stopped_since: set[str | None] = set()
+        """The reasons to stop that are in the history; None stands for a person's wish."""
         self.recorder.listen(self._go_on_only_while_recording)
 
     def _dealt(self) -> tuple[Fault, ...]:
@@ -102,12 +104,12 @@ class Run:
 
     def stop(self, why: str | None = None) -> None:
         """End the operations now; the heal, the final reads and the verdict still follow."""
-        if self._stopping:
+        again, self._stopping = self._stopping, True
+        if self._interpreter is None or why in self._stopped_since or (why is None and (again or self._phase is None)):
             return
-        self._stopping = True
-        if self._interpreter is not None and (why or self._phase is not None):
-            self._note_stop(why)
-            self._interpreter.stop()
+        self._stopped_since.add(why)
+        self._note_stop(why)
+        self._interpreter.stop()
 
     def _note_stop(self, why: str | None = None) -> None:
         seconds = min(self.clock() / 1e9, self.experiment.time)
@@ -122,16 +124,16 @@ class Run:
 
     def give_up(self, why: str) -> None:
         """Note that the run broke off, after ``execute`` has raised ``StuckError``."""
-        if not self._stopping:
-            self._stopping = True
-            # The event loop is gone, and its clock with it.
-            last = self.recorder.events[-1].time if self.recorder.events else 0
-            self.recorder.record(Event(0, last, MONITOR, "info", STOPPED, None, {"seconds": last / 1e9}, None, why))
+        self._stopping = True
+        # The event loop is gone, and its clock with it.
+        last = self.recorder.events[-1].time if self.recorder.events else 0
+        self.recorder.record(Event(0, last, MONITOR, "info", STOPPED, None, {"seconds": last / 1e9}, None, why))
 
     @property
     def _final_seconds(self) -> float:
-        """How long the final reads may take: as long as the recovery before them."""
-        return max(self.experiment.recovery, _LEAST_FINAL_SECONDS)
+        """How long the final reads may take: as long as the recovery before them, and what they wait for at first."""
+        settle: float = getattr(self._workload, "settle", 0.0)
+        return settle + max(self.experiment.recovery, _LEAST_FINAL_SECONDS)
 
     def _overdue(self) -> None:
         raise StuckError(f"{self._waiting_for} has not come back and does not let itself be cancelled")
@@ -182,10 +184,18 @@ class Run:
     async def _end(self) -> None:
         """Stop the nodes. All is recorded by now: what goes wrong here must not take that along."""
         self._say("stopping the nodes")
-        try:
-            await self._environment.stop()
-        except Exception as error:
-            self.directory.lost.append(f"the nodes could not be stopped as they should: {error}")
+        stopping = asyncio.ensure_future(self._environment.stop())
+        cancelled = False
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                # Whoever aborts the run does not want its nodes left behind.
+                cancelled = True
+            except Exception as error:
+                self.directory.lost.append(f"the nodes could not be stopped as they should: {error}")
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def _start_store(self, cluster: Cluster) -> None:
         self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")
@@ -241,6 +251,8 @@ class Run:
             stuck=self.stop,
             answers=getattr(self._workload, "answers", None),
         )
+        if self._stopping:  # while it was looked who listens
+            self._note_stop()
         self._waiting_for = whose(self._target, "roles")
         over = asyncio.Event()
         watchers = [asyncio.create_task(self._watch_roles(cluster, over))]
@@ -264,7 +276,7 @@ class Run:
                 await interpreter.run(time_limit(self._final_seconds, synchronize(on_clients(final))))
                 if self.clock() >= over_at:
                     who = whose(self._workload, "final")
-                    self.stop(f"the operations of {who} had not ended after {self._final_seconds:g} s")
+                    self.stop(f"the operations of {who} had not ended after {self._final_seconds:g} s (see --recovery)")
             self._phase = None
             await ownership.conclude(whole=recovered)
         finally:
@@ -347,23 +359,20 @@ class Run:
         """Record who believes to be what, each time that it changes, until the run is over."""
         before: Any = None
         while not over.is_set():
+            roles: Any = f"{whose(self._target, 'roles')} does not come back"
             try:
                 async with asyncio.timeout(_ROLES_SECONDS):
                     roles = list(await self._target.roles(cluster))
             except TimeoutError:
-                self._note(MONITOR, "info", "roles", None, f"{whose(self._target, 'roles')} does not come back")
-                continue
+                if roles != before:
+                    self._note(MONITOR, "info", "roles", None, roles)
             except Exception as error:
                 self._note(MONITOR, "info", "roles", None, f"{type(error).__name__}: {error}")
                 return
-            if roles != before:
-                self._note(
-                    MONITOR,
-                    "info",
-                    "roles",
-                    [{"node": r.node, "role": r.role, "term": r.term} for r in roles],
-                )
-                before = roles
+            if roles != before and not isinstance(roles, str):
+                seen = [{"node": role.node, "role": role.role, "term": role.term} for role in roles]
+                self._note(MONITOR, "info", "roles", seen)
+            before = roles
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _MONITOR_SECONDS)
 

@@ -21,7 +21,8 @@ class Workload(Protocol):
     ``reads`` names the functions that change nothing in any store: one of them without an answer is recorded as
     ``fail``, since it certainly had no effect. ``functions``, if it is there, names all of them: a timetable may have
     no others. ``answers``, if it is there, says of functions what their value is when they are ``ok``: the types that
-    it may have. A client that returns anything else breaks off the run, with its own name.
+    it may have. A client that returns anything else breaks off the run, with its own name. ``settle``, if it is there,
+    is for how many seconds ``final`` waits at first: the time that final reads may take begins after that.
     """
 
     name: ClassVar[str]

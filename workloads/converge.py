@@ -41,6 +41,7 @@ class Converge:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.settle: float = options.settle
         self._keys = [f"k{key}" for key in range(options.keys)]
         self._weights = {"read": options.read, "write": options.write, "delete": options.delete}
 
@@ -60,7 +61,7 @@ class Converge:
         return Stream(draw)
 
     def final(self) -> Generator:
-        return every_node_reads("read-local", self._keys, self._options.settle)
+        return every_node_reads("read-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
         agreement: dict[str, Any] = {"convergence": Convergence("read-local")}

@@ -35,6 +35,7 @@ class CounterWorkload:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.settle: float = options.settle
         self._keys = [f"c{key}" for key in range(options.keys)]
 
     def generator(self, rng: random.Random) -> Generator:
@@ -47,7 +48,7 @@ class CounterWorkload:
         return Stream(draw)
 
     def final(self) -> Generator:
-        return every_node_reads("read-local", self._keys, self._options.settle)
+        return every_node_reads("read-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
         return {"total": Total("read-local"), "convergence": Convergence("read-local")}

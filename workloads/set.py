@@ -41,6 +41,7 @@ class SetWorkload:
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self.settle: float = options.settle
         self._keys = [f"s{key}" for key in range(options.keys)]
         self._weights = {"add": options.add, "remove": options.remove, "members": options.members}
 
@@ -68,7 +69,7 @@ class SetWorkload:
         return Stream(draw, learn)
 
     def final(self) -> Generator:
-        return every_node_reads("members-local", self._keys, self._options.settle)
+        return every_node_reads("members-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
         return {"elements": Elements("members-local"), "convergence": Convergence("members-local")}

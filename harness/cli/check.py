@@ -78,19 +78,28 @@ def check(
     history = read_history(file, independent=independent)
     try:
         if executor is None:
-            verdict: Verdict = checker(chosen, initial=first).check(history, budget)
+            made = checker(chosen, initial=first)
+            verdict: Verdict = made.check(history, budget)
         else:
             from harness.executors import connect
 
             with connect(executor) as pool:
-                verdict = checker(chosen, pool, first).check(history, budget)
+                made = checker(chosen, pool, first)
+                verdict = made.check(history, budget)
     except HistoryError as error:
         hint = f"; {KEYED}" if KEYED in history.notes else ""
         raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
     if verdict.validity == "valid" and (why := nothing_in(history)):
         verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
     if is_run(path) and verdict.validity == "valid":
-        verdict = combine({"linearizable": verdict, "integrity": Integrity(RunDirectory(path)).check(history, budget)})
+        if why := made.blind(history):
+            verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
+        run = RunDirectory(path)
+        whole = load("checkers", "completeness")(run.load_experiment().time)
+        wholeness = {
+            name: one.check(history, budget) for name, one in (("completeness", whole), ("integrity", Integrity(run)))
+        }
+        verdict = combine({"linearizable": verdict, **wholeness})
     from harness.console.verdict import json_line, print_verdict
 
     notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]

@@ -137,11 +137,13 @@ class DockerEnvironment(RealEnvironment):
         if self._gate is not None:
             self._gate.leave()
             self._gate = None
-        for node in self._nodes:
-            with contextlib.suppress(NodeError):
-                await node.save_logs()
         run_id = self._run_id
-        await call(remove, self._client, lambda labels: labels.get(RUN_LABEL) == run_id)
+        try:
+            for node in self._nodes:
+                with contextlib.suppress(NodeError, MissingError, OSError, requests.RequestException):
+                    await node.save_logs()
+        finally:
+            await call(remove, self._client, lambda labels: labels.get(RUN_LABEL) == run_id)
         self._nodes.clear()
 
 

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -169,22 +169,39 @@ def alive(label: str) -> bool:
 
 
 def remove(client: Any, matches: Callable[[Mapping[str, str]], bool]) -> dict[str, list[str]]:
-    """Remove every container, network and volume of ours whose labels match; the names of what was removed."""
+    """Remove every container, network and volume of ours whose labels match; the names of what was removed.
+
+    What cannot be removed keeps nothing else from being so. Raises ``docker.errors.APIError`` in the end.
+    """
     query = {"label": RUN_LABEL}
     removed: dict[str, list[str]] = {"containers": [], "networks": [], "volumes": []}
+    refusals: list[docker.errors.APIError] = []
+
+    @contextlib.contextmanager
+    def going_on() -> Iterator[None]:
+        try:
+            yield
+        except docker.errors.NotFound:
+            pass
+        except docker.errors.APIError as error:
+            if "already in progress" not in str(error.explanation):
+                refusals.append(error)
+
     # Other runs end meanwhile: a container of theirs may be gone between the engine's list and the look at it.
     listed = client.containers.list(all=True, filters=query, ignore_removed=True)
     containers = [container for container in listed if matches(container.labels)]
     # A sidecar last: the servers' containers live in its namespaces.
     for container in sorted(containers, key=lambda c: c.labels.get(PART_LABEL) == "sidecar"):
-        with contextlib.suppress(docker.errors.NotFound):
+        with going_on():
             container.remove(force=True, v=True)
             removed["containers"].append(container.name)
     for kind, collection in (("networks", client.networks), ("volumes", client.volumes)):
         for thing in collection.list(filters=query):
             labels = thing.attrs.get("Labels") or {}
             if matches(labels):
-                with contextlib.suppress(docker.errors.NotFound):
+                with going_on():
                     thing.remove()
                     removed[kind].append(thing.name)
+    if refusals:
+        raise refusals[0]
     return removed

@@ -1,8 +1,8 @@
 """A node of containers: a sidecar that owns the node's namespaces, and a container for each server.
 
 The image of a server counts as hostile. What it can write to, the sidecar's tools look into without following a link,
-and they keep nothing of their own there. It has the sidecar's network and sees its processes, but has fewer rights than
-they, so that the kernel lets it look into none of them; what they talk over lies where only they can reach it.
+and they keep neither answers nor sockets there. It has the sidecar's network and sees its processes, but has fewer
+rights than they, so that the kernel lets it look into none of them; what they talk over lies where only they can reach.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.environments.base import DISK_BYTES, LOG_TAIL, Result, run_inside, 
 from harness.environments.engine import PART_LABEL, call
 from harness.environments.printed import KEPT_BY_ENGINE, Printed
 from harness.errors import FaultError, MissingError, NodeError
+from harness.faults.deliver import CONTENT
 from harness.faults.process import PRIVATE_MARK, TOOL_MARK
 
 DATA: Final = "/var/lib/splitbrain"
@@ -36,6 +37,7 @@ _OURS: Final[dict[str, Any]] = {
     "tmpfs": {PRIVATE: f"{_SCRATCH},mode=0700", "/tmp": f"{_SCRATCH},mode=1777"},
     "environment": {TOOL_MARK: "1", PRIVATE_MARK: PRIVATE},
     "log_config": KEPT_BY_ENGINE,
+    "use_config_proxy": False,
 }
 """How containers of the node image run."""
 SIDECAR: Final[dict[str, Any]] = {
@@ -61,12 +63,15 @@ SERVER: Final[dict[str, Any]] = {
     "security_opt": ["no-new-privileges:true"],
     "pids_limit": 8192,
     "log_config": KEPT_BY_ENGINE,
+    # What the person's configuration says of proxies is not for a server.
+    "use_config_proxy": False,
 }
 _MEMORY_SHARE: Final = 2
 """The servers of a container may have one part in so many of the machine's memory."""
 _HELPER_SECONDS: Final = 60
 _PIECE: Final = 48 << 10
-"""How many bytes of a file fit into the arguments of a command."""
+"""How many bytes of a file fit into a variable of a command."""
+_WRITE_SECONDS: Final = 30.0
 _CPU_PERIOD: Final = 100_000
 _ATTEMPTS: Final = 5
 
@@ -164,7 +169,11 @@ class DockerNode:
         self.address = self._sidecar.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
 
     async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
-        code, (out, err) = await asyncio.wait_for(call(self._sidecar.exec_run, list(argv), demux=True), timeout)
+        return await self._exec(argv, timeout)
+
+    async def _exec(self, argv: Sequence[str], timeout: float, environment: Mapping[str, str] | None = None) -> Result:
+        doing = call(self._sidecar.exec_run, list(argv), demux=True, environment=environment)
+        code, (out, err) = await asyncio.wait_for(doing, timeout)
         return Result(code, out or b"", err or b"")
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
@@ -294,13 +303,13 @@ class DockerNode:
 
     async def write(self, path: str, data: bytes) -> None:
         for at in range(0, max(len(data), 1), _PIECE):
-            content = base64.b64encode(data[at : at + _PIECE]).decode()
-            piece = {"home": self.directory, "path": path, "content": content, "append": at > 0}
-            piece["mode"] = 0o644  # a server may have any user; nobody else is in its container
-            try:
-                await run_inside(self, "deliver", piece)
-            except FaultError as error:
-                raise NodeError(f"{path} could not be written on {self.name}: {error}") from None
+            # A server may have any user, and nobody else is in its container.
+            piece = {"home": self.directory, "path": path, "append": at > 0, "mode": 0o644}
+            # It may hold a password, and everybody on the machine sees the arguments of a command.
+            content = {CONTENT: base64.b64encode(data[at : at + _PIECE]).decode()}
+            done = await self._exec(tool_command(self.python, "deliver", piece, ""), _WRITE_SECONDS, content)
+            if done.code != 0:
+                raise NodeError(f"{path} could not be written on {self.name}: {done.text}")
 
     async def log(self, name: str) -> str:
         if name not in self._servers:

@@ -11,9 +11,8 @@ import docker.errors
 import requests
 from docker.types import LogConfig
 
-BEGINNING: Final = 1 << 20
-END: Final = 4 << 20
-"""How many bytes are kept in a run's directory of what was printed first and last."""
+from harness.faults.output import HEAD, LEFT_OUT, TAIL
+
 KEPT_BY_ENGINE: Final = LogConfig(type=LogConfig.types.JSON, config={"max-size": "32m", "max-file": "2"})
 """The engine keeps twice so much of each container, and forgets what is older."""
 
@@ -32,8 +31,8 @@ class Printed:
             said = self._container.logs(stream=True, follow=True)
             try:
                 for piece in said:
-                    self._beginning += piece[: BEGINNING - len(self._beginning)]
-                    if len(self._beginning) >= BEGINNING:
+                    self._beginning += piece[: HEAD - len(self._beginning)]
+                    if len(self._beginning) >= HEAD:
                         return
             finally:
                 said.close()
@@ -43,19 +42,19 @@ class Printed:
         first, last, total = bytearray(), bytearray(), 0
         for piece in self._container.logs(stream=True, follow=False):
             total += len(piece)
-            room = BEGINNING - len(first)
+            room = HEAD - len(first)
             first += piece[:room]
             last += piece[max(room, 0) :]
-            del last[:-END]
+            del last[:-TAIL]
         known = bytes(self._beginning)
-        said = f"{total - len(first) - len(last)} bytes" if total > len(first) + len(last) else ""
+        left_out = total > len(first) + len(last)
         if not first.startswith(known):
             # The engine has forgotten the beginning.
-            first, last = bytearray(known), (first + last)[-END:]
-            said = "what the engine has forgotten"
+            first, last = bytearray(known), (first + last)[-TAIL:]
+            left_out = True
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(first)
-            if said:
-                file.write(f"\n[splitbrain: {said} left out here; the first and the last are kept]\n".encode())
+            if left_out:
+                file.write(LEFT_OUT)
             file.write(last)

@@ -55,6 +55,7 @@ began() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f1,20; }
 """Says of a process its state, and when it began in clock ticks: another one may have its number later."""
 _START: Final = f"""{_BEGAN}
 cd "$1" && command -v "$2" >/dev/null || exit 127
+command -v setpriv >/dev/null || {{ echo "the command setpriv is not there: apt-get install util-linux" >&2; exit 1; }}
 umask {UMASK:03o}
 export pipe=.splitbrain-printed-$$ && mkfifo -m 600 "$pipe" || exit
 sh -c "$3" <"$pipe" >/dev/null 2>&1 &
@@ -242,7 +243,7 @@ class SshNode:
         if self._leash is not None and self._lost is None:
             try:
                 await self._save_logs()
-            except (NodeError, TimeoutError) as error:
+            except (NodeError, OSError) as error:
                 failed.append(f"the logs could not be saved: {error}")
             failed += await asyncio.to_thread(self._let_go, self._leash)
         self._leash = None

@@ -1,4 +1,4 @@
-"""Write what comes in on the standard input, or as ``content``, to a file in the run's directory on a host or in the
+"""Write what comes in on the standard input, or in a variable, to a file in the run's directory on a host or in the
 node's, following no link on the way.
 
 The file is written anew and then takes its place: whoever reads it meanwhile sees the old one or the new one.
@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 from harness.faults.files import FOLDER, open_plain
 from harness.faults.process import HOME_MARK
 
+CONTENT = "SPLITBRAIN_CONTENT"
+"""A variable that holds what is to be written, in base64, where the standard input cannot be had."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 
 
@@ -52,11 +54,11 @@ def write(home: str, path: str, source: BinaryIO, mode: int) -> None:
 
 
 def main(request: dict[str, Any]) -> None:
-    """Write to ``path``, with ``append`` at its end; ``content`` is in base64, and ``home`` the node's directory.
+    """Write to ``path``, or ``append`` at its end what ``CONTENT`` holds; ``home`` is the node's directory.
 
     Only its owner may read the file, unless another ``mode`` is given.
     """
-    content = base64.b64decode(request["content"]) if "content" in request else None
+    content = base64.b64decode(os.environ[CONTENT]) if CONTENT in os.environ else None
     try:
         if content is not None and request["append"]:
             with open_plain(request["path"], "ab") as file:

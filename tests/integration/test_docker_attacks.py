@@ -24,8 +24,8 @@ from harness.environments.base import Node, run_tool
 from harness.environments.docker import DockerEnvironment
 from harness.environments.gate import Gate
 from harness.environments.pods import PRIVATE
-from harness.environments.printed import BEGINNING, END
 from harness.errors import FaultError, MissingError
+from harness.faults.output import HEAD, LEFT_OUT, TAIL
 from tests.integration.inside import on
 
 pytestmark = pytest.mark.needs("docker")
@@ -440,7 +440,7 @@ def test_a_store_that_prints_without_end_fills_no_disk(tmp_path: Path) -> None:
 
     asyncio.run(main())
     kept = (tmp_path / "n1" / "prints.log").read_bytes()
-    assert len(kept) < BEGINNING + END + 200
+    assert len(kept) < HEAD + TAIL + 200
     assert kept.startswith(b"the beginning\n")
     assert kept.endswith(b"the end\n")
-    assert kept.count(b"left out here") == 1
+    assert kept.count(LEFT_OUT) == 1

@@ -57,11 +57,12 @@ def test_one_checker_that_raises_does_not_hide_what_another_found() -> None:
     assert judge(history(), {"ends": Says(SystemExit(0))}, Budget()).validity == "unknown"
 
 
-def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text("class evidence:\n    def check(self, history, budget):\n        raise ValueError")
-    experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:evidence",))
-    found = checkers_of(experiment, Register(Register.Options()))
-    assert {"evidence", "evidence (--checker)", "linearizable", "completeness"} == set(found)
+@pytest.mark.parametrize("name", ["evidence", "completeness", "integrity", "linearizable"])
+def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "own.py").write_text(f"class {name}:\n    def check(self, history, budget):\n        raise ValueError")
+    experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:{name}",))
+    found = checkers_of(experiment, Register(Register.Options()), RunDirectory.create(tmp_path, experiment))
+    assert set(found) == {"evidence", "completeness", "integrity", "linearizable", f"{name} (--checker)"}
 
 
 @pytest.mark.parametrize(

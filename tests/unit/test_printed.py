@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.environments.printed import BEGINNING, END, Printed
+from harness.environments.printed import Printed
+from harness.faults.output import HEAD, LEFT_OUT, TAIL
 
 
 class Stream:
@@ -40,19 +41,18 @@ def saved(tmp_path: Path, printed: list[bytes], kept: list[bytes]) -> bytes:
 
 
 def test_little_is_kept_whole(tmp_path: Path) -> None:
-    pieces = [b"a" * BEGINNING, b"b" * END]
+    pieces = [b"a" * HEAD, b"b" * TAIL]
     assert saved(tmp_path, pieces, pieces) == b"".join(pieces)
 
 
 def test_of_much_the_middle_is_left_out(tmp_path: Path) -> None:
-    pieces = [b"a" * BEGINNING, b"-" * 1000, b"b" * END]
+    pieces = [b"a" * HEAD, b"-" * 1000, b"b" * TAIL]
     kept = saved(tmp_path, pieces, pieces)
-    said = b"\n[splitbrain: 1000 bytes left out here; the first and the last are kept]\n"
-    assert kept == pieces[0] + said + pieces[2]
+    assert kept == pieces[0] + LEFT_OUT + pieces[2]
 
 
 def test_what_the_engine_has_forgotten_was_heard_before(tmp_path: Path) -> None:
     printed = [b"first " * 10, b"-" * 100]
     kept = saved(tmp_path, printed, [b"last"])
-    assert kept.startswith(b"".join(printed) + b"\n[splitbrain: what the engine has forgotten left out here")
+    assert kept.startswith(b"".join(printed) + LEFT_OUT)
     assert kept.endswith(b"]\nlast")

@@ -20,9 +20,11 @@ from harness.experiment import Experiment
 from harness.history import from_events
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Failed, Operation
+from harness.ownership import Ownership
 from harness.runner import Run
 from harness.store import RunDirectory
 from harness.verdict import Budget
+from workloads.counter import CounterWorkload
 from workloads.register import Register
 
 
@@ -148,7 +150,14 @@ Perform = Callable[..., Done]
 
 @pytest.fixture
 def perform(tmp_path: Path) -> Perform:
-    def run(*nemeses: Told, stop_at: float | None = None, store: Memory | None = None, **settings: Any) -> Done:
+    def run(
+        *nemeses: Told,
+        stop_at: float | None = None,
+        store: Memory | None = None,
+        workload: Any = None,
+        whys: Sequence[str | None] = (None,),
+        **settings: Any,
+    ) -> Done:
         given = {"time": 8.0, "interval": 2.0, "rate": 50.0, "concurrency": 3, "recovery": 5.0} | settings
         experiment = Experiment("memory", environment="simulation", **given)
         store = store or Memory()
@@ -156,14 +165,15 @@ def perform(tmp_path: Path) -> Perform:
             experiment,
             environment=SimulationEnvironment(),
             target=store,
-            workload=Register(Register.Options()),
+            workload=workload or Register(Register.Options()),
             nemeses={nemesis.name: nemesis for nemesis in nemeses},
             directory=RunDirectory.create(tmp_path, experiment),
         )
 
         async def main() -> None:
             if stop_at is not None:
-                asyncio.get_running_loop().call_later(stop_at, this.stop)
+                for why in whys:
+                    asyncio.get_running_loop().call_later(stop_at, this.stop, why)
             await this.execute()
 
         SimulationEnvironment().run(main())
@@ -295,3 +305,71 @@ def test_a_store_that_is_never_ready_is_a_sentence(perform: Perform) -> None:
     store.serves = lambda seconds: False
     with pytest.raises(NodeError, match=r"memory being ready on all nodes.* did not happen within 90 s"):
         perform(store=store)
+
+
+@pytest.mark.parametrize("whys", [(None, "a client does not come back"), ("a client does not come back", None)])
+def test_every_reason_to_stop_is_noted_once(perform: Perform, whys: Sequence[str | None]) -> None:
+    done = perform(Told(), stop_at=2.0, whys=[*whys, *whys])
+    assert "a client does not come back" in [stopped.error for stopped in done.of(STOPPED, MONITOR)]
+    assert len(done.of(STOPPED, MONITOR)) <= 2
+
+
+def test_a_reason_that_comes_while_faults_are_healed_is_noted_although_a_person_had_stopped_the_run(
+    perform: Perform,
+) -> None:
+    """A person's wish to stop changes nothing then, and is not noted."""
+    store = Memory()
+    store.serves = lambda seconds: seconds < 1 or seconds > 4
+    done = perform(store=store, time=2.0, stop_at=3.0, whys=[None, "a client does not come back"])
+    assert [stopped.error for stopped in done.of(STOPPED, MONITOR)] == ["a client does not come back"]
+
+
+def test_a_run_that_is_stopped_before_its_operations_begin_says_so(perform: Perform) -> None:
+    class Slow(Memory):
+        async def ready(self, cluster: Cluster) -> bool:
+            await asyncio.sleep(1)
+            return True
+
+    done = perform(store=Slow(), stop_at=0.5)
+    assert done.of(STOPPED, MONITOR)
+    assert not done.of(FINISHED, MONITOR)
+
+
+def test_a_run_that_is_stopped_while_it_is_looked_who_listens_says_so(
+    perform: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look(self: Ownership, *, whole: bool) -> None:
+        await asyncio.sleep(1)
+
+    monkeypatch.setattr(Ownership, "check", look)
+    assert perform(stop_at=0.5).of(STOPPED, MONITOR)
+
+
+def test_the_time_of_final_reads_begins_when_the_workload_has_waited(perform: Perform) -> None:
+    class Counts(Memory):
+        def client(self, cluster: Cluster, node: Node, timeout: float) -> Any:
+            return _Counter()
+
+    class _Counter:
+        async def open(self) -> None: ...
+
+        async def invoke(self, operation: Operation) -> Any:
+            await asyncio.sleep(0.01)
+            return 1 if operation.value is None else operation.value
+
+        async def close(self) -> None: ...
+
+    workload = CounterWorkload(CounterWorkload.Options(settle=60.0))
+    done = perform(store=Counts(), workload=workload, time=2.0, recovery=5.0)
+    assert not done.of(STOPPED, MONITOR)
+    assert [one for one in done.events if one.f == "read-local" and one.type == "ok"]
+
+
+def test_roles_that_never_come_are_noted_once(perform: Perform) -> None:
+    class Dumb(Memory):
+        async def roles(self, cluster: Cluster) -> Sequence[Role]:
+            raise TimeoutError
+
+    noted = perform(store=Dumb()).of("roles", MONITOR)
+    assert len(noted) == 1
+    assert "does not come back" in str(noted[0].error)

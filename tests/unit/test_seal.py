@@ -154,3 +154,10 @@ def test_a_model_that_is_asked_for_gives_a_changed_run_no_pass_either(
     done = splitbrain("check", str(run.path), "--model", "cas-register")
     assert done.returncode == 3
     assert "history.jsonl was changed afterwards" in done.stdout
+
+
+def test_nor_one_that_lost_its_end(run: RunDirectory, splitbrain: Callable[..., Any]) -> None:
+    change(run, lambda events: events[:-30])
+    done = splitbrain("check", str(run.path), "--model", "cas-register")
+    assert done.returncode == 3
+    assert "the history ends" in done.stdout
