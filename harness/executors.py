@@ -47,6 +47,9 @@ def _processes(count: int) -> Iterator[Executor]:
             # Whoever stops in the middle, as with Ctrl-C, does not wait for work that nobody will ask for.
             for worker in set(multiprocessing.active_children()) - before:
                 worker.kill()
+            # One that was just writing its result leaves half of it. Whoever reads it, which the executor waits for,
+            # learns only so that there is no more to come: this process has the other end of the pipe open as well.
+            executor._result_queue._writer.close()  # type: ignore[attr-defined]
             raise
 
 

@@ -18,7 +18,7 @@ from harness.errors import NodeError, SplitbrainError
 from harness.target import Target, knows_itself
 
 _ANSWER_SECONDS = 0.5
-_LOOK_SECONDS = 3.0
+_LOOK_SECONDS = 6.0
 
 
 class StrangerError(NodeError):

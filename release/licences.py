@@ -37,8 +37,9 @@ def licence(name: str) -> str:
     """What a package declares: its SPDX expression, else its classifiers, else a line of its own."""
     declared = metadata(name)
     classifiers = [text for text in declared.get_all("Classifier", []) if text.startswith(_CLASSIFIER)]
-    said = declared["License-Expression"] or "; ".join(text.removeprefix(_CLASSIFIER) for text in classifiers)
-    return said or (declared["License"] or "not declared").splitlines()[0]
+    (expression, *_), (line, *_) = (declared.get_all(name) or [""] for name in ("License-Expression", "License"))
+    said = expression or "; ".join(text.removeprefix(_CLASSIFIER) for text in classifiers)
+    return said or (line or "not declared").splitlines()[0]
 
 
 def table() -> str:

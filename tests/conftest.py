@@ -20,8 +20,10 @@ from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
 
-# A suite that a shell started in the background ignores Ctrl-C, and so would every command that it starts.
+# A suite that a shell started in the background ignores Ctrl-C, and one under nohup the end of its terminal; so would
+# every command that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SPLITBRAIN = str(Path(sys.executable).with_name("splitbrain"))
 

@@ -21,6 +21,7 @@ from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_proc
 from harness.executors import connect
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
+from harness.trust import code_of
 from harness.words import count, printable
 
 _TELL_SECONDS = 10.0
@@ -136,4 +137,5 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
         print(printable(f"  {first.reason}\n  {first.directory}"))
         if first.validity == "invalid" and campaign.experiment.environment == "simulation":
-            print(printable(f"  smaller: splitbrain shrink {first.directory}"))
+            trust = "--trust " if code_of(campaign.experiment) else ""
+            print(printable(f"  smaller: splitbrain shrink {trust}{first.directory}"))

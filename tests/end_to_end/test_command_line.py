@@ -115,7 +115,7 @@ def test_no_engine_is_one_sentence(splitbrain: Command, monkeypatch: pytest.Monk
 def test_a_missing_server_is_one_sentence(splitbrain: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import shutil
 
-    for tool in ("ip", "iptables", "nsenter", "unshare", "sh", "sleep", "hostname", "mount"):
+    for tool in ("ip", "iptables", "nsenter", "setpriv", "unshare", "sh", "sleep", "hostname", "mount"):
         found = shutil.which(tool)
         assert found is not None
         (tmp_path / "bin").mkdir(exist_ok=True)

@@ -150,11 +150,11 @@ def test_a_campaign_resumes_and_tells_failures_apart(tmp_path: Path, splitbrain:
 
 def test_three_bugs_under_chaos_shrink_to_a_few_steps(tmp_path: Path, splitbrain: Command) -> None:
     bugs = "stale-reads,vote-without-checking-the-log,no-fsync"
-    chaos = ["--nemesis", "chaos", "--time", "60", "--rate", "100", "--seeds", "5", "--stop", "--directory", "three"]
+    chaos = ["--nemesis", "chaos", "--time", "30", "--rate", "100", "--seeds", "9", "--stop", "--directory", "three"]
     done = splitbrain("hunt", "reference", "--bug", bugs, *chaos)
     assert done.returncode == 1, done.stdout + done.stderr
     failing = min(tmp_path.glob("three/seed-*"))
-    done = splitbrain("shrink", str(failing), "--format", "json", timeout=500)
+    done = splitbrain("shrink", str(failing), "--seconds", "600", "--format", "json", timeout=900)
     assert done.returncode == 1, done.stderr
     directory = tmp_path / json.loads(done.stdout)["directory"]
     timetable = json.loads((directory / "timetable.json").read_text())
