@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN_SECONDS: Final = 0.001
 
 
 class Ended(KeyboardInterrupt):
@@ -20,6 +22,8 @@ class Ended(KeyboardInterrupt):
 
 def end_on_signals() -> None:
     """From now on raise ``Ended`` when a signal arrives, or has arrived while it was blocked; nohup is respected."""
+    signal.signal(signal.SIGVTALRM, _end_again)
+    sys.unraisablehook = _not_ignored
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
             signal.signal(number, _end)
@@ -34,7 +38,7 @@ def hold_signals() -> None:
 def ignore_signals() -> None:
     """The command is ending: there is nothing left that a further signal could end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    for number in ENDING:
+    for number in (*ENDING, signal.SIGVTALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -42,10 +46,27 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise Ended(signal.Signals(number).name)
 
 
+_ignored: list[str] = []
+"""The signals whose exceptions went nowhere."""
+
+
+def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python ignores what is raised in callbacks of its own, as while it imports: that comes again in a moment."""
+    if not isinstance(unraisable.exc_value, Ended):
+        sys.__unraisablehook__(unraisable)
+        return
+    _ignored.append(str(unraisable.exc_value))
+    signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
+
+
+def _end_again(_number: int, _frame: FrameType | None) -> None:
+    raise Ended(_ignored.pop() if _ignored else signal.SIGINT.name)
+
+
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Nothing interrupts what is done in here: it takes seconds, and writes what would else be lost."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*ENDING, signal.SIGVTALRM)}
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -43,3 +44,24 @@ def test_two_quick_signals(
         assert out.startswith("unknown: ")
     else:
         assert err.splitlines()[-1].startswith("splitbrain: ")
+
+
+IGNORED = """
+import os, signal, weakref
+from harness.cli.stopping import Ended, end_on_signals
+
+end_on_signals()
+thing = type("Thing", (), {})()
+reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    del thing
+    for _ in range(10**9):
+        pass
+except Ended as ended:
+    print(ended)
+"""
+
+
+def test_a_signal_that_comes_in_a_callback_which_python_ignores_ends_the_command_all_the_same() -> None:
+    done = subprocess.run([sys.executable, "-c", IGNORED], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr) == ("SIGTERM\n", "")
