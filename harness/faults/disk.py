@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.faults import process
-from harness.faults.files import BLOCK, COPY, FOLDER, NOT_DATA, OURS, data, files, open_plain
+from harness.faults.files import BLOCK, COPY, NOT_DATA, OURS, data, files, open_folder, open_plain
 
 FILLER = ".splitbrain-filler"
 _MS_REMOUNT = 32
@@ -156,15 +156,8 @@ def _copy_all(source: str, target: str) -> None:
     """Copy the files of one folder into another one, which is made where it is not there."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(target)
-    old = os.open(source, FOLDER)
-    try:
-        new = os.open(target, FOLDER)
-        try:
-            _copy_below(old, new)
-        finally:
-            os.close(new)
-    finally:
-        os.close(old)
+    with open_folder(source) as old, open_folder(target) as new:
+        _copy_below(old, new)
 
 
 def _copy_below(source: int, target: int) -> None:
@@ -175,16 +168,9 @@ def _copy_below(source: int, target: int) -> None:
         if stat.S_ISDIR(seen.st_mode):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, 0o700, dir_fd=target)
-            old = os.open(name, FOLDER, dir_fd=source)
-            try:
-                new = os.open(name, FOLDER, dir_fd=target)
-                try:
-                    _copy_below(old, new)
-                    _as_it_was(new, seen)
-                finally:
-                    os.close(new)
-            finally:
-                os.close(old)
+            with open_folder(name, folder=source) as old, open_folder(name, folder=target) as new:
+                _copy_below(old, new)
+                _as_it_was(new, seen)
         elif stat.S_ISREG(seen.st_mode) and not name.endswith(NOT_DATA):
             with open_plain(name, folder=source) as kept, open_plain(name, "wb", folder=target) as copy:
                 for at, block in data(kept.fileno()):
@@ -227,9 +213,8 @@ def main(request: dict[str, Any]) -> Any:
     if do in ("fill", "shrink", "use up"):
         size = shrink(path) if do != "use up" else None
         if do != "shrink":
-            folder = os.open(path, FOLDER)
-            use_up(folder)
-            os.close(folder)
+            with open_folder(path) as folder:
+                use_up(folder)
         return {"size": size}
     if do in ("heal", "empty", "grow"):
         if do != "grow":

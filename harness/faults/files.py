@@ -23,8 +23,6 @@ NOT_DATA = (".conf", ".log", f".log{NEW}", f".log{OLD}")
 """The ends of the names of what servers are told, or say."""
 BLOCK = 4096
 _CHUNK = 256 * BLOCK
-
-
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FLAGS = {
     "rb": os.O_RDONLY,
@@ -32,6 +30,19 @@ _FLAGS = {
     "wb": os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
     "ab": os.O_WRONLY | os.O_CREAT | os.O_APPEND,
 }
+
+
+@contextlib.contextmanager
+def open_folder(path: str, *, folder: int | None = None) -> Iterator[int]:
+    """A folder that is no link, open while this lasts; its path begins at ``/`` or in ``folder``.
+
+    Raises ``OSError``.
+    """
+    opened = os.open(path, FOLDER, dir_fd=folder)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def open_plain(path: str, mode: str = "rb", *, folder: int | None = None) -> io.FileIO:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from harness.faults.files import COPY, FOLDER, OURS, data, files, open_plain
+from harness.faults.files import COPY, OURS, data, files, open_folder, open_plain
 
 WITNESS = f"{OURS}-witness"
 """The names of its files begin so."""
@@ -124,9 +124,8 @@ def leave(path: str) -> None:
             file.write(_PATTERN)
             if name == "synced":
                 os.fsync(file.fileno())
-                folder = os.open(path, FOLDER)
-                os.fsync(folder)
-                os.close(folder)
+                with open_folder(path) as folder:
+                    os.fsync(folder)
 
 
 def left(path: str) -> dict[str, bool]:
