@@ -19,14 +19,13 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from harness.faults import resident
+from harness.faults import buffers, resident
 
 MARK = 0x5B
 """Set on packets that are sent from here: they must not wait a second time."""
 
 _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NETLINK_NO_ENOBUFS = 270, 5
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _PACKET, _VERDICT, _CONFIG = 0x300, 0x301, 0x302
 _ERROR = 2
 _REQUEST, _ACK = 1, 4
@@ -74,15 +73,6 @@ class Packet(NamedTuple):
         return self.content[16:20] if self.is_ipv4 else self.content[24:40]
 
 
-def enlarge(line: socket.socket, force: int, ask: int) -> int:
-    """Make a buffer of a socket large; how many bytes it has then: the kernel gives an ordinary user only so many."""
-    try:
-        line.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
-    except PermissionError:
-        line.setsockopt(socket.SOL_SOCKET, ask, _BUFFER)
-    return line.getsockopt(socket.SOL_SOCKET, ask)
-
-
 class Queue:
     """One queue of the firewall in this network namespace.
 
@@ -95,7 +85,7 @@ class Queue:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER)
         self.socket.bind((0, 0))
         self.socket.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
-        self.room = enlarge(self.socket, _SO_RCVBUFFORCE, socket.SO_RCVBUF)
+        self.room = buffers.enlarge(self.socket, buffers.RECEIVED, _BUFFER)
         self._configure((_COMMAND, struct.pack(">BBH", 1, 0, socket.AF_INET)))
         self._configure((_PARAMETERS, struct.pack(">IB", _EVERYTHING if whole else _HEADERS, _COPY)))
         self._configure((_LENGTH, struct.pack(">I", _MOST_WAITING)))
@@ -174,7 +164,7 @@ class Sender:
             with contextlib.suppress(OSError):  # there is no IPv6
                 self._sockets[family] = raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
-                enlarge(raw, _SO_SNDBUFFORCE, socket.SO_SNDBUF)
+                buffers.enlarge(raw, buffers.SENT, _BUFFER)
                 raw.setblocking(False)
 
     def send(self, packet: Packet, content: bytes) -> None:

@@ -14,11 +14,12 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import Any
 
+from harness.faults import buffers
+
 LEAST_SIZE = 48
 MARK = 0x5C
 """Set on what is sent, where that is allowed: no firewall of the node's own need take it for a server's."""
 _BUFFER = 8 << 20
-_SO_RCVBUFFORCE = 33
 
 
 class Tally:
@@ -168,10 +169,7 @@ class Watch:
 def _bound(address: str, port: int) -> socket.socket:
     # Not to be shared: of two who have one port only the later hears anything.
     line = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        line.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-    except OSError:  # of an ordinary user, who is given as much as others are
-        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+    buffers.enlarge(line, buffers.RECEIVED, _BUFFER)
     with contextlib.suppress(OSError):
         line.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK)
     line.bind((address, port))

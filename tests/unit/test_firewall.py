@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from harness.environments.programs import search_path
+from harness.faults.buffers import RECEIVED, enlarge
 from harness.faults.network import iptables
-from harness.faults.nfqueue import enlarge
 from harness.faults.process import HOME_MARK
 
 
@@ -46,7 +46,7 @@ class Ordinary(socket.socket):
 def test_a_buffer_that_cannot_be_forced_is_asked_for() -> None:
     with Ordinary(socket.AF_INET, socket.SOCK_DGRAM) as line:
         before = line.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        assert before <= enlarge(line, 33, socket.SO_RCVBUF) == line.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        assert before <= enlarge(line, RECEIVED, 16 << 20) == line.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
 
 def test_a_path_has_the_folders_of_administrators(monkeypatch: pytest.MonkeyPatch) -> None:
