@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-_CLONE_NEWNET = 0x40000000
+from harness.environments import namespaces
 
 
 class Gate:
@@ -78,5 +77,4 @@ class Gate:
 
     @staticmethod
     def _set(namespace: int) -> None:
-        if ctypes.CDLL(None, use_errno=True).setns(namespace, _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        namespaces.enter(namespace, namespaces.CLONE_NEWNET)

@@ -31,7 +31,7 @@ _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUTS: Final = 0x04000000
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWPID: Final = 0x20000000
-_CLONE_NEWNET: Final = 0x40000000
+CLONE_NEWNET: Final = 0x40000000
 _MS_PRIVATE_RECURSIVE: Final = 0x44000
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -151,21 +151,25 @@ def children_in(pid: int) -> Iterator[None]:
     Must not await or start threads inside: the kernel refuses new threads meanwhile.
     """
     with open(f"/proc/{pid}/ns/pid") as there, open("/proc/self/ns/pid") as here:
-        _setns(there.fileno())
+        enter(there.fileno(), _CLONE_NEWPID)
         try:
             yield
         finally:
-            _setns(here.fileno())
+            enter(here.fileno(), _CLONE_NEWPID)
 
 
-def _setns(descriptor: int) -> None:
-    if ctypes.CDLL(None, use_errno=True).setns(descriptor, _CLONE_NEWPID) != 0:
+def enter(namespace: int, kind: int) -> None:
+    """Be in another namespace from now on: this thread for one of the network, its children for one of processes.
+
+    ``namespace`` is an open file, ``kind`` the kernel's flag of it. Raises ``OSError``.
+    """
+    if ctypes.CDLL(None, use_errno=True).setns(namespace, kind) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def _unshare() -> None:
-    namespaces = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWPID | _CLONE_NEWNET
+    namespaces = _CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWPID | CLONE_NEWNET
     libc = ctypes.CDLL(None, use_errno=True)
     if os.geteuid() == 0 and libc.unshare(namespaces) == 0:
         return
