@@ -228,11 +228,12 @@ class SshNode:
 
     async def log(self, name: str) -> str:
         path = f"{self.directory}/{name}.log"
-        return (await self._printed(path, path + OLD, path + NEW))[-LOG_TAIL:].decode(errors="replace")
+        return (await self._printed(path, path + OLD, path + NEW, end=str(LOG_TAIL))).decode(errors="replace")
 
-    async def _printed(self, *files: str) -> bytes:
-        """What is in these files one after the other, as far as they are there."""
-        return (await self.exec(["sh", "-c", 'cat "$@" 2>/dev/null', "sh", *files])).out
+    async def _printed(self, *files: str, end: str = "+1") -> bytes:
+        """What is in these files one after the other, as far as they are there: all, or so many bytes at its end."""
+        script = 'end=$1; shift; cat "$@" 2>/dev/null | tail -c "$end"'
+        return (await self.exec(["sh", "-c", script, "sh", end, *files])).out
 
     async def stop(self) -> None:
         """Save the logs and let go of the leash, which undoes everything. Raises ``NodeError`` if something stays."""
