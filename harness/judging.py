@@ -46,10 +46,7 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
     """The verdict of one checker; unknown when it raises, or answers with something that is no verdict."""
     try:
         # What cannot be written and read again would be lost later, and everybody else's verdict with it.
-        verdict = checker.check(history, budget)
-        blind = getattr(checker, "blind", None)
-        if blind is not None and verdict.validity == "valid" and (why := blind(history)):
-            verdict = replace(verdict, validity="unknown", reason=why)
+        verdict = unless_blind(checker, history, checker.check(history, budget))
         msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
     except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -61,6 +58,14 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
         verdict.anomalies or any(p.validity != "valid" for p in verdict.parts.values())
     ):
         return replace(verdict, validity="unknown", reason=f"checker {name} contradicts itself: {verdict.reason}")
+    return verdict
+
+
+def unless_blind(checker: Checker, history: History, verdict: Verdict) -> Verdict:
+    """A checker's verdict; unknown in place of valid where it says that nothing could have been wrong."""
+    blind = getattr(checker, "blind", None)
+    if blind is not None and verdict.validity == "valid" and (why := blind(history)):
+        return replace(verdict, validity="unknown", reason=why)
     return verdict
 
 

@@ -75,7 +75,7 @@ class Run:
         self._phase: str | None = None
         self._waiting_for = "the environment"
         self._stopping = False
-        self._stopped_since: set[str | None] = set()
+        self._noted: set[str | None] = set()
         """The reasons to stop that are in the history; None stands for a person's wish."""
         self.recorder.listen(self._go_on_only_while_recording)
 
@@ -104,10 +104,10 @@ class Run:
 
     def stop(self, why: str | None = None) -> None:
         """End the operations now; the heal, the final reads and the verdict still follow."""
-        again, self._stopping = self._stopping, True
-        if self._interpreter is None or why in self._stopped_since or (why is None and (again or self._phase is None)):
+        self._stopping = True
+        if self._interpreter is None or why in self._noted or (why is None and self._phase is None):
             return
-        self._stopped_since.add(why)
+        self._noted.add(why)
         self._note_stop(why)
         self._interpreter.stop()
 

@@ -12,13 +12,13 @@ import msgspec
 from harness.cli.assemble import assemble_workload
 from harness.errors import HistoryError, SplitbrainError, UsageError
 from harness.interop import KEYED, read_history
-from harness.judging import judge_run, nothing_in
+from harness.judging import judge_run, nothing_in, unless_blind
 from harness.plugins import is_file, load, load_file
 from harness.recording import read_jsonl
 from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
 from harness.trust import code_of_judges, refuse_code
-from harness.verdict import Budget, Verdict, combine
+from harness.verdict import Budget, Checker, Verdict, combine
 from harness.words import printable
 
 
@@ -92,14 +92,15 @@ def check(
     if verdict.validity == "valid" and (why := nothing_in(history)):
         verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
     if is_run(path) and verdict.validity == "valid":
-        if why := made.blind(history):
-            verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
         run = RunDirectory(path)
-        whole = load("checkers", "completeness")(run.load_experiment().time)
-        wholeness = {
-            name: one.check(history, budget) for name, one in (("completeness", whole), ("integrity", Integrity(run)))
-        }
-        verdict = combine({"linearizable": verdict, **wholeness})
+        whole: Checker = load("checkers", "completeness")(run.load_experiment().time)
+        verdict = combine(
+            {
+                "linearizable": unless_blind(made, history, verdict),
+                "completeness": whole.check(history, budget),
+                "integrity": Integrity(run).check(history, budget),
+            }
+        )
     from harness.console.verdict import json_line, print_verdict
 
     notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
