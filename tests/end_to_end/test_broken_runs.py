@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from tests.conftest import SPLITBRAIN
+from tests.end_to_end.odd_client import ODD_CLIENT
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -278,23 +279,17 @@ def test_debug_is_listed(splitbrain: Command) -> None:
         assert "--debug" in splitbrain(*command, "--help").stdout
 
 
-STORE = """
+STORE = f"""
 import asyncio
 from targets.reference.target import Reference
-
-class Client:
-    def __init__(self, inner): self.inner, self.count = inner, 0
-    async def open(self): await self.inner.open()
-    async def close(self): await self.inner.close()
-    async def invoke(self, operation):
-        self.count += 1
-        if self.count == 5:
-            raise {raised}
-        return await self.inner.invoke(operation)
+{ODD_CLIENT}
+class Raises(Client):
+    async def odd(self, operation):
+        raise {{raised}}
 
 class Store(Reference):
     name = "store"
-    def client(self, cluster, node, timeout): return Client(super().client(cluster, node, timeout))
+    def client(self, cluster, node, timeout): return Raises(super().client(cluster, node, timeout))
 """
 RUN_STORE = ["run", "./store.py:Store", "--on", "simulation", "--time", "3", "--rate", "50", "--runs", "r"]
 

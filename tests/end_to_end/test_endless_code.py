@@ -9,40 +9,34 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.odd_client import ODD_CLIENT
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-BEGIN = """
+BEGIN = f"""
 import asyncio, time
 from harness.generator import repeat
 from harness.operation import Failed, Operation
 from targets.reference.target import Reference
 from workloads.register import Register
-
-class Client:
-    def __init__(self, inner): self.inner, self.count = inner, 0
-    async def open(self): await self.inner.open()
-    async def close(self): await self.inner.close()
-    async def invoke(self, operation):
-        self.count += 1
-        return await (self.odd(operation) if self.count == 9 else self.inner.invoke(operation))
-
+{ODD_CLIENT}
 class Base(Reference):
     name = "store"
-    def client(self, cluster, node, timeout):
-        client = Mine(super().client(cluster, node, timeout))
-        return client
+    def client(self, cluster, node, timeout): return Mine(super().client(cluster, node, timeout))
+
+async def stubbornly(seconds):
+    while True:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            pass
 
 class Mine(Client): pass
 class Store(Base): pass
 """
 SWALLOWS = """
 class Mine(Client):
-    async def odd(self, operation):
-        while True:
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                pass
+    async def odd(self, operation): await stubbornly(3600)
 """
 SLEEPS = """
 class Mine(Client):
@@ -65,12 +59,7 @@ class Mine(Client):
 """
 CLOSES_NEVER = """
 class Mine(Client):
-    async def close(self):
-        while True:
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                pass
+    async def close(self): await stubbornly(3600)
 """
 STARTS_NEVER = """
 class Store(Base):
@@ -79,12 +68,7 @@ class Store(Base):
 """
 STARTS_STUBBORNLY = """
 class Store(Base):
-    async def start(self, cluster, node):
-        while True:
-            try:
-                await asyncio.sleep(1)
-            except asyncio.CancelledError:
-                pass
+    async def start(self, cluster, node): await stubbornly(1)
 """
 NEVER_READY = """
 class Store(Base):
