@@ -1,5 +1,7 @@
 """etcd: a Raft cluster of 3 or 5 members, spoken to through its JSON gateway.
 
+Members and clients know one another by certificates that are drawn for each run, so that nobody else is let in.
+
 ``reads=linearizable`` (the default) asks the leader through a quorum; ``reads=serializable`` lets a member answer from
 its own state, which may be stale, and which etcd does not call linearizable.
 """
@@ -10,6 +12,7 @@ import asyncio
 import base64
 import contextlib
 import secrets
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -22,9 +25,14 @@ from harness.errors import NodeError, NothingToDo, UsageError
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds
 from harness.target import Client
+from targets.certificates import Authority
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
+KEYS = ".splitbrain-keys"
+"""The folder in a node's directory that has the member's key. By its name it is no data, which faults might spoil."""
+STRANGER = "with another authority"
+"""The cluster that a server is of whose certificate is not of the run's authority."""
 
 _REFUSED_CODES = frozenset({3, 8})
 """gRPC codes with which etcd refuses a request before it proposes it: invalid argument, resource exhausted."""
@@ -65,6 +73,10 @@ class Etcd:
         self._options = options
         self._token = secrets.token_hex(8)
         """What this cluster's identifier is made from, so that another one at the same addresses has another."""
+        self._authority = Authority()
+        self._identity = self._authority.client("client")
+        self._known: set[str] = set()
+        """The nodes that have a certificate."""
         self._joined: dict[str, str] = {}
         """For each node that left and joined again, the members that it was told of."""
         self._left: dict[str, str] = {}
@@ -76,7 +88,8 @@ class Etcd:
         return 1.0 + 3 * self._options.election_ms / 1000
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        client, peer = f"http://{node.address}:{CLIENT_PORT}", _peer(node)
+        keys = await self._keys(node)
+        client, peer = _url(node.address), _peer(node)
         members = ",".join(f"{other.name}={_peer(other)}" for other in cluster.nodes)
         flags = {
             "name": node.name,
@@ -91,25 +104,43 @@ class Etcd:
             "heartbeat-interval": str(self._options.heartbeat_ms),
             "election-timeout": str(self._options.election_ms),
         }
+        for whom in ("", "peer-"):
+            flags |= {f"{whom}client-cert-auth": "true", f"{whom}trusted-ca-file": f"{keys}/authority.pem"}
+            flags |= {f"{whom}cert-file": f"{keys}/member.pem", f"{whom}key-file": f"{keys}/member.key"}
         await node.start("etcd", ["etcd", *(f"--{name}={value}" for name, value in flags.items())])
+
+    async def _keys(self, node: Node) -> str:
+        """The folder with the certificates that a node needs. They are written once: later its disk may be full."""
+        folder = f"{node.directory}/{KEYS}"
+        if node.name not in self._known:
+            member = self._authority.issue(node.name, node.address)
+            await node.write(f"{folder}/authority.pem", self._authority.certificate)
+            await node.write(f"{folder}/member.pem", member.certificate)
+            await node.write(f"{folder}/member.key", member.key)
+            self._known.add(node.name)
+        return folder
+
+    def _session(self, patience: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+        """Connections of a client that members let in."""
+        return _connected(patience, self._identity)
 
     async def form(self, cluster: Cluster) -> None:
         """Nothing to do: the members were told of one another."""
 
     async def ready(self, cluster: Cluster) -> bool:
-        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+        async with self._session(_QUICK) as session:
             healthy = await asyncio.gather(*(self._healthy(session, node) for node in cluster.nodes))
         return all(healthy)
 
     async def _healthy(self, session: aiohttp.ClientSession, node: Node) -> bool:
         try:
-            async with session.get(f"http://{node.address}:{CLIENT_PORT}/health") as response:
+            async with session.get(f"{_url(node.address)}/health") as response:
                 return bool((await response.json(content_type=None)).get("health") == "true")
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return False
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+        async with self._session(_QUICK) as session:
             found = await asyncio.gather(*(self._role(session, node) for node in cluster.nodes))
         return [role for role in found if role is not None]
 
@@ -122,18 +153,20 @@ class Etcd:
             return None
 
     async def _status(self, session: aiohttp.ClientSession, node: Node) -> dict[str, Any]:
-        """What a member says of itself; nothing without an answer."""
-        url = f"http://{node.address}:{CLIENT_PORT}/v3/maintenance/status"
+        """What a member says of itself, or a stranger shows by its certificate; nothing without an answer."""
+        url = f"{_url(node.address)}/v3/maintenance/status"
         try:
             async with session.post(url, json={}) as response:
                 status: dict[str, Any] = await response.json(content_type=None)
                 return status
+        except aiohttp.ClientConnectorCertificateError:
+            return {"header": {"cluster_id": STRANGER}}
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return {}
 
     async def identities(self, cluster: Cluster) -> Mapping[str, str]:
         """The identifier of the cluster that each member belongs to, which is made from the token and the members."""
-        async with aiohttp.ClientSession(timeout=_QUICK) as session:
+        async with self._session(_QUICK) as session:
             found = await asyncio.gather(*(self._status(session, node) for node in cluster.nodes))
         headers = ((node.name, status.get("header", {})) for node, status in zip(cluster.nodes, found, strict=True))
         return {name: str(header["cluster_id"]) for name, header in headers if "cluster_id" in header}
@@ -181,11 +214,20 @@ class Etcd:
     async def _members(self, cluster: Cluster) -> list[dict[str, Any]]:
         """The members as a node that leads or follows a leader knows them. Raises ``NothingToDo`` if none does."""
         for role in sorted(await self.roles(cluster), key=lambda role: role.role):
-            answer = await _cluster_call(cluster.node(role.node), "list", _QUICK)
+            answer = await self.call(cluster.node(role.node), "list", _QUICK)
             if answer is not None and answer.get("members"):
                 members: list[dict[str, Any]] = answer["members"]
                 return members
         raise NothingToDo("no member of etcd answers")
+
+    async def call(self, node: Node, what: str, patience: aiohttp.ClientTimeout = _PATIENT, **body: Any) -> Any:
+        """What a member answers to a question about the members; None without an answer."""
+        url = f"{_url(node.address)}/v3/cluster/member/{what}"
+        try:
+            async with self._session(patience) as session, session.post(url, json=body) as response:
+                return await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
 
     async def _change(self, cluster: Cluster, name: str, what: str, **body: Any) -> None:
         """Ask the other nodes, those that lead first, until one has done it.
@@ -203,7 +245,7 @@ class Etcd:
             for role in sorted(await self.roles(cluster), key=lambda role: role.role):
                 if role.node == name:
                     continue
-                answer = await _cluster_call(cluster.node(role.node), what, **body)
+                answer = await self.call(cluster.node(role.node), what, **body)
                 if answer is None:
                     return False  # it may be done, or be about to
                 if "members" in answer:
@@ -217,21 +259,22 @@ class Etcd:
             raise NothingToDo(f"etcd did not {what} a member: {said}") from None
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
-        return EtcdClient(node.address, timeout, serializable=self._options.reads == "serializable")
+        serializable = self._options.reads == "serializable"
+        return EtcdClient(node.address, timeout, self._identity, serializable=serializable)
 
 
 class EtcdClient:
     """One HTTP connection to one member."""
 
-    def __init__(self, address: str, timeout: float, *, serializable: bool) -> None:
-        self._url = f"http://{address}:{CLIENT_PORT}/v3/kv"
+    def __init__(self, address: str, timeout: float, identity: ssl.SSLContext, *, serializable: bool) -> None:
+        self._url = f"{_url(address)}/v3/kv"
+        self._identity = identity
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._serializable = serializable
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        connector = aiohttp.TCPConnector(limit=1)
-        self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+        self._session = _connected(self._timeout, self._identity)
 
     async def invoke(self, operation: Operation) -> Any:
         key = _encode(operation.key)
@@ -270,17 +313,17 @@ class EtcdClient:
 
 def _peer(node: Node) -> str:
     """Where other members reach a node."""
-    return f"http://{node.address}:{PEER_PORT}"
+    return f"https://{node.address}:{PEER_PORT}"
 
 
-async def _cluster_call(node: Node, what: str, patience: aiohttp.ClientTimeout = _PATIENT, **body: Any) -> Any:
-    """What a member answers to a question about the members; None without an answer."""
-    url = f"http://{node.address}:{CLIENT_PORT}/v3/cluster/member/{what}"
-    try:
-        async with aiohttp.ClientSession(timeout=patience) as session, session.post(url, json=body) as response:
-            return await response.json(content_type=None)
-    except (aiohttp.ClientError, TimeoutError, ValueError):
-        return None
+def _url(address: str) -> str:
+    """Where clients reach a node."""
+    return f"https://{address}:{CLIENT_PORT}"
+
+
+def _connected(patience: aiohttp.ClientTimeout, identity: ssl.SSLContext) -> aiohttp.ClientSession:
+    """One connection to each member that is asked, at most."""
+    return aiohttp.ClientSession(timeout=patience, connector=aiohttp.TCPConnector(limit_per_host=1, ssl=identity))
 
 
 def _encode(value: Any) -> str:

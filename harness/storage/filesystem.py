@@ -143,6 +143,8 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
             names = (os.path.basename(path), path.lstrip("/"))
             if not any(fnmatch.fnmatch(name, fault.file) for name in names) or _is_for_a_tool():
                 return False
+            if names[1].startswith(OURS):
+                return False  # a server's keys are none of its data
         return fault.share >= 1 or self._random.random() < fault.share
 
     def _refuse(self, path: str) -> None:

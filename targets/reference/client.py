@@ -25,8 +25,9 @@ class ReferenceClient:
     command whose outcome is unknown is sent again, and answered as if it had been sent once.
     """
 
-    def __init__(self, address: str, identity: str, timeout: float, *, repeats: bool) -> None:
+    def __init__(self, address: str, identity: str, timeout: float, secret: str | None, *, repeats: bool) -> None:
         self._address = address
+        self._secret = secret
         self._identity = identity
         self._timeout = timeout
         self._repeats = repeats
@@ -34,7 +35,10 @@ class ReferenceClient:
         self._connections: dict[str, Any] = {}
 
     async def open(self) -> None:
-        self._connections[self._address] = await connect(self._address, CLIENT_PORT, self._timeout)
+        self._connections[self._address] = await self._connect(self._address)
+
+    async def _connect(self, address: str) -> Any:
+        return await connect(address, CLIENT_PORT, self._timeout, self._secret)
 
     async def invoke(self, operation: Operation) -> Any:
         key, value = operation.key, operation.value
@@ -99,8 +103,8 @@ class ReferenceClient:
     async def _ask(self, address: str, *words: Any) -> Any:
         if address not in self._connections:
             try:
-                self._connections[address] = await connect(address, CLIENT_PORT, self._timeout)
-            except OSError as error:
+                self._connections[address] = await self._connect(address)
+            except (OSError, ReplyError) as error:
                 raise Failed(f"the primary cannot be reached: {error}") from None
         try:
             patience = self._timeout * _PATIENCE if self._repeats else None

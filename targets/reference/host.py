@@ -40,6 +40,8 @@ class Host(Protocol):
     """The machine: its files, its clocks, its randomness, its network, and where a server says what it does."""
 
     rng: random.Random
+    secret: str
+    """What clients and peers have to know; nothing where nobody else can be."""
 
     def wall(self) -> float:
         """Seconds since 1970, as this machine believes; may jump."""
@@ -87,7 +89,8 @@ class RealFile:
 class RealHost:
     """The machine that this process runs on."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: str = "") -> None:
+        self.secret = secret
         self.rng = random.Random()
         self.wall = time.time
         self.monotonic = time.monotonic
@@ -102,4 +105,4 @@ class RealHost:
         print(text, flush=True)
 
     def join(self, name: str, addresses: Mapping[str, str], receive: Callable[[Message], None]) -> Send:
-        return Peers(name, addresses, receive).send
+        return Peers(name, addresses, receive, self.secret).send

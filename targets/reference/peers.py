@@ -1,9 +1,10 @@
-"""The nodes' own network on real machines: a connection to each peer, one JSON message a line."""
+"""The nodes' own network on real machines: a connection to each peer, the secret, then one JSON message a line."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hmac
 import json
 import socket
 from collections.abc import Callable, Mapping
@@ -19,9 +20,12 @@ _STALLED_MS = 1000
 class Peers:
     """Listens for the peers and sends to them."""
 
-    def __init__(self, name: str, addresses: Mapping[str, str], receive: Callable[[Message], None]) -> None:
+    def __init__(
+        self, name: str, addresses: Mapping[str, str], receive: Callable[[Message], None], secret: str
+    ) -> None:
         self._receive = receive
-        self._peers = {peer: _Peer(address) for peer, address in addresses.items() if peer != name}
+        self._greeting = f"{secret}\n".encode()
+        self._peers = {peer: _Peer(address, self._greeting) for peer, address in addresses.items() if peer != name}
         runners = [peer.run() for peer in self._peers.values()]
         self._tasks = [asyncio.ensure_future(task) for task in (self._listen(addresses[name]), *runners)]
         for task in self._tasks:
@@ -35,7 +39,10 @@ class Peers:
         await asyncio.start_server(self._serve, address, PEER_PORT, limit=1 << 26)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            if not hmac.compare_digest(await reader.readexactly(len(self._greeting)), self._greeting):
+                writer.close()
+                return
             while line := await reader.readline():
                 if not line.endswith(b"\n"):
                     break
@@ -52,8 +59,9 @@ def _end_on_errors(task: asyncio.Future[None]) -> None:
 class _Peer:
     """The way to one peer. What cannot be delivered is dropped; every protocol here allows for it."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, greeting: bytes) -> None:
         self._address = address
+        self._greeting = greeting
         self._queue: asyncio.Queue[Message] = asyncio.Queue(maxsize=10_000)
 
     def send(self, message: Message) -> None:
@@ -75,6 +83,7 @@ class _Peer:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_MS)
                 self._forget()
+                writer.write(self._greeting)
                 while True:
                     writer.write(json.dumps(await self._queue.get()).encode() + b"\n")
                     await writer.drain()

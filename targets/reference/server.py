@@ -1,17 +1,19 @@
 """One node of the reference store as a process: ``python -m targets.reference.server --name n1 ...``.
 
 It listens on three ports of its address: for clients (RESP, so that redis-cli can talk to it), for its peers, and for
-whoever collects metrics.
+whoever collects metrics. Where it has a secret, clients and peers have to say it first, as they do to Redis.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import hmac
 import json
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from targets.reference import metrics, resp
@@ -46,6 +48,7 @@ class Connection(asyncio.Protocol):
         self._commands: deque[list[str]] = deque()
         self._transport: Any = None
         self._serving: asyncio.Task[None] | None = None
+        self._let_in = not server.secret
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -65,14 +68,24 @@ class Connection(asyncio.Protocol):
 
     async def _serve(self) -> None:
         while self._commands:
-            self._transport.write(resp.encode(await self._server.answer(self._commands.popleft())))
+            self._transport.write(resp.encode(await self._answer(self._commands.popleft())))
         self._serving = None
+
+    async def _answer(self, words: list[str]) -> resp.Reply:
+        if words[0].upper() != "AUTH":
+            return await self._server.answer(words) if self._let_in else ValueError("NOAUTH the secret comes first")
+        if not self._server.secret or not hmac.compare_digest(words[-1].encode(), self._server.secret.encode()):
+            return ValueError("WRONGPASS that is not the secret")
+        self._let_in = True
+        return "OK"
 
 
 class Server:
     """Commands by name, and the replica that executes them."""
 
-    def __init__(self, replica: Replica, addresses: dict[str, str]) -> None:
+    def __init__(self, replica: Replica, addresses: dict[str, str], secret: str) -> None:
+        self.secret = secret
+        """What a client has to say first; nothing where it has not."""
         self._replica = replica
         self._addresses = addresses
 
@@ -188,7 +201,7 @@ async def run(arguments: Sequence[str], host: Host) -> None:
     send = host.join(given.name, addresses, receive)
     site = Site(given.name, tuple(sorted(addresses)), host, send, given.data, options)
     replica = plant(REPLICATIONS[options.replication], options.bug)(site)
-    server = Server(replica, addresses)
+    server = Server(replica, addresses, host.secret)
     loop = asyncio.get_running_loop()
     await loop.create_server(lambda: Connection(server), own, CLIENT_PORT)
     await metrics.serve(own, replica)
@@ -202,14 +215,16 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="this node's name")
     parser.add_argument("--node", action="append", required=True, help="NAME=ADDRESS of every node, this one too")
     parser.add_argument("--data", required=True, help="the folder for the node's files")
+    parser.add_argument("--secret", help="the file with what clients (AUTH) and peers have to say first")
     parser.add_argument("--options", default="{}", help="the options of targets/reference/options.py, as JSON")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
     """Be one node."""
+    file = _parse(sys.argv[1:]).secret
     try:
-        asyncio.run(run(sys.argv[1:], RealHost()))
+        asyncio.run(run(sys.argv[1:], RealHost(Path(file).read_text() if file else "")))
     except OSError as error:
         sys.exit(f"the reference store could not start: {error}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 from typing import Annotated, Any, ClassVar, get_type_hints
@@ -25,6 +26,8 @@ from targets.resp import quick, quick_info
 
 MERGES = NodeOptions.merge.partition(":")[0]
 """The module of the functions that come along."""
+_FILE = ".splitbrain-secret"
+"""The file in a node's directory with the secret. By its name it is no data, which faults might spoil."""
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members."""
 _HINTS = get_type_hints(NodeOptions)
@@ -67,6 +70,10 @@ class Reference:
 
     def __init__(self, options: Any) -> None:
         self._clients = 0
+        self.secret = secrets.token_hex(32)
+        """What clients and peers have to say first. It stands in nodes' files only, and is not for the simulation."""
+        self._told: set[str] = set()
+        """The nodes that have the file with the secret."""
         bugs = [name for name in options.bug.split(",") if name]
         for name in bugs:
             if name not in BUGS:
@@ -111,7 +118,20 @@ class Reference:
         for other in cluster.nodes:
             argv += ["--node", f"{other.name}={other.address}"]
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
+        if environment.real_time:
+            file = f"{node.directory}/{_FILE}"
+            if node.name not in self._told:  # later its disk may be full
+                await node.write(file, self.secret.encode())
+                self._told.add(node.name)
+            argv += ["--secret", file]
         await node.start("reference", argv, _ENVIRONMENT | {"PYTHONPATH": environment.source})
+
+    def _password(self, cluster: Cluster) -> str | None:
+        return self.secret if cluster.environment.real_time else None
+
+    async def _ask(self, cluster: Cluster, name: str, *words: str) -> Any:
+        """What a node answers to a command; None without an answer."""
+        return await quick(cluster.node(name).address, CLIENT_PORT, *words, password=self._password(cluster))
 
     async def form(self, cluster: Cluster) -> None:
         """Nothing to do: the nodes find one another."""
@@ -124,7 +144,8 @@ class Reference:
         return len(primaries) == 1 and len({role.term for role in roles}) == 1
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        answers = await quick_info([(node.name, node.address) for node in cluster.nodes], CLIENT_PORT)
+        nodes = [(node.name, node.address) for node in cluster.nodes]
+        answers = await quick_info(nodes, CLIENT_PORT, self._password(cluster))
         return [
             Role(name, "replica" if info["role"] == "backup" else str(info["role"]), int(info["term"]))
             for name, info in answers.items()
@@ -147,7 +168,7 @@ class Reference:
         """The members as the primary knows them."""
         for role in await self.roles(cluster):
             if role.role == "primary":
-                found = await quick(cluster.node(role.node).address, CLIENT_PORT, "MEMBERS")
+                found = await self._ask(cluster, role.node, "MEMBERS")
                 if isinstance(found, list):
                     return found
         raise NothingToDo("no primary says who the members are")
@@ -160,19 +181,18 @@ class Reference:
             nonlocal members
             for role in await self.roles(cluster):
                 if role.role == "primary":
-                    address = cluster.node(role.node).address
-                    found = await quick(address, CLIENT_PORT, "MEMBERS")
+                    found = await self._ask(cluster, role.node, "MEMBERS")
                     if isinstance(found, list):
                         members = found
                         if (name in members) == (change == "ADD"):
                             return True
-                    await quick(address, CLIENT_PORT, "MEMBERS", change, name)
+                    await self._ask(cluster, role.node, "MEMBERS", change, name)
             return False
 
         primary = next((role.node for role in await self.roles(cluster) if role.role == "primary"), None)
         if primary is not None:
             # All at once: a store that takes one change at a time refuses, and is then asked for one after the other.
-            await quick(cluster.node(primary).address, CLIENT_PORT, "MEMBERS", change, *names)
+            await self._ask(cluster, primary, "MEMBERS", change, *names)
         for name in names:
             try:
                 await wait_until(lambda name=name: changed(name), seconds=_PATIENCE, what=f"{change} {name}")  # type: ignore[misc]
@@ -183,7 +203,8 @@ class Reference:
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         self._clients += 1
-        return ReferenceClient(node.address, f"{node.name}-{self._clients}", timeout, repeats=self._elects)
+        identity, password = f"{node.name}-{self._clients}", self._password(cluster)
+        return ReferenceClient(node.address, identity, timeout, password, repeats=self._elects)
 
 
 def _refuse_what_merges_nothing(name: str) -> None:

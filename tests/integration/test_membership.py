@@ -14,7 +14,7 @@ from harness.errors import NothingToDo
 from harness.operation import Operation
 from nemeses.membership import Membership
 from nemeses.victims import primary, revive
-from targets.etcd import Etcd, _cluster_call
+from targets.etcd import Etcd
 from targets.redis import Redis
 from targets.reference.target import Reference
 from tests.integration.inside import on, simulated
@@ -100,7 +100,7 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
     await left(membership, cluster, store, gone.name)
 
     async def added() -> bool:
-        answer = await _cluster_call(first, "add", peerURLs=[f"http://{gone.address}:2380"])
+        answer = await store.call(first, "add", peerURLs=[f"https://{gone.address}:2380"])
         return answer is not None and ("members" in answer or "exist" in str(answer))
 
     await wait_until(added, seconds=90, what="the first try")

@@ -13,6 +13,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.operation import Failed, Operation
 from harness.ownership import Ownership, StrangerError
 from harness.plugins import load
 from targets.etcd import Etcd
@@ -134,11 +135,24 @@ async def another_cluster_at_the_same_place_is_told_from_ours(cluster: Cluster) 
     await target.start(cluster, node)
     await wait_until(lambda: target.ready(cluster), seconds=60, what="the store")
     await owned.check(whole=True)
-    await run_tool(node, "process", {"do": "kill"})
-    await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
-    await started(cluster, Etcd(Etcd.Options()))
-    with pytest.raises(StrangerError, match=r"n1 says that it is of the etcd \d+, and not of \d+"):
-        await owned.check(whole=False)
+
+    async def replaced(other: Etcd) -> None:
+        await run_tool(node, "process", {"do": "kill"})
+        await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
+        await started(cluster, other)
+
+    known = Etcd(Etcd.Options())
+    known._authority, known._identity = target._authority, target._identity
+    for other, seen in ((known, r"\d+"), (Etcd(Etcd.Options()), "with another authority")):
+        await replaced(other)
+        with pytest.raises(StrangerError, match=rf"n1 says that it is of the etcd {seen}, and not of \d+"):
+            await owned.check(whole=False)
+    # Nor does it get anything to write.
+    client = target.client(cluster, node, 5)
+    await client.open()
+    with pytest.raises(Failed, match="no connection"):
+        await client.invoke(Operation("write", "k", 1))
+    await client.close()
 
 
 async def command(folder: str, *words: str) -> tuple[int, str]:

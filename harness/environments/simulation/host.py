@@ -75,6 +75,7 @@ class SimulatedHost:
         self, clock: SimulatedClock, disk: SimulatedDisk, network: Network, rng: random.Random, log: list[str]
     ) -> None:
         self.rng = rng
+        self.secret = ""  # nobody else is in here
         self._clock = clock
         self._disk = disk
         self._network = network
