@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cluster import Cluster, wait_until
 from harness.dealing import deal, no_time_for
-from harness.environments.base import Environment, Node
+from harness.environments.base import Environment, Guards, Node
 from harness.errors import MissingError, NodeError, SplitbrainError, StuckError
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
@@ -165,6 +165,7 @@ class Run:
             cluster = Cluster(self._environment, nodes, self.experiment.seed, self.experiment.zone_of)
             ownership = Ownership(cluster, self._target, lambda *noted: self._note(MONITOR, "info", *noted))
             await ownership.refuse_occupied()
+            await self._keep_others_out()
             for nemesis in self._nemeses.values():
                 if isinstance(nemesis, Prepares):
                     await self._patiently(whose(nemesis, "prepare"), nemesis.prepare(cluster))
@@ -196,6 +197,11 @@ class Run:
                 self.directory.lost.append(f"the nodes could not be stopped as they should: {error}")
         if cancelled:
             raise asyncio.CancelledError
+
+    async def _keep_others_out(self) -> None:
+        ports = tuple(getattr(self._target, "ports", ()))
+        if ports and isinstance(self._environment, Guards) and (why := await self._environment.guard(ports)):
+            self._say(f"others who can reach these machines can connect to {self._target.name} too: {why}")
 
     async def _start_store(self, cluster: Cluster) -> None:
         self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")

@@ -166,6 +166,15 @@ class Refuses(Protocol):
 
 
 @runtime_checkable
+class Guards(Protocol):
+    """An environment on whose machines there are other users, who can be kept from the store."""
+
+    async def guard(self, ports: Sequence[int]) -> str | None:
+        """Let only the nodes and the clients connect to these TCP ports; why that cannot be had, None if it is."""
+        ...
+
+
+@runtime_checkable
 class HasImage(Protocol):
     """An environment whose servers are of an image."""
 

@@ -13,11 +13,12 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import shlex
 import socket
 import tarfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final
 
@@ -31,6 +32,7 @@ from harness.environments.base import (
     Node,
     RealEnvironment,
     Result,
+    run_tool,
     tool_command,
 )
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
@@ -120,6 +122,14 @@ class SshNode:
                 f"{self._place.host} has {len(found)} IPv4 addresses, and stores and faults need just one: name that"
             )
         return found[0]
+
+    async def clients(self) -> list[str]:
+        """The addresses that clients may come from: this machine's own on the way there, and what is seen there."""
+        own = towards(self.address)
+        if self._options.jump:
+            return [own]
+        said = (await self._do(shlex.join(["sh", "-c", "echo $SSH_CONNECTION"]))).out.decode().split()
+        return [own, *said[:1]]
 
     async def hold(self) -> None:
         """Put the host on its leash, which makes the node's directory, and keep in touch with it."""
@@ -276,6 +286,13 @@ class SshNode:
             client.close()
 
 
+def towards(address: str) -> str:
+    """The address by which this machine talks to another one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 9))
+        return str(probe.getsockname()[0])
+
+
 def _errors(channel: paramiko.Channel) -> str:
     """The last line that a command complained with."""
     return _last_line(channel.makefile_stderr("rb").read())
@@ -362,10 +379,8 @@ class SshEnvironment(RealEnvironment):
             await asyncio.to_thread(node.connect)
         await asyncio.gather(*(node.hold() for node in self._nodes))
         first, place = self._nodes[0], self._places[0]
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((first.address, 9))
-            # The connection that steers the host must outlive a cut from the clients.
-            self.driver = {"address": probe.getsockname()[0], "spare": place.port}
+        # The connection that steers the host must outlive a cut from the clients.
+        self.driver = {"address": towards(first.address), "spare": place.port}
         await asyncio.gather(*(self._install(node) for node in self._nodes))
         return list(self._nodes)
 
@@ -384,6 +399,29 @@ class SshEnvironment(RealEnvironment):
         done = await node.exec(["sh", "-c", script, "sh", source])
         if done.code != 0:
             raise NodeError(f"the reference store could not be brought to {node.name}: {done.text}")
+
+    async def guard(self, ports: Sequence[int]) -> str | None:
+        hosts = [node.address for node in self._nodes]
+        failed = await self._each(lambda node: self._put_up(node, ports, hosts))
+        knocks = {"do": "knock", "addresses": hosts, "ports": ports}
+        silent = {"the clients": await self.measure("guard", knocks)}
+        silent |= await self._each(lambda node: run_tool(node, "guard", knocks))
+        if any(silent.values()):
+            await self._each(lambda node: run_tool(node, "guard", {"do": "down"}))
+            return "; ".join(f"{', '.join(unheard)} would not hear {who}" for who, unheard in silent.items() if unheard)
+        return "; ".join(f"{name}: {', '.join(why)}" for name, why in failed.items()) or None
+
+    async def _each(self, ask: Callable[[SshNode], Awaitable[Any]]) -> dict[str, Any]:
+        """What there is to be said of nodes, by name; nothing of those of which there is nothing."""
+        found = await asyncio.gather(*map(ask, self._nodes))
+        return {node.name: said for node, said in zip(self._nodes, found, strict=True) if said}
+
+    async def _put_up(self, node: SshNode, ports: Sequence[int], hosts: Sequence[str]) -> Any:
+        clients = await node.clients()
+        # Where the clients are on this very host, they are of the user that the harness is.
+        user = os.geteuid() if clients[0] == node.address else 0
+        request = {"do": "up", "ports": ports, "hosts": hosts, "clients": clients, "user": user}
+        return await run_tool(node, "guard", request)
 
     async def stop(self) -> None:
         failed = []

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from harness.faults import clock, netem, network, process, resident, squeeze
+from harness.faults import clock, guard, netem, network, process, resident, squeeze
 from harness.faults.process import HOME_MARK
 
 READY, ALIVE = "ready ", "alive"
@@ -113,7 +113,7 @@ def _check_owner(made: str) -> None:
 
 
 def undo() -> list[str]:
-    """End the servers and every fault; what could not be done."""
+    """End the servers and every fault, and let everybody use their ports; what could not be done."""
     failed = []
     for what in (
         lambda: process.main({"do": "kill"}),
@@ -121,6 +121,7 @@ def undo() -> list[str]:
         network.heal,
         netem.mend,
         lambda: squeeze.main({"do": "heal"}),
+        guard.take_down,
     ):
         try:
             what()

@@ -13,7 +13,7 @@ import subprocess
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.network import families, family, iptables
+from harness.faults.network import families, family, iptables, rulers
 from harness.faults.nfqueue import MARK, Degrade
 
 RESIDENT = "netem"
@@ -134,7 +134,7 @@ def _device(peer: str) -> str:
 
 def mend() -> dict[str, Any]:
     """Let all packets through as before; what became of them meanwhile. Raises ``SystemExit`` if something stays."""
-    ruled = [program for program in families() if _has_rules(program)]
+    ruled = [program for program in rulers() if _has_rules(program)]
     for program in ruled:
         for hook, chain, *_ in CHAINS.values():
             for words in (("-D", hook, "-j", chain), ("-F", chain), ("-X", chain)):

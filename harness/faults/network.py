@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,11 @@ def family(address: str) -> str:
 def families() -> list[str]:
     """The programs that are needed here: without addresses of IPv6 its rules may be impossible, and are for nothing."""
     return [_IPV4, _IPV6] if own_addresses() else [_IPV4]
+
+
+def rulers() -> list[str]:
+    """Those of them that are there: what is not there has made no rules."""
+    return [program for program in families() if shutil.which(program)]
 
 
 def own_addresses() -> list[str]:
@@ -132,9 +138,8 @@ def heal() -> dict[str, int]:
     """Remove every rule of ours; how many packets of each peer they caught."""
     resident.stop(FLAPPING)
     lost: dict[str, int] = {}
-    for program in families():
-        before = iptables("-S", program=program)
-        if "SPLITBRAIN" not in before:
+    for program in rulers():
+        if not _rules_here(program):
             continue
         for hook, chain, flag in CHAINS.values():
             for line in iptables("-L", chain, "-v", "-n", "-x", check=False, program=program).splitlines()[2:]:
@@ -148,9 +153,15 @@ def heal() -> dict[str, int]:
             iptables("-D", hook, "-j", chain, check=False, program=program)
             iptables("-F", chain, check=False, program=program)
             iptables("-X", chain, check=False, program=program)
-        if left := [line for line in iptables("-S", program=program).splitlines() if "SPLITBRAIN" in line]:
+        if left := _rules_here(program):
             raise SystemExit(f"these rules could not be removed: {left}")
     return lost
+
+
+def _rules_here(program: str) -> list[str]:
+    """Those of these chains, among the rules that others have made here."""
+    chains = {chain for _, chain, _ in CHAINS.values()}
+    return [line for line in iptables("-S", program=program).splitlines() if chains & {*line.split()}]
 
 
 def main(request: dict[str, Any]) -> Any:

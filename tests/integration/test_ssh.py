@@ -64,9 +64,10 @@ async def a_killed_harness_leaves_nothing_on_the_machines(cluster: Cluster) -> N
         run = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=subprocess.PIPE)
 
         async def cut() -> bool:
-            return any(["SPLITBRAIN" in await traces(node) for node in cluster.nodes])
+            return any(["SPLITBRAIN-IN" in await traces(node) for node in cluster.nodes])
 
         await wait_until(cut, seconds=60, what="a cut from the clients")
+        assert all(["SPLITBRAIN-GUARD" in await traces(node) for node in cluster.nodes])
         run.kill()
         await run.wait()
 
