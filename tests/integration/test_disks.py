@@ -293,6 +293,8 @@ async def changes_fail_as_often_and_where_they_are_to(cluster: Cluster) -> None:
 async def what_is_read_fails_or_is_wrong(cluster: Cluster) -> None:
     node, store = await mounted(cluster)
     await probe(node, "open(here + '/kept', 'wb').write(b'k' * 100_000); found = None")
+    await node.write(f"{node.directory}/.splitbrain-keys/key", b"of a server")
+    key = "found = open(here + '/.splitbrain-keys/key').read()"
     read = """
 try: found = sum((a ^ ord("k")).bit_count() for a in open(here + "/kept", "rb").read())
 except OSError as error: found = error.strerror
@@ -301,11 +303,13 @@ except OSError as error: found = error.strerror
     storage = Storage(Storage.Options(storage="unreadable"))
     assert (await fault(cluster, storage, store))[1]
     assert await probe(node, read) == "Input/output error"
+    assert await probe(node, key) == "of a server"
     await storage.heal(cluster, store)
     assert await probe(node, read) == 0
     storage = Storage(Storage.Options(storage="wrong"))
     assert (await fault(cluster, storage, store))[1]
     assert await probe(node, read) > 0
+    assert await probe(node, key) == "of a server"
     await storage.heal(cluster, store)
     assert await probe(node, read) == 0
 
