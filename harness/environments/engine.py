@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ipaddress
 import os
 import re
 import socket
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import docker
 import docker.errors
@@ -32,12 +34,22 @@ SOURCE_LABEL: Final = "splitbrain.source"
 """Says which sources an image was built from: an old reference store must not stand in for this one."""
 
 _ROOT: Final = Path(__file__).parents[2]
+_BY_NETWORK: Final = ("tcp", "http", "https", "ssh")
 _SOCKET: Final = "unix:///var/run/docker.sock"
 _OWN_IMAGE: Final = re.compile(r"((index\.)?docker\.io/)?splitbrain/(node|base)([:@].*)?")
 
 
 def connect() -> Any:
-    """A client of the Docker engine. Raises ``MissingError`` when none answers, or when this user may not use it."""
+    """A client of this machine's Docker engine.
+
+    Raises ``MissingError`` when none answers, when this user may not use it, and when it is on another machine.
+    """
+    named = os.environ.get("DOCKER_HOST", "")
+    if _is_elsewhere(named):
+        raise MissingError(
+            f"DOCKER_HOST names an engine on another machine ({named}), whose containers cannot be reached from here: "
+            "unset it to use this machine's own, or use --on ssh"
+        )
     try:
         client = docker.from_env(timeout=60)
         client.ping()
@@ -51,6 +63,27 @@ def connect() -> Any:
             "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use --on local"
         ) from None
     return client
+
+
+def _is_elsewhere(named: str) -> bool:
+    """Whether an engine that DOCKER_HOST names is on another machine; one whose name nobody knows does not answer."""
+    scheme, apart, _ = named.partition("://")
+    if (apart and scheme not in _BY_NETWORK) or not named or named.startswith(("/", "unix:")):
+        return False
+    try:
+        place = urlsplit(named if apart else f"tcp://{named}")
+        found = socket.getaddrinfo(place.hostname or "localhost", place.port or 1, type=socket.SOCK_DGRAM)
+    except (OSError, ValueError):
+        return False
+    return not any(_is_own(family, address) for family, _, _, _, address in found)
+
+
+def _is_own(family: int, address: tuple[Any, ...]) -> bool:
+    """Whether it is this machine that has an address: it is then reached from the same one, or by loopback."""
+    with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return bool(probe.getsockname()[0] == address[0] or ipaddress.ip_address(address[0]).is_loopback)
+    return False
 
 
 def _closed_socket() -> str | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import inspect
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,6 +111,34 @@ def test_no_engine_is_one_sentence(splitbrain: Command, monkeypatch: pytest.Monk
         assert done.returncode == 4
         assert "no Docker engine answers" in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "host", ["tcp://192.0.2.1:2375", "ssh://root@192.0.2.1", "192.0.2.1:2375", "https://192.0.2.1"]
+)
+def test_an_engine_on_another_machine_is_refused(
+    splitbrain: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    done = splitbrain("run", "reference", "--on", "docker")
+    assert done.returncode == 4
+    assert f"DOCKER_HOST names an engine on another machine ({host})" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_engine_that_this_machine_has_at_an_address_is_its_own(
+    splitbrain: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = ["tcp://127.0.0.9:1", "localhost:1"]
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        hosts.append(f"tcp://{probe.getsockname()[0]}:1")
+    for host in hosts:
+        monkeypatch.setenv("DOCKER_HOST", host)
+        done = splitbrain("run", "reference", "--on", "docker")
+        assert done.returncode == 4
+        assert "no Docker engine answers" in done.stderr, done.stderr
 
 
 @pytest.mark.needs("local")
