@@ -86,7 +86,7 @@ class Storage:
         environment = cluster.environment
 
         async def mount(node: Node) -> None:
-            program = [environment.python_reference, "-m", "harness.storage", node.directory]
+            program = [environment.python_reference, "-m", "harness.faults.mount", node.directory]
             try:
                 done = await node.exec(["env", f"PYTHONPATH={environment.source}", *program])
             except TimeoutError:
@@ -139,11 +139,11 @@ class Storage:
         hold = {"do": "hold", "seconds": _HOLD_SECONDS}
         await asyncio.gather(
             cluster.on_each(victims, lambda node: _witness(node, "leave")),
-            cluster.on_each(victims, lambda node: run_tool(node, "storage", hold)),
+            cluster.on_each(victims, lambda node: run_tool(node, "misbehave", hold)),
         )
         await tell(cluster, victims, {"do": "kill"})
         request = {"do": "lose", "seed": seed}
-        found = await cluster.on_each(victims, lambda node: run_tool(node, "storage", request))
+        found = await cluster.on_each(victims, lambda node: run_tool(node, "misbehave", request))
         return {name: answer["lost"] for name, answer in found.items()}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
@@ -194,4 +194,4 @@ async def _witness(node: Node, what: str, **more: Any) -> Any:
 
 
 async def _set(node: Node, fault: Plan) -> None:
-    await run_tool(node, "storage", {"do": "set", "fault": fault})
+    await run_tool(node, "misbehave", {"do": "set", "fault": fault})

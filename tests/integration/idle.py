@@ -17,7 +17,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "truncate": None,
         "restore": None,
     },
-    "storage": {"set": None, "hold": {"pending": 3}, "lose": {"lost": 3}},
+    "misbehave": {"set": None, "hold": {"pending": 3}, "lose": {"lost": 3}},
 }
 """By tool what it answers to a request to change something."""
 

@@ -137,7 +137,7 @@ async def a_server_reaches_no_process_and_no_resident_of_ours(cluster: Cluster) 
     # It is there nevertheless, and does what it should.
     assert (await run_tool(node, "network", {"do": "heal"})) is not None
     with pytest.raises(FaultError, match="is not there"):
-        await run_tool(node, "storage", {})
+        await run_tool(node, "misbehave", {})
 
 
 _CAPABILITIES = {

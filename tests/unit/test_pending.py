@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.storage.pending import SECTOR, Pending
+from harness.faults.pending import SECTOR, Pending
 
 
 class Files:

@@ -1,4 +1,4 @@
-"""Tell the file system under the store (``harness.storage``) to misbehave."""
+"""Tell the file system under the store (``mount``) to misbehave."""
 
 from __future__ import annotations
 

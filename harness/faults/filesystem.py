@@ -1,4 +1,13 @@
-"""The file system itself, as FUSE asks it: what goes wrong with it now, and what of it is not on the disk yet."""
+"""A file system that can be told to misbehave: what LazyFS is for a disk's cache, and more.
+
+It passes everything on to the directory beneath, and remembers how to undo each change until that is synced. Told to
+``lose``, it takes back whatever was not: so a crash costs what it costs on a machine that loses power. It can also
+refuse changes (a disk that fails, or was mounted read-only after an error), sync slowly, and read badly. Its methods
+are what FUSE asks; ``mount`` has it asked.
+
+See Ramos et al., "LazyFS", Rebello et al., "Can Applications Recover from fsync Failures?", 2020, and Pillai et al.,
+"All File Systems Are Not Created Equal", 2014, for what stores get wrong here.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +22,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-import mfusepy
-
 from harness.faults.disk import FILLER, use_up
 from harness.faults.files import OURS
+from harness.faults.pending import Pending
 from harness.faults.process import is_tool
+from harness.faults.syncs import CANARY, PAGE
 from harness.faults.witness import WITNESS
-from harness.storage.pending import Pending
-from harness.storage.syncs import CANARY, PAGE
 
 GRAVES: Final = f"{OURS}-graves"
 """Where what was removed or replaced waits until that is durable."""
@@ -65,12 +72,13 @@ class Fault(NamedTuple):
     seed: str = ""
 
 
-class Storage(mfusepy.Operations):  # type: ignore[misc]
-    """The file system, over a directory that it hides."""
+class FileSystem:
+    """The file system, over a directory that it hides; ``caller`` says which process asks now, 0 for the kernel."""
 
     use_ns = True
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, caller: Callable[[], int]) -> None:
+        self._caller = caller
         # The directory beneath stays reachable by this descriptor when the mount hides it.
         self._beneath = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._root = f"/proc/self/fd/{self._beneath}"
@@ -141,11 +149,19 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
             return False
         if not os.path.basename(path).startswith(WITNESS):
             names = (os.path.basename(path), path.lstrip("/"))
-            if not any(fnmatch.fnmatch(name, fault.file) for name in names) or _is_for_a_tool():
+            if not any(fnmatch.fnmatch(name, fault.file) for name in names) or self._is_for_a_tool():
                 return False
             if names[1].startswith(OURS):
                 return False  # a server's keys are none of its data
         return fault.share >= 1 or self._random.random() < fault.share
+
+    def _is_for_a_tool(self) -> bool:
+        """Whether the process that asks for something now belongs to the harness."""
+        pid = self._caller()
+        try:
+            return bool(pid) and is_tool(str(pid))
+        except (FileNotFoundError, ProcessLookupError):
+            return False
 
     def _refuse(self, path: str) -> None:
         """Raise the error that a change meets now, if there is one."""
@@ -157,13 +173,13 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
         """Where a change is remembered; None for those of a tool, which no crash undoes."""
         if os.path.basename(path).startswith(WITNESS):
             return self._of_the_witness
-        return None if _is_for_a_tool() else self._pending
+        return None if self._is_for_a_tool() else self._pending
 
     def _wait_for_sync(self, path: str) -> None:
         """Take as long as a sync takes now. Raises ``OSError`` for who is killed meanwhile: nothing was synced."""
         ends = time.monotonic() + (self._fault.delay if self._is_hit(path, "slow") else 0.0)
         while (now := time.monotonic()) < max(ends, self._held_until if self._of(path) is self._pending else 0.0):
-            if _is_killed(_caller()):
+            if _is_killed(self._caller()):
                 raise OSError(errno.EIO, "killed")
             time.sleep(min(_SLICE_SECONDS, max(ends - now, 0.001)))
 
@@ -359,21 +375,6 @@ class Storage(mfusepy.Operations):  # type: ignore[misc]
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> None:
         self._refuse(path)
         os.utime(self._path(path), ns=times or (time.time_ns(),) * 2)
-
-
-def _caller() -> int:
-    """The process that asks now; 0 when it is the kernel itself."""
-    pid: int = mfusepy.fuse_get_context()[2]
-    return pid
-
-
-def _is_for_a_tool() -> bool:
-    """Whether the process that asks for something now belongs to the harness."""
-    pid = _caller()
-    try:
-        return bool(pid) and is_tool(str(pid))
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _is_killed(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""Mounts the file system over a directory, and lets a process stay that serves it and is told what goes wrong."""
+"""Mounts the file system over a directory, and lets a process stay that serves it and is told what goes wrong.
+
+It is run in a node as ``python -m harness.faults.mount DIRECTORY``, and needs what no other module here does: mfusepy.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Any, Final
 import mfusepy
 
 from harness.faults import resident
-from harness.faults.storage import RESIDENT
-from harness.storage.filesystem import Fault, Storage
-from harness.storage.syncs import SyncWatch
+from harness.faults.filesystem import Fault, FileSystem
+from harness.faults.misbehave import RESIDENT
+from harness.faults.syncs import SyncWatch
 
 _MOUNT_SECONDS: Final = 20.0
 _THREADS: Final = 64
@@ -22,24 +25,33 @@ _HAS_MANY_THREADS: Final = (3, 12)
 """The version of libfuse which can be told how many."""
 
 
+class _Asked(FileSystem, mfusepy.Operations):  # type: ignore[misc]
+    """The file system as FUSE asks it."""
+
+
+def _caller() -> int:
+    pid: int = mfusepy.fuse_get_context()[2]
+    return pid
+
+
 class Mounted(resident.Work):
     """The file system while it is mounted, and what it is told to do."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._storage = Storage(directory)
+        self._files = _Asked(directory, _caller)
         self._error = ""
         threading.Thread(target=self._serve, daemon=True).start()
-        if not self._storage.mounted.wait(_MOUNT_SECONDS):
+        if not self._files.mounted.wait(_MOUNT_SECONDS):
             raise SystemExit(f"the file system could not be mounted over {directory}: {self._error or 'no answer'}")
         seen = threading.Event()
 
         def ready() -> None:
-            self._storage.see_syncs()
+            self._files.see_syncs()
             seen.set()
 
         self._watch = SyncWatch(directory, ready)
-        self._storage.all_synced = self._watch.again
+        self._files.all_synced = self._watch.again
         if not seen.wait(_MOUNT_SECONDS):
             raise SystemExit(f"syncs of everything in {directory} cannot be noticed")
 
@@ -49,19 +61,19 @@ class Mounted(resident.Work):
         if (mfusepy.fuse_version_major, mfusepy.fuse_version_minor) >= _HAS_MANY_THREADS:
             options["max_threads"] = _THREADS
         try:
-            mfusepy.FUSE(self._storage, self._directory, **options)
+            mfusepy.FUSE(self._files, self._directory, **options)
         except (RuntimeError, OSError) as error:
             self._error = str(error)
 
     def ask(self, request: dict[str, Any]) -> Any:
         """Misbehave in another way from now on, hold syncs back, or lose what was not synced."""
         if request["do"] == "hold":
-            return {"pending": self._storage.hold(request["seconds"])}
+            return {"pending": self._files.hold(request["seconds"])}
         if request["do"] == "lose":
             # Whatever was asked before this is done when this is answered.
             os.stat(self._directory)
-            return {"lost": self._storage.lose(request["seed"])}
-        self._storage.misbehave(Fault(**request["fault"]))
+            return {"lost": self._files.lose(request["seed"])}
+        self._files.misbehave(Fault(**request["fault"]))
         return None
 
     def end(self) -> None:
