@@ -14,7 +14,10 @@ from typing import Any
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import NodeError, SplitbrainError
+from harness.faults import listeners
+from harness.faults.listeners import Listener
 from harness.target import Target, knows_itself
 
 _ANSWER_SECONDS = 0.5
@@ -135,9 +138,8 @@ class Ownership:
         ended = {name: [server for server, lives in servers.items() if not lives] for name, servers in found.items()}
         return {name: servers for name, servers in ended.items() if servers}
 
-    async def _listeners(self, node: Node) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = await run_tool(node, "listeners", {"ports": list(self._ports)})
-        return found
+    async def _listeners(self, node: Node) -> list[Listener]:
+        return await run_tool(node, ask(listeners.watch, ports=list(self._ports)))
 
 
 async def _answers(address: str, port: int) -> bool:

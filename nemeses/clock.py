@@ -11,7 +11,9 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo, UsageError
+from harness.faults import clock, dial
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
@@ -86,18 +88,17 @@ class Clock:
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
         before = await self._shown(cluster)
-        asked: Plan = {"do": "set"}
-        asked |= {name: plan[name] for name in ("offset", "rate", "period", "monotonic") if name in plan}
+        asked: Plan = {name: plan[name] for name in ("offset", "rate", "period", "monotonic") if name in plan}
         self._set = asyncio.get_running_loop().time()
-        seen = await cluster.on_each(victims, lambda node: run_tool(node, "clock", asked))
-        if not any(clock["processes"] for clock in seen.values()):
-            await cluster.on_each(victims, lambda node: run_tool(node, "clock", {"do": "heal"}))
+        seen = await cluster.on_each(victims, lambda node: run_tool(node, ask(clock.skew, **asked)))
+        if not any(shown["processes"] for shown in seen.values()):
+            await cluster.on_each(victims, lambda node: run_tool(node, ask(clock.heal)))
             raise NothingToDo(f"there is no server process on {', '.join(victims)}")
         to_and_fro = f", to and fro every {plan['period']:g} s" if plan["period"] else ""
         return {
             "said": f"{plan['offset']:+g} s{to_and_fro}, rate {plan['rate']:g}: {' '.join(victims)}",
-            "asked": {name: asked[name] for name in asked if name != "do"},
-            "ahead": {name: round(clock["ahead"], 6) for name, clock in seen.items() if clock["processes"]},
+            "asked": asked,
+            "ahead": {name: round(shown["ahead"], 6) for name, shown in seen.items() if shown["processes"]},
             "before": {name: taken[0] for name, taken in before.items()},
         }
 
@@ -114,13 +115,13 @@ class Clock:
             # Who was started or ended meanwhile was not looked at for long enough.
             for server in set(taken[0]).intersection(*taken):
                 first = before.get(name, {}).get(server, {})
-                for clock in taken[0][server].keys() - {"at"}:
-                    mine = Asked() if name not in victims else wall if clock == "wall" else forward
-                    shown = [(one[server]["at"], one[server][clock] - first.get(clock, 0.0)) for one in taken]
+                for which in taken[0][server].keys() - {"at"}:
+                    mine = Asked() if name not in victims else wall if which == "wall" else forward
+                    shown = [(one[server]["at"], one[server][which] - first.get(which, 0.0)) for one in taken]
                     holds.append(mine.fits(shown, elapsed))
                     if mine is wall:
                         hit = hit or any(abs(ahead) >= _LEAST_SKEW for _, ahead in shown)
-                    during[f"{name} {server} {clock}"] = [round(ahead, 6) for _, ahead in shown]
+                    during[f"{name} {server} {which}"] = [round(ahead, 6) for _, ahead in shown]
         during = dict(sorted(during.items()))
         return Proof("what the code for the clock in each server's memory answers", before, during, hit and all(holds))
 
@@ -130,18 +131,18 @@ class Clock:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        await cluster.on_each(names, lambda node: run_tool(node, "clock", {"do": "heal"}))
+        await cluster.on_each(names, lambda node: run_tool(node, ask(clock.heal)))
         ahead = _ahead(await self._shown(cluster))
         if wrong := [name for name, seconds in ahead.items() if abs(seconds) > _RIGHT]:
             raise FaultError(f"the clocks of {', '.join(wrong)} are still wrong")
         return {"ahead": ahead}
 
-    async def _shown(self, cluster: Cluster, samples: int = 1, every: float = 0.0) -> dict[str, list[dict[str, Any]]]:
+    async def _shown(
+        self, cluster: Cluster, samples: int = 1, every: float = 0.0
+    ) -> dict[str, list[dict[str, dict[str, float]]]]:
         """What the servers' clocks show on each node, so many times."""
-        request = {"samples": samples, "every": every}
-        return await cluster.on_each(
-            [node.name for node in cluster.nodes], lambda node: run_tool(node, "dial", request)
-        )
+        watch = ask(dial.watch, samples=samples, every=every)
+        return await cluster.on_each([node.name for node in cluster.nodes], lambda node: run_tool(node, watch))
 
 
 class Asked(NamedTuple):

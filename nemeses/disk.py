@@ -11,7 +11,10 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import NothingToDo, UsageError
+from harness.faults import disk, process, witness
+from harness.faults.disk import Flipped
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Seconds, Share, Text
 from harness.target import Target
@@ -87,7 +90,7 @@ class Disk:
         self._aim = options.spoil
         self._full: dict[str, int] = {}
         """By node, how large its disk was."""
-        self._flipped: dict[str, list[dict[str, Any]]] = {}
+        self._flipped: dict[str, list[Flipped]] = {}
         """By node, what to flip back."""
         self._backed_up: set[str] = set()
         """The nodes that keep what they had before something was taken from them for good."""
@@ -119,15 +122,15 @@ class Disk:
             await cluster.on_each(victims, self._fill)
             return {"said": f"full: {' '.join(victims)}", "kind": kind, "before": before}
         if kind == "rollback":
-            await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_OLD))
+            await cluster.on_each(victims, lambda node: run_tool(node, ask(disk.back_up, node.directory, _OLD)))
             await asyncio.sleep(plan["age"])
         # What runs could still write over what is spoiled, from its memory, and would meet files that are half copied.
         cluster.down[self.name] = set(victims)
         try:
-            await tell(cluster, victims, {"do": "kill"})
+            await tell(cluster, victims, ask(process.kill))
             if kind in _FOR_GOOD:
                 self._backed_up.update(victims)
-                await cluster.on_each(victims, lambda node: _disk(node, "keep", copy=_BACKUP))
+                await cluster.on_each(victims, lambda node: run_tool(node, ask(disk.back_up, node.directory, _BACKUP)))
             if kind == "rollback":
                 seen: dict[str, Any] = await cluster.on_each(victims, _roll_back)
             else:
@@ -149,22 +152,22 @@ class Disk:
         }
 
     async def _fill(self, node: Node) -> None:
-        size = (await _disk(node, "fill"))["size"]
-        self._full.setdefault(node.name, size)
+        self._full.setdefault(node.name, await run_tool(node, ask(disk.fill, node.directory)))
 
     async def _spoil(self, node: Node, plan: Plan) -> Any:
         """Spoil a file of a node whose servers are down: what was there, and what is there then, as it is read."""
-        found = await _disk(node, "find", file=plan["file"], place=plan["place"])
+        found = await run_tool(node, ask(disk.find, node.directory, file=plan["file"], place=plan["place"]))
         if found is None:
             return None
-        file = found["file"]
-        where = {"do": "around", "path": file, "at": found["at"]}
-        before = await run_tool(node, "witness", where)
-        more = {"bit": plan["bit"], "at": found["at"]} if plan["kind"] == "flip" else {"bytes": plan["bytes"]}
-        done = await _disk(node, plan["kind"], file=file, **more)
+        file, at = found["file"], found["at"]
+        look = ask(witness.around, file, at)
+        before = await run_tool(node, look)
         if plan["kind"] == "flip":
+            done = await run_tool(node, ask(disk.flip, file, at, plan["bit"]))
             self._flipped.setdefault(node.name, []).append(done)
-        spoiled = await run_tool(node, "witness", where)
+        else:
+            await run_tool(node, ask(disk.truncate, file, plan["bytes"]))
+        spoiled = await run_tool(node, look)
         return {"file": file.removeprefix(f"{node.directory}/"), "before": before, "spoiled": spoiled}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
@@ -188,7 +191,7 @@ class Disk:
     async def _refused(self, cluster: Cluster, names: Sequence[str]) -> dict[str, str]:
         """Of some nodes that nothing keeps down those whose servers do not run nevertheless, and why that is."""
         asked = [name for name in names if name in self._why]
-        alive = await tell(cluster, asked, {"do": "list"})
+        alive = await tell(cluster, asked, ask(process.look))
         return {name: f"{name} did not start again: {self._why[name]}" for name in asked if not alive[name]}
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
@@ -208,15 +211,14 @@ class Disk:
     async def _mend(self, cluster: Cluster, free: Sequence[str]) -> dict[str, Any]:
         """Make all disks good again; what was seen. Of those that are ``free`` to run, who does not gets its backup."""
         full = sorted(self._full)
-        await cluster.on_each(full, lambda node: _disk(node, "heal", size=self._full[node.name]))
+        await cluster.on_each(full, lambda node: run_tool(node, ask(disk.heal, node.directory, self._full[node.name])))
         writes = await cluster.on_each(full, _write)
         flipped = sorted(self._flipped)
-        mended = await cluster.on_each(flipped, lambda node: _disk(node, "mend", flipped=self._flipped[node.name]))
+        mended = await cluster.on_each(flipped, lambda node: run_tool(node, ask(disk.mend, self._flipped[node.name])))
         refused = await self._refused(cluster, free)
         restored = sorted(self._backed_up & set(refused))
-        await cluster.on_each(restored, lambda node: _disk(node, "restore", copy=_BACKUP))
-        for copy in (_OLD, _BACKUP):
-            await cluster.on_each(sorted(self._backed_up), lambda node, copy=copy: _disk(node, "forget", copy=copy))  # type: ignore[misc]
+        await cluster.on_each(restored, lambda node: run_tool(node, ask(disk.restore, node.directory, _BACKUP)))
+        await cluster.on_each(sorted(self._backed_up), _forget_copies)
         return {"refused": refused, "mended": mended, "restored": restored, "writes": writes}
 
 
@@ -233,18 +235,19 @@ def _is_spoiled(done: Plan, before: Any, during: Any) -> bool:
 
 async def _roll_back(node: Node) -> Any:
     """Bring back the files of a node whose servers are down: a hash of all, of those that were kept and are then."""
-    look = {"do": "digest", "path": node.directory}
+    look = ask(witness.digest, node.directory)
     before = {
-        "old": await run_tool(node, "witness", {**look, "copy": _OLD}),
-        "now": await run_tool(node, "witness", look),
+        "old": await run_tool(node, ask(witness.digest, node.directory, _OLD)),
+        "now": await run_tool(node, look),
     }
-    await _disk(node, "restore", copy=_OLD)
-    return {"before": before, "spoiled": {"now": await run_tool(node, "witness", look)}}
+    await run_tool(node, ask(disk.restore, node.directory, _OLD))
+    return {"before": before, "spoiled": {"now": await run_tool(node, look)}}
 
 
-async def _disk(node: Node, what: str, **more: Any) -> Any:
-    return await run_tool(node, "disk", {"do": what, "path": node.directory, **more})
+async def _forget_copies(node: Node) -> None:
+    for copy in (_OLD, _BACKUP):
+        await run_tool(node, ask(disk.forget, node.directory, copy))
 
 
-async def _write(node: Node) -> Any:
-    return await run_tool(node, "witness", {"do": "room", "path": node.directory})
+async def _write(node: Node) -> witness.Written:
+    return await run_tool(node, ask(witness.room, node.directory))

@@ -13,9 +13,11 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from harness.cluster import Cluster
+from harness.environments.tools import ask
+from harness.faults import process
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, ending, processes, revive, shuffled, strike, table_said
+from nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_said, terminating
 
 
 class Kill:
@@ -46,7 +48,8 @@ class Kill:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._killed
-        commands, before = await strike(cluster, target, plan, ending(self._action, plan), self._killed)
+        signal = ask(process.kill) if self._action == "kill" else terminating(plan)
+        commands, before = await strike(cluster, target, plan, signal, self._killed)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands, "before": table_said(before)}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:

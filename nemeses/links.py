@@ -9,14 +9,16 @@ import asyncio
 import itertools
 import os
 import random
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError
+from harness.faults import addresses, probe
+from harness.faults.network import Direction, Machine, Peer
 
 CLIENTS = "clients"
 """The machine that drives the clients, among the names of nodes."""
@@ -47,15 +49,20 @@ class Addresses:
     async def learn(self, cluster: Cluster) -> None:
         """Ask every machine for the addresses besides the one that is known."""
         if not self._further:
-            ask = {"do": "addresses"}
-            names = [node.name for node in cluster.nodes]
-            self._further = await cluster.on_each(names, lambda node: run_tool(node, "network", ask))
-            self._further[CLIENTS] = await cluster.environment.measure("network", ask)
+            names, further = [node.name for node in cluster.nodes], ask(addresses.further)
+            self._further = await cluster.on_each(names, lambda node: run_tool(node, further))
+            self._further[CLIENTS] = await cluster.environment.measure(further)
 
-    def of(self, cluster: Cluster, name: str) -> dict[str, Any]:
-        """A machine as the tools know it: its ``addresses``, and perhaps the port to ``spare``."""
-        driver = {"address": cluster.node(name).address} if name != CLIENTS else dict(cluster.environment.driver)
-        return {"addresses": [driver.pop("address"), *self._further[name]], **driver}
+    def peer(self, cluster: Cluster, name: str, direction: Direction) -> Peer:
+        """A machine as the tools know it, and which of the links with it is meant."""
+        return {**self._of(cluster, name), "direction": direction}
+
+    def _of(self, cluster: Cluster, name: str) -> Machine:
+        driver = cluster.environment.driver
+        if name != CLIENTS:
+            return {"addresses": [cluster.node(name).address, *self._further[name]]}
+        machine: Machine = {"addresses": [driver["address"], *self._further[name]]}
+        return {**machine, "spare": driver["spare"]} if "spare" in driver else machine
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -71,7 +78,7 @@ class Seen(msgspec.Struct, frozen=True):
     overtaken: int
     silence: float
     rate: float | None
-    round_trips: tuple[float, float, float] | None
+    round_trips: Sequence[float] | None
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -104,22 +111,25 @@ async def watch(
         return Watched({}, {})
     every = max(_CLOSEST, len(links) / _MOST_EACH_SECOND)
     burst = max(1, -int(-rate * every // _MOST_SIZE))
-    addresses = {node.name: node.address for node in cluster.nodes} | {CLIENTS: cluster.environment.driver["address"]}
+    places = {node.name: node.address for node in cluster.nodes} | {CLIENTS: cluster.environment.driver["address"]}
     number = next(_sessions)
     session, port = f"{os.getpid()}.{number}", _PORTS[(_first_port + number) % len(_PORTS)]
     loop = asyncio.get_running_loop()
     began = loop.time()
 
-    async def at(me: str) -> tuple[Mapping[str, Any], float]:
-        peers = {to: addresses[to] for start, to in sorted(links) if start == me}
+    async def at(me: str) -> tuple[probe.Watched, float]:
+        peers = {to: places[to] for start, to in sorted(links) if start == me}
         senders = [start for start, to in sorted(links) if to == me]
         size = max(LEAST_SIZE, int(rate * every / burst))
-        request = {"me": me, "peers": peers, "session": session, "port": port, "every": every, "seconds": seconds,
-                   "linger": linger, "size": size, "burst": burst, "enough": enough, "senders": senders}  # fmt: skip
+        asked: probe.Asked = {
+            "me": me, "peers": peers, "session": session, "port": port, "every": every, "seconds": seconds,
+            "linger": linger, "size": size, "burst": burst, "enough": enough, "senders": senders,
+        }  # fmt: skip
         if me == CLIENTS:
-            answer = await cluster.environment.measure("probe", {**request, "address": addresses[CLIENTS]})
+            here = ask(probe.watch, {**asked, "address": places[CLIENTS]})
+            answer = await cluster.environment.measure(here)
         else:
-            answer = await run_tool(cluster.node(me), "probe", request)
+            answer = await run_tool(cluster.node(me), ask(probe.watch, asked))
         return answer, loop.time() - began - answer["lasted"]
 
     names = sorted({name for link in links for name in link})
@@ -153,14 +163,14 @@ def time_for(seconds: float, linger: float = _LINGER) -> float:
     return (seconds - linger) / 2
 
 
-def _seen(sent: Mapping[str, Any] | None, heard: Mapping[str, Any] | None, every: float, late: float) -> Seen:
+def _seen(sent: probe.Summary | None, heard: probe.Summary | None, every: float, late: float) -> Seen:
     """One link, of what its two ends have counted."""
     count = sent["sent"] if sent else 0
     round_trips = sent["round_trips"] if sent else None
     if heard is None or not heard["heard"]:
         return Seen(count, 0, 0, 0, 0, count * every, None, round_trips)
     # Those before the first may have been sent before the other end listened.
-    silence = max(heard["hole"] * every, heard["first"] * every - late)
+    silence = max(heard["hole"] * every, (heard["first"] or 0) * every - late)
     return Seen(
         sent=count,
         heard=heard["heard"],

@@ -13,7 +13,10 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import UsageError
+from harness.faults import netem
+from harness.faults.network import Direction
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Kilobytes, Seconds
 from harness.target import Target
@@ -101,7 +104,7 @@ class Netem:
         await self._addresses.learn(cluster)
         if not self._how:
             names = [node.name for node in cluster.nodes]
-            self._how = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mechanism"}))
+            self._how = await cluster.on_each(names, lambda node: run_tool(node, ask(netem.mechanism)))
         chosen = sorted(links)
         self._sent = set(random.Random(seed).sample(chosen, min(_MOST_WATCHED, len(chosen))))
         self._cut = set(cluster.cut_links)
@@ -110,9 +113,9 @@ class Netem:
         where = placed(links, self._how)
 
         async def degrade(node: Node) -> None:
-            peers = [{**self._addresses.of(cluster, other), "direction": way} for other, way in where[node.name]]
-            asked = {"do": "degrade", "how": self._how[node.name], "peers": peers, "quality": quality}
-            await run_tool(node, "netem", {**asked, "seed": f"{seed}/{node.name}"}, timeout=60.0)
+            peers = [self._addresses.peer(cluster, other, way) for other, way in where[node.name]]
+            how, mine = self._how[node.name], f"{seed}/{node.name}"
+            await run_tool(node, ask(netem.degrade, how=how, peers=peers, quality=quality, seed=mine), timeout=60.0)
 
         await cluster.on_each(sorted(where), degrade)
         cluster.bad_links |= links
@@ -140,7 +143,7 @@ class Netem:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        packets = await cluster.on_each(names, lambda node: run_tool(node, "netem", {"do": "mend"}))
+        packets = await cluster.on_each(names, lambda node: run_tool(node, ask(netem.mend)))
         cluster.bad_links.clear()
         return {"packets": packets}
 
@@ -156,15 +159,15 @@ def links_of(victims: Collection[str], others: Collection[str], direction: str) 
     return (out if direction != "in" else set()) | ({(b, a) for a, b in out} if direction != "out" else set())
 
 
-def placed(links: Collection[Link], how: Mapping[str, str]) -> dict[str, list[tuple[str, str]]]:
+def placed(links: Collection[Link], how: Mapping[str, str]) -> dict[str, list[tuple[str, Direction]]]:
     """At which node each link is made worse: with whom it is, and whether what goes ``in`` or ``out`` there is meant.
 
     A kernel that has netem does it where packets leave; else it is done where they arrive. The clients' machine is left
     alone.
     """
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[tuple[str, Direction]]] = {}
     for sender, receiver in sorted(links):
         leaving = receiver == CLIENTS or (sender != CLIENTS and how[sender] == "netem")
-        here, other, way = (sender, receiver, "out") if leaving else (receiver, sender, "in")
-        found.setdefault(here, []).append((other, way))
+        here, other = (sender, receiver) if leaving else (receiver, sender)
+        found.setdefault(here, []).append((other, "out" if leaving else "in"))
     return found

@@ -10,13 +10,16 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
+from harness.faults import network
+from harness.faults.network import Direction, How
 from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
@@ -32,12 +35,11 @@ Kind = Literal[
     "primary", "primary-minority", "one", "halves", "third", "zone", "majority", "ring", "bridge", "one-way", "links",
     "clients",
 ]  # fmt: skip
-How = Literal["drop", "reject", "reset"]
 
 _MOST_MACHINES = 12
 """Machines that measure: each has to begin within a moment of the others, and to send often over every link."""
 
-Cuts = dict[str, dict[str, str]]
+Cuts = dict[str, dict[str, Direction]]
 """For each node the others that it is cut from, and in which direction: ``in``, ``out`` or ``both``; of the clients'
 machine, which no rule may touch, both directions are the node's to cut."""
 
@@ -114,12 +116,12 @@ class Partition:
         self._before = await watch_until(cluster, some_links(cluster, cuts, random.Random(" ".join(order))), 1)
         cluster.cut_links |= links_cut(cuts)
 
-        async def cut(node: Node) -> Any:
+        async def cut(node: Node) -> None:
             # Where packets arrive, but for the clients' machine, which is left alone.
             mine = {other: d if other == CLIENTS else "in" for other, d in cuts[node.name].items() if d != "out"}
-            peers = [{**self._addresses.of(cluster, other), "direction": way} for other, way in mine.items()]
+            peers = [self._addresses.peer(cluster, other, way) for other, way in mine.items()]
             if peers:
-                await run_tool(node, "network", {"do": "cut", "peers": peers, "how": how, "flap": flap})
+                await run_tool(node, ask(network.cut, peers=peers, how=how, flap=flap))
 
         await cluster.on_each([name for name in order if cuts[name]], cut)
         comes_and_goes = f", every {flap:g} s" if flap else ""
@@ -142,7 +144,7 @@ class Partition:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
-        lost = await cluster.on_each(names, lambda node: run_tool(node, "network", {"do": "heal"}))
+        lost = await cluster.on_each(names, lambda node: run_tool(node, ask(network.heal)))
         cluster.cut_links.clear()
         if was_open := self._before.open:
             seen = await watch_until(cluster, was_open, 1)
@@ -262,7 +264,8 @@ def cut_links(order: Sequence[str], links: Sequence[tuple[str, str]]) -> Cuts:
     """What each node has to cut so that nothing goes from the first to the second of each pair."""
     cuts: Cuts = {name: {} for name in order}
     for source, sink in links:
-        for here, there, direction in ((source, sink, "out"), (sink, source, "in")):
+        ends: tuple[tuple[str, str, Direction], ...] = ((source, sink, "out"), (sink, source, "in"))
+        for here, there, direction in ends:
             other = cuts[here].get(there, direction)
             cuts[here][there] = direction if other == direction else "both"
     return cuts

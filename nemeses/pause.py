@@ -10,6 +10,8 @@ from typing import ClassVar
 import msgspec
 
 from harness.cluster import Cluster
+from harness.environments.tools import ask
+from harness.faults import process
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
@@ -44,7 +46,7 @@ class Pause:
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         cluster.down[self.name] = self._paused
-        commands, before = await strike(cluster, target, plan, {"do": "pause"}, self._paused)
+        commands, before = await strike(cluster, target, plan, ask(process.pause), self._paused)
         return {"said": f"{plan['aim']}: {' '.join(commands)}", "paused": commands, "before": _states(before)}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
@@ -63,7 +65,7 @@ class Pause:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         cluster.down.pop(self.name, None)
-        resumed = await tell(cluster, sorted(self._paused), {"do": "resume"})
+        resumed = await tell(cluster, sorted(self._paused), ask(process.resume))
         started = await revive(cluster, target, [name for name, commands in resumed.items() if not commands])
         self._paused.clear()
         return {"resumed": resumed, "started": started}

@@ -17,7 +17,7 @@ from harness.cluster import Cluster, wait_until
 from harness.errors import NodeError, NothingToDo
 from harness.nemesis import LASTS, Decks, Layer, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, ending, processes, resolve, revive, shuffled, table_said, tell
+from nemeses.victims import Aim, Aimed, aims, processes, resolve, revive, shuffled, table_said, tell, terminating
 
 _READY_SECONDS = 10.0
 """How long a node may take to be ready again, unless the fault is over before."""
@@ -68,7 +68,7 @@ class Restart:
             began = loop.time()
             self._down.add(name)
             found = table_said(await processes(cluster, [name]))
-            commands = (await tell(cluster, [name], ending("terminate", plan)))[name]
+            commands = (await tell(cluster, [name], terminating(plan)))[name]
             if not commands:
                 continue  # another fault keeps it down
             terminated[name] = commands

@@ -15,7 +15,10 @@ import msgspec
 
 from harness.cluster import Cluster, holds_within
 from harness.environments.base import run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
+from harness.faults import limits, squeeze
+from harness.faults.limits import Counts
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
@@ -98,7 +101,7 @@ class Squeeze:
             raise NothingToDo(f"there is no server process on {', '.join(victims)}")
         left = {name: _left(plan, before[name], after[name], seconds) for name in victims if after[name]}
         self._squeezed.update(left)
-        await cluster.on_each(list(left), lambda node: run_tool(node, "squeeze", {"do": "squeeze", **left[node.name]}))
+        await cluster.on_each(list(left), lambda node: run_tool(node, ask(squeeze.squeeze, **left[node.name])))
         said = "; ".join(f"{name} {_words(limits)}" for name, limits in left.items())
         return {"said": said, "left": left, "before": {name: after[name] for name in left}}
 
@@ -120,16 +123,18 @@ class Squeeze:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = sorted(self._squeezed)
-        seen = await cluster.on_each(names, lambda node: run_tool(node, "squeeze", {"do": "heal"}))
+        seen = await cluster.on_each(names, lambda node: run_tool(node, ask(squeeze.heal)))
         self._squeezed.clear()
         return {"seen": seen, "started": await revive(cluster, target, names)}
 
 
-async def _limits(cluster: Cluster, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    return await cluster.on_each(names, lambda node: run_tool(node, "limits", {}))
+async def _limits(cluster: Cluster, names: Sequence[str]) -> dict[str, dict[str, Counts]]:
+    return await cluster.on_each(names, lambda node: run_tool(node, ask(limits.look)))
 
 
-async def _use(cluster: Cluster, names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any], float]:
+async def _use(
+    cluster: Cluster, names: Sequence[str]
+) -> tuple[dict[str, dict[str, Counts]], dict[str, dict[str, Counts]], float]:
     """What the servers of some nodes had used, and have used so many seconds later."""
     began = asyncio.get_running_loop().time()
     before = await _limits(cluster, names)

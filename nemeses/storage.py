@@ -15,7 +15,10 @@ import msgspec
 
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError, UsageError
+from harness.faults import misbehave, process, witness
+from harness.faults.misbehave import Kind as Misbehaviour
 from harness.faults.witness import PATIENCE
 from harness.nemesis import Decks, Layer, Plan, Proof, Zones
 from harness.options import Seconds, Share, Text
@@ -34,7 +37,7 @@ _HOLD_SECONDS: Final = 1.0
 _TRIES: Final = 5.0
 _MOST_TRIES: Final = 400
 
-Kind = Literal["readonly", "errors", "slow", "lost", "torn", "unreadable", "wrong"]
+Kind = Literal[Misbehaviour, "lost", "torn"]
 
 
 class Storage:
@@ -122,11 +125,11 @@ class Storage:
             said = f"{kind}: {' '.join(victims)}, {sum(lost.values())} changes"
             return {"said": said, "kind": kind, "lost": lost}
         before = await cluster.on_each(victims, lambda node: _use(node, 1.0))
-        fault = {"kind": kind, "share": plan["share"], "file": plan["path"], "seed": plan["seed"]}
-        fault["delay"] = plan.get("delay", 0.0)
-        await cluster.on_each(victims, lambda node: _set(node, fault))
+        how, delay = {"share": plan["share"], "file": plan["path"], "seed": plan["seed"]}, plan.get("delay", 0.0)
+        fault = ask(misbehave.begin, kind=kind, delay=delay, **how)
+        await cluster.on_each(victims, lambda node: run_tool(node, fault))
         if kind in _AT_A_START:
-            await tell(cluster, victims, {"do": "kill"})
+            await tell(cluster, victims, ask(process.kill))
             await revive(cluster, target, victims)
         parts = [kind, *([f"{plan['delay']:g} s"] if "delay" in plan else [])]
         parts += [f"{plan['share']:.3g} of {plan['path']}"] if (plan["share"], plan["path"]) != (1.0, "*") else []
@@ -136,21 +139,22 @@ class Storage:
     async def _lose(self, cluster: Cluster, victims: list[str], seed: str | None) -> dict[str, int]:
         """Let the power fail on these nodes while they write; how many of the store's changes each has lost."""
         cluster.down[self.name] = set(victims)
-        hold = {"do": "hold", "seconds": _HOLD_SECONDS}
+        hold, lose = ask(misbehave.hold, seconds=_HOLD_SECONDS), ask(misbehave.lose, seed=seed)
         await asyncio.gather(
-            cluster.on_each(victims, lambda node: _witness(node, "leave")),
-            cluster.on_each(victims, lambda node: run_tool(node, "misbehave", hold)),
+            cluster.on_each(victims, lambda node: run_tool(node, ask(witness.leave, node.directory))),
+            cluster.on_each(victims, lambda node: run_tool(node, hold)),
         )
-        await tell(cluster, victims, {"do": "kill"})
-        request = {"do": "lose", "seed": seed}
-        found = await cluster.on_each(victims, lambda node: run_tool(node, "misbehave", request))
+        await tell(cluster, victims, ask(process.kill))
+        found = await cluster.on_each(victims, lambda node: run_tool(node, lose))
         return {name: answer["lost"] for name, answer in found.items()}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         """What another process sees of its own files; of a loss also what the store's own has become."""
         kind = done["kind"]
         if kind in _LOSES:
-            left = await cluster.on_each(sorted(done["lost"]), lambda node: _witness(node, "left"))
+            left = await cluster.on_each(
+                sorted(done["lost"]), lambda node: run_tool(node, ask(witness.left, node.directory))
+            )
             holds = sum(done["lost"].values()) > 0
             holds &= all(found == {"synced": True, "unsynced": False} for found in left.values())
             before = {"written": ["synced", "unsynced"]}
@@ -162,8 +166,8 @@ class Storage:
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         hit = sorted(self._hit)
-        await cluster.on_each(hit, lambda node: _set(node, {}))
-        seen = await cluster.on_each(hit, lambda node: _witness(node, "finish"))
+        await cluster.on_each(hit, lambda node: run_tool(node, ask(misbehave.heal)))
+        seen = await cluster.on_each(hit, lambda node: run_tool(node, ask(witness.finish, node.directory)))
         self._hit.clear()
         cluster.down.pop(self.name, None)
         return {"seen": seen, "started": await revive(cluster, target, hit)}
@@ -183,15 +187,7 @@ def _is_bad(done: Plan, before: Any, during: Any) -> bool:
     return said not in before[what]["errors"] and often
 
 
-async def _use(node: Node, share: float) -> Any:
+async def _use(node: Node, share: float) -> witness.Used:
     """What a process sees that writes, syncs and reads; as often as it takes to meet what happens to a share."""
     tries = 1 if share >= 1 else min(math.ceil(_TRIES / share), _MOST_TRIES)
-    return await _witness(node, "use", tries=tries)
-
-
-async def _witness(node: Node, what: str, **more: Any) -> Any:
-    return await run_tool(node, "witness", {"do": what, "path": node.directory, **more})
-
-
-async def _set(node: Node, fault: Plan) -> None:
-    await run_tool(node, "misbehave", {"do": "set", "fault": fault})
+    return await run_tool(node, ask(witness.use, node.directory, tries))

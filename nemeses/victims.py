@@ -7,13 +7,16 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import run_tool
+from harness.environments.tools import Request, ask
 from harness.errors import NodeError, NothingToDo
+from harness.faults import process
+from harness.faults.process import Seen, Server
 from harness.nemesis import LASTS, PRIMARY, Plan, Zones
 from harness.options import Nodes, Order
 from harness.target import Target
@@ -35,8 +38,10 @@ _LEAST_GRACE = 1.0
 _LIVE_SECONDS = 0.5
 """A server that was started is given so long to show whether it lives."""
 
-Table = Mapping[str, Sequence[Mapping[str, Any]]]
-"""The server processes of some nodes, as ``process`` lists them."""
+Table = Mapping[str, Sequence[Seen]]
+"""The server processes of some nodes."""
+Signal = Request[Sequence[Server]]
+"""What the tool ``process`` may be asked."""
 
 
 class Struck(NamedTuple):
@@ -152,8 +157,8 @@ async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) ->
     return found
 
 
-async def strike(cluster: Cluster, target: Target, plan: Plan, request: Plan, hit: set[str]) -> Struck:
-    """Kill, terminate or pause the servers of a plan's victims, as the ``request`` to the tool says.
+async def strike(cluster: Cluster, target: Target, plan: Plan, signal: Signal, hit: set[str]) -> Struck:
+    """Kill, terminate or pause the servers of a plan's victims, as the ``signal`` says.
 
     Nodes whose servers are down already are left out. The others stand in ``hit`` from the moment on at which they are
     struck, even if this breaks off. Raises ``NothingToDo`` when there are none.
@@ -161,13 +166,13 @@ async def strike(cluster: Cluster, target: Target, plan: Plan, request: Plan, hi
     victims = await resolve(cluster, target, plan)
     hit.update(victims)
     before = await processes(cluster, victims)
-    found = await tell(cluster, victims, request)
+    found = await tell(cluster, victims, signal)
     if plan["aim"] == SUCCESSOR:
         successor = await succession(cluster, target, victims)
         victims += successor
         hit.update(successor)
         before |= await processes(cluster, successor)
-        found |= await tell(cluster, successor, request)
+        found |= await tell(cluster, successor, signal)
     commands = {name: struck for name, struck in found.items() if struck}
     hit.intersection_update(commands)
     if not commands:
@@ -189,25 +194,25 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
         await asyncio.sleep(_LIVE_SECONDS)
         after = await processes(cluster, free)
     return {
-        name: sorted(str(one["command"]) for one in _new(before[name], after[name])) if name in after else []
+        name: sorted(one["command"] for one in _new(before[name], after[name])) if name in after else []
         for name in names
     }
 
 
-def _new(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _new(before: Sequence[Seen], after: Sequence[Seen]) -> list[Seen]:
     """The processes that were not there before."""
     known = set(map(said, before))
     return [one for one in after if said(one) not in known]
 
 
-async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[Seen]]:
     """The process tables of some nodes, as far as servers are concerned."""
-    return await cluster.on_each(names, lambda node: run_tool(node, "process", {"do": "list"}))
+    return await cluster.on_each(names, lambda node: run_tool(node, ask(process.look)))
 
 
-def said(process: Mapping[str, Any]) -> str:
+def said(server: Server) -> str:
     """A process in a few words which no other one has: its command, its number, and when it began."""
-    return f"{process['command']} {process['pid']} since {process['since']}"
+    return f"{server['command']} {server['pid']} since {server['since']}"
 
 
 def table_said(table: Table) -> dict[str, list[str]]:
@@ -215,19 +220,21 @@ def table_said(table: Table) -> dict[str, list[str]]:
     return {name: sorted(map(said, found)) for name, found in sorted(table.items())}
 
 
-def ending(action: str, plan: Plan) -> Plan:
-    """The request that ends servers. Who is asked to end is killed before the fault is over, with time for a proof."""
-    return {"do": action, **({"grace": max(plan[LASTS] - _PROOF_SECONDS, _LEAST_GRACE)} if LASTS in plan else {})}
+def terminating(plan: Plan) -> Signal:
+    """What asks servers to end, and kills those that do not before the fault is over, with time for a proof."""
+    if LASTS not in plan:
+        return ask(process.terminate)
+    return ask(process.terminate, grace=max(plan[LASTS] - _PROOF_SECONDS, _LEAST_GRACE))
 
 
-async def tell(cluster: Cluster, names: Sequence[str], request: Plan) -> dict[str, list[str]]:
-    """Kill, terminate, pause, resume or list the servers of some nodes, as a request says; the commands of each.
+async def tell(cluster: Cluster, names: Sequence[str], signal: Signal) -> dict[str, list[str]]:
+    """Kill, terminate, pause, resume or list the servers of some nodes; the commands of each.
 
     Those are listed that it was done to.
     """
-    found = await cluster.on_each(names, lambda node: run_tool(node, "process", request))
+    found = await cluster.on_each(names, lambda node: run_tool(node, signal))
     return {name: sorted(map(_struck, found[name])) for name in sorted(found)}
 
 
-def _struck(process: Mapping[str, Any]) -> str:
-    return f"{process['command']} by SIGKILL" if process.get("forced") else str(process["command"])
+def _struck(server: Server) -> str:
+    return f"{server['command']} by SIGKILL" if server.get("forced") else server["command"]

@@ -21,7 +21,9 @@ import msgspec
 
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import NodeError, NothingToDo, UsageError
+from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds
 from harness.target import Client
@@ -192,7 +194,7 @@ class Etcd:
                 continue
             # It may have been added by an earlier try whose answer was lost: what it has is the former member's then.
             if name in self._left and self._left[name] != member["ID"]:
-                await run_tool(node, "process", {"do": "kill"})
+                await run_tool(node, ask(process.kill))
                 await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
                 urls = {other: _peer(cluster.node(other)) for other in await self.members(cluster)}
                 self._joined[name] = ",".join(f"{other}={url}" for other, url in urls.items())

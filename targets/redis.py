@@ -19,7 +19,9 @@ from hiredis import HiredisError, ReplyError
 
 from harness.cluster import Cluster, Role, leader, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import NodeError, NothingToDo
+from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds, Number
 from harness.target import Client
@@ -199,7 +201,7 @@ class Redis:
                     await wait_until(handed_over, seconds=_HAND_OVER_SECONDS, what=f"{name} handing over", every=0.5)
                 except NodeError as error:
                     raise NothingToDo(str(error)) from None
-            await run_tool(cluster.node(name), "process", {"do": "terminate"})
+            await run_tool(cluster.node(name), ask(process.terminate))
             for node in others:
                 await self._ask_sentinel(node, "RESET")
 
@@ -219,7 +221,7 @@ class Redis:
                 raise NothingToDo("there is no primary that could be followed")
             node = cluster.node(name)
             if name not in await self.members(cluster):
-                await run_tool(node, "process", {"do": "kill"})
+                await run_tool(node, ask(process.kill))
                 await self._configure(cluster, node, primary)
             if name in cluster.kept_down:
                 continue

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import itertools
 import json
-import re
 import time
 from collections.abc import Coroutine, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Final, Protocol, runtime_checkable
+from types import ModuleType
+from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from harness.environments.tools import Request, command
 from harness.errors import FaultError
+from harness.faults.tools import TOOLS
+
+A = TypeVar("A")
 
 CAPABILITIES: Final = {
     "partition": "cutting the network",
@@ -113,8 +115,8 @@ class Environment(Protocol):
         """Who drives the clients, as nodes see it, for a cut: its ``address``; perhaps ``spare``, a port to keep."""
         ...
 
-    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
-        """Run, on the machine that drives the clients, a tool of ``harness.faults`` that only measures."""
+    async def measure(self, request: Request[A]) -> A:
+        """Run, on the machine that drives the clients, a tool that only measures."""
         ...
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
@@ -150,10 +152,11 @@ class RealEnvironment:
         """Nanoseconds of this machine's monotonic clock."""
         return time.monotonic_ns()
 
-    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
-        """Run a tool in this process, beside everything else."""
-        main = importlib.import_module(f"harness.faults.{tool}").main
-        return await asyncio.to_thread(main, request)
+    async def measure(self, request: Request[A]) -> A:
+        """Run a tool in this process, beside everything else. Raises ``FaultError`` for one that changes something."""
+        if not any(request.do in tool.measures for tool in TOOLS):
+            raise FaultError(f"{request.name} does more than measure, and this is nobody's node")
+        return await asyncio.to_thread(request.do, **request.given)
 
 
 @runtime_checkable
@@ -187,9 +190,10 @@ class HasImage(Protocol):
 class HasTools(Protocol):
     """A node that does itself what some of the fault tools would do, because they could not."""
 
-    own_tools: frozenset[str]
+    @property
+    def own_tools(self) -> frozenset[ModuleType]: ...
 
-    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any: ...
+    async def own_tool(self, request: Request[Any]) -> Any: ...
 
 
 @runtime_checkable
@@ -202,71 +206,30 @@ class LosesOutput(Protocol):
     answers: str
 
 
-_BOOT = """
-import json, sys, types
-sources, request, call, file = sys.argv[1:]
-for name in ("harness", "harness.faults"):
-    sys.modules[name] = types.ModuleType(name)
-for name, text in json.loads(sources):
-    tool = sys.modules["harness.faults." + name] = types.ModuleType(name)
-    exec(compile(text, name + ".py", "exec"), tool.__dict__)
-answer = json.dumps([call, tool.main(json.loads(request))])
-if file:
-    with open(file, "w") as kept:
-        kept.write(answer)
-print(answer)
-"""
-"""What runs in a node: it makes modules of the sources that come along, and calls ``main`` of the last one. The answer
-is printed, and kept in a file where one is named."""
-
-_FAULTS = Path(__file__).parents[1] / "faults"
-_IMPORT = re.compile(r"^from harness\.faults(?:\.(\w+))? import (.+)$", re.MULTILINE)
 _calls = itertools.count()
 _AT_ONCE = 64
 """How many answers of a node are kept, at most: as many tools may run there at once."""
 
 
-@cache
-def sources_of(tool: str) -> str:
-    """A tool and the modules that it is made of, as JSON: pairs of name and text, what is needed first coming first."""
-    found: dict[str, str] = {}
-
-    def add(name: str) -> None:
-        text = (_FAULTS / f"{name}.py").read_text()
-        for module, imported in _IMPORT.findall(text):
-            for one in [module] if module else imported.split(", "):
-                if one not in found:
-                    add(one)
-        found[name] = text
-
-    add(tool)
-    return json.dumps(list(found.items()))
-
-
-def tool_command(python: str, tool: str, request: Mapping[str, Any], call: str, file: str = "") -> list[str]:
-    """The command that runs a tool. It prints ``[call, answer]`` as JSON, and writes it to ``file`` as well."""
-    return [python, "-I", "-S", "-c", _BOOT, sources_of(tool), json.dumps(request), call, file]
-
-
-async def run_tool(node: Node, tool: str, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
-    """Run one of the fault tools of ``harness.faults``, by name, inside a node and return what its ``main`` answers.
+async def run_tool(node: Node, request: Request[A], *, timeout: float = 30.0) -> A:
+    """Have a fault tool do what is asked of it (see ``ask``) inside a node, and return what it answers.
 
     A tool needs only the standard library: its source is handed to the node's interpreter, so that what runs is
     always this version, in an image, in a namespace or over ssh alike. Raises ``FaultError`` with the tool's own
     words when it fails.
     """
-    if isinstance(node, HasTools) and tool in node.own_tools:
-        return await node.own_tool(tool, request)
-    return await run_inside(node, tool, request, timeout=timeout)
+    if isinstance(node, HasTools) and request.tool in node.own_tools:
+        answer: A = await node.own_tool(request)
+        return answer
+    return await run_inside(node, request, timeout=timeout)
 
 
-async def run_inside(node: Node, tool: str, request: Mapping[str, Any], *, timeout: float = 30.0) -> Any:
+async def run_inside(node: Node, request: Request[A], *, timeout: float = 30.0) -> A:
     """The same, always inside the node."""
-    number = next(_calls)
+    tool, number = request.name, next(_calls)
     call, file = str(number), f"{node.answers}-{number % _AT_ONCE}" if isinstance(node, LosesOutput) else ""
     try:
-        argv = tool_command(node.python, tool, request, call, file)
-        result = await node.exec(argv, timeout=timeout)
+        result = await node.exec(command(node.python, request, call, file), timeout=timeout)
         if result.code == 0 and not result.out and file:
             # A fault must not be repeated to hear it again.
             result = await node.exec(["cat", file], timeout=timeout)
@@ -281,4 +244,5 @@ async def run_inside(node: Node, tool: str, request: Mapping[str, Any], *, timeo
         raise FaultError(f"{tool} on {node.name} answered something odd: {result.text[:200]}") from None
     if answered != call:
         raise FaultError(f"{tool} on {node.name} gave no answer")
-    return answer
+    found: A = answer
+    return found

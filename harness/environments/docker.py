@@ -37,7 +37,10 @@ from harness.environments.engine import (
 )
 from harness.environments.gate import Gate
 from harness.environments.pods import GATE, DockerNode, Images, help_out
+from harness.environments.tools import ask
 from harness.errors import MissingError, NodeError, SplitbrainError
+from harness.faults import abilities, fence
+from harness.faults.tools import TRIED
 
 _SOURCE: Final = "/opt/splitbrain"
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
@@ -102,9 +105,9 @@ class DockerEnvironment(RealEnvironment):
         await asyncio.gather(*(node.hold(network) for node in self._nodes))
         self._gate, address = await self._opened(network, labels)
         self.driver = {"address": address or addresses["Gateway"]}
-        fence = {"subnet": addresses["Subnet"], "gateway": addresses["Gateway"]}
-        fence |= {"clients_at_gateway": self._gate is None}
-        await asyncio.gather(*(run_tool(node, "fence", fence) for node in self._nodes))
+        subnet, gateway = addresses["Subnet"], addresses["Gateway"]
+        shut = ask(fence.shut, subnet=subnet, gateway=gateway, clients_at_gateway=self._gate is None)
+        await asyncio.gather(*(run_tool(node, shut) for node in self._nodes))
         if self._gate is not None:
             self._gate.enter()
         return list(self._nodes)
@@ -154,8 +157,8 @@ def _tried() -> Mapping[str, str | None]:
         client = connect()
         labels = {RUN_LABEL: "doctor", OWNER_LABEL: owner()}
         rights = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE"]
-        found = help_out(client, node_image(client).id, labels, "abilities", {}, rights=rights)
+        found = help_out(client, node_image(client).id, labels, ask(abilities.tried), rights=rights)
     except (SplitbrainError, docker.errors.DockerException, requests.RequestException) as error:
-        return dict.fromkeys(("clock", "netem"), f"it could not be tried: {error}")
+        found = dict.fromkeys(TRIED, f"it could not be tried: {error}")
     # Control groups are the engine's, which sets the limits of its containers itself.
     return {**found, "squeeze": None}

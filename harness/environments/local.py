@@ -28,13 +28,13 @@ from harness.environments.base import (
     Node,
     RealEnvironment,
     Result,
-    tool_command,
 )
 from harness.environments.programs import search_path
 from harness.environments.reader import Reader
 from harness.environments.servers import UMASK, environment, unprivileged
+from harness.environments.tools import ask, command
 from harness.errors import MissingError, NodeError
-from harness.faults import output
+from harness.faults import abilities, output
 
 _SUBNET: Final = "10.66.0"
 _BRIDGE: Final = "splitbrain0"
@@ -77,15 +77,15 @@ class LocalNode:
         self._enter = ["nsenter", "-t", children[0], "-n", "-m", "-u"]
         await _ip("link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", children[0])
         await _ip("link", "set", interface, "master", _BRIDGE, "up")
-        for command in (
+        for words in (
             ["hostname", self.name],
             ["ip", "link", "set", "lo", "up"],
             ["ip", "address", "add", f"{self.address}/24", "dev", "eth0"],
             ["ip", "link", "set", "eth0", "up"],
         ):
-            result = await self.exec(command)
+            result = await self.exec(words)
             if result.code != 0:
-                raise NodeError(f"{' '.join(command)} failed in {self.name}: {result.text}")
+                raise NodeError(f"{' '.join(words)} failed in {self.name}: {result.text}")
 
     async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         process = await asyncio.create_subprocess_exec(
@@ -112,13 +112,13 @@ class LocalNode:
         if name in self._servers and self._servers[name].poll() is None:
             return
         # As root it may read what is in the home of whoever has called sudo, which its program may be.
-        command = unprivileged(argv, keep=["dac_read_search"])
+        dropped = unprivileged(argv, keep=["dac_read_search"])
         reader = await self._new_reader(name)
         # The server is born in the node's pid namespace. nsenter would do that by staying its parent, and would
         # stand still with it in a pause, never to be resumed.
         with reader.open() as printed, namespaces.children_in(self._init):
             self._servers[name] = subprocess.Popen(
-                [*self._enter, "--", *command],
+                [*self._enter, "--", *dropped],
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=printed,
@@ -218,10 +218,10 @@ class LocalEnvironment(RealEnvironment):
 @cache
 def _tried() -> Mapping[str, str | None]:
     """Why faults that depend on the kernel cannot be had here: each is tried once, in a process of its own."""
-    command = tool_command(sys.executable, "abilities", {}, "")
+    argv = command(sys.executable, ask(abilities.tried))
     if os.geteuid() != 0:
-        command = ["unshare", "--user", "--map-root-user", *command]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        argv = ["unshare", "--user", "--map-root-user", *argv]
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         return dict.fromkeys(CAPABILITIES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
     found: dict[str, str | None] = json.loads(done.stdout)[1]

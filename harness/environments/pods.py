@@ -11,19 +11,23 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import docker.errors
 import requests
 
-from harness.environments.base import DISK_BYTES, LOG_TAIL, Result, run_inside, run_tool, tool_command
+from harness.environments.base import DISK_BYTES, LOG_TAIL, Result, run_inside
 from harness.environments.engine import PART_LABEL, call
 from harness.environments.printed import KEPT_BY_ENGINE, Printed
+from harness.environments.tools import Request, ask, command
 from harness.errors import FaultError, MissingError, NodeError
+from harness.faults import deliver, disk, limits, netem, process, squeeze
 from harness.faults.deliver import CONTENT
 from harness.faults.process import PRIVATE_MARK, TOOL_MARK
+
+A = TypeVar("A")
 
 DATA: Final = "/var/lib/splitbrain"
 PRIVATE: Final = "/run/splitbrain"
@@ -89,12 +93,11 @@ def help_out(
     client: Any,
     image: str,
     labels: Mapping[str, str],
-    tool: str,
-    request: Mapping[str, Any],
+    request: Request[A],
     *,
     rights: Sequence[str],
     volume: str | None = None,
-) -> Any:
+) -> A:
     """What a tool answers that runs in a container of its own with these rights, perhaps with a node's data.
 
     Raises ``FaultError`` with the tool's own words when it fails.
@@ -102,7 +105,7 @@ def help_out(
     mounts = {} if volume is None else {volume: {"bind": DATA, "mode": "rw"}}
     container = client.containers.create(
         image,
-        tool_command("python3", tool, request, ""),
+        command("python3", request),
         **HELPER,
         cap_add=list(rights),
         volumes=mounts,
@@ -113,8 +116,9 @@ def help_out(
         code = container.wait(timeout=_HELPER_SECONDS)["StatusCode"]
         if code != 0:
             said = container.logs(stdout=False).decode(errors="replace").strip().splitlines()[-1:]
-            raise FaultError(f"{tool} failed in a container of its own: {' '.join(said) or 'it said nothing'}")
-        return json.loads(container.logs(stderr=False))[1]
+            raise FaultError(f"{request.name} failed in a container of its own: {' '.join(said) or 'it said nothing'}")
+        answer: A = json.loads(container.logs(stderr=False))[1]
+        return answer
     finally:
         with contextlib.suppress(docker.errors.NotFound):
             container.remove(force=True)
@@ -177,11 +181,11 @@ class DockerNode:
         return Result(code, out or b"", err or b"")
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
-        command = (list(argv), dict(env or {}))
-        if name in self._servers and self._commands[name] != command:
+        words = (list(argv), dict(env or {}))
+        if name in self._servers and self._commands[name] != words:
             # A container cannot be told to run another command.
             await self._replace(name)
-        self._commands[name] = command
+        self._commands[name] = words
         if name in self._servers:
             container = self._servers[name]
             # The engine notices a kill a little later than the kernel, and would take it for running until then.
@@ -219,46 +223,55 @@ class DockerNode:
         await self._save_log(name)
         await call(self._servers.pop(name).remove, force=True)
 
-    own_tools = frozenset({"squeeze", "limits", "disk", "netem"})
+    own_tools = frozenset({squeeze, limits, disk, netem})
 
-    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
+    async def own_tool(self, request: Request[Any]) -> Any:
         """The limits of a container are the engine's, and so is what is known of one that has ended.
 
         What takes the right to mount, the sidecar has done for it.
         """
-        do = request.get("do")
-        if tool == "squeeze":
-            return await self._squeeze_or_heal(request)
-        if tool == "limits":
-            return await run_inside(self, tool, request) | await self._ended()
-        if tool == "disk" and do == "fill":
-            answer = await self._help(tool, {**request, "do": "shrink"}, ["SYS_ADMIN"], self._stem)
-            await run_inside(self, tool, {**request, "do": "use up"})
-            return answer
-        if tool == "disk" and do == "heal":
-            await run_inside(self, tool, {**request, "do": "empty"})
-            return await self._help(tool, {**request, "do": "grow"}, ["SYS_ADMIN"], self._stem)
-        if tool == "netem" and do == "mechanism":
-            return await self._help(tool, request, ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"])
-        return await run_inside(self, tool, request)
+        own: dict[Callable[..., Any], Callable[..., Awaitable[Any]]] = {
+            squeeze.squeeze: self._squeeze_all,
+            squeeze.heal: self._heal_all,
+            limits.look: self._look,
+            disk.fill: self._fill,
+            disk.heal: self._make_room,
+            netem.mechanism: self._mechanism,
+        }
+        return await (own[request.do](**request.given) if request.do in own else run_inside(self, request))
 
-    async def _help(
-        self, tool: str, request: Mapping[str, Any], rights: Sequence[str], volume: str | None = None
-    ) -> Any:
+    async def _help(self, request: Request[A], rights: Sequence[str], volume: str | None = None) -> A:
         more = {"rights": rights, "volume": volume}
-        return await call(help_out, self._client, self._images.node, self._labels, tool, request, **more)
+        answer: A = await call(help_out, self._client, self._images.node, self._labels, request, **more)
+        return answer
 
-    async def _squeeze_or_heal(self, request: Mapping[str, Any]) -> dict[str, int]:
-        heals = request["do"] == "heal"
-        none = {"cpu_quota": -1, "memory": self._memory}
+    async def _mechanism(self) -> str:
+        return await self._help(ask(netem.mechanism), ["SYS_ADMIN", "NET_ADMIN", "NET_RAW"])
+
+    async def _fill(self, path: str) -> int:
+        size = await self._help(ask(disk.shrink, path), ["SYS_ADMIN"], self._stem)
+        await run_inside(self, ask(disk.use_up, path))
+        return size
+
+    async def _make_room(self, path: str, size: int) -> None:
+        await run_inside(self, ask(disk.empty, path))
+        await self._help(ask(disk.grow, path, size), ["SYS_ADMIN"], self._stem)
+
+    async def _squeeze_all(self, cpu: float | None = None, memory: int | None = None) -> squeeze.Squeezed:
         for container in self._servers.values():
             await call(container.reload)
-            if heals:
-                await self._limit(container, **none)
             # A container that the kernel ended for want of memory keeps its limits until it is healed.
-            elif container.status == "running":
-                await self._squeeze(container, request.get("cpu"), request.get("memory"))
-        return {"servers": len(await run_tool(self, "process", {"do": "list"}))}
+            if container.status == "running":
+                await self._squeeze(container, cpu, memory)
+        return await self._counted()
+
+    async def _heal_all(self) -> squeeze.Squeezed:
+        for container in self._servers.values():
+            await self._limit(container, cpu_quota=-1, memory=self._memory)
+        return await self._counted()
+
+    async def _counted(self) -> squeeze.Squeezed:
+        return {"servers": len(await run_inside(self, ask(process.look)))}
 
     async def _squeeze(self, container: Any, cpu: float | None, memory: int | None) -> None:
         if cpu is not None:
@@ -282,17 +295,20 @@ class DockerNode:
         bytes_ = {} if memory is None else {"mem_limit": memory, "memswap_limit": memory}
         await call(container.update, **cpu, **bytes_)
 
-    async def _ended(self) -> dict[str, Any]:
+    async def _look(self) -> dict[str, limits.Counts]:
+        return await run_inside(self, ask(limits.look)) | await self._ended()
+
+    async def _ended(self) -> dict[str, limits.Counts]:
         """What ``limits`` says of the servers that the kernel has ended for want of memory."""
-        found = {}
+        found: dict[str, limits.Counts] = {}
         for name, container in self._servers.items():
             await call(container.reload)
-            state, limits = container.attrs["State"], container.attrs["HostConfig"]
+            state, host = container.attrs["State"], container.attrs["HostConfig"]
             if not state["Running"] and state["OOMKilled"]:
-                cpu = limits["CpuQuota"] / limits["CpuPeriod"] if limits["CpuQuota"] > 0 else None
+                cpu = host["CpuQuota"] / host["CpuPeriod"] if host["CpuQuota"] > 0 else None
                 found[f"{name}, which is over"] = {
                     "used": 0.0, "held": 0, "cpu": cpu, "throttled": 0, "throttled_seconds": 0.0,
-                    "memory": limits["Memory"], "at_limit": 0, "ended": 1, "groups": [container.id],
+                    "memory": host["Memory"], "at_limit": 0, "ended": 1, "groups": [container.id],
                 }  # fmt: skip
         return found
 
@@ -304,10 +320,10 @@ class DockerNode:
     async def write(self, path: str, data: bytes) -> None:
         for at in range(0, max(len(data), 1), _PIECE):
             # A server may have any user, and nobody else is in its container.
-            piece = {"home": self.directory, "path": path, "append": at > 0, "mode": 0o644}
+            piece = ask(deliver.deliver, path=path, append=at > 0, mode=0o644, home=self.directory)
             # It may hold a password, and everybody on the machine sees the arguments of a command.
             content = {CONTENT: base64.b64encode(data[at : at + _PIECE]).decode()}
-            done = await self._exec(tool_command(self.python, "deliver", piece, ""), _WRITE_SECONDS, content)
+            done = await self._exec(command(self.python, piece), _WRITE_SECONDS, content)
             if done.code != 0:
                 raise NodeError(f"{path} could not be written on {self.name}: {done.text}")
 

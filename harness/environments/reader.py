@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from harness.environments.base import tool_command
+from harness.environments.tools import ask, command
 from harness.faults import output
 
 _PIPE_BYTES: Final = 1 << 20
@@ -31,8 +31,8 @@ class Reader:
         self._pipe, self._printed = os.pipe()
         with contextlib.suppress(OSError):  # an ordinary user may have used up what there is
             fcntl.fcntl(self._pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        command = tool_command(sys.executable, "output", {"path": str(path)}, "output")
-        self._process = subprocess.Popen(command, stdin=self._pipe, stdout=subprocess.DEVNULL)
+        argv = command(sys.executable, ask(output.follow, path=str(path)))
+        self._process = subprocess.Popen(argv, stdin=self._pipe, stdout=subprocess.DEVNULL)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[int]:

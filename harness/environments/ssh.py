@@ -33,11 +33,12 @@ from harness.environments.base import (
     RealEnvironment,
     Result,
     run_tool,
-    tool_command,
 )
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
 from harness.environments.servers import PATH, UMASK, environment, unprivileged
+from harness.environments.tools import ask, command
 from harness.errors import FaultError, MissingError, NodeError, UsageError
+from harness.faults import abilities, deliver, guard, leash, output
 from harness.faults.leash import ALIVE, READY, SERVERS
 from harness.faults.output import NEW, OLD, joined
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
@@ -134,31 +135,26 @@ class SshNode:
     async def hold(self) -> None:
         """Put the host on its leash, which makes the node's directory, and keep in touch with it."""
         options = self._options
-        request = {
-            "folder": options.directory,
-            "name": f"splitbrain-{self._run_id}",
-            "size": DISK_BYTES,
-            "silence": SILENCE_SECONDS,
-        }
-        argv = tool_command(self.python, "leash", request, "leash")
-        leash = await asyncio.to_thread(self._open, self._command(argv))
-        leash.settimeout(_UNDO_SECONDS)
-        self._said = leash.makefile("rb")
+        name = f"splitbrain-{self._run_id}"
+        held = ask(leash.hold, folder=options.directory, name=name, size=DISK_BYTES, silence=SILENCE_SECONDS)
+        channel = await asyncio.to_thread(self._open, self._command(command(self.python, held)))
+        channel.settimeout(_UNDO_SECONDS)
+        self._said = channel.makefile("rb")
         said = (await asyncio.to_thread(self._said.readline)).decode(errors="replace").rstrip("\n")
         if not said.startswith(READY):
-            errors = await asyncio.to_thread(_errors, leash)
+            errors = await asyncio.to_thread(_errors, channel)
             raise NodeError(f"{self._place.host} cannot be used: {errors or 'no answer'}")
-        self._leash = leash
+        self._leash = channel
         self.directory = said.removeprefix(READY)
-        leash.settimeout(SILENCE_SECONDS)
-        self._pulse = threading.Thread(target=self._keep_in_touch, args=(leash,), daemon=True)
+        channel.settimeout(SILENCE_SECONDS)
+        self._pulse = threading.Thread(target=self._keep_in_touch, args=(channel,), daemon=True)
         self._pulse.start()
 
-    def _keep_in_touch(self, leash: paramiko.Channel) -> None:
+    def _keep_in_touch(self, channel: paramiko.Channel) -> None:
         """Say a word to the leash every few seconds, and hear its answer; a connection without one is closed."""
         while not self._over.wait(min(PULSE_SECONDS, SILENCE_SECONDS / 3)):
             try:
-                leash.sendall(b".")
+                channel.sendall(b".")
                 said = self._said.readline().decode(errors="replace").strip()
             except (OSError, paramiko.SSHException, EOFError):
                 said = ""
@@ -172,16 +168,16 @@ class SshNode:
     def _command(self, argv: Sequence[str], marks: Sequence[str] = (f"{TOOL_MARK}=1",)) -> str:
         return shlex.join([*self._sudo, "env", f"PATH={PATH}", *marks, f"{HOME_MARK}={self.directory}", *argv])
 
-    def _open(self, command: str) -> paramiko.Channel:
+    def _open(self, line: str) -> paramiko.Channel:
         transport = self._clients[-1].get_transport() if self._clients else None
         if transport is None or not transport.is_active():
             raise NodeError(self._lost or f"the connection to {self.name} is gone")
         channel = transport.open_session()
-        channel.exec_command(command)
+        channel.exec_command(line)
         return channel
 
-    def _finish(self, command: str, given: bytes, timeout: float) -> Result:
-        with contextlib.closing(self._open(command)) as channel:
+    def _finish(self, line: str, given: bytes, timeout: float) -> Result:
+        with contextlib.closing(self._open(line)) as channel:
             channel.settimeout(timeout)
             channel.sendall(given)
             channel.shutdown_write()
@@ -196,9 +192,9 @@ class SshNode:
     async def exec(self, argv: Sequence[str], *, timeout: float = _CALL_SECONDS) -> Result:
         return await self._do(self._command(argv), b"", timeout)
 
-    async def _do(self, command: str, given: bytes = b"", timeout: float = _CALL_SECONDS) -> Result:
+    async def _do(self, line: str, given: bytes = b"", timeout: float = _CALL_SECONDS) -> Result:
         try:
-            return await asyncio.to_thread(self._finish, command, given, timeout)
+            return await asyncio.to_thread(self._finish, line, given, timeout)
         except TimeoutError:
             raise
         except (paramiko.SSHException, EOFError, OSError) as error:
@@ -220,8 +216,8 @@ class SshNode:
 
     def _reader(self, name: str) -> str:
         """The command that keeps what a server prints."""
-        request = {"path": f"{self.directory}/{name}.log"}
-        return f'rm -f "$pipe"; exec {shlex.join(tool_command(self.python, "output", request, "output"))}'
+        followed = ask(output.follow, path=f"{self.directory}/{name}.log")
+        return f'rm -f "$pipe"; exec {shlex.join(command(self.python, followed))}'
 
     async def running(self) -> Mapping[str, bool]:
         if not self._servers:
@@ -231,7 +227,7 @@ class SshNode:
         return dict(zip(self._servers, (word == b"1" for word in done.out.split()), strict=True))
 
     async def write(self, path: str, data: bytes) -> None:
-        argv = tool_command(self.python, "deliver", {"path": path}, "deliver")
+        argv = command(self.python, ask(deliver.deliver, path=path))
         done = await self._do(self._command(argv), data)
         if done.code != 0:
             raise NodeError(f"{path} could not be written on {self.name}: {_last_line(done.err)}")
@@ -269,13 +265,13 @@ class SshNode:
             first, rest = await self._printed(path), await self._printed(path + OLD, path + NEW)
             (self._logs / f"{name}.log").write_bytes(joined(first, rest))
 
-    def _let_go(self, leash: paramiko.Channel) -> list[str]:
+    def _let_go(self, channel: paramiko.Channel) -> list[str]:
         """Let the leash undo everything; what it could not, or found odd."""
         try:
-            leash.settimeout(_UNDO_SECONDS)
-            leash.shutdown_write()
+            channel.settimeout(_UNDO_SECONDS)
+            channel.shutdown_write()
             said = self._said.read().splitlines()
-            failed: list[str] = json.loads(said[-1])[1] if said else [_errors(leash) or "no answer"]
+            failed: list[str] = json.loads(said[-1])[1] if said else [_errors(channel) or "no answer"]
         except (OSError, EOFError, paramiko.SSHException, ValueError) as error:
             failed = [f"nobody can tell whether everything was undone: {error}"]
         return failed
@@ -363,7 +359,7 @@ class SshEnvironment(RealEnvironment):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
             node.connect()
             with contextlib.closing(node):
-                done = node.call(tool_command(node.python, "abilities", {}, ""))
+                done = node.call(command(node.python, ask(abilities.tried)))
             if done.code != 0:
                 raise MissingError(f"the fault tools do not run on {place.host}: {_last_line(done.err)}")
             for name, why in json.loads(done.out)[1].items():
@@ -403,25 +399,24 @@ class SshEnvironment(RealEnvironment):
     async def guard(self, ports: Sequence[int]) -> str | None:
         hosts = [node.address for node in self._nodes]
         failed = await self._each(lambda node: self._put_up(node, ports, hosts))
-        knocks = {"do": "knock", "addresses": hosts, "ports": ports}
-        silent = {"the clients": await self.measure("guard", knocks)}
-        silent |= await self._each(lambda node: run_tool(node, "guard", knocks))
+        knocks = ask(guard.knock, addresses=hosts, ports=list(ports))
+        silent = {"the clients": await self.measure(knocks)}
+        silent |= await self._each(lambda node: run_tool(node, knocks))
         if any(silent.values()):
-            await self._each(lambda node: run_tool(node, "guard", {"do": "down"}))
+            await self._each(lambda node: run_tool(node, ask(guard.take_down)))
             return "; ".join(f"{', '.join(unheard)} would not hear {who}" for who, unheard in silent.items() if unheard)
         return "; ".join(f"{name}: {', '.join(why)}" for name, why in failed.items()) or None
 
-    async def _each(self, ask: Callable[[SshNode], Awaitable[Any]]) -> dict[str, Any]:
+    async def _each(self, do: Callable[[SshNode], Awaitable[Any]]) -> dict[str, Any]:
         """What there is to be said of nodes, by name; nothing of those of which there is nothing."""
-        found = await asyncio.gather(*map(ask, self._nodes))
+        found = await asyncio.gather(*map(do, self._nodes))
         return {node.name: said for node, said in zip(self._nodes, found, strict=True) if said}
 
-    async def _put_up(self, node: SshNode, ports: Sequence[int], hosts: Sequence[str]) -> Any:
+    async def _put_up(self, node: SshNode, ports: Sequence[int], hosts: list[str]) -> list[str]:
         clients = await node.clients()
         # Where the clients are on this very host, they are of the user that the harness is.
         user = os.geteuid() if clients[0] == node.address else 0
-        request = {"do": "up", "ports": ports, "hosts": hosts, "clients": clients, "user": user}
-        return await run_tool(node, "guard", request)
+        return await run_tool(node, ask(guard.put_up, list(ports), hosts, clients, user))
 
     async def stop(self) -> None:
         failed = []

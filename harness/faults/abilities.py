@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from harness.faults import clock, netem, squeeze
-from harness.faults.vdso import NONE, Skew, Unpatchable, Vdso
+from harness.faults.tools import TOOLS
 
 
-def _try_clock() -> None:
-    try:
-        clock.try_out(Vdso(), Skew(offset=3600 * 10**9), NONE)
-    except (Unpatchable, OSError) as error:
-        raise SystemExit(str(error)) from None
-
-
-TRIED: dict[str, Callable[[], object]] = {
-    "clock": _try_clock,
-    "netem": netem.mechanism,
-    "squeeze": squeeze.controllers,
-}
-
-
-def main(request: dict[str, Any]) -> dict[str, str | None]:
-    """For each capability of ``TRIED``: why it cannot be had, None if it can."""
+def tried() -> dict[str, str | None]:
+    """For each capability that depends on the kernel: why it cannot be had, None if it can."""
     found: dict[str, str | None] = {}
-    for name, attempt in TRIED.items():
+    for tool in TOOLS:
+        if tool.attempt is None:
+            continue
         try:
-            attempt()
-            found[name] = None
-        except SystemExit as why:
-            found[name] = str(why)
+            tool.attempt()
+            why = None
+        except (SystemExit, OSError) as error:
+            why = str(error)
+        found |= dict.fromkeys(tool.capabilities, why)
     return found
+
+
+VERBS = (tried,)

@@ -1,8 +1,7 @@
 """Set the clocks of the servers on the node that this runs in, those that start later included, and read them back.
 
-Every answer is read from the memory of the servers: ``{"ahead": seconds, "processes": [...]}``, where ``ahead`` is
-the least that a server's wall clock differs; what the servers show then, ``dial`` sees. A monotonic clock never steps
-back: it jumps forward only, and keeps what it is ahead until its server ends.
+Every answer is read from the memory of the servers; what the servers show then, ``dial`` sees. A monotonic clock never
+steps back: it jumps forward only, and keeps what it is ahead until its server ends.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TypedDict
 
 from harness.faults import resident
 from harness.faults.process import pids, program
@@ -21,6 +21,13 @@ _LAST = 1 << 63
 """The nanoseconds since 1970 that a clock can show."""
 _LOOK_SECONDS = 0.003
 """How often it looks for servers that were started: their first moments show the true time."""
+
+
+class Clocks(TypedDict):
+    """By how many seconds the wall clocks of the servers are ahead, the least of them, and which servers these are."""
+
+    ahead: float
+    processes: list[int]
 
 
 class Keeper(resident.Work):
@@ -85,8 +92,8 @@ def _wait_for_keeper(vdso: Vdso, wall: Skew) -> None:
         time.sleep(_LOOK_SECONDS)
 
 
-def read_clocks(vdso: Vdso) -> dict[str, Any]:
-    """How far the wall clocks of the servers are ahead, the least of them, and which servers these are."""
+def read_clocks(vdso: Vdso) -> Clocks:
+    """How far the wall clocks of the servers are ahead."""
     ahead = {}
     for pid in pids():
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
@@ -123,25 +130,51 @@ def try_out(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
             raise SystemExit(f"a process with another clock ({clock}) shows {shown}, not {soonest} to {latest}")
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: set, heal or read.
+def attempt() -> None:
+    """Try it on something that nobody else uses. Raises ``SystemExit`` with why it cannot be done here."""
+    with _vdso() as vdso:
+        try_out(vdso, Skew(offset=3600 * 10**9), NONE)
 
-    ``set`` takes ``offset`` and ``period`` in seconds, ``rate``, and ``monotonic`` if that clock is meant as well.
-    """
+
+@contextlib.contextmanager
+def _vdso() -> Iterator[Vdso]:
     try:
-        vdso = Vdso()
-        if request["do"] == "set":
-            drift = round((request.get("rate", 1.0) - 1) * 2**32)
-            offset, period = (round(request.get(name, 0.0) * 1e9) for name in ("offset", "period"))
-            if not 0 <= time.time_ns() + offset < _LAST:
-                raise SystemExit(f"a clock that is {request['offset']:+g} s off would leave the years 1970 to 2262")
-            wall = Skew(time.time_ns(), offset, drift, period)
-            monotonic = Skew(time.monotonic_ns(), offset, drift, period) if request.get("monotonic") else NONE
-            set_clocks(vdso, wall, monotonic)
-        elif request["do"] == "heal":
-            set_clocks(vdso, NONE, NONE)
-        elif request["do"] != "read":
-            raise SystemExit(f"unknown action {request['do']!r}")
-        return read_clocks(vdso)
+        yield Vdso()
     except Unpatchable as why:
         raise SystemExit(str(why)) from None
+
+
+def skew(offset: float = 0.0, rate: float = 1.0, period: float = 0.0, monotonic: bool = False) -> Clocks:
+    """Set the clocks: ``offset`` seconds ahead, perhaps to and fro every ``period``, and that fast.
+
+    The wall clock is meant, and with ``monotonic`` that one as well.
+    """
+    drift = round((rate - 1) * 2**32)
+    ahead, every = round(offset * 1e9), round(period * 1e9)
+    if not 0 <= time.time_ns() + ahead < _LAST:
+        raise SystemExit(f"a clock that is {offset:+g} s off would leave the years 1970 to 2262")
+    with _vdso() as vdso:
+        wall = Skew(time.time_ns(), ahead, drift, every)
+        set_clocks(vdso, wall, Skew(time.monotonic_ns(), ahead, drift, every) if monotonic else NONE)
+        return read_clocks(vdso)
+
+
+def heal() -> Clocks:
+    """Set them right."""
+    with _vdso() as vdso:
+        set_clocks(vdso, NONE, NONE)
+        return read_clocks(vdso)
+
+
+def read() -> Clocks:
+    """Leave them as they are."""
+    with _vdso() as vdso:
+        return read_clocks(vdso)
+
+
+def let_go() -> None:
+    """Set no clock any more, where all servers have ended."""
+    resident.stop(RESIDENT)
+
+
+VERBS = (skew, heal, read)

@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 import sys
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from harness.faults.files import FOLDER, open_plain
 from harness.faults.process import HOME_MARK
@@ -53,19 +53,21 @@ def write(home: str, path: str, source: BinaryIO, mode: int) -> None:
         os.close(place)
 
 
-def main(request: dict[str, Any]) -> None:
+def deliver(path: str, append: bool = False, mode: int = 0o600, home: str = "") -> None:
     """Write to ``path``, or ``append`` at its end what ``CONTENT`` holds; ``home`` is the node's directory.
 
     Only its owner may read the file, unless another ``mode`` is given.
     """
     content = base64.b64decode(os.environ[CONTENT]) if CONTENT in os.environ else None
     try:
-        if content is not None and request["append"]:
-            with open_plain(request["path"], "ab") as file:
+        if content is not None and append:
+            with open_plain(path, "ab") as file:
                 file.write(content)
             return
         source = sys.stdin.buffer if content is None else io.BytesIO(content)
-        home = request.get("home") or os.environ[HOME_MARK]
-        write(home, request["path"], source, request.get("mode", 0o600))
+        write(home or os.environ[HOME_MARK], path, source, mode)
     except OSError as error:
-        raise SystemExit(f"{request['path']}: {error.strerror}") from None
+        raise SystemExit(f"{path}: {error.strerror}") from None
+
+
+VERBS = (deliver,)

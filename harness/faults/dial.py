@@ -14,7 +14,6 @@ import platform
 import struct
 import time
 from collections.abc import Callable
-from typing import Any
 
 from harness.faults import confined
 from harness.faults.process import servers
@@ -89,21 +88,24 @@ def read() -> dict[str, dict[str, float]]:
     found = {}
     for one in servers():
         with contextlib.suppress(OSError):
-            image = _image(int(str(one["pid"])))
+            image = _image(one["pid"])
             # The kernel's own code works only where the kernel has put it, and is right.
             ahead = dict.fromkeys(CLOCKS, 0.0) if image == true else _ahead(image)
             found[f"{one['command']} {one['pid']}"] = {"at": time.monotonic(), **ahead}
     return found
 
 
-def main(request: dict[str, Any]) -> list[dict[str, dict[str, float]]]:
-    """Read the clocks ``request["samples"]`` times, every so many seconds.
+def watch(samples: int, every: float) -> list[dict[str, dict[str, float]]]:
+    """Read the clocks so many times, every so many seconds.
 
     Answers ``[{"redis-server 7": {"at": 4711.0, "wall": 5.0, "monotonic": 0.0}}, ...]``.
     """
     began = time.monotonic()
-    samples = []
-    for number in range(request["samples"]):
-        time.sleep(max(0.0, began + number * request["every"] - time.monotonic()))
-        samples.append(read())
-    return samples
+    taken = []
+    for number in range(samples):
+        time.sleep(max(0.0, began + number * every - time.monotonic()))
+        taken.append(read())
+    return taken
+
+
+VERBS = (watch,)

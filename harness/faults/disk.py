@@ -17,7 +17,7 @@ import shutil
 import signal
 import stat
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 from harness.faults import process
 from harness.faults.files import BLOCK, COPY, NOT_DATA, OURS, data, files, open_folder, open_plain
@@ -27,6 +27,24 @@ _MS_REMOUNT = 32
 _MS_KEPT = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV | os.ST_NOEXEC
 EVERY = ""
 """In place of a pattern: every file of the store."""
+
+
+class Place(TypedDict):
+    """A byte of a file."""
+
+    file: str
+    at: int
+
+
+Flipped = TypedDict("Flipped", {"file": str, "at": int, "was": str, "is": str})
+"""A byte with a bit that was flipped: what it was and is, in hexadecimal digits."""
+
+
+def fill(path: str) -> int:
+    """Have no more room on the disk; how large it was before, in bytes: first ``shrink``, then ``use_up``."""
+    size = shrink(path)
+    use_up(path)
+    return size
 
 
 def shrink(path: str) -> int:
@@ -42,8 +60,14 @@ def shrink(path: str) -> int:
     return state.f_blocks * state.f_frsize
 
 
-def use_up(folder: int) -> None:
-    """Write into an open folder until there is no more room."""
+def use_up(path: str) -> None:
+    """Write until there is no more room."""
+    with open_folder(path) as folder:
+        use_up_below(folder)
+
+
+def use_up_below(folder: int) -> None:
+    """The same in an open folder."""
     piece = 1 << 30
     with open_plain(FILLER, "ab", folder=folder) as filler:
         while piece >= 1:
@@ -53,6 +77,12 @@ def use_up(folder: int) -> None:
                 if error.errno != errno.ENOSPC:
                     raise SystemExit(f"the disk cannot be filled: {error}") from None
                 piece //= 4
+
+
+def heal(path: str, size: int) -> None:
+    """Have room again, on a disk as large as before: first ``empty``, then ``grow``."""
+    empty(path)
+    grow(path, size)
 
 
 def empty(path: str) -> None:
@@ -79,36 +109,40 @@ def matching(path: str, pattern: str) -> list[str]:
     return [name for _, name in sorted(found, reverse=True)]
 
 
-def find(path: str, pattern: str, place: float) -> dict[str, Any] | None:
-    """A byte of the store's data, at a share of all that there is in the largest file that holds any."""
-    for name in matching(path, pattern):
-        with open_plain(name) as file:
-            starts = array.array("Q", (start for start, _ in data(file.fileno())))
+def find(path: str, file: str, place: float) -> Place | None:
+    """A byte of the store's data, at a share of all that there is in the largest such file that holds any."""
+    for name in matching(path, file):
+        with open_plain(name) as opened:
+            starts = array.array("Q", (start for start, _ in data(opened.fileno())))
             if starts:
                 number = min(place * len(starts), math.nextafter(len(starts), 0))
-                block = os.pread(file.fileno(), BLOCK, starts[int(number)])
+                block = os.pread(opened.fileno(), BLOCK, starts[int(number)])
                 full = [offset for offset, byte in enumerate(block) if byte]
                 return {"file": name, "at": starts[int(number)] + full[int(number % 1 * len(full))]}
     return None
 
 
-def flip(name: str, at: int, bit: int) -> dict[str, Any]:
+def flip(file: str, at: int, bit: int) -> Flipped:
     """Flip a bit of a file."""
-    with open_plain(name, "r+b") as file:
-        was = os.pread(file.fileno(), 1, at)
-        os.pwrite(file.fileno(), bytes([was[0] ^ 1 << bit]), at)
-    return {"file": name, "at": at, "was": was.hex(), "is": bytes([was[0] ^ 1 << bit]).hex()}
+    with open_plain(file, "r+b") as opened:
+        was = os.pread(opened.fileno(), 1, at)
+        os.pwrite(opened.fileno(), bytes([was[0] ^ 1 << bit]), at)
+    return {"file": file, "at": at, "was": was.hex(), "is": bytes([was[0] ^ 1 << bit]).hex()}
 
 
-def truncate(name: str, count: int) -> None:
+def truncate(file: str, count: int) -> None:
     """Cut bytes off the end of a file's data; what was made long in advance ends before its zeros."""
-    with open_plain(name, "r+b") as file:
-        end = max((at + len(block.rstrip(b"\0")) for at, block in data(file.fileno())), default=0)
-        file.truncate(max(end - count, 0))
+    with open_plain(file, "r+b") as opened:
+        end = max((at + len(block.rstrip(b"\0")) for at, block in data(opened.fileno())), default=0)
+        opened.truncate(max(end - count, 0))
 
 
-def mend(flipped: dict[str, Any]) -> bool:
-    """Flip a bit back, where it still is; whether it was."""
+def mend(flipped: list[Flipped]) -> list[bool]:
+    """Flip bits back, where they still are; whether each was."""
+    return [_flip_back(one) for one in flipped]
+
+
+def _flip_back(flipped: Flipped) -> bool:
     with contextlib.suppress(FileNotFoundError), open_plain(flipped["file"], "r+b") as file:
         if os.pread(file.fileno(), 1, flipped["at"]).hex() == flipped["is"]:
             os.pwrite(file.fileno(), bytes.fromhex(flipped["was"]), flipped["at"])
@@ -116,40 +150,46 @@ def mend(flipped: dict[str, Any]) -> bool:
     return False
 
 
-def keep(path: str, name: str) -> None:
+def back_up(path: str, copy: str) -> None:
+    """Copy the store's files as they are at one moment, under a name."""
+    with _standing_still():
+        keep(path, copy)
+
+
+def keep(path: str, copy: str) -> None:
     """Copy the store's files as they are."""
-    forget(path, name)
-    _copy_all(path, f"{path}/{COPY}{name}")
+    forget(path, copy)
+    _copy_all(path, f"{path}/{COPY}{copy}")
 
 
-def restore(path: str, name: str) -> None:
+def restore(path: str, copy: str) -> None:
     """Have the store's files as they were when they were kept, and no others."""
     for one in os.listdir(path):
         if not one.startswith(OURS) and not one.endswith(NOT_DATA):
             whole = f"{path}/{one}"
             is_folder = stat.S_ISDIR(os.lstat(whole).st_mode)
             shutil.rmtree(whole) if is_folder else os.unlink(whole)
-    _copy_all(f"{path}/{COPY}{name}", path)
+    _copy_all(f"{path}/{COPY}{copy}", path)
 
 
-def forget(path: str, name: str) -> None:
+def forget(path: str, copy: str) -> None:
     """Keep no copy."""
-    shutil.rmtree(f"{path}/{COPY}{name}", ignore_errors=True)
+    shutil.rmtree(f"{path}/{COPY}{copy}", ignore_errors=True)
 
 
 @contextlib.contextmanager
 def _standing_still() -> Iterator[None]:
     """Stop the node's servers meanwhile: what is copied is as it was at one moment."""
-    stopped = [one["pid"] for one in process.servers() if str(one["state"]) not in "Tt"]
+    stopped = [one["pid"] for one in process.servers() if one["state"] not in "Tt"]
     try:
         for pid in stopped:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(str(pid)), signal.SIGSTOP)
+                os.kill(pid, signal.SIGSTOP)
         yield
     finally:
         for pid in stopped:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(str(pid)), signal.SIGCONT)
+                os.kill(pid, signal.SIGCONT)
 
 
 def _copy_all(source: str, target: str) -> None:
@@ -204,35 +244,4 @@ def _remount(path: str, size: int | None) -> None:
     raise SystemExit(f"{path} could not be made {wanted} bytes large: {os.strerror(ctypes.get_errno())}")
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: fill or heal; find, flip, mend or truncate; keep, restore or forget.
-
-    The steps of ``fill`` are ``shrink`` and ``use up``, those of ``heal`` are ``empty`` and ``grow``.
-    """
-    path, do = request["path"], request["do"]
-    if do in ("fill", "shrink", "use up"):
-        size = shrink(path) if do != "use up" else None
-        if do != "shrink":
-            with open_folder(path) as folder:
-                use_up(folder)
-        return {"size": size}
-    if do in ("heal", "empty", "grow"):
-        if do != "grow":
-            empty(path)
-        return grow(path, request["size"]) if do != "empty" else None
-    if do == "find":
-        return find(path, request["file"], request["place"])
-    if do == "flip":
-        return flip(request["file"], request["at"], request["bit"])
-    if do == "truncate":
-        return truncate(request["file"], request["bytes"])
-    if do == "mend":
-        return [mend(flipped) for flipped in request["flipped"]]
-    if do == "keep":
-        with _standing_still():
-            return keep(path, request["copy"])
-    if do == "restore":
-        return restore(path, request["copy"])
-    if do == "forget":
-        return forget(path, request["copy"])
-    raise SystemExit(f"unknown action {do!r}")
+VERBS = (fill, shrink, use_up, heal, empty, grow, find, flip, truncate, mend, back_up, restore, forget)

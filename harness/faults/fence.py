@@ -5,8 +5,6 @@ The rules stand in the node's own network namespace, where the servers of an ima
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.faults.network import iptables
 from harness.faults.nfqueue import MARK as SENT_AGAIN
 from harness.faults.probe import MARK as MEASURES
@@ -26,8 +24,11 @@ def rules(subnet: str, gateway: str, *, clients_at_gateway: bool) -> list[str]:
     return [*found, f"-A OUTPUT -d {gateway} -j REJECT"]
 
 
-def main(request: dict[str, Any]) -> None:
-    """Make the rules for ``subnet`` and ``gateway``; see ``rules``."""
-    made = rules(request["subnet"], request["gateway"], clients_at_gateway=request["clients_at_gateway"])
+def shut(subnet: str, gateway: str, clients_at_gateway: bool) -> None:
+    """Make the rules; see ``rules``."""
+    made = rules(subnet, gateway, clients_at_gateway=clients_at_gateway)
     given = "\n".join(["*filter", *made, "COMMIT", ""])
     iptables("--noflush", program="iptables-restore", given=given)
+
+
+VERBS = (shut,)

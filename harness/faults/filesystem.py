@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
-from harness.faults.disk import FILLER, use_up
+from harness.faults.disk import FILLER, use_up_below
 from harness.faults.files import OURS
 from harness.faults.pending import Pending
 from harness.faults.process import is_tool
@@ -132,7 +132,7 @@ class FileSystem:
                 if name.startswith(_HIDDEN):
                     os.unlink(f"{folder}/{name}")
         if full:
-            use_up(self._beneath)
+            use_up_below(self._beneath)
         return lost
 
     def see_syncs(self) -> None:

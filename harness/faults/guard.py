@@ -13,7 +13,6 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from harness.faults.network import families, family, iptables
 
@@ -99,12 +98,4 @@ def _answers(address: str, port: int) -> bool:
     return True
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: put ``up`` the rules, take them ``down``, or ``knock``."""
-    if request["do"] == "up":
-        return put_up(request["ports"], request["hosts"], request["clients"], request["user"])
-    if request["do"] == "down":
-        return take_down()
-    if request["do"] == "knock":
-        return knock(request["addresses"], request["ports"])
-    raise SystemExit(f"unknown action {request['do']!r}")
+VERBS = (put_up, take_down, knock)

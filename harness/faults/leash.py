@@ -19,10 +19,9 @@ import stat
 import subprocess
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from harness.faults import clock, guard, netem, network, process, resident, squeeze
 from harness.faults.process import HOME_MARK
+from harness.faults.tools import TOOLS
 
 READY, ALIVE = "ready ", "alive"
 """What it says when the directory, whose path follows, is there; and to each word of the harness."""
@@ -115,16 +114,10 @@ def _check_owner(made: str) -> None:
 def undo() -> list[str]:
     """End the servers and every fault, and let everybody use their ports; what could not be done."""
     failed = []
-    for what in (
-        lambda: process.main({"do": "kill"}),
-        lambda: resident.stop(clock.RESIDENT),
-        network.heal,
-        netem.mend,
-        lambda: squeeze.main({"do": "heal"}),
-        guard.take_down,
-    ):
+    for tool in TOOLS:
         try:
-            what()
+            if tool.undo is not None:
+                tool.undo()
         except (SystemExit, OSError) as error:
             failed.append(str(error))
     return failed + _end_survivors()
@@ -191,19 +184,19 @@ def _end(number: int, frame: object) -> None:
     raise SystemExit(f"it was ended by signal {number}")
 
 
-def main(request: dict[str, Any]) -> list[str]:
+def hold(folder: str, name: str, size: int, silence: float) -> list[str]:
     """Make the directory in ``folder``, say so, wait, and undo everything; what there is to complain of."""
     if os.geteuid() != 0:
         raise SystemExit("the user there is not root, as faults need: name root, or use -o sudo=true")
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in signals:
         signal.signal(number, _end)
-    with claim(), directory(request["folder"], request["name"], request["size"]) as made:
+    with claim(), directory(folder, name, size) as made:
         os.environ[HOME_MARK] = made
         said: list[str] = []
         try:
             print(READY + made, flush=True)
-            said = wait(request["silence"])
+            said = wait(silence)
         except (SystemExit, OSError) as error:  # also of an output that nobody reads any more
             said = [str(error)]
         finally:
@@ -211,3 +204,6 @@ def main(request: dict[str, Any]) -> list[str]:
                 signal.signal(number, signal.SIG_IGN)
             said += undo()
         return said
+
+
+VERBS = (hold,)

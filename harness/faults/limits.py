@@ -8,12 +8,40 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from typing import Any
+from typing import TypedDict
 
 from harness.faults.process import servers
 from harness.faults.squeeze import ROOT, group
 
 _NO_LIMIT = 1 << 60
+
+
+class _Use(TypedDict):
+    used: float
+    held: int
+
+
+class _Cpu(TypedDict):
+    cpu: float | None
+    throttled: int
+    throttled_seconds: float
+
+
+class _Memory(TypedDict):
+    memory: int | None
+    at_limit: int
+    ended: int
+
+
+class Counts(_Use, _Cpu, _Memory):
+    """CPU seconds that a server has ``used`` and bytes that it has ``held``, and what its control groups say.
+
+    ``cpu`` is the share of one processor, ``memory`` is in bytes, both None without a limit. ``throttled`` is how often
+    the group had to wait for CPU time; ``at_limit`` how often it had as much memory as it may; ``ended`` how many
+    processes the kernel ended for that. ``groups`` tells whether two answers are about the same groups.
+    """
+
+    groups: list[str]
 
 
 def _place(pid: str, controller: str) -> str:
@@ -42,7 +70,7 @@ def _counts(place: str, *names: str) -> dict[str, int]:
     return {name: int(number) for name, number in zip(words[::2], words[1::2], strict=True)}
 
 
-def _cpu(place: str) -> dict[str, Any]:
+def _cpu(place: str) -> _Cpu:
     quota, *period = [float(word) for word in _words(place, "cpu.cfs_quota_us", "cpu.max") if word != "max"] or [-1.0]
     period = period or [float(word) for word in _words(place, "cpu.cfs_period_us")]
     counts = _counts(place, "cpu.stat")
@@ -53,7 +81,7 @@ def _cpu(place: str) -> dict[str, Any]:
     }
 
 
-def _memory(place: str) -> dict[str, Any]:
+def _memory(place: str) -> _Memory:
     limit = [int(word) for word in _words(place, "memory.limit_in_bytes", "memory.max") if word != "max"]
     events = _counts(place, "memory.events", "memory.oom_control")
     at_limit = _words(place, "memory.failcnt")
@@ -64,7 +92,7 @@ def _memory(place: str) -> dict[str, Any]:
     }
 
 
-def _use(pid: int) -> dict[str, Any]:
+def _use(pid: int) -> _Use:
     """The CPU seconds that a process has used, and the bytes that it holds."""
     with open(f"/proc/{pid}/statm") as file:
         pages = int(file.read().split()[1])
@@ -72,16 +100,11 @@ def _use(pid: int) -> dict[str, Any]:
     return {"used": time.clock_gettime(~pid << 3 | 2), "held": pages * os.sysconf("SC_PAGE_SIZE")}
 
 
-def main(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """For each server, by command and number, what it has used and holds, and for its groups the limits and counts.
-
-    ``cpu`` is the share of one processor, ``memory`` is in bytes, both None without a limit. ``throttled`` is how often
-    the group had to wait for CPU time; ``at_limit`` how often it had as much memory as it may; ``ended`` how many
-    processes the kernel ended for that. ``groups`` tells whether two answers are about the same groups.
-    """
-    found = {}
+def look() -> dict[str, Counts]:
+    """For each server, by command and number, what it has used and holds, and for its groups the limits and counts."""
+    found: dict[str, Counts] = {}
     for one in servers():
-        pid = int(str(one["pid"]))
+        pid = one["pid"]
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, OSError):
             places = _place(str(pid), "cpu"), _place(str(pid), "memory")
             groups = [place.removeprefix(f"/proc/{pid}/root") for place in places]
@@ -97,3 +120,6 @@ def main(request: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _is_unified() -> bool:
     return os.path.exists(f"{ROOT}/cgroup.controllers")
+
+
+VERBS = (look,)

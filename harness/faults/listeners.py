@@ -9,7 +9,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TypedDict
 
 from harness.faults.process import pids
 
@@ -17,6 +17,14 @@ _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENS = "0A"
 _PATIENCE = 1.0
 """Seconds to look again: a server may be just beginning or ending, so that one table knows of it and the other not."""
+
+
+class Listener(TypedDict):
+    """A socket that listens: its port, whether it is one of the run's, and by whom it is held."""
+
+    port: int
+    ours: bool
+    by: str
 
 
 def _sockets(ports: set[int]) -> Iterator[tuple[int, str]]:
@@ -49,11 +57,11 @@ def _told(pid: int) -> str:
     return f"process {pid}"
 
 
-def look(ports: set[int]) -> list[dict[str, Any]]:
-    """Each socket that listens on one of these ports: its ``port``, whether it is ``ours``, and ``by`` whom."""
+def look(ports: set[int]) -> list[Listener]:
+    """Each socket that listens on one of these ports."""
     sockets = list(_sockets(ports))
     holders, servers = _holders(), set(pids())
-    found = []
+    found: list[Listener] = []
     for port, inode in sockets:
         by = holders.get(inode, set())
         who = ", ".join(map(_told, sorted(by))) or "a process that cannot be seen from here"
@@ -61,12 +69,14 @@ def look(ports: set[int]) -> list[dict[str, Any]]:
     return found
 
 
-def main(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Look at ``ports``, again for a while where a socket is not ours: only what stays so is."""
-    ports = set(request["ports"])
+def watch(ports: list[int]) -> list[Listener]:
+    """Look at some ports, again for a while where a socket is not ours: only what stays so is."""
     deadline = time.monotonic() + _PATIENCE
     while True:
-        found = look(ports)
+        found = look(set(ports))
         if all(one["ours"] for one in found) or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
+
+
+VERBS = (watch,)

@@ -66,14 +66,17 @@ class Mounted(resident.Work):
             self._error = str(error)
 
     def ask(self, request: dict[str, Any]) -> Any:
-        """Misbehave in another way from now on, hold syncs back, or lose what was not synced."""
-        if request["do"] == "hold":
-            return {"pending": self._files.hold(request["seconds"])}
-        if request["do"] == "lose":
+        """Do what ``misbehave`` asks."""
+        do = request.pop("do")
+        if do == "hold":
+            return {"pending": self._files.hold(**request)}
+        if do == "lose":
             # Whatever was asked before this is done when this is answered.
             os.stat(self._directory)
-            return {"lost": self._files.lose(request["seed"])}
-        self._files.misbehave(Fault(**request["fault"]))
+            return {"lost": self._files.lose(**request)}
+        if do not in ("begin", "heal"):
+            raise SystemExit(f"the file system cannot {do}")
+        self._files.misbehave(Fault(**request))
         return None
 
     def end(self) -> None:

@@ -13,7 +13,7 @@ import subprocess
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.network import families, family, iptables, rulers
+from harness.faults.network import Peer, families, family, iptables, rulers
 from harness.faults.nfqueue import MARK, Degrade
 
 RESIDENT = "netem"
@@ -73,11 +73,8 @@ def tc(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def degrade(how: str, peers: list[dict[str, Any]], quality: dict[str, float], seed: str) -> None:
-    """From now on, the links with these peers have this quality: ``{"addresses": [A, ...], "direction": "in"|"out"}``.
-
-    With ``spare``, TCP connections to that port of this node stay as they are: that over which it is controlled.
-    """
+def degrade(how: str, peers: list[Peer], quality: dict[str, float], seed: str) -> None:
+    """From now on, the links with these peers have this quality, by the ``mechanism`` that was found."""
     mend()
     if how == "netem":
         if sent := [address for peer in peers if peer["direction"] == "out" for address in peer["addresses"]]:
@@ -159,12 +156,4 @@ def _disciplines() -> str:
         return ""
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: degrade, mend, or say by which ``mechanism`` what is sent is made worse here."""
-    if request["do"] == "degrade":
-        return degrade(request["how"], request["peers"], request["quality"], request["seed"])
-    if request["do"] == "mend":
-        return mend()
-    if request["do"] == "mechanism":
-        return mechanism()
-    raise SystemExit(f"unknown action {request['do']!r}")
+VERBS = (degrade, mend, mechanism)

@@ -14,11 +14,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Literal, TypedDict
 
 from harness.faults import resident
+from harness.faults.addresses import further
 from harness.faults.process import HOME_MARK
 
+How = Literal["drop", "reject", "reset"]
+Direction = Literal["in", "out", "both"]
 CHAINS = {"in": ("INPUT", "SPLITBRAIN-IN", "-s"), "out": ("OUTPUT", "SPLITBRAIN-OUT", "-d")}
 FLAPPING = "flapping"
 _NOWHERE = 5210
@@ -53,7 +56,7 @@ def family(address: str) -> str:
 
 def families() -> list[str]:
     """The programs that are needed here: without addresses of IPv6 its rules may be impossible, and are for nothing."""
-    return [_IPV4, _IPV6] if own_addresses() else [_IPV4]
+    return [_IPV4, _IPV6] if further() else [_IPV4]
 
 
 def rulers() -> list[str]:
@@ -61,30 +64,34 @@ def rulers() -> list[str]:
     return [program for program in families() if shutil.which(program)]
 
 
-def own_addresses() -> list[str]:
-    """The addresses of IPv6 by which peers can reach this network namespace."""
-    try:
-        with open("/proc/net/if_inet6") as table:
-            lines = [line.split() for line in table]
-    except FileNotFoundError:
-        return []
-    return sorted(str(ipaddress.IPv6Address(int(words[0], 16))) for words in lines if words[-1] != "lo")
+class Machine(TypedDict, total=False):
+    """Another machine: its addresses. TCP connections to the port to ``spare`` of this node, over which it is
+    controlled, stay as they are.
+    """
+
+    addresses: list[str]
+    spare: int
 
 
-def cut(peers: list[dict[str, Any]], how: str) -> None:
-    """Cut this node from each peer: ``{"addresses": [A, ...], "direction": "in"|"out"|"both"}``; ``in`` by default.
+class Peer(Machine):
+    """A machine with which links are changed, and which: what comes ``in`` from there, goes ``out``, or ``both``."""
 
-    With ``spare``, TCP connections to that port of this node go on: the one over which this tool is controlled.
+    direction: Direction
+
+
+def cut(peers: list[Peer], how: How = "drop", flap: float = 0.0) -> None:
+    """Cut this node from each peer; with ``flap`` the cut comes and goes, each for so many seconds.
+
     All rules of a family come into force at once.
     """
-    own = own_addresses()
+    own = further()
     for program in families():
         rules, there = [], iptables("-S", program=program)
         for direction, (hook, chain, flag) in CHAINS.items():
             if f"-A {hook} -j {chain}" not in there:
                 rules += [f":{chain} - [0:0]", f"-I {hook} -j {chain}"]
             for peer in peers:
-                if peer.get("direction", "in") not in (direction, "both"):
+                if peer["direction"] not in (direction, "both"):
                     continue
                 for address in peer["addresses"]:
                     if family(address) == program and address not in own:
@@ -92,6 +99,8 @@ def cut(peers: list[dict[str, Any]], how: str) -> None:
                         rules += [" ".join(["-A", chain, flag, address, *words]) for words in found]
         given = "\n".join(["*filter", *rules, "COMMIT", ""])
         iptables("--noflush", program=f"{program}-restore", given=given)
+    if flap:
+        resident.start(FLAPPING, lambda: Flap(flap))
 
 
 def _rules(program: str, direction: str, how: str, spare: int | None) -> Iterator[Sequence[str]]:
@@ -164,15 +173,4 @@ def _rules_here(program: str) -> list[str]:
     return [line for line in iptables("-S", program=program).splitlines() if chains & {*line.split()}]
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: cut, heal, or say by which ``addresses`` of IPv6 this node can be reached."""
-    if request["do"] == "cut":
-        cut(request["peers"], request.get("how", "drop"))
-        if request.get("flap"):
-            resident.start(FLAPPING, lambda: Flap(request["flap"]))
-        return None
-    if request["do"] == "heal":
-        return heal()
-    if request["do"] == "addresses":
-        return own_addresses()
-    raise SystemExit(f"unknown action {request['do']!r}")
+VERBS = (cut, heal)

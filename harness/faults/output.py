@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import threading
-from typing import Any
 
 HEAD = TAIL = 8 << 20
 NEW, OLD = ".new", ".old"
@@ -118,14 +117,17 @@ def _write(path: str, waiting: Waiting) -> None:
             failed = True
 
 
-def main(request: dict[str, Any]) -> None:
-    """Read the standard input to its end into the log at ``request["path"]``."""
+def follow(path: str) -> None:
+    """Read the standard input to its end into the log at ``path``."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it ends when the last of what prints has ended
     waiting = Waiting()
-    writer = threading.Thread(target=_write, args=(request["path"], waiting))
+    writer = threading.Thread(target=_write, args=(path, waiting))
     writer.start()
     while data := os.read(0, _CHUNK):
         waiting.put(data)
     waiting.put(b"")
     writer.join()
+
+
+VERBS = (follow,)

@@ -12,7 +12,7 @@ import socket
 import time
 from collections import defaultdict
 from itertools import pairwise
-from typing import Any
+from typing import TypedDict
 
 from harness.faults import buffers
 
@@ -20,6 +20,60 @@ LEAST_SIZE = 48
 MARK = 0x5C
 """Set on what is sent, where that is allowed: no firewall of the node's own need take it for a server's."""
 _BUFFER = 8 << 20
+
+
+class _Needed(TypedDict):
+    me: str
+    peers: dict[str, str]
+    session: str
+    port: int
+    every: float
+    seconds: float
+    linger: float
+
+
+class Asked(_Needed, total=False):
+    """One machine's part of a measurement.
+
+    ``me``, the own name; ``peers``, addresses by name; ``session``, told apart from others', on a ``port`` of its own,
+    the same on all machines; ``every`` so many seconds a datagram to each, for ``seconds``, and ``linger`` seconds
+    longer of listening. Perhaps ``address`` to be reached at, ``size`` and ``burst`` (how many bytes at once, in how
+    many datagrams), and ``enough``: end once so many came from each of ``senders``, and as many came back from each
+    peer.
+    """
+
+    address: str
+    size: int
+    burst: int
+    enough: int
+    senders: list[str]
+
+
+class Summary(TypedDict):
+    """What came from one peer, and came back.
+
+    ``missed``: of the numbers between the first and the last that came those that did not;
+    ``first``: what was lost before; ``hole``: most of them in a row; ``rate``: bytes a second;
+    ``round_trips``: seconds, the shortest, and those that a tenth and nine tenths are shorter than.
+    """
+
+    sent: int
+    heard: int
+    missed: int
+    doubled: int
+    overtaken: int
+    first: int | None
+    hole: int
+    rate: float | None
+    round_trips: list[float] | None
+
+
+class Watched(TypedDict):
+    """What was seen of each peer, how many seconds this lasted, and how many datagrams were damaged, if that shows."""
+
+    lasted: float
+    damaged: int | None
+    peers: dict[str, Summary]
 
 
 class Tally:
@@ -58,13 +112,8 @@ class Tally:
         """How many came back from it."""
         return len(self._round_trips)
 
-    def summary(self) -> dict[str, Any]:
-        """All of it as JSON.
-
-        ``missed``: of the numbers between the first and the last that came those that did not;
-        ``first``: what was lost before; ``hole``: most of them in a row; ``rate``: bytes a second;
-        ``round_trips``: seconds, the shortest, and those that a tenth and nine tenths are shorter than.
-        """
+    def summary(self) -> Summary:
+        """All of it as JSON."""
         numbers, times = sorted(self._numbers), sorted(self._round_trips)
         lasted = self._arrived[-1][0] - self._arrived[0][0] if self._arrived else 0.0
         return {
@@ -80,52 +129,46 @@ class Tally:
         }
 
 
-def has_enough(tallies: dict[str, Tally], request: Any) -> bool:
-    """Whether all that a request calls enough was heard."""
-    enough = request["enough"]
-    heard = all(tallies[name].heard >= enough for name in request["senders"])
-    return heard and all(tallies[name].returned >= enough for name in request["peers"])
+def has_enough(tallies: dict[str, Tally], asked: Asked) -> bool:
+    """Whether something was called enough, and all of that was heard."""
+    enough = asked.get("enough", 0)
+    heard = all(tallies[name].heard >= enough for name in asked.get("senders", ()))
+    return enough > 0 and heard and all(tallies[name].returned >= enough for name in asked["peers"])
 
 
 class Watch:
     """One machine's part of a measurement: it sends to its peers, echoes, and counts.
 
-    ``request``: ``me``, the own name; ``peers``, addresses by name; ``session``, told apart from others', on a ``port``
-    of its own, the same on all machines; ``every`` so many seconds a datagram to each, for ``seconds``, and ``linger``
-    seconds longer of listening. Perhaps ``address`` to be reached at, ``size`` and ``burst`` (how many bytes at once,
-    in how many datagrams), and ``enough``: end once so many came from each of ``senders``, and as many came back from
-    each peer.
-
     Raises ``OSError`` if another program has the port.
     """
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self._request = request
-        self._me, self._peers, self._port = request["me"], request["peers"], request["port"]
-        self._mark = f"{request['session']} ".encode()
-        self._every, self._seconds, self._linger = request["every"], request["seconds"], request["linger"]
-        self._burst, self._enough = request.get("burst", 1), request.get("enough", 0)
-        self._size = request.get("size", LEAST_SIZE)
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._me, self._peers, self._port = asked["me"], asked["peers"], asked["port"]
+        self._mark = f"{asked['session']} ".encode()
+        self._every, self._seconds, self._linger = asked["every"], asked["seconds"], asked["linger"]
+        self._burst, self._size = asked.get("burst", 1), asked.get("size", LEAST_SIZE)
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._sent: dict[tuple[str, int], float] = {}
         self._number = 0
-        self._line = _bound(request.get("address", ""), self._port)
+        self._line = _bound(asked.get("address", ""), self._port)
 
-    def run(self) -> dict[str, Any]:
-        """Watch; for each peer what was seen, how long this ``lasted``, and how many datagrams were ``damaged``."""
+    def run(self) -> Watched:
+        """Watch; what was seen."""
         damaged = _damaged()
         began = due = time.monotonic()
         over = began + self._seconds
         end = over + self._linger
+        satisfied = False
         with self._line:
             while (now := time.monotonic()) < end:
                 if due <= now < over:
                     self._ping(now)
                     due = max(due + self._every, now)
                 self._hear(min(due if due < over else end, end) - time.monotonic())
-                if self._enough and has_enough(self._tallies, self._request):
+                if not satisfied and has_enough(self._tallies, self._asked):
                     # Others may have begun later, and need a few more.
-                    self._enough, end = 0, min(end, now + self._linger)
+                    satisfied, end = True, min(end, now + self._linger)
         return {
             "lasted": time.monotonic() - began,
             "damaged": _damaged() - damaged,
@@ -184,6 +227,9 @@ def _damaged() -> int:
     return int(dict(zip(names, values, strict=True)).get("InCsumErrors", 0))
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Watch, as ``request`` says."""
-    return Watch(request).run()
+def watch(asked: Asked) -> Watched:
+    """Watch, as ``asked``. Raises ``OSError`` if another program has the port."""
+    return Watch(asked).run()
+
+
+VERBS = (watch,)

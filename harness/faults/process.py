@@ -1,9 +1,6 @@
 """Find, kill, pause and resume every server process of the node that this runs in, and say what was seen.
 
-The answer of every action is read from the process table after the action took effect:
-``[{"pid": 7, "since": 4711, "state": "T", "command": "redis-server"}, ...]``, with ``"forced": true`` where SIGTERM was
-not enough. ``since`` is when the process began, in clock ticks: who has the same number later is another process.
-``list`` also says of each the states of all its ``threads``, and how many ticks of CPU time it has ``used``.
+The answer of every action is read from the process table after the action took effect.
 """
 
 from __future__ import annotations
@@ -12,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import Any
+from typing import TypedDict
 
 TOOL_MARK = "SPLITBRAIN_TOOL"
 """Set in the environment of every process that belongs to the harness and not to the store; on local nodes that is the
@@ -27,9 +24,31 @@ SESSIONS = ".splitbrain-sessions"
 PASSAGE_SECONDS = 1.0
 """How long to wait for a process that is between two states: just becoming another program, or ending."""
 _STOPPED = "Tt"
-_GRACE_SECONDS = 12.0
+GRACE_SECONDS = 12.0
 """How long a server may take to end in an orderly way. etcd tries for 10 s to hand over what it leads; and while a peer
 is paused it may wait for that for ever, so there has to be an end."""
+
+
+class Server(TypedDict):
+    """A server process. ``since`` is when it began, in clock ticks: who has its number later is another process."""
+
+    pid: int
+    since: int
+    state: str
+    command: str
+
+
+class Seen(Server):
+    """The same with the states of all its threads, and how many ticks of CPU time it has used."""
+
+    threads: str
+    used: int
+
+
+class Signalled(Server):
+    """A server that a signal was sent to, and whether SIGTERM was not enough."""
+
+    forced: bool
 
 
 def is_tool(pid: str) -> bool:
@@ -89,9 +108,9 @@ def _is_at_home(pid: str) -> bool:
     return f"{os.readlink(f'/proc/{pid}/cwd')}/".startswith(f"{home}/")
 
 
-def servers() -> list[dict[str, object]]:
+def servers() -> list[Server]:
     """The living server processes in this pid namespace: not its init, not the tools of the harness."""
-    found: list[dict[str, object]] = []
+    found: list[Server] = []
     sessions = _sessions()
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or entry == "1" or int(entry) == os.getpid():
@@ -125,9 +144,9 @@ def _wait_until_over(pid: str) -> None:
             time.sleep(0.0005)
 
 
-def look() -> list[dict[str, object]]:
+def look() -> list[Seen]:
     """The servers, each with the states of all its threads and the CPU time that it has used."""
-    found = []
+    found: list[Seen] = []
     for one in servers():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             threads = _threads(str(one["pid"]))
@@ -147,55 +166,57 @@ def _threads(pid: str) -> set[str]:
 
 def pids() -> list[int]:
     """The process numbers of the same."""
-    return [int(str(one["pid"])) for one in servers()]
+    return [one["pid"] for one in servers()]
 
 
-def _send(number: int, until_states: str = "") -> list[dict[str, object]]:
+def _send(number: int, until_states: str = "") -> list[Signalled]:
     """Signal every server until it is in one of these states, or gone; those that were signalled."""
-    signalled: dict[object, dict[str, object]] = {}
+    signalled: dict[int, Signalled] = {}
     deadline = time.monotonic() + 10
-    while left := [one for one in servers() if str(one["state"]) not in until_states]:
+    while left := [one for one in servers() if one["state"] not in until_states]:
         if time.monotonic() > deadline:
             raise SystemExit(f"after 10 s these processes still do not show it: {left}")
         for one in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(str(one["pid"])), number)
-        signalled |= {one["pid"]: one for one in left}
+                os.kill(one["pid"], number)
+        signalled |= {one["pid"]: {**one, "forced": False} for one in left}
         time.sleep(0.005)
     return list(signalled.values())
 
 
-def _terminate(grace: float) -> list[dict[str, object]]:
+def terminate(grace: float = GRACE_SECONDS) -> list[Signalled]:
     """Ask every server to end, once, and kill what is not gone after ``grace`` seconds, as an orchestrator does.
 
     A stopped server cannot end before it goes on: it is let alone.
     """
-    asked: dict[object, dict[str, object]] = {}
-    deadline = time.monotonic() + grace
-    while left := [one for one in servers() if str(one["state"]) not in _STOPPED]:
+    asked: dict[int, Signalled] = {}
+    deadline = time.monotonic() + min(grace, GRACE_SECONDS)
+    while left := [one for one in servers() if one["state"] not in _STOPPED]:
         if time.monotonic() > deadline:
             forced = _send(signal.SIGKILL, _STOPPED)
-            return list((asked | {one["pid"]: one | {"forced": True} for one in forced}).values())
+            return [*(asked | {one["pid"]: {**one, "forced": True} for one in forced}).values()]
         for one in left:
             if one["pid"] not in asked:
-                asked[one["pid"]] = one
+                asked[one["pid"]] = {**one, "forced": False}
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(str(one["pid"])), signal.SIGTERM)
+                    os.kill(one["pid"], signal.SIGTERM)
         time.sleep(0.005)
     return list(asked.values())
 
 
-def main(request: dict[str, Any]) -> list[dict[str, object]]:
-    """Do what ``request["do"]`` says: list, kill, terminate, pause or resume."""
-    action = request["do"]
-    if action == "list":
-        return look()
-    if action == "kill":
-        return _send(signal.SIGKILL)
-    if action == "terminate":
-        return _terminate(min(request.get("grace", _GRACE_SECONDS), _GRACE_SECONDS))
-    if action == "pause":
-        return _send(signal.SIGSTOP, _STOPPED)
-    if action == "resume":
-        return _send(signal.SIGCONT, "RSDI")
-    raise SystemExit(f"unknown action {action!r}")
+def kill() -> list[Signalled]:
+    """End every server at once."""
+    return _send(signal.SIGKILL)
+
+
+def pause() -> list[Signalled]:
+    """Let every server stand still."""
+    return _send(signal.SIGSTOP, _STOPPED)
+
+
+def resume() -> list[Signalled]:
+    """Let every server that stands still go on."""
+    return _send(signal.SIGCONT, "RSDI")
+
+
+VERBS = (look, kill, terminate, pause, resume)

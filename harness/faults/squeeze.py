@@ -12,7 +12,7 @@ import glob
 import os
 import socket
 import time
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.faults import resident
 from harness.faults.process import HOME_MARK, pids
@@ -79,6 +79,13 @@ def _limits(cpu: float | None, memory: int | None) -> dict[str, list[tuple[str, 
     return limits
 
 
+class Squeezed(TypedDict, total=False):
+    """How many servers were squeezed, and in the end how many the kernel has ended for want of memory."""
+
+    servers: int
+    out_of_memory: int
+
+
 class Squeeze(resident.Work):
     """Holds all servers of the node in the group, those that are started later too."""
 
@@ -92,7 +99,7 @@ class Squeeze(resident.Work):
                 _write(f"{place}/{file}", value)
         self.step()
 
-    def ask(self, request: Any) -> dict[str, int]:
+    def ask(self, request: Any) -> Squeezed:
         """How many servers are squeezed."""
         return {"servers": len(self._origins)}
 
@@ -105,7 +112,7 @@ class Squeeze(resident.Work):
                         _write(f"{place}/cgroup.procs", pid)
         return _LOOK_SECONDS
 
-    def end(self) -> dict[str, int]:
+    def end(self) -> Squeezed:
         """Give everything back; how many servers were squeezed, and how many the kernel ended for want of memory."""
         ended = 0
         for name, place in self._places.items():
@@ -170,14 +177,18 @@ def _write(path: str, value: str) -> None:
         file.write(value)
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says: squeeze or heal."""
-    if request["do"] == "squeeze":
-        resident.start(RESIDENT, lambda: Squeeze(request.get("cpu"), request.get("memory")))
-        return resident.ask(RESIDENT)
-    if request["do"] == "heal":
-        seen = resident.stop(RESIDENT)
-        left = [place for root in set(controllers().values()) if os.path.isdir(place := f"{root}/{group()}")]
-        remove(left)
-        return seen or {}
-    raise SystemExit(f"unknown action {request['do']!r}")
+def squeeze(cpu: float | None = None, memory: int | None = None) -> Squeezed:
+    """Leave the servers so little from now on; how many these are."""
+    resident.start(RESIDENT, lambda: Squeeze(cpu, memory))
+    squeezed: Squeezed = resident.ask(RESIDENT)
+    return squeezed
+
+
+def heal() -> Squeezed:
+    """Give everything back; what had been squeezed."""
+    seen: Squeezed | None = resident.stop(RESIDENT)
+    remove([place for root in set(controllers().values()) if os.path.isdir(place := f"{root}/{group()}")])
+    return seen or {}
+
+
+VERBS = (squeeze, heal)

@@ -12,7 +12,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.faults.files import COPY, OURS, data, files, open_folder, open_plain
 
@@ -27,7 +27,43 @@ _AROUND = 16
 """So many bytes before a place are read with it."""
 
 
-def write(path: str, tries: int, new: str = f"{WITNESS}-new") -> dict[str, Any]:
+class Tried(TypedDict):
+    """How often something was tried, and by error how often that failed."""
+
+    tries: int
+    errors: dict[str, int]
+
+
+class Written(Tried):
+    """The same of writes, and how many seconds at most a write and a sync took."""
+
+    write: float
+    sync: float
+
+
+class Read(Tried):
+    """The same of reads, and how often what was read was not what had been written."""
+
+    wrong: int
+
+
+class Used(TypedDict):
+    """What came of writing and reading."""
+
+    write: Written
+    read: Read
+
+
+Around = TypedDict("Around", {"size": int, "from": int, "bytes": str})
+"""How long a file is, and some of its bytes in hexadecimal digits, from a place on."""
+
+
+def room(path: str) -> Written:
+    """Write once into a directory, and say whether there was room."""
+    return write(path, 1, ROOM)
+
+
+def write(path: str, tries: int, new: str = f"{WITNESS}-new") -> Written:
     """Write a new file and sync it, so often; by error how often, and how many seconds a write and a sync took."""
     errors: Counter[str] = Counter()
     longest = {"write": 0.0, "sync": 0.0}
@@ -45,7 +81,8 @@ def write(path: str, tries: int, new: str = f"{WITNESS}-new") -> dict[str, Any]:
             errors[os.strerror(error.errno or 0)] += 1
         with contextlib.suppress(OSError):
             os.unlink(name)
-    return {"tries": done, "errors": dict(errors), **{what: round(took, 4) for what, took in longest.items()}}
+    write, sync = (round(longest[what], 4) for what in ("write", "sync"))
+    return {"tries": done, "errors": dict(errors), "write": write, "sync": sync}
 
 
 def _sync(file: int) -> None:
@@ -90,7 +127,7 @@ def _timed(longest: dict[str, float], what: str, do: Callable[[], Any]) -> Any:
         longest[what] = max(longest[what], time.monotonic() - began)
 
 
-def read(path: str, tries: int) -> dict[str, Any]:
+def read(path: str, tries: int) -> Read:
     """Read, so often, a file that was kept: by error how often, and how often it was not what had been written."""
     errors: Counter[str] = Counter()
     wrong = 0
@@ -103,7 +140,7 @@ def read(path: str, tries: int) -> dict[str, Any]:
     return {"tries": tries, "errors": dict(errors), "wrong": wrong}
 
 
-def use(path: str, tries: int) -> dict[str, Any]:
+def use(path: str, tries: int = 1) -> Used:
     """Write, sync and read; what is read was written when this was called for the first time."""
     if not os.path.lexists(f"{path}/{WITNESS}-kept"):
         _keep(path)
@@ -138,17 +175,18 @@ def left(path: str) -> dict[str, bool]:
     return found
 
 
-def around(name: str, at: int) -> dict[str, Any]:
+def around(path: str, at: int) -> Around:
     """How long a file is, and the bytes at a place with a few before and after it."""
     start = max(at - _AROUND, 0)
-    with open_plain(name) as file:
+    with open_plain(path) as file:
         found = os.pread(file.fileno(), 2 * _AROUND, start)
         return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": found.hex()}
 
 
-def digest(path: str) -> str:
-    """A hash of all files of the store, with their names."""
+def digest(path: str, copy: str = "") -> str:
+    """A hash of all files of the store, or of a copy of them, with their names."""
     found = hashlib.sha256()
+    path = f"{path}/{COPY}{copy}" if copy else path
     for name in files(path):
         found.update(os.path.relpath(name, path).encode() + b"\0")
         with contextlib.suppress(FileNotFoundError), open_plain(name) as file:
@@ -158,7 +196,7 @@ def digest(path: str) -> str:
     return found.hexdigest()
 
 
-def finish(path: str) -> dict[str, Any]:
+def finish(path: str) -> Written:
     """Write a last time, and leave nothing."""
     written = write(path, 1)
     for name in os.listdir(path):
@@ -168,16 +206,4 @@ def finish(path: str) -> dict[str, Any]:
     return written
 
 
-def main(request: dict[str, Any]) -> Any:
-    """Do what ``request["do"]`` says with the directory, or file, ``path``."""
-    path, tries = request["path"], request.get("tries", 1)
-    if request["do"] == "room":
-        return write(path, tries, ROOM)
-    if request["do"] == "use":
-        return use(path, tries)
-    if request["do"] == "around":
-        return around(path, request["at"])
-    if request["do"] == "digest":
-        return digest(f"{path}/{COPY}{request['copy']}" if "copy" in request else path)
-    actions: dict[str, Callable[[str], Any]] = {"leave": leave, "left": left, "finish": finish}
-    return actions[request["do"]](path)
+VERBS = (room, use, around, digest, leave, left, finish)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import nemeses.disk
 import nemeses.storage
 from harness.cli import main
 from harness.environments.base import run_tool
+from harness.environments.tools import Request
+from harness.faults import disk, misbehave
 
-ANSWERS: dict[str, dict[str, Any]] = {
-    "disk": {
-        "fill": {"size": 512 << 20},
-        "flip": {"file": "/nowhere", "at": 0, "was": "00", "is": "01"},
-        "truncate": None,
-        "restore": None,
-    },
-    "misbehave": {"set": None, "hold": {"pending": 3}, "lose": {"lost": 3}},
+ANSWERS: dict[Callable[..., Any], Any] = {
+    disk.fill: 512 << 20,
+    disk.flip: {"file": "/nowhere", "at": 0, "was": "00", "is": "01"},
+    disk.truncate: None,
+    disk.restore: None,
+    misbehave.begin: None,
+    misbehave.heal: None,
+    misbehave.hold: {"pending": 3},
+    misbehave.lose: {"lost": 3},
 }
-"""By tool what it answers to a request to change something."""
+"""What tools answer to a request to change something."""
 
 
-async def run_idle_tool(node: Any, tool: str, request: Mapping[str, Any], **more: Any) -> Any:
+async def run_idle_tool(node: Any, request: Request[Any], **more: Any) -> Any:
     """What the tool would answer; it is asked itself only where it does not change anything."""
-    answers = ANSWERS.get(tool, {})
-    return answers[request["do"]] if request["do"] in answers else await run_tool(node, tool, request, **more)
+    return ANSWERS[request.do] if request.do in ANSWERS else await run_tool(node, request, **more)
 
 
 if __name__ == "__main__":

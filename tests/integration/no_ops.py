@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +17,9 @@ from checkers.evidence import Evidence
 from harness.cluster import Cluster
 from harness.environments import base
 from harness.environments.simulation.environment import SimulatedNode
+from harness.environments.tools import Request, ask
 from harness.experiment import Experiment
+from harness.faults import clock, process, squeeze
 from harness.plugins import load
 from harness.recording import read_jsonl
 from harness.runner import Run
@@ -26,19 +28,19 @@ from harness.verdict import Budget
 from targets.reference.target import Reference
 from workloads.register import Register
 
-CHANGES = ("kill", "terminate", "pause", "resume", "set", "squeeze")
+CHANGES = (process.kill, process.terminate, process.pause, process.resume, clock.skew, squeeze.squeeze)
 """What is asked of tools that changes something, and is not for a heal."""
 
 
-def _idle(ask: Any) -> Any:
+def _idle(run: Any) -> Any:
     """A tool that changes nothing, and answers what it would if it had."""
 
-    async def answer(node: Any, tool: str, request: Mapping[str, Any], **named: Any) -> Any:
-        if request.get("do") not in CHANGES:
-            return await ask(node, tool, request, **named)
-        if tool == "process":
-            return await ask(node, tool, {"do": "list"})
-        return {"ahead": request["offset"], "processes": [1]} if tool == "clock" else {"servers": 1}
+    async def answer(node: Any, request: Request[Any], **named: Any) -> Any:
+        if request.do not in CHANGES:
+            return await run(node, request, **named)
+        if request.tool is process:
+            return await run(node, ask(process.look))
+        return {"ahead": request.given["offset"], "processes": [1]} if request.tool is clock else {"servers": 1}
 
     return answer
 

@@ -15,6 +15,7 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.faults import process, vdso
 from nemeses.clock import Clock
 from targets.etcd import Etcd
@@ -52,7 +53,7 @@ async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster
     assert [round(await redis_time(store, node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
     assert abs((await clock.observe(cluster))["n1"] - HOUR) < 0.1
     # A server that is started meanwhile is skewed as well.
-    await run_tool(cluster.nodes[0], "process", {"do": "kill"})
+    await run_tool(cluster.nodes[0], ask(process.kill))
     await store.start(cluster, cluster.nodes[0])
     await wait_until(up, seconds=90, what="Redis, again")
     assert [round(await redis_time(store, node), -1) for node in cluster.nodes] == [HOUR, 0, 0]
@@ -71,7 +72,7 @@ async def a_go_program_shows_the_skewed_time(cluster: Cluster) -> None:
 
     await clock.inject(cluster, store, {**PLAN, "offset": 40 * 24 * HOUR})
     # Whatever it is asked to do, it now logs with the skewed date: here, that a peer is gone and comes back.
-    await run_tool(cluster.nodes[2], "process", {"do": "kill"})
+    await run_tool(cluster.nodes[2], ask(process.kill))
 
     async def jumped() -> bool:
         stamps = await logged(first)
@@ -124,11 +125,11 @@ async def the_harness_keeps_its_own_clock_while_it_starts_servers(cluster: Clust
     await node.start("shower", [node.python, "-uc", SHOW])
     await clock.inject(cluster, reference(), PLAN)
     for _ in range(20):
-        await run_tool(node, "process", {"do": "kill"})
+        await run_tool(node, ask(process.kill))
         await node.start("shower", [node.python, "-uc", SHOW])
         assert abs(time.time() - time.monotonic() - right) < 1
     assert process.is_tool(str(os.getpid()))
-    assert [one["command"] for one in await run_tool(node, "process", {"do": "list"})] == [Path(node.python).name]
+    assert [one["command"] for one in await run_tool(node, ask(process.look))] == [Path(node.python).name]
 
 
 @pytest.mark.needs("local")

@@ -18,6 +18,8 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
+from harness.faults import process
 from harness.nemesis import Plan
 from nemeses.disk import Disk
 from nemeses.storage import Storage
@@ -418,7 +420,7 @@ async def what_a_store_has_synced_survives_every_crash(cluster: Cluster) -> None
         if number == 0:
             await node.exec(["sh", "-c", f"rm {node.directory}/log"])
             await Storage(Storage.Options(storage="lost")).heal(cluster, store)
-            await run_tool(node, "process", {"do": "kill"})
+            await run_tool(node, ask(process.kill))
 
 
 async def a_torn_write_leaves_a_part_of_what_was_not_synced(cluster: Cluster) -> None:

@@ -24,7 +24,10 @@ from harness.environments.base import Node, run_tool
 from harness.environments.docker import DockerEnvironment
 from harness.environments.gate import Gate
 from harness.environments.pods import PRIVATE
+from harness.environments.tools import ask
 from harness.errors import FaultError, MissingError
+from harness.faults import disk, misbehave, network, probe, process, witness
+from harness.faults.network import Peer
 from harness.faults.output import HEAD, LEFT_OUT, TAIL
 from tests.integration.inside import on
 
@@ -72,25 +75,26 @@ async def links_in_the_stores_volume_lead_nowhere(cluster: Cluster) -> None:
     for target in ("/etc/ld.so.preload", f"{PRIVATE}/planted", "/tmp/planted"):
         names = [f".splitbrain-{name}" for name in OURS] + ["wal", "made.conf"]
         await in_server(node, PLANT, target, *names, name=f"plant-{target.count('t')}{len(target)}")
-        data = {"path": node.directory}
-        for tool, request in (
-            ("process", {"do": "list"}),
-            ("witness", {**data, "do": "room"}),
-            ("witness", {**data, "do": "use"}),
-            ("witness", {**data, "do": "leave"}),
-            ("witness", {**data, "do": "around", "path": f"{node.directory}/linked/passwd", "at": 0}),
-            ("disk", {**data, "do": "flip", "file": f"{node.directory}/linked/passwd", "at": 0, "bit": 1}),
-            ("disk", {**data, "do": "truncate", "file": f"{node.directory}/wal", "bytes": 1}),
-            ("disk", {**data, "do": "truncate", "file": f"{node.directory}/pipe", "bytes": 1}),
-            ("disk", {**data, "do": "keep", "copy": "planted"}),
-            ("disk", {**data, "do": "keep", "copy": "own"}),
-            ("disk", {**data, "do": "restore", "copy": "own"}),
-            ("disk", {**data, "do": "fill"}),
-            ("disk", {**data, "do": "heal", "size": 512 << 20}),
+        data = node.directory
+        for request in (
+            ask(process.look),
+            ask(witness.room, data),
+            ask(witness.use, data),
+            ask(witness.leave, data),
+            ask(witness.around, f"{data}/linked/passwd", at=0),
+            ask(disk.flip, f"{data}/linked/passwd", at=0, bit=1),
+            ask(disk.truncate, f"{data}/wal", count=1),
+            ask(disk.truncate, f"{data}/pipe", count=1),
+            ask(disk.back_up, data, copy="planted"),
+            ask(disk.back_up, data, copy="own"),
+            ask(disk.restore, data, copy="own"),
+            ask(disk.fill, data),
+            ask(disk.heal, data, size=512 << 20),
         ):
             with contextlib.suppress(FaultError):
-                await run_tool(node, tool, request)
-        found = await run_tool(node, "disk", {**data, "do": "find", "file": "*", "place": 0.5})
+                await run_tool(node, request)
+        found = await run_tool(node, ask(disk.find, data, file="*", place=0.5))
+        assert found is not None
         assert found["file"] == f"{node.directory}/real/data"
         await node.write(f"{node.directory}/made.conf", b"ours")
         with contextlib.suppress(Exception):
@@ -130,14 +134,14 @@ open("/var/lib/splitbrain/seen", "w").write(json.dumps(seen))
 
 async def a_server_reaches_no_process_and_no_resident_of_ours(cluster: Cluster) -> None:
     node, other = cluster.nodes
-    cut = {"do": "cut", "peers": [{"addresses": [other.address]}], "flap": 0.3}
-    await run_tool(node, "network", cut)
+    peer: Peer = {"addresses": [other.address], "direction": "in"}
+    await run_tool(node, ask(network.cut, peers=[peer], flap=0.3))
     await in_server(node, REACH)
     assert json.loads((await node.exec(["cat", f"{node.directory}/seen"])).out) == {}
     # It is there nevertheless, and does what it should.
-    assert (await run_tool(node, "network", {"do": "heal"})) is not None
+    assert (await run_tool(node, ask(network.heal))) is not None
     with pytest.raises(FaultError, match="is not there"):
-        await run_tool(node, "misbehave", {})
+        await run_tool(node, ask(misbehave.heal))
 
 
 _CAPABILITIES = {
@@ -308,8 +312,8 @@ def test_the_network_of_a_run_leads_to_nobody_else(gate: bool, monkeypatch: pyte
             watch = {"session": "s", "port": 7300, "every": 0.05, "seconds": 2.0, "linger": 1.0}
             ends = {"driver": environment.driver["address"], "n1": node.address}
             ours, theirs = await asyncio.gather(
-                environment.measure("probe", {**watch, "me": "driver", "peers": {"n1": ends["n1"]}}),
-                run_tool(node, "probe", {**watch, "me": "n1", "peers": {"driver": ends["driver"]}}),
+                environment.measure(ask(probe.watch, {**watch, "me": "driver", "peers": {"n1": ends["n1"]}})),
+                run_tool(node, ask(probe.watch, {**watch, "me": "n1", "peers": {"driver": ends["driver"]}})),
             )
             assert ours["peers"]["n1"]["heard"] > 5
             assert theirs["peers"]["driver"]["heard"] > 5

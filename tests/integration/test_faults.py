@@ -9,7 +9,9 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import MissingError, NothingToDo
+from harness.faults import process
 from harness.target import Target
 from nemeses.disk import Disk
 from nemeses.kill import Kill
@@ -61,8 +63,7 @@ async def connect(node: Node, port: int, *others: Node) -> list[str]:
 
 async def states(node: Node) -> list[str]:
     """The states of the node's server processes, from the process table inside the node."""
-    table: list[dict[str, Any]] = await run_tool(node, "process", {"do": "list"})
-    return [one["state"] for one in table]
+    return [one["state"] for one in await run_tool(node, ask(process.look))]
 
 
 def reference() -> Reference:

@@ -16,7 +16,10 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.ssh import SshEnvironment, SshNode
+from harness.environments.tools import ask
+from harness.faults import guard, network
 from harness.faults.guard import CHAINS
+from harness.faults.network import Peer
 from targets.reference.server import CLIENT_PORT
 from targets.reference.target import Reference
 from tests.conftest import SPLITBRAIN
@@ -103,11 +106,11 @@ async def only_the_run_reaches_its_store(cluster: Cluster) -> None:
         await nobody_else_is_let_in()
         assert await reached(first, places) == places
         # A cut and its heal leave it as it is, and the other way round.
-        peers = [{"addresses": [second.address]}]
-        await run_tool(used.nodes[0], "network", {"do": "cut", "peers": peers, "how": "reset"})
+        peer: Peer = {"addresses": [second.address], "direction": "in"}
+        await run_tool(used.nodes[0], ask(network.cut, peers=[peer], how="reset"))
         assert "SPLITBRAIN-IN" in await traces(first)
         await nobody_else_is_let_in()
-        await run_tool(used.nodes[0], "network", {"do": "heal"})
+        await run_tool(used.nodes[0], ask(network.heal))
         assert "SPLITBRAIN-IN" not in await traces(first)
         await nobody_else_is_let_in()
         assert await reached(first, places) == places
@@ -187,8 +190,8 @@ async def clients_on_a_host_are_let_in_by_their_user(cluster: Cluster) -> None:
     host = cluster.nodes[0]
     await shell(host, 'python3 -c "$@"', LISTEN, host.address, str(OTHER))
     async with machines(cluster, ["n1"]) as (_, used):
-        request = {"do": "up", "ports": [OTHER], "hosts": [host.address], "clients": [], "user": NOBODY}
-        assert await run_tool(used.nodes[0], "guard", request) == []
+        put_up = ask(guard.put_up, ports=[OTHER], hosts=[host.address], clients=[], user=NOBODY)
+        assert await run_tool(used.nodes[0], put_up) == []
         places = [f"{host.address}:{OTHER}"]
         assert await reached(host, places) == await reached(host, places, user=NOBODY) == places
         assert await reached(host, places, user=NOBODY - 1) == []

@@ -13,7 +13,9 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.local import LocalEnvironment
+from harness.environments.tools import ask
 from harness.errors import NodeError
+from harness.faults import process
 from harness.nemesis import Plan
 from harness.operation import Operation
 from nemeses.disk import Disk
@@ -105,12 +107,12 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
     await kill.heal(cluster, store)
     assert [len(await states(node)) for node in cluster.nodes] == [1, 1, 1]
     await until(cluster.node("n2"), lambda log: log.endswith("up\n"))  # it can be asked now
-    before = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
+    before = [await run_tool(node, ask(process.look)) for node in cluster.nodes]
     restart = Restart(Restart.Options())
     done = await restart.inject(cluster, store, {"aim": "all", "order": ORDER})
     assert list(done["terminated"]) == ORDER
     assert done["ended"] == []
-    after = [await run_tool(node, "process", {"do": "list"}) for node in cluster.nodes]
+    after = [await run_tool(node, ask(process.look)) for node in cluster.nodes]
     assert all(a[0]["pid"] != b[0]["pid"] for a, b in zip(before, after, strict=True))
     for node in cluster.nodes:
         await until(node, lambda log: "asked to end\nup" in log)
@@ -119,7 +121,7 @@ async def a_terminated_server_is_asked_and_a_rolling_restart_takes_one_by_one(cl
 async def a_server_that_does_not_end_when_it_is_asked_is_killed(cluster: Cluster) -> None:
     store = Simple(STUBBORN)
     await running(store, cluster, "up")
-    (ended,) = await run_tool(cluster.nodes[0], "process", {"do": "terminate", "grace": 1})
+    (ended,) = await run_tool(cluster.nodes[0], ask(process.terminate, grace=1))
     assert ended["forced"]
     assert [len(await states(node)) for node in cluster.nodes] == [0, 1, 1]
     assert (await cluster.nodes[0].log("simple")).count("asked to end") == 1
@@ -194,7 +196,7 @@ async def a_squeezed_server_gets_little_time_and_no_memory(cluster: Cluster) -> 
 
     async def used() -> float:
         """The CPU seconds that it uses in two seconds."""
-        pid = (await run_tool(node, "process", {"do": "list"}))[0]["pid"]
+        pid = (await run_tool(node, ask(process.look)))[0]["pid"]
         read = f"w = open('/proc/{pid}/stat').read().rpartition(')')[2].split(); print(int(w[11]) + int(w[12]))"
         first = int((await node.exec([node.python, "-c", read])).text)
         await asyncio.sleep(2)

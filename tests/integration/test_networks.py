@@ -441,8 +441,8 @@ import nemeses.{module} as module
 
 real = module.run_tool
 
-async def pretend(node, tool, request, **more):
-    return None if request["do"] in ("cut", "degrade") else await real(node, tool, request, **more)
+async def pretend(node, request, **more):
+    return None if request.do.__name__ in ("cut", "degrade") else await real(node, request, **more)
 
 module.run_tool = pretend
 Pretending = module.{name}

@@ -13,6 +13,8 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
+from harness.faults import listeners, process
 from harness.operation import Failed, Operation
 from harness.ownership import Ownership, StrangerError
 from harness.plugins import load
@@ -46,7 +48,7 @@ async def listen(node: Node, port: int, address: str = "0.0.0.0", family: str = 
     await node.start(f"stranger-{port}", ["env", STRANGER, *listener])
 
     async def listens() -> bool:
-        seen = await run_tool(node, "listeners", {"ports": [port]})
+        seen = await run_tool(node, ask(listeners.watch, [port]))
         return [one["ours"] for one in seen] == [False]
 
     await wait_until(listens, seconds=90, what=f"somebody listening on {port}")
@@ -65,7 +67,7 @@ async def no_port_of_a_target_may_be_in_use(cluster: Cluster) -> None:
             assert done.code == 0, done.text
 
             async def free(port: int = port) -> bool:
-                return not await run_tool(node, "listeners", {"ports": [port]})
+                return not await run_tool(node, ask(listeners.watch, [port]))
 
             await wait_until(free, seconds=90, what="the port being free")
     await listen(other, Etcd.ports[0], "::", "AF_INET6")
@@ -95,7 +97,7 @@ async def a_server_and_its_port_are_watched(cluster: Cluster) -> None:
     owned = ownership(cluster, target)
     await owned.check(whole=True)
     node = cluster.nodes[0]
-    await run_tool(node, "process", {"do": "kill"})
+    await run_tool(node, ask(process.kill))
     await owned.check(whole=False)
     with pytest.raises(StrangerError, match=f"port {CLIENT_PORT} of n1 has no server of the run"):
         await owned.check(whole=True)
@@ -111,7 +113,7 @@ async def servers_that_end_by_themselves_are_noted(cluster: Cluster) -> None:
     over = asyncio.Event()
     watch = asyncio.create_task(owned.watch(over, lambda why: over.set()))
     for node in cluster.nodes:
-        await run_tool(node, "process", {"do": "kill"})
+        await run_tool(node, ask(process.kill))
     cluster.down["kill"] = {"n2"}
 
     async def seen() -> bool:
@@ -131,13 +133,13 @@ async def another_cluster_at_the_same_place_is_told_from_ours(cluster: Cluster) 
     owned = ownership(cluster, target)
     await owned.check(whole=True)
     node = cluster.nodes[0]
-    await run_tool(node, "process", {"do": "kill"})
+    await run_tool(node, ask(process.kill))
     await target.start(cluster, node)
     await wait_until(lambda: target.ready(cluster), seconds=60, what="the store")
     await owned.check(whole=True)
 
     async def replaced(other: Etcd) -> None:
-        await run_tool(node, "process", {"do": "kill"})
+        await run_tool(node, ask(process.kill))
         await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
         await started(cluster, other)
 

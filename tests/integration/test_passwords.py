@@ -10,7 +10,9 @@ import pytest
 
 from harness.cluster import Cluster, leader, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import NothingToDo
+from harness.faults import process
 from targets import etcd
 from targets.certificates import Authority
 from targets.etcd import Etcd
@@ -84,7 +86,7 @@ async def redis_and_its_sentinels_let_nobody_else_in(cluster: Cluster) -> None:
     # A failover makes servers and sentinels write their files anew.
     first = leader(await store.roles(cluster))
     assert first is not None
-    await run_tool(cluster.node(first), "process", {"do": "kill"})
+    await run_tool(cluster.node(first), ask(process.kill))
 
     async def another() -> bool:
         return leader(await store.roles(cluster)) not in (None, first)
@@ -131,7 +133,7 @@ async def the_reference_store_lets_nobody_else_in(cluster: Cluster) -> None:
     await closed_to_others()
     first = leader(await store.roles(cluster))
     assert first is not None
-    await run_tool(cluster.node(first), "process", {"do": "kill"})
+    await run_tool(cluster.node(first), ask(process.kill))
     await store.start(cluster, cluster.node(first))
     await closed_to_others()
     leaving = cluster.nodes[-1].name

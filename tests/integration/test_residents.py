@@ -8,7 +8,10 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
+from harness.environments.tools import ask
 from harness.errors import FaultError
+from harness.faults import network
+from harness.faults.network import Peer
 from tests.integration.inside import on
 
 AS_NOBODY = """
@@ -42,15 +45,15 @@ with socket.socket(socket.AF_UNIX) as holder:
 """
 
 
-def peer(cluster: Cluster) -> dict[str, list[str]]:
+def peer(cluster: Cluster) -> Peer:
     """The second node, as one that the first is cut from."""
-    return {"addresses": [cluster.nodes[1].address]}
+    return {"addresses": [cluster.nodes[1].address], "direction": "in"}
 
 
 async def flap(cluster: Cluster) -> Node:
     node = cluster.nodes[0]
     peers = [peer(cluster)]
-    await run_tool(node, "network", {"do": "cut", "peers": peers, "flap": 0.2})
+    await run_tool(node, ask(network.cut, peers=peers, flap=0.2))
     return node
 
 
@@ -67,7 +70,7 @@ async def nonsense_ends_nothing(cluster: Cluster) -> None:
     done = await node.exec([node.python, "-c", SAY, "end", "and say no more"])
     assert done.code == 0, done.text
     assert await is_there(node)
-    await run_tool(node, "network", {"do": "heal"})
+    await run_tool(node, ask(network.heal))
     assert not await is_there(node)
 
 
@@ -76,7 +79,7 @@ async def another_user_is_not_listened_to(cluster: Cluster) -> None:
     done = await node.exec([node.python, "-c", AS_NOBODY + SAY, '"end"'])
     assert (done.code, done.text) == (0, "b''"), done.text
     assert await is_there(node)
-    await run_tool(node, "network", {"do": "heal"})
+    await run_tool(node, ask(network.heal))
 
 
 async def another_user_who_holds_the_name_is_named(cluster: Cluster) -> None:
@@ -86,7 +89,7 @@ async def another_user_who_holds_the_name_is_named(cluster: Cluster) -> None:
     await node.exec(["sh", "-c", 'setsid "$@" >/dev/null 2>&1 </dev/null &', "sh", *argv])
     await wait_until(lambda: is_there(node), seconds=60, what="somebody holding the name")
     with pytest.raises(FaultError, match="user 65534 holds the name of the resident flapping"):
-        await run_tool(node, "network", {"do": "heal"})
+        await run_tool(node, ask(network.heal))
 
 
 @pytest.mark.needs("ssh")  # which says that we are root, and can become somebody else

@@ -11,6 +11,8 @@ import pytest
 
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import run_tool
+from harness.environments.tools import ask
+from harness.faults.process import look
 from targets.reference.target import Reference
 from tests.integration.inside import on
 
@@ -106,7 +108,7 @@ async def a_node_is_as_the_tables_say(cluster: Cluster) -> None:
     for other in cluster.nodes:
         await store.start(cluster, other)
     await wait_until(lambda: store.ready(cluster), seconds=120, what="the store's being ready")
-    servers = {process["pid"] for process in await run_tool(node, "process", {"do": "list"})}
+    servers = {one["pid"] for one in await run_tool(node, ask(look))}
     done = await node.exec([node.python, "-c", LOOK, node.directory])
     assert done.code == 0, done.text
     seen = json.loads(done.out)

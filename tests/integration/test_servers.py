@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import Cluster, wait_until
-from harness.environments.base import Node, run_tool, tool_command
+from harness.environments.base import Node, run_tool
 from harness.environments.local import LocalNode
+from harness.environments.tools import ask, command
+from harness.faults import clock, disk, output, process
 from harness.faults.output import HEAD, LEFT_OUT, LOST, TAIL, is_shortened, join, keep, last
 from tests.integration.inside import on
 
@@ -67,14 +69,14 @@ async def a_server_has_no_privilege_and_nothing_of_the_harness(cluster: Cluster)
     assert int(seen["CapInh"][0], 16) == int(seen["CapAmb"][0], 16) == 0
     # It can be hurt all the same.
     for action, state in (("pause", "T"), ("resume", "S")):
-        await run_tool(node, "process", {"do": action})
-        (server,) = await run_tool(node, "process", {"do": "list"})
+        await run_tool(node, ask(getattr(process, action)))
+        (server,) = await run_tool(node, ask(process.look))
         assert server["threads"] == state
-    await run_tool(node, "clock", {"do": "set", "offset": 3600.0})
-    assert (await run_tool(node, "clock", {"do": "read"}))["ahead"] == pytest.approx(3600, abs=1)
-    await run_tool(node, "clock", {"do": "heal"})
-    await run_tool(node, "process", {"do": "kill"})
-    assert await run_tool(node, "process", {"do": "list"}) == []
+    await run_tool(node, ask(clock.skew, offset=3600.0))
+    assert (await run_tool(node, ask(clock.read)))["ahead"] == pytest.approx(3600, abs=1)
+    await run_tool(node, ask(clock.heal))
+    await run_tool(node, ask(process.kill))
+    assert await run_tool(node, ask(process.look)) == []
 
 
 async def a_long_log_keeps_its_ends(cluster: Cluster) -> None:
@@ -87,14 +89,14 @@ async def a_long_log_keeps_its_ends(cluster: Cluster) -> None:
     held = await node.exec(["sh", "-c", f"cat {logs}/endless.log* | wc -c"])
     assert int(held.text) <= HEAD + 2 * TAIL + MIB
     # One that is started again goes on with the same log.
-    await run_tool(node, "process", {"do": "kill"})
+    await run_tool(node, ask(process.kill))
     await node.start("endless", [node.python, "-c", "print('again', flush=True); import time; time.sleep(1000)"])
     assert "last\nagain\n" in await said(node, "endless", "again")
 
 
 async def a_full_disk_keeps_nobody_from_printing(cluster: Cluster) -> None:
     (node,) = cluster.nodes
-    await run_tool(node, "disk", {"do": "fill", "path": node.directory})
+    await run_tool(node, ask(disk.fill, node.directory))
     await node.start("endless", [node.python, "-c", ENDLESS, "/run/done"])
 
     async def over() -> bool:
@@ -152,14 +154,14 @@ def test_what_prints_never_waits_for_a_disk_that_hangs(tmp_path: Path) -> None:
     """The log is a pipe that nobody reads: what cannot be written is left out, and said to be when it can again."""
     slow = tmp_path / "slow"
     os.mkfifo(slow)
-    with open(os.open(slow, os.O_RDWR), "rb", buffering=0) as disk:
-        command = tool_command(sys.executable, "output", {"path": str(slow)}, "", os.devnull)
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
+    with open(os.open(slow, os.O_RDWR), "rb", buffering=0) as written:
+        argv = command(sys.executable, ask(output.follow, path=str(slow)), "", os.devnull)
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
             assert reader.stdin is not None
             for _ in range(400):
                 reader.stdin.write(b"x" * 65536)  # would hang for ever
             reader.stdin.close()
             seen = b""
             while LOST not in seen:
-                seen = seen[-len(LOST) :] + disk.read(65536)
+                seen = seen[-len(LOST) :] + written.read(65536)
             reader.kill()

@@ -15,7 +15,9 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.ssh import SshEnvironment
+from harness.environments.tools import ask
 from harness.errors import MissingError, NodeError, UsageError
+from harness.faults import process
 from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on
@@ -152,7 +154,7 @@ async def sudo_makes_root_of_a_user(cluster: Cluster) -> None:
             nodes = await environment.start(["n1"], Path(folder), "sudo")
             assert (await nodes[0].exec(["id", "-u"])).out == b"0\n"
             await nodes[0].start("sleeper", ["sleep", "1000"])
-            assert [one["command"] for one in await run_tool(nodes[0], "process", {"do": "list"})] == ["sleep"]
+            assert [one["command"] for one in await run_tool(nodes[0], ask(process.look))] == ["sleep"]
         finally:
             await environment.stop()
 

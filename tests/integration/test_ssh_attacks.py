@@ -19,7 +19,10 @@ from harness.cluster import Cluster, wait_until
 from harness.environments import ssh
 from harness.environments.base import Node, run_tool
 from harness.environments.ssh import SshEnvironment
+from harness.environments.tools import ask
 from harness.errors import MissingError, NodeError, UsageError
+from harness.faults import network, process
+from harness.faults.network import Peer
 from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on
@@ -41,9 +44,9 @@ async def as_nobody(node: Node, script: str, *words: str) -> int:
     return (await node.exec([*user, "sh", "-c", script, "sh", *words])).code
 
 
-def peer(cluster: Cluster) -> dict[str, list[str]]:
+def peer(cluster: Cluster) -> Peer:
     """The second node, as one that the first is cut from."""
-    return {"addresses": [cluster.nodes[1].address]}
+    return {"addresses": [cluster.nodes[1].address], "direction": "in"}
 
 
 async def refused(options: SshEnvironment.Options, **changed: Any) -> str:
@@ -170,7 +173,7 @@ async def a_link_to_the_folder_is_no_hiding_place(cluster: Cluster) -> None:
         try:
             [node] = await environment.start(["n1"], Path(folder), "link")
             await node.start("sleeper", ["sleep", "1001"])
-            assert [one["command"] for one in await run_tool(node, "process", {"do": "kill"})] == ["sleep"]
+            assert [one["command"] for one in await run_tool(node, ask(process.kill))] == ["sleep"]
             assert await node.running() == {"sleeper": False}
         finally:
             await environment.stop()
@@ -212,10 +215,9 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
         environment = SshEnvironment(options=options)
         try:
             [node] = await environment.start(["n1"], Path(folder), "names")
-            cut = {"do": "cut", "peers": [peer(cluster)], "flap": 0.5}
-            await run_tool(node, "network", cut)
+            await run_tool(node, ask(network.cut, peers=[peer(cluster)], flap=0.5))
             assert "SPLITBRAIN" in await traces(host)
-            await run_tool(node, "network", {"do": "heal"})
+            await run_tool(node, ask(network.heal))
         finally:
             await environment.stop()
         assert await traces(host) == ""
@@ -230,7 +232,7 @@ async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
         host = cluster.nodes[0]
         [node] = await environment.start(["n1"], Path(folder), "link")
         await node.start("sleeper", ["sleep", "1003"])
-        await run_tool(node, "network", {"do": "cut", "peers": [peer(cluster)]})
+        await run_tool(node, ask(network.cut, peers=[peer(cluster)]))
         assert "SPLITBRAIN" in await traces(host)
         await asyncio.sleep(2 * ssh.SILENCE_SECONDS)
         assert "SPLITBRAIN" in await traces(host), "a link over which nothing else goes is not a broken one"

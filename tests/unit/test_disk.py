@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import tracemalloc
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ import pytest
 from harness.cluster import Cluster
 from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.loop import SimulatedLoop
+from harness.environments.tools import Request
 from harness.errors import UsageError
-from harness.faults import disk, witness
+from harness.faults import disk, process, witness
 from harness.faults.files import data
 from nemeses.disk import Disk
 from nemeses.victims import revive
@@ -73,11 +73,11 @@ def test_a_flipped_bit_is_flipped_back_unless_somebody_wrote_there(store: Path) 
     file = store / "small"
     flipped = disk.flip(str(file), 7, 3)
     assert file.read_bytes() == b"s" * 7 + bytes([ord("s") ^ 8]) + b"s" * 92
-    assert disk.mend(flipped)
+    assert disk.mend([flipped]) == [True]
     assert file.read_bytes() == b"s" * 100
     flipped = disk.flip(str(file), 7, 3)
     file.write_bytes(b"t" * 100)
-    assert not disk.mend(flipped)
+    assert disk.mend([flipped]) == [False]
     assert file.read_bytes() == b"t" * 100
 
 
@@ -147,7 +147,7 @@ class Machine:
     """A node whose files are looked at and changed while another fault's end wants to start its server."""
 
     name, directory = "n1", "/data"
-    own_tools = frozenset({"process", "disk", "witness"})
+    own_tools = frozenset({process, disk, witness})
 
     def __init__(self) -> None:
         nodes: Any = [self]
@@ -158,15 +158,15 @@ class Machine:
     async def start(self, cluster: Cluster, node: Any) -> None:
         self.runs = True
 
-    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
-        if tool == "process":
+    async def own_tool(self, request: Request[Any]) -> Any:
+        if request.tool is process:
             found = [{"pid": 7, "since": 1, "command": "server"}] if self.runs else []
-            self.runs = self.runs and request["do"] != "kill"
+            self.runs = self.runs and request.do is not process.kill
             return found
-        if tool == "witness":
+        if request.tool is witness:
             return {"size": 1, "bytes": "00"}
-        if request["do"] in ("truncate", "restore", "flip"):
-            self.changes.append(request["do"])
+        if request.do in (disk.truncate, disk.restore, disk.flip):
+            self.changes.append(request.do.__name__)
             target: Any = self
             await revive(self.cluster, target, [self.name])
             assert not self.runs
@@ -183,13 +183,13 @@ class Machine:
 )
 def test_no_other_fault_starts_a_server_whose_files_are_being_changed(plan: dict[str, Any], changes: list[str]) -> None:
     async def main() -> None:
-        machine, disk = Machine(), Disk(Disk.Options())
+        machine, nemesis = Machine(), Disk(Disk.Options())
         target: Any = machine
-        await disk.inject(machine.cluster, target, {"aim": "one", "order": ["n1"], **plan})
+        await nemesis.inject(machine.cluster, target, {"aim": "one", "order": ["n1"], **plan})
         assert machine.runs
         assert machine.cluster.kept_down == set()
         machine.runs = False  # it has found out what was spoiled
-        await disk.heal(machine.cluster, target)
+        await nemesis.heal(machine.cluster, target)
         assert machine.runs
         assert machine.cluster.kept_down == set()
         assert machine.changes == changes
@@ -199,13 +199,13 @@ def test_no_other_fault_starts_a_server_whose_files_are_being_changed(plan: dict
 
 def test_a_server_that_another_fault_keeps_down_is_not_given_its_backup() -> None:
     async def main() -> None:
-        machine, disk = Machine(), Disk(Disk.Options())
+        machine, nemesis = Machine(), Disk(Disk.Options())
         target: Any = machine
         plan = {"aim": "one", "order": ["n1"], "kind": "rollback", "age": 0.1}
-        await disk.inject(machine.cluster, target, plan)
+        await nemesis.inject(machine.cluster, target, plan)
         machine.cluster.down["kill"] = {"n1"}
         machine.runs = False
-        healed = await disk.heal(machine.cluster, target)
+        healed = await nemesis.heal(machine.cluster, target)
         assert "restored" not in healed
         assert not machine.runs
         assert machine.changes == ["restore"]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.environments.tools import imports_of
+
 ROOT = Path(__file__).parents[2]
 RECORDED = {
     "harness.columns",
@@ -30,6 +32,7 @@ RULES = {
         "harness.cluster",
         "harness.target",
         "harness.environments.base",
+        "harness.environments.tools",
         "harness.faults",
         "nemeses",
     },
@@ -39,6 +42,8 @@ RULES = {
         "harness.cluster",
         "harness.target",
         "harness.environments.base",
+        "harness.environments.tools",
+        "harness.faults",
         "targets",
     },
 }
@@ -72,6 +77,7 @@ def test_the_engine_reaches_plugins_only_through_entry_points() -> None:
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
 
 
+INSIDE = ("harness.faults", "targets.reference")
 MORE = {"harness/faults/mount.py": {"mfusepy"}}
 """What a module that runs inside a node needs beside the standard library: it is run where that is installed."""
 
@@ -79,12 +85,10 @@ MORE = {"harness/faults/mount.py": {"mfusepy"}}
 def test_what_runs_inside_a_node_needs_only_the_standard_library() -> None:
     inside = [*(ROOT / "harness/faults").rglob("*.py")]
     inside += [p for p in (ROOT / "targets/reference").rglob("*.py") if p.name not in ("target.py", "client.py")]
+    used = {}
     for path in inside:
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-            for name in names:
-                top = name.split(".")[0]
-                ours = name.startswith(("targets.reference", "harness.faults"))
-                more = MORE.get(str(path.relative_to(ROOT)), set())
-                assert top in sys.stdlib_module_names or ours or name in more, f"{path}: {name}"
+        module = str(path.relative_to(ROOT))
+        names = {name for name in imports_of(path.read_text()) if not name.startswith(INSIDE)}
+        if foreign := {name.partition(".")[0] for name in names} - sys.stdlib_module_names:
+            used[module] = foreign
+    assert used == MORE

@@ -16,7 +16,9 @@ from harness.cluster import Cluster
 from harness.dealing import Dealer
 from harness.environments.simulation.environment import SimulatedNode, SimulationEnvironment
 from harness.environments.simulation.loop import SimulatedLoop
+from harness.environments.tools import Request
 from harness.errors import FaultError
+from harness.faults import probe
 from harness.nemesis import Proof
 from nemeses.links import CLIENTS
 from nemeses.netem import Netem, links_of, placed
@@ -236,10 +238,11 @@ def test_a_cut_of_many_nodes_is_proved_and_healed_though_some_of_them_begin_late
 ) -> None:
     at_once = SimulatedNode.own_tool
 
-    async def own_tool(node: SimulatedNode, tool: str, request: Mapping[str, Any]) -> Any:
-        if tool == "probe":  # one half this time, the other half the next
-            await asyncio.sleep(0.4 * ((int(node.name[1:]) + int(request["session"].split(".")[1])) % 2))
-        return await at_once(node, tool, request)
+    async def own_tool(node: SimulatedNode, request: Request[Any]) -> Any:
+        if request.tool is probe:  # one half this time, the other half the next
+            session = request.given["asked"]["session"]
+            await asyncio.sleep(0.4 * ((int(node.name[1:]) + int(session.split(".")[1])) % 2))
+        return await at_once(node, request)
 
     monkeypatch.setattr(SimulatedNode, "own_tool", own_tool)
 

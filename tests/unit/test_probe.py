@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 from harness.cluster import Cluster
+from harness.environments.tools import Request
 from harness.faults import probe
 from nemeses.links import CLIENTS, watch
 
@@ -18,15 +18,16 @@ ADDRESSES = {"n1": "127.66.0.1", "n2": "127.66.0.2", CLIENTS: "127.66.0.254"}
 class Machine:
     """A node on which the probe runs in a thread."""
 
-    own_tools = frozenset({"probe"})
+    own_tools = frozenset({probe})
 
     def __init__(self, name: str) -> None:
         self.name, self.address = name, ADDRESSES[name]
-        self.asked: list[Mapping[str, Any]] = []
+        self.asked: list[probe.Asked] = []
 
-    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
-        self.asked.append(request)
-        return await asyncio.to_thread(probe.main, {**request, "address": self.address})
+    async def own_tool(self, request: Request[Any]) -> Any:
+        asked: probe.Asked = request.given["asked"]
+        self.asked.append(asked)
+        return await asyncio.to_thread(probe.watch, {**asked, "address": self.address})
 
 
 def cluster() -> tuple[Cluster, list[Machine]]:

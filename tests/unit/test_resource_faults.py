@@ -10,6 +10,7 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.errors import FaultError
+from harness.faults import clock, dial, limits
 from harness.faults.vdso import NONE, Skew
 from nemeses.clock import Asked, Clock
 from nemeses.squeeze import Squeeze, _is_scarce, _left
@@ -43,17 +44,17 @@ def test_a_clock_is_held_against_what_was_asked_for(
 async def test_one_server_whose_clock_is_still_wrong_shows_beside_one_that_is_right(wrong: float) -> None:
     class Node:
         name = "n1"
-        own_tools = frozenset({"clock", "dial"})
+        own_tools = frozenset({clock, dial})
 
-        async def own_tool(self, tool: str, request: Any) -> Any:
+        async def own_tool(self, request: Any) -> Any:
             return [{"redis-server 7": {"at": 1.0, "wall": wrong}, "redis-sentinel 8": {"at": 1.0, "wall": 0.0}}]
 
     unused: Any = None
     nodes: Any = [Node()]
-    cluster, clock = Cluster(unused, nodes, 0), Clock(Clock.Options())
-    assert await clock.observe(cluster) == {"n1": wrong}
+    cluster, nemesis = Cluster(unused, nodes, 0), Clock(Clock.Options())
+    assert await nemesis.observe(cluster) == {"n1": wrong}
     with pytest.raises(FaultError, match="n1 are still wrong"):
-        await clock.heal(cluster, unused)
+        await nemesis.heal(cluster, unused)
 
 
 def test_a_monotonic_clock_goes_on_from_what_it_shows() -> None:
@@ -110,12 +111,12 @@ class Counting:
     """A node whose servers' counters stand so, at one look after the other."""
 
     name = "n1"
-    own_tools = frozenset({"limits"})
+    own_tools = frozenset({limits})
 
     def __init__(self, *throttled: int) -> None:
         self._throttled = iter(throttled)
 
-    async def own_tool(self, tool: str, request: Any) -> Any:
+    async def own_tool(self, request: Any) -> Any:
         throttled = next(self._throttled, None)
         if throttled is None:
             await asyncio.sleep(60)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
+import sys
 import time
-from collections.abc import Container, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,12 @@ import pytest
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.environments.simulation.disk import SimulatedDisk
-from harness.environments.simulation.environment import SimulationEnvironment
+from harness.environments.simulation.environment import _OWN, SimulationEnvironment
 from harness.environments.simulation.loop import Process, SimulatedLoop
+from harness.environments.tools import ask
 from harness.errors import MissingError, SplitbrainError
+from harness.faults import netem, network, process
+from harness.faults.network import Peer
 from nemeses.links import watch
 
 
@@ -94,6 +99,7 @@ def test_a_crash_loses_what_was_not_synced_and_nothing_else() -> None:
 
 ECHO = """
 import asyncio
+import inspect
 
 async def run(arguments, host):
     async def serve(reader, writer):
@@ -122,24 +128,24 @@ def test_cuts_stall_connections_and_kills_end_them(tmp_path: Path, monkeypatch: 
 
         cluster = Cluster(made, [one, two], 0)
         both = {("n1", "n2"), ("n2", "n1")}
-        cut = {"do": "cut", "peers": [{"addresses": [one.address], "direction": "in"}], "how": "drop"}
-        await run_tool(two, "network", cut)
+        peer: Peer = {"addresses": [one.address], "direction": "in"}
+        await run_tool(two, ask(network.cut, peers=[peer], how="drop"))
         assert (await watch(cluster, both, 0.3)).open == {("n2", "n1")}
         writer.write(b"clients are not cut\n")
         assert await reader.readline() == b"clients are not cut\n"
-        await run_tool(two, "network", {"do": "heal"})
+        await run_tool(two, ask(network.heal))
         assert (await watch(cluster, both, 0.3)).open == both
 
-        assert [p["command"] for p in await run_tool(one, "process", {"do": "pause"})] == ["echo"]
+        assert [p["command"] for p in await run_tool(one, ask(process.pause))] == ["echo"]
         writer.write(b"late\n")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(30):
                 await reader.readline()
-        await run_tool(one, "process", {"do": "resume"})
+        await run_tool(one, ask(process.resume))
         assert await reader.readline() == b"late\n"
 
-        assert len(await run_tool(one, "process", {"do": "kill"})) == 1
-        assert await run_tool(one, "process", {"do": "list"}) == []
+        assert len(await run_tool(one, ask(process.kill))) == 1
+        assert await run_tool(one, ask(process.look)) == []
         with pytest.raises(ConnectionResetError):
             await reader.readline()
         with pytest.raises(ConnectionRefusedError):
@@ -163,8 +169,8 @@ def test_a_cut_resets_connections_if_it_is_told_to(tmp_path: Path, monkeypatch: 
         await asyncio.sleep(0.1)
         reader, writer = await asyncio.open_connection(one.address, 7000)
         _, other = await asyncio.open_connection(one.address, 7000)
-        peer = {"addresses": [made.driver["address"]], "direction": "both"}
-        await run_tool(one, "network", {"do": "cut", "peers": [peer], "how": "reset"})
+        peer: Peer = {"addresses": [made.driver["address"]], "direction": "both"}
+        await run_tool(one, ask(network.cut, peers=[peer], how="reset"))
         await asyncio.sleep(5)
         assert not reader.at_eof(), "it is reset once something is sent"
         writer.write(b"hello\n")
@@ -173,7 +179,7 @@ def test_a_cut_resets_connections_if_it_is_told_to(tmp_path: Path, monkeypatch: 
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(one.address, 7000)
         assert not other.is_closing()
-        await run_tool(one, "network", {"do": "heal"})
+        await run_tool(one, ask(network.heal))
         reader, writer = await asyncio.open_connection(one.address, 7000)
         writer.write(b"hello\n")
         assert await reader.readline() == b"hello\n"
@@ -186,9 +192,8 @@ def test_a_flapping_cut_comes_and_goes_in_the_simulation(tmp_path: Path) -> None
     async def main() -> None:
         made = SimulationEnvironment(seed=3)
         cluster = Cluster(made, await made.start(["n1", "n2"], tmp_path, "test"), 0)
-        peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
-        cut = {"do": "cut", "peers": [peer], "how": "drop", "flap": 1.0}
-        await run_tool(cluster.nodes[1], "network", cut)
+        peer: Peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
+        await run_tool(cluster.nodes[1], ask(network.cut, peers=[peer], flap=1.0))
         began, seen = made.clock(), []
         for period in range(4):
             await asyncio.sleep(period + 0.1 - (made.clock() - began) / 1e9)
@@ -202,11 +207,11 @@ def test_a_thin_line_lets_no_more_through_than_it_says(tmp_path: Path) -> None:
     async def main() -> None:
         made = SimulationEnvironment(seed=3)
         cluster = Cluster(made, await made.start(["n1", "n2"], tmp_path, "test"), 0)
-        peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
-        asked = {"do": "degrade", "peers": [peer], "quality": {"rate": 10_000.0}, "seed": "1"}
+        peer: Peer = {"addresses": [cluster.nodes[0].address], "direction": "in"}
+        thin = ask(netem.degrade, how="simulation", peers=[peer], quality={"rate": 10_000.0}, seed="1")
         link = ("n1", "n2")
         assert (await watch(cluster, {link}, 3.0, rate=40_000.0)).links[link].rate == pytest.approx(40_000, rel=0.05)
-        await run_tool(cluster.nodes[1], "netem", asked)
+        await run_tool(cluster.nodes[1], thin)
         seen = (await watch(cluster, {link}, 3.0, rate=40_000.0, linger=2.0)).links[link]
         assert seen.rate == pytest.approx(10_000, rel=0.05)
         assert seen.missed > 0, "what does not fit into a second of waiting is lost"
@@ -216,6 +221,7 @@ def test_a_thin_line_lets_no_more_through_than_it_says(tmp_path: Path) -> None:
 
 KEEP = """
 import asyncio
+import inspect
 
 async def run(arguments, host):
     file = host.open("kept")
@@ -239,15 +245,22 @@ def test_a_terminated_server_ends_and_leaves_its_writes_to_the_system(
             await node.start("keep", ["python", "-m", "keeping_server"])
             await asyncio.sleep(0.1)
             said = (await node.log("keep")).split()
-            await run_tool(node, "process", {"do": "pause"})
-            assert await run_tool(node, "process", {"do": "terminate"}) == []
+            await run_tool(node, ask(process.pause))
+            assert await run_tool(node, ask(process.terminate)) == []
             assert (await node.running())["keep"]
-            await run_tool(node, "process", {"do": "resume"})
-            assert len(await run_tool(node, "process", {"do": signal})) == 1
+            await run_tool(node, ask(process.resume))
+            assert len(await run_tool(node, ask(getattr(process, signal)))) == 1
             assert not (await node.running())["keep"]
-            assert await run_tool(node, "process", {"do": signal}) == []
+            assert await run_tool(node, ask(getattr(process, signal))) == []
             assert len(said) == 2 * start
         assert said[:3] == ["found", "0", "found"]
         assert int(said[3]) in found
 
     simulate(main())
+
+
+@pytest.mark.parametrize("do", _OWN, ids=lambda do: f"{do.__module__.rpartition('.')[2]}.{do.__name__}")
+def test_what_a_simulated_node_does_takes_what_the_tool_takes(do: Callable[..., Any]) -> None:
+    _, *own = inspect.signature(_OWN[do]).parameters
+    assert own == list(inspect.signature(do).parameters)
+    assert do in sys.modules[do.__module__].VERBS  # type: ignore[attr-defined]

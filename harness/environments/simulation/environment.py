@@ -10,9 +10,11 @@ import asyncio
 import hashlib
 import importlib
 import random
-from collections.abc import Coroutine, Mapping, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar
 
 from harness.environments.base import Node, Result
 from harness.environments.simulation.disk import SimulatedDisk
@@ -20,12 +22,13 @@ from harness.environments.simulation.host import EPOCH, SimulatedClock, Simulate
 from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.environments.simulation.probe import SimulatedWatch
+from harness.environments.tools import Request, ask
 from harness.errors import FaultError, MissingError
+from harness.faults import addresses, clock, dial, disk, netem, network, probe, process, witness
+from harness.faults.network import Peer
+from harness.faults.tools import TOOLS
 
-_HEARD_WHILE = {
-    "kill": ("running", "paused"), "terminate": ("running",), "pause": ("running",), "resume": ("paused",)
-}  # fmt: skip
-"""The states of a server in which a signal does something to it."""
+A = TypeVar("A")
 
 
 class SimulatedNode:
@@ -59,29 +62,29 @@ class SimulatedNode:
             raise MissingError(f"only asyncio servers in Python can be simulated, not {argv[0]}: use --on local")
         module = importlib.import_module(argv[2])
         self._started += 1
-        process = self._processes[name] = Process(self.name, name)
-        process.number, process.since = self._started, self._loop.nanoseconds()
+        server = self._processes[name] = Process(self.name, name)
+        server.number, server.since = self._started, self._loop.nanoseconds()
         said = self._said.setdefault(name, [])
         rng = random.Random(f"{self._seed}/{self.name}/{self._started}")
         host = self._hosts[name] = SimulatedHost(self._clock, self._disk, self._network, rng, said)
-        process.exited = lambda last_words: self._exit(process, said, last_words)
-        self._loop.create_task(module.run(argv[3:], host), context=process.context)
+        server.exited = lambda last_words: self._exit(server, said, last_words)
+        self._loop.create_task(module.run(argv[3:], host), context=server.context)
 
-    def _exit(self, process: Process, said: list[str], last_words: str) -> None:
+    def _exit(self, server: Process, said: list[str], last_words: str) -> None:
         """A server has ended itself."""
         said.append(last_words)
-        self._die(process)
+        self._die(server)
 
-    def _die(self, process: Process) -> None:
-        self._end(process)
+    def _die(self, server: Process) -> None:
+        self._end(server)
         self._disk.crash()
 
-    def _end(self, process: Process) -> None:
-        process.state = "dead"
-        self._network.reset(process)
+    def _end(self, server: Process) -> None:
+        server.state = "dead"
+        self._network.reset(server)
 
     async def running(self) -> Mapping[str, bool]:
-        return {name: process.state != "dead" for name, process in self._processes.items()}
+        return {name: server.state != "dead" for name, server in self._processes.items()}
 
     async def write(self, path: str, data: bytes) -> None:
         file = self._disk.open(path)
@@ -92,69 +95,64 @@ class SimulatedNode:
     async def log(self, name: str) -> str:
         return "\n".join(self._said.get(name, []))
 
-    own_tools = frozenset({"process", "network", "netem", "probe", "clock", "dial", "disk", "witness"})
+    @property
+    def own_tools(self) -> frozenset[ModuleType]:
+        """The fault tools in whose place it does something itself."""
+        return SIMULATED
 
-    async def own_tool(self, tool: str, request: Mapping[str, Any]) -> Any:
-        """Do what a fault tool does on a real node, and answer as it does."""
+    async def own_tool(self, request: Request[Any]) -> Any:
+        """Do what a fault tool does on a real node, and answer as it does. Raises ``FaultError`` for what it cannot."""
         await asyncio.sleep(0.02)
-        if tool == "probe":
-            return await SimulatedWatch(self._loop, self._network, self.address, request).run()
-        if tool == "dial":
-            return await self._read_clocks(request["samples"], request["every"])
-        tools = {
-            "process": self._signal,
-            "network": self._rewire,
-            "netem": self._degrade,
-            "clock": self._set_clock,
-            "disk": self._spoil,
-            "witness": self._use_disk,
-        }
-        return tools[tool](request)
+        if request.do not in _OWN:
+            raise FaultError(f"{request.name} cannot {request.do.__name__} on a simulated node; it can with --on local")
+        answer = _OWN[request.do](self, **request.given)
+        return await answer if asyncio.iscoroutine(answer) else answer
 
-    def _look(self) -> list[dict[str, Any]]:
+    def _look(self) -> list[process.Seen]:
         """The processes by what they do: one that runs answers at once, one that stands still does not."""
         answered: set[str] = set()
-        seen = []
-        for name, process in self._processes.items():
-            used = process.ran
-            self._loop.run_as(process, answered.add, name)
-            if name in answered or process.state != "dead":
+        seen: list[process.Seen] = []
+        for name, server in self._processes.items():
+            used = server.ran
+            self._loop.run_as(server, answered.add, name)
+            if name in answered or server.state != "dead":
                 state = "S" if name in answered else "T"
-                seen.append({**_entry(process), "state": state, "threads": state, "used": used})
+                seen.append({**_entry(server, state), "threads": state, "used": used})
         return seen
 
-    def _signal(self, request: Mapping[str, Any]) -> list[dict[str, Any]]:
-        action = request["do"]
-        if action == "list":
-            return self._look()
-        seen = []
-        for process in self._processes.values():
-            if process.state not in _HEARD_WHILE[action]:
-                continue
-            seen.append(_entry(process))
-            if action == "kill":
-                self._die(process)
-            elif action == "terminate":
-                self._end(process)  # what it wrote stays with the operating system
-            elif action == "pause":
-                process.state = "paused"
-            elif action == "resume":
-                self._loop.resume(process)
-        return seen
+    def _signalled(self, do: Callable[[Process], None], *states: str) -> list[process.Signalled]:
+        """The servers that are in one of these states, in which a signal does something to them, after it was sent."""
+        heard = [server for server in self._processes.values() if server.state in states]
+        for server in heard:
+            do(server)
+        return [{**_entry(server, "S"), "forced": False} for server in heard]
 
-    def _rewire(self, request: Mapping[str, Any]) -> Any:
+    def _kill(self) -> list[process.Signalled]:
+        return self._signalled(self._die, "running", "paused")
+
+    def _terminate(self, grace: float = 0.0) -> list[process.Signalled]:
+        return self._signalled(self._end, "running")  # what it wrote stays with the operating system
+
+    def _pause(self) -> list[process.Signalled]:
+        def stop(server: Process) -> None:
+            server.state = "paused"
+
+        return self._signalled(stop, "running")
+
+    def _resume(self) -> list[process.Signalled]:
+        return self._signalled(self._loop.resume, "paused")
+
+    def _cut(self, peers: list[Peer], how: str = "drop", flap: float = 0.0) -> None:
+        network, here, now = self._network, self.address, self._loop.time()
+        for peer in peers:
+            (there,) = peer["addresses"]
+            if peer["direction"] in ("out", "both"):
+                network.link(here, there).cut(how, now, flap)
+            if peer["direction"] in ("in", "both"):
+                network.link(there, here).cut(how, now, flap)
+
+    def _restore(self) -> dict[str, int]:
         network, here = self._network, self.address
-        if request["do"] == "addresses":
-            return []
-        if request["do"] == "cut":
-            now, flap = self._loop.time(), request.get("flap", 0.0)
-            for peer in request["peers"]:
-                (there,) = peer["addresses"]
-                if peer["direction"] in ("out", "both"):
-                    network.link(here, there).cut(request["how"], now, flap)
-                if peer["direction"] in ("in", "both"):
-                    network.link(there, here).cut(request["how"], now, flap)
-            return None
         lost: dict[str, int] = {}
         for peer in (*network.addresses.values(), HARNESS):
             links = [network.link(peer, here)] + ([network.link(here, HARNESS)] if peer == HARNESS else [])
@@ -163,82 +161,84 @@ class SimulatedNode:
                 lost[peer], link.dropped = lost.get(peer, 0) + link.dropped, 0
         return lost
 
-    def _degrade(self, request: Mapping[str, Any]) -> Any:
+    def _degrade(self, how: str, peers: list[Peer], quality: dict[str, float], seed: str) -> None:
         network, here = self._network, self.address
-        if request["do"] == "mechanism":
-            return "simulation"
-        if request["do"] == "degrade":
-            for peer in request["peers"]:
-                (there,) = peer["addresses"]
-                link = network.link(here, there) if peer["direction"] == "out" else network.link(there, here)
-                link.quality = Quality(**request["quality"])
-            return None
+        for peer in peers:
+            (there,) = peer["addresses"]
+            link = network.link(here, there) if peer["direction"] == "out" else network.link(there, here)
+            link.quality = Quality(**quality)
+
+    def _mend(self) -> None:
+        network, here = self._network, self.address
         for peer in (*network.addresses.values(), HARNESS):
             network.link(here, peer).quality = network.link(peer, here).quality = None
-        return None
 
-    def _set_clock(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Seconds by which the clock is ahead afterwards, and the servers that see it."""
-        clock = self._clock
-        if request["do"] == "set":
-            if request.get("monotonic"):
-                raise FaultError("the monotonic clock of a simulated node does not jump; --on local has one that does")
-            clock.skew(request["offset"], request["rate"], request["period"])
-        elif request["do"] == "heal":
-            clock.right()
-        living = [name for name, process in self._processes.items() if process.state != "dead"]
-        return {"ahead": clock.error(), "processes": living}
+    async def _watch(self, asked: probe.Asked) -> probe.Watched:
+        return await SimulatedWatch(self._loop, self._network, self.address, asked).run()
 
-    async def _read_clocks(self, samples: int, every: float) -> list[dict[str, Any]]:
+    def _skew(
+        self, offset: float = 0.0, rate: float = 1.0, period: float = 0.0, monotonic: bool = False
+    ) -> dict[str, Any]:
+        if monotonic:
+            raise FaultError("the monotonic clock of a simulated node does not jump; --on local has one that does")
+        self._clock.skew(offset, rate, period)
+        return self._read()
+
+    def _set_right(self) -> dict[str, Any]:
+        self._clock.right()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        """Seconds by which the clock is ahead, and the servers that see it."""
+        living = [name for name, server in self._processes.items() if server.state != "dead"]
+        return {"ahead": self._clock.error(), "processes": living}
+
+    async def _read_clocks(self, samples: int, every: float) -> list[dict[str, dict[str, float]]]:
         """By how much the clocks that each server sees are ahead of the true time, so many times."""
         began, taken = self._loop.time(), []
         for number in range(samples):
             await asyncio.sleep(max(0.0, began + number * every - self._loop.time()))
             now, seen = self._loop.time(), {}
-            for name, process in self._processes.items():
-                if process.state != "dead":
+            for name, server in self._processes.items():
+                if server.state != "dead":
                     host = self._hosts[name]
-                    seen[f"{name} {process.number}"] = {"at": now, "wall": host.wall() - (EPOCH + now)}
+                    seen[f"{name} {server.number}"] = {"at": now, "wall": host.wall() - (EPOCH + now)}
             taken.append(seen)
         return taken
 
-    def _spoil(self, request: Mapping[str, Any]) -> Any:
-        disk, action = self._disk, request["do"]
-        if action == "fill":
-            disk.full = True
-            return {"size": 0}
-        if action == "find":
-            return disk.find(request["file"], request["place"])
-        if action == "flip":
-            disk.flip(request["file"], request["at"], request["bit"])
-            return {"file": request["file"]}
-        if action == "truncate":
-            disk.cut(request["file"], request["bytes"])
-        elif action == "mend":
-            return [disk.open(flipped["file"]).restore() for flipped in request["flipped"]]
-        elif action == "keep":
-            disk.copies[request["copy"]] = disk.contents()
-        elif action == "restore":
-            disk.roll_back(request["copy"])
-        elif action == "heal":
-            disk.full = False
-        return None
+    def _fill(self, path: str) -> int:
+        self._disk.full = True
+        return 0
 
-    def _use_disk(self, request: Mapping[str, Any]) -> Any:
+    def _make_room(self, path: str, size: int) -> None:
+        self._disk.full = False
+
+    def _flip(self, file: str, at: int, bit: int) -> dict[str, str]:
+        self._disk.flip(file, at, bit)
+        return {"file": file}
+
+    def _flip_back(self, flipped: list[disk.Flipped]) -> list[bool]:
+        return [self._disk.open(one["file"]).restore() for one in flipped]
+
+    def _back_up(self, path: str, copy: str) -> None:
+        self._disk.copies[copy] = self._disk.contents()
+
+    def _try_to_write(self, path: str) -> witness.Tried:
         """Use the disk as any process may."""
-        disk, action, path = self._disk, request["do"], request["path"]
-        if action == "room":
-            errors = {}
-            try:
-                disk.open(f"{path}/witness").append(b"witness")
-            except OSError as error:
-                errors[error.strerror] = 1
-            disk.remove(f"{path}/witness")
-            return {"tries": 1, "errors": errors}
-        if action == "around":
-            whole, start = disk.open(path).read(), max(request["at"] - 16, 0)
-            return {"size": len(whole), "from": start, "bytes": whole[start : start + 32].hex()}
-        contents = disk.copies[request["copy"]] if "copy" in request else disk.contents()
+        errors = {}
+        try:
+            self._disk.open(f"{path}/witness").append(b"witness")
+        except OSError as error:
+            errors[str(error.strerror)] = 1
+        self._disk.remove(f"{path}/witness")
+        return {"tries": 1, "errors": errors}
+
+    def _around(self, path: str, at: int) -> witness.Around:
+        whole, start = self._disk.open(path).read(), max(at - 16, 0)
+        return {"size": len(whole), "from": start, "bytes": whole[start : start + 32].hex()}
+
+    def _digest(self, path: str, copy: str = "") -> str:
+        contents = self._disk.copies[copy] if copy else self._disk.contents()
         return hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()
 
     def save_logs(self) -> None:
@@ -248,9 +248,43 @@ class SimulatedNode:
             (self._logs / f"{name}.log").write_text("".join(line + "\n" for line in lines))
 
 
-def _entry(process: Process) -> dict[str, Any]:
+def _entry(server: Process, state: str) -> process.Server:
     """A process as its node's table shows it."""
-    return {"pid": process.number, "since": process.since, "command": process.name}
+    return {"pid": server.number, "since": server.since, "state": state, "command": server.name}
+
+
+_OWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
+    process.look: SimulatedNode._look,
+    process.kill: SimulatedNode._kill,
+    process.terminate: SimulatedNode._terminate,
+    process.pause: SimulatedNode._pause,
+    process.resume: SimulatedNode._resume,
+    addresses.further: lambda node: [],
+    network.cut: SimulatedNode._cut,
+    network.heal: SimulatedNode._restore,
+    netem.mechanism: lambda node: "simulation",
+    netem.degrade: SimulatedNode._degrade,
+    netem.mend: SimulatedNode._mend,
+    probe.watch: SimulatedNode._watch,
+    clock.skew: SimulatedNode._skew,
+    clock.heal: SimulatedNode._set_right,
+    clock.read: SimulatedNode._read,
+    dial.watch: SimulatedNode._read_clocks,
+    disk.fill: SimulatedNode._fill,
+    disk.heal: SimulatedNode._make_room,
+    disk.find: lambda node, path, file, place: node._disk.find(file, place),
+    disk.flip: SimulatedNode._flip,
+    disk.mend: SimulatedNode._flip_back,
+    disk.truncate: lambda node, file, count: node._disk.cut(file, count),
+    disk.back_up: SimulatedNode._back_up,
+    disk.restore: lambda node, path, copy: node._disk.roll_back(copy),
+    disk.forget: lambda node, path, copy: None,
+    witness.room: SimulatedNode._try_to_write,
+    witness.around: SimulatedNode._around,
+    witness.digest: SimulatedNode._digest,
+}
+"""What a simulated node does in the place of each function of a fault tool."""
+SIMULATED = frozenset(sys.modules[do.__module__] for do in _OWN)
 
 
 class SimulationEnvironment:
@@ -279,15 +313,18 @@ class SimulationEnvironment:
     def lacks(self, capability: str) -> str | None:
         if capability == "monotonic":
             return "a simulated monotonic clock does not jump; --on local has one that does"
-        return f"the simulation has no {capability}" if capability in ("storage", "squeeze") else None
+        lacking = any(capability in tool.capabilities and tool.module not in SIMULATED for tool in TOOLS)
+        return f"the simulation has no {capability}" if lacking else None
 
-    async def measure(self, tool: str, request: Mapping[str, Any]) -> Any:
-        if tool != "probe":
-            return []  # further addresses, of which there are none
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, SimulatedLoop)
-        await asyncio.sleep(0.02)
-        return await SimulatedWatch(loop, loop.network, HARNESS, request).run()
+    async def measure(self, request: Request[A]) -> A:
+        answer: Any = []  # further addresses, of which there are none
+        if request.tool is probe:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, SimulatedLoop)
+            await asyncio.sleep(0.02)
+            answer = await SimulatedWatch(loop, loop.network, HARNESS, **request.given).run()
+        measured: A = answer
+        return measured
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run on virtual time."""
@@ -310,5 +347,5 @@ class SimulationEnvironment:
 
     async def stop(self) -> None:
         for node in self._nodes:
-            await node.own_tool("process", {"do": "kill"})
+            await node.own_tool(ask(process.kill))
             node.save_logs()
