@@ -6,6 +6,4 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       python3 redis-server redis-sentinel etcd-server iproute2 iptables procps ca-certificates \
  && rm -rf /var/lib/apt/lists/*
-COPY harness /opt/splitbrain/harness
-COPY targets /opt/splitbrain/targets
 CMD ["sleep", "infinity"]

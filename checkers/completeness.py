@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Self
 
 from harness.history import MONITOR_PROCESS, History
 from harness.operation import FINISHED, STOPPED, Event
-from harness.verdict import Budget, Verdict
+from harness.verdict import Budget, Checker, Verdict
 
 
-class Completeness:
+class Completeness(Checker):
     """Valid when the operations went on for ``seconds`` and the run came to its end; else unknown, never invalid.
 
     The runner records both as events of the monitor: ``stopped``, with how long the operations went on, and
@@ -18,6 +19,10 @@ class Completeness:
 
     def __init__(self, seconds: float | None = None) -> None:
         self._seconds = seconds
+
+    @classmethod
+    def of_run(cls, asked: Collection[str], seconds: float) -> Self:
+        return cls(seconds)
 
     def check(self, history: History, budget: Budget) -> Verdict:
         last = float(history.time[-1]) / 1e9 if len(history) else 0.0

@@ -10,15 +10,15 @@ from typing import Any
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import witness
 from harness.columns import hashable
-from harness.history import FAIL
+from harness.history import FAIL, History
 from harness.periods import all_faults
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, show
 
 _REPORTED = 10
 
 
-class Convergence:
+class Convergence(Checker):
     """Compares the final reads of all nodes, which are operations of the function ``final``.
 
     Unknown when no key was read from two nodes. Where values are written with ``write``, a final value that nobody
@@ -28,7 +28,7 @@ class Convergence:
     def __init__(self, final: str = "read-local") -> None:
         self._final = final
 
-    def check(self, history: Any, budget: Budget) -> Verdict:
+    def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         faults = all_faults(history)
         reads = final_reads(operations, self._final)

@@ -6,15 +6,15 @@ from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import Clock, sentence, witness
-from harness.history import FAIL, OK
+from harness.history import FAIL, OK, History
 from harness.periods import active, fault_periods
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count
 
 _REPORTED = 10
 
 
-class Elements:
+class Elements(Checker):
     """Compares final reads, operations of the function ``final``, with what ``add`` and ``remove`` acknowledged.
 
     A remove counts for certain only if a client of the same node had added or read the element before: a store may
@@ -24,11 +24,11 @@ class Elements:
     def __init__(self, final: str = "members-local") -> None:
         self._final = final
 
-    def blind(self, history: Any) -> str:
+    def blind(self, history: History) -> str:
         """Why there is nothing to compare with; empty where there is something."""
         return "" if final_reads(history.operations(), self._final) else "no members of a set were read in the end"
 
-    def check(self, history: Any, budget: Budget) -> Verdict:
+    def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         periods = fault_periods(history)
         clock = Clock(history)

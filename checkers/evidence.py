@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 import numpy as np
 
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, OK, History, Operations
 from harness.periods import HEAL, PROVE, Turns, fault_periods, turns
-from harness.verdict import Budget, Verdict
+from harness.verdict import Budget, Checker, Verdict
 
 _LEAST_OF_ALL: Final = 0.2
 """The share of a run's operations that must have succeeded."""
@@ -19,7 +19,7 @@ _LEAST_SUCCESS: Final = 0.05
 """The share of operations that must have succeeded under a fault for it to be more than weak evidence."""
 
 
-class Evidence:
+class Evidence(Checker):
     """Valid when the history can support a verdict, unknown when it is vacuous; never invalid.
 
     Each nemesis that was asked for by name must have been proved active at least once, and half of those of chaos.
@@ -28,6 +28,10 @@ class Evidence:
     def __init__(self, asked: Collection[str] = ()) -> None:
         """``asked`` names nemeses that the experiment asks for, whatever the history says of them."""
         self._asked = asked
+
+    @classmethod
+    def of_run(cls, asked: Collection[str], seconds: float) -> Self:
+        return cls(asked)
 
     def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()

@@ -11,15 +11,15 @@ from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import Clock, sentence, witness
-from harness.history import FAIL, OK
+from harness.history import FAIL, OK, History
 from harness.periods import active, all_faults, fault_periods
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, show
 
 _REPORTED = 10
 
 
-class Overwritten:
+class Overwritten(Checker):
     """Looks for final values, read by operations of the function ``final``, that were certainly replaced.
 
     A value is certainly replaced when one process read or wrote it, and afterwards wrote another one or deleted the
@@ -29,11 +29,11 @@ class Overwritten:
     def __init__(self, final: str = "read-local") -> None:
         self._final = final
 
-    def blind(self, history: Any) -> str:
+    def blind(self, history: History) -> str:
         """Why there is nothing to compare with; empty where there is something."""
         return "" if final_reads(history.operations(), self._final) else "no key was read in the end"
 
-    def check(self, history: Any, budget: Budget) -> Verdict:
+    def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         periods = fault_periods(history)
         clock = Clock(history)

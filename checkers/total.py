@@ -7,13 +7,13 @@ from typing import Any
 
 from checkers.final_reads import final_reads, rows_of
 from checkers.witness import witness
-from harness.history import INFO, OK
+from harness.history import INFO, OK, History
 from harness.periods import all_faults
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count
 
 
-class Total:
+class Total(Checker):
     """Compares final reads, operations of the function ``final``, with what ``increment`` acknowledged.
 
     Each increment of unknown outcome may or may not count, once; so the total must lie between two bounds.
@@ -22,11 +22,11 @@ class Total:
     def __init__(self, final: str = "read-local") -> None:
         self._final = final
 
-    def blind(self, history: Any) -> str:
+    def blind(self, history: History) -> str:
         """Why there is nothing to compare with; empty where there is something."""
         return "" if final_reads(history.operations(), self._final) else "no counter was read in the end"
 
-    def check(self, history: Any, budget: Budget) -> Verdict:
+    def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
         certain: dict[Any, int] = defaultdict(int)
         least: dict[Any, int] = defaultdict(int)

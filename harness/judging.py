@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -63,8 +63,7 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
 
 def unless_blind(checker: Checker, history: History, verdict: Verdict) -> Verdict:
     """A checker's verdict; unknown in place of valid where it says that nothing could have been wrong."""
-    blind = getattr(checker, "blind", None)
-    if blind is not None and verdict.validity == "valid" and (why := blind(history)):
+    if verdict.validity == "valid" and (why := checker.blind(history)):
         return replace(verdict, validity="unknown", reason=why)
     return verdict
 
@@ -94,9 +93,9 @@ def checkers_of(
 
     With the run's ``directory``, also whether the files in there are those that it wrote.
     """
-    always: dict[str, Any] = {
-        "evidence": load("checkers", "evidence")(_asked_for(experiment)),
-        "completeness": load("checkers", "completeness")(experiment.time),
+    asked_for = _asked_for(experiment)
+    always: dict[str, Checker] = {
+        name: load("checkers", name).of_run(asked_for, experiment.time) for name in ("evidence", "completeness")
     }
     if directory is not None:
         always["integrity"] = Integrity(directory)
@@ -114,7 +113,7 @@ def _asked_for(experiment: Experiment) -> list[str]:
     return [load("nemeses", name).name for name in experiment.nemeses if name in names("nemeses")]
 
 
-class _Nobody:
+class _Nobody(Checker):
     """In place of checkers: a run that nobody looks at is no pass."""
 
     def __init__(self, workload: str) -> None:

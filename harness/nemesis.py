@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import random
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
+from harness.options import Part
 from harness.target import Target
 
 Plan = dict[str, Any]
@@ -51,30 +54,32 @@ class Proof(msgspec.Struct, frozen=True):
     """Whether that is the fault that was asked for."""
 
 
-class Nemesis(Protocol):
-    """One family of faults. ``needs`` names the capabilities that the environment must have.
+class Nemesis(Part, Protocol):
+    """One family of faults."""
 
-    Its ``Fields``, if it has some, is a struct of what its plans hold, with the limits of each as for options: a
-    timetable's plans are held against it.
-
-    A nemesis may also say ``least``, the number of nodes without which it can do nothing; ``needs_of_target``, the
-    abilities that the target must have; and ``also_needs``, capabilities that its options ask for beyond ``needs``. It
-    may have ``prepare(cluster)``, called before the store is started, and ``observe(cluster)``: what it returns is
-    recorded every few seconds.
-    """
-
-    name: ClassVar[str]
-    needs: ClassVar[frozenset[str]]
+    needs: ClassVar[frozenset[Capability]]
+    """What the environment, or the target, must be capable of."""
     layer: ClassVar[Layer]
+    least: ClassVar[int] = 1
+    """The number of nodes without which it can do nothing."""
+    ships: ClassVar[Sequence[str]] = ()
+    """The Python packages that it runs with ``node.exec``, by name: as those of a target, but sidecars have none."""
+    Fields: ClassVar[type[msgspec.Struct] | None] = None
+    """What its plans hold, with the limits of each as for options: a timetable's plans are held against it."""
+    also_needs: frozenset[Capability] = frozenset()
+    """What its options ask for beyond ``needs``."""
 
+    @abstractmethod
     def decks(self, zones: Zones) -> Decks:
         """What is dealt on these nodes: one answer to each question goes into every plan."""
         ...
 
+    @abstractmethod
     def plan(self, rng: random.Random, zones: Zones, dealt: Mapping[str, str]) -> Plan:
         """One fault, from what was dealt. May not look at anything but the seed and the nodes."""
         ...
 
+    @abstractmethod
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         """Do it, and return what was done, as JSON: ``said`` describes it in a few words.
 
@@ -83,6 +88,7 @@ class Nemesis(Protocol):
         """
         ...
 
+    @abstractmethod
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         """Measure, within ``seconds``, whether what ``inject`` has ``done`` is there. Runs beside everything else.
 
@@ -90,6 +96,7 @@ class Nemesis(Protocol):
         """
         ...
 
+    @abstractmethod
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         """Undo everything of this family, and return what was seen. Safe to call when nothing is injected."""
         ...
@@ -99,11 +106,15 @@ class Nemesis(Protocol):
 class Prepares(Protocol):
     """A nemesis that has to do something to the nodes before the store is started on them."""
 
-    async def prepare(self, cluster: Cluster) -> None: ...
+    async def prepare(self, cluster: Cluster) -> None:
+        """Called before the store is started."""
+        ...
 
 
 @runtime_checkable
 class Observes(Protocol):
     """A nemesis that measures what it is about during the run."""
 
-    async def observe(self, cluster: Cluster) -> Any: ...
+    async def observe(self, cluster: Cluster) -> Any:
+        """What is recorded of it, every few seconds."""
+        ...

@@ -42,13 +42,28 @@ class Limit(Protocol):
         ...
 
 
-@runtime_checkable
-class Fits(Protocol):
-    """A plug-in whose options have to fit the experiment's nodes."""
+class NoOptions(msgspec.Struct, frozen=True):
+    """The options of a plug-in that declares none."""
+
+
+class Plugin(Protocol):
+    """What all plug-ins have: options, whose fields, types and defaults are those on the command line."""
+
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
+
+
+class Part(Plugin, Protocol):
+    """A plug-in that an experiment names, made with its options: a target, a workload, a nemesis."""
+
+    name: ClassVar[str]
+
+    def __init__(self, options: msgspec.Struct) -> None:
+        """``options`` is one of its ``Options``; raises ``UsageError`` for those that do not fit one another."""
+        return
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         """Why its options cannot be, or would do nothing, on these nodes, each with its zone; None if all is well."""
-        ...
+        return None
 
 
 @dataclass(frozen=True)

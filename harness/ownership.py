@@ -18,7 +18,7 @@ from harness.environments.tools import ask
 from harness.errors import NodeError, SplitbrainError
 from harness.faults import listeners
 from harness.faults.listeners import Listener
-from harness.target import Target, knows_itself
+from harness.target import KnowsItself, Target
 
 _ANSWER_SECONDS = 0.5
 _LOOK_SECONDS = 6.0
@@ -37,7 +37,7 @@ class Ownership:
         self._note = note
         """Records what an observer is to be called, what was seen, and what went wrong."""
         self._real = cluster.environment.real_time
-        self._ports: Sequence[int] = tuple(getattr(target, "ports", ())) if self._real else ()
+        self._ports: Sequence[int] = target.ports if self._real else ()
         self._identity: str | None = None
         """What the store has said that it is."""
 
@@ -69,7 +69,7 @@ class Ownership:
             found = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
             if wrong := [one for of_node in found for one in of_node]:
                 raise StrangerError(f"{'; '.join(wrong)}: what answers there is not the store that the run has started")
-        if self._real and knows_itself(self._target):
+        if self._real and isinstance(self._target, KnowsItself):
             self._compare(await self._target.identities(self._cluster), whole=whole)
 
     async def _wrong(self, node: Node, *, whole: bool) -> list[str]:

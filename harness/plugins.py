@@ -9,30 +9,35 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple, overload
 
 import msgspec
 
+from harness.contract import hold
+from harness.environments.base import Environment, Guards, HasImage, Refuses
 from harness.errors import UsageError
-from harness.options import options_of, read, unknown
+from harness.nemesis import Nemesis, Observes, Prepares
+from harness.options import Plugin, options_of, read, unknown
+from harness.target import KnowsItself, Target
+from harness.verdict import Checker, HasModels
+from harness.workload import Workload
 
-KINDS = {
-    "targets": "target",
-    "workloads": "workload",
-    "nemeses": "nemesis",
-    "checkers": "checker",
-    "environments": "environment",
+
+class Kind(NamedTuple):
+    """A kind of plug-in: what one is called, what its class extends, and the protocols that some of them have."""
+
+    title: str
+    base: type
+    optional: tuple[type, ...] = ()
+
+
+KINDS: Final[Mapping[str, Kind]] = {
+    "targets": Kind("target", Target, (KnowsItself,)),
+    "workloads": Kind("workload", Workload),
+    "nemeses": Kind("nemesis", Nemesis, (Prepares, Observes)),
+    "checkers": Kind("checker", Checker, (HasModels,)),
+    "environments": Kind("environment", Environment, (Refuses, HasImage, Guards)),
 }
-
-
-_PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "targets": ("Options", "name", "workloads", "programs", "start", "form", "ready", "roles", "client"),
-    "workloads": ("Options", "name", "reads", "generator", "final", "checkers"),
-    "nemeses": ("Options", "name", "needs", "layer", "decks", "plan", "inject", "prove", "heal"),
-    "checkers": ("check",),
-    "environments": (),
-}
-"""What a class of each kind must have."""
 
 folders: Final[set[Path]] = set()
 """Where the files are that were loaded as ``FILE.py:Class``."""
@@ -55,21 +60,34 @@ def packages() -> list[str]:
     return sorted(found | {__name__.partition(".")[0]})
 
 
-def load(kind: str, name: str) -> Any:
+@overload
+def load(kind: Literal["targets"], name: str) -> type[Target]: ...
+@overload
+def load(kind: Literal["workloads"], name: str) -> type[Workload]: ...
+@overload
+def load(kind: Literal["nemeses"], name: str) -> type[Nemesis]: ...
+@overload
+def load(kind: Literal["checkers"], name: str) -> type[Checker]: ...
+@overload
+def load(kind: Literal["environments"], name: str) -> type[Environment]: ...
+@overload
+def load(kind: str, name: str) -> type[Plugin]: ...
+def load(kind: str, name: str) -> type[Plugin]:
     """The class registered as ``name``, or the one that ``FILE.py:Class`` names.
 
-    Raises ``UsageError`` for an unknown name, a missing file or class, a file that does not run, and a class that lacks
-    what its kind must have.
+    Raises ``UsageError`` for an unknown name, a missing file or class, a file that does not run, and a class that is
+    not what its kind must be.
     """
+    title, base, optional = KINDS[kind]
     if is_file(name):
-        plugin = load_file(name)
-        if lacking := [part for part in _PARTS[kind] if not hasattr(plugin, part)]:
-            raise UsageError(f"{name} is no {KINDS[kind]}: it has no {', '.join(lacking)}")
-        return plugin
-    found: list[EntryPoint] = list(_installed(kind).select(name=name))
-    if not found:
-        raise UsageError(f"there is no {KINDS[kind]} named {name!r}: {unknown(name, names(kind))}")
-    return found[0].load()
+        plugin, told = load_file(name), name
+    else:
+        found: list[EntryPoint] = list(_installed(kind).select(name=name))
+        if not found:
+            raise UsageError(f"there is no {title} named {name!r}: {unknown(name, names(kind))}")
+        plugin, told = found[0].load(), f"{name} ({found[0].value})"
+    hold(told, title, plugin, base, optional)
+    return plugin
 
 
 def is_file(name: str) -> bool:
@@ -77,7 +95,7 @@ def is_file(name: str) -> bool:
     return ".py:" in name or name.endswith(".py") or "/" in name
 
 
-def load_file(name: str) -> Any:
+def load_file(name: str) -> type[Any]:
     """The class that ``FILE.py:Class`` names; the file may import those beside it.
 
     Raises ``UsageError`` when it cannot be had.
@@ -103,7 +121,7 @@ def load_file(name: str) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise UsageError(f"{path_text} does not run: {type(error).__name__}: {error}") from error
-    plugin = getattr(module, attribute, None)
+    plugin = vars(module).get(attribute)
     if not isinstance(plugin, type):
         raise UsageError(f"{path_text} defines no class {attribute}")
     return plugin
@@ -115,10 +133,11 @@ def users_frame(error: BaseException) -> traceback.FrameSummary | None:
     return next((one for one in reversed(frames) if Path(one.filename).parent.resolve() in folders), None)
 
 
-def whose(thing: Any, part: str) -> str:
+def whose(thing: object, part: str) -> str:
     """Whose code something is, for a message: a part of a plug-in's class, and the file that this is in."""
     kind = type(thing)
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or kind.__module__
+    module = sys.modules.get(kind.__module__)
+    file = (module.__file__ if module else None) or kind.__module__
     return f"{kind.__qualname__}.{part} ({file})"
 
 
@@ -136,7 +155,9 @@ def parse_options(given: list[str]) -> dict[str, str]:
     return options
 
 
-def distribute(options: Mapping[str, str], owners: Mapping[str, Any], nodes: Sequence[str] = ()) -> dict[str, Any]:
+def distribute(
+    options: Mapping[str, str], owners: Mapping[str, type[Plugin]], nodes: Sequence[str] = ()
+) -> dict[str, msgspec.Struct]:
     """Give each option to the plug-in that declares it, read and held against what its field allows.
 
     ``owners`` maps a description ("target redis") to a plug-in's class, ``nodes`` are the names that an option may
@@ -147,7 +168,7 @@ def distribute(options: Mapping[str, str], owners: Mapping[str, Any], nodes: Seq
     for name in options:
         if name not in known:
             raise UsageError(f"neither {' nor '.join(owners)} has an option {name!r}: {unknown(name, known)}")
-    result = {}
+    result: dict[str, msgspec.Struct] = {}
     for owner, plugin in owners.items():
         fields = declared[owner]
         mine = {n: read(f"-o {n} of {owner}", fields[n], text, nodes) for n, text in options.items() if n in fields}

@@ -26,7 +26,7 @@ from harness.plugins import users_frame, whose
 from harness.recording import Recorder
 from harness.seal import Seal
 from harness.store import RunDirectory, written
-from harness.target import Client, Target, failover_of
+from harness.target import Client, Target
 from harness.timetable import Fault, Timetable, by_worker
 from harness.words import count
 from harness.workload import Workload
@@ -68,7 +68,7 @@ class Run:
         self._nemeses = nemeses
         self._mixed = frozenset(mixed)
         self._say = say
-        self._failover = failover_of(target)
+        self._failover = target.failover
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
@@ -132,8 +132,7 @@ class Run:
     @property
     def _final_seconds(self) -> float:
         """How long the final reads may take: as long as the recovery before them, and what they wait for at first."""
-        settle: float = getattr(self._workload, "settle", 0.0)
-        return settle + max(self.experiment.recovery, _LEAST_FINAL_SECONDS)
+        return self._workload.settle + max(self.experiment.recovery, _LEAST_FINAL_SECONDS)
 
     def _overdue(self) -> None:
         raise StuckError(f"{self._waiting_for} has not come back and does not let itself be cancelled")
@@ -160,7 +159,7 @@ class Run:
             asyncio.get_running_loop().call_later(most, self._overdue)
         try:
             nodes = await self._environment.start(
-                self.experiment.node_names, self.directory.logs, self.directory.path.name
+                self.experiment.node_names, self.directory.logs, self.directory.path.name, self._ships()
             )
             cluster = Cluster(self._environment, nodes, self.experiment.seed, self.experiment.zone_of)
             ownership = Ownership(cluster, self._target, lambda *noted: self._note(MONITOR, "info", *noted))
@@ -182,6 +181,11 @@ class Run:
         finally:
             await self._end()
 
+    def _ships(self) -> list[str]:
+        """The Python packages that the store and the faults need on nodes."""
+        of_nemeses = {package for nemesis in self._nemeses.values() for package in nemesis.ships}
+        return sorted(of_nemeses.union(self._target.ships))
+
     async def _end(self) -> None:
         """Stop the nodes. All is recorded by now: what goes wrong here must not take that along."""
         self._say("stopping the nodes")
@@ -199,7 +203,7 @@ class Run:
             raise asyncio.CancelledError
 
     async def _keep_others_out(self) -> None:
-        ports = tuple(getattr(self._target, "ports", ()))
+        ports = self._target.ports
         if ports and isinstance(self._environment, Guards) and (why := await self._environment.guard(ports)):
             self._say(f"others who can reach these machines can connect to {self._target.name} too: {why}")
 
@@ -255,7 +259,7 @@ class Run:
             timeout=experiment.timeout,
             nemesis=injection.do,
             stuck=self.stop,
-            answers=getattr(self._workload, "answers", None),
+            answers=self._workload.answers,
         )
         if self._stopping:  # while it was looked who listens
             self._note_stop()
@@ -295,7 +299,8 @@ class Run:
 
     def _client(self, cluster: Cluster, node: Node) -> Client:
         client = self._target.client(cluster, node, self.experiment.timeout)
-        if lacking := [part for part in ("open", "invoke", "close") if not hasattr(client, part)]:
+        if not isinstance(client, Client):
+            lacking = [part for part in ("open", "invoke", "close") if part not in dir(client)]
             said = f"returned {type(client).__name__}, which has no {', '.join(lacking)}"
             raise SplitbrainError(f"{whose(self._target, 'client')} {said}")
         return client

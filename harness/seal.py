@@ -16,7 +16,7 @@ import numpy as np
 from harness.history import MONITOR_PROCESS, TYPES, History, Operations
 from harness.operation import FINISHED, EventType
 from harness.store import RunDirectory
-from harness.verdict import Budget, Verdict
+from harness.verdict import Budget, Checker, Verdict
 from harness.words import count
 
 _PIECE: Final = 1 << 20
@@ -33,7 +33,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     experiment: str
 
 
-class Integrity:
+class Integrity(Checker):
     """Valid when the history of a run, and its experiment, are what the run wrote; else unknown, never invalid.
 
     A history without its last event has no seal; that the run did not end is for ``completeness`` to say.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from harness.capability import OF_STORES
 from harness.environments.base import Environment, Refuses
 from harness.errors import UsageError
 from harness.experiment import Experiment
@@ -24,9 +25,8 @@ def refuse_unsuitable(
     if workload.name not in target.workloads:
         supported = ", ".join(sorted(target.workloads))
         raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
-    sizes = getattr(target, "sizes", None)
-    if sizes is not None and experiment.nodes not in sizes:
-        wanted = ", ".join(map(str, sorted(sizes)))
+    if target.sizes is not None and experiment.nodes not in target.sizes:
+        wanted = ", ".join(map(str, sorted(target.sizes)))
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
     if experiment.nodes > environment.most:
         raise UsageError(
@@ -41,16 +41,12 @@ def refuse_unsuitable(
 
 def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
     """Why a nemesis can do nothing in an experiment; None if it can."""
-    wanted: frozenset[str] = getattr(nemesis, "needs_of_target", frozenset())
-    lacks = wanted - getattr(target, "abilities", frozenset())
-    if lacks:
-        return (
-            f"--nemesis {nemesis.name} needs a target with {', '.join(sorted(lacks))}; {target.name} is set up without"
-        )
-    least = getattr(nemesis, "least", 1)
-    if experiment.nodes < least:
-        return f"--nemesis {nemesis.name} needs at least {count(least, 'node')}, not {experiment.nodes}"
-    for need in sorted(nemesis.needs | getattr(nemesis, "also_needs", frozenset[str]())):
-        if why := environment.lacks(need):
+    needs = sorted(nemesis.needs | nemesis.also_needs)
+    if lacking := [need for need in needs if target.lacks(need)]:
+        return f"--nemesis {nemesis.name} needs a target with {', '.join(lacking)}; {target.name} is set up without"
+    if experiment.nodes < nemesis.least:
+        return f"--nemesis {nemesis.name} needs at least {count(nemesis.least, 'node')}, not {experiment.nodes}"
+    for need in needs:
+        if need not in OF_STORES and (why := environment.lacks(need)):
             return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
     return None

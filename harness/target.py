@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeGuard
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
-import msgspec
-
+from harness.capability import OF_STORES, Capability
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
 from harness.operation import Operation
+from harness.options import Part
 
 
+@runtime_checkable
 class Client(Protocol):
     """A connection of one worker to one node.
 
@@ -27,67 +29,106 @@ class Client(Protocol):
     async def close(self) -> None: ...
 
 
-class Target(Protocol):
-    """A store: how to start it on nodes, how to talk to it, what it promises.
+class ChangesMembers(Protocol):
+    """Lets nodes leave a store and join it again. All raise ``NothingToDo`` where it is impossible now."""
 
-    ``Options`` is a ``msgspec.Struct`` whose fields, types and defaults are the options on the command line.
-    """
+    async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Let nodes leave; the members afterwards."""
+        ...
 
-    name: ClassVar[str]
-    Options: ClassVar[type[msgspec.Struct]]
+    async def join(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
+        """Let them join again, those in ``cluster.kept_down`` without being started; the members afterwards."""
+        ...
+
+    async def members(self, cluster: Cluster) -> Sequence[str]:
+        """The members, as members say it."""
+        ...
+
+
+class Bug(Protocol):
+    """A planted bug, which a target has on purpose, to be found."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def what(self) -> str:
+        """What it breaks, in one paragraph."""
+        ...
+
+    @property
+    def command(self) -> str:
+        """The command that finds it."""
+        ...
+
+    @property
+    def checker(self) -> str:
+        """The checker that refutes it."""
+        ...
+
+
+class Target(Part, Protocol):
+    """A store: how to start it on nodes, how to talk to it, what it promises."""
+
     workloads: ClassVar[frozenset[str]]
-    programs: ClassVar[Mapping[str, str]]
+    """The names of those that it supports."""
+    programs: ClassVar[Mapping[str, str]] = {}
     """The programs that must be on a node, and the Debian package of each."""
-    claims: ClassVar[str]
-    """What it promises, in words.
+    ships: ClassVar[Sequence[str]] = ()
+    """The Python packages that its servers are made of, by name: a node has what they hold in ``node.shipped``, to be
+    named in ``PYTHONPATH``, and may have nothing beyond them but the standard library."""
+    claims: ClassVar[str] = ""
+    """What it promises, in words."""
+    ports: ClassVar[Sequence[int]] = ()
+    """The TCP ports that its servers listen on, all of them on every node. A run starts only where nobody else has one
+    of them, and looks again and again whether they are its own servers' (see ``ownership``): name them, or a store that
+    runs there already may be tested in place of this one."""
+    sizes: ClassVar[frozenset[int] | None] = None
+    """The numbers of nodes that it can have; None: any."""
+    bugs: ClassVar[Mapping[str, Bug]] = {}
+    """Planted bugs by name, which its option ``bug`` turns on."""
+    failover: float = 5.0
+    """The seconds within which another primary serves when the primary is lost."""
 
-    A target may also say ``ports``: the TCP ports that its servers listen on, all of them on every node. A run starts
-    only where nobody else has one of them, and looks again and again whether they are its own servers' (see
-    ``ownership``): name them, or a store that runs there already may be tested in place of this one. It may say
-    ``sizes``: the numbers of nodes that it can have; ``failover``: the seconds within which
-    another primary serves when the primary is lost (5 if it does not say); and ``abilities``: what it can do beyond
-    this protocol. With ``membership`` it has ``leave(cluster, names)`` and ``join(cluster, names)``, which return the
-    members afterwards, and ``members(cluster)``, which asks members who they are; all raise ``NothingToDo`` where it is
-    impossible now. A node in ``cluster.kept_down`` joins without being started.
-    """
+    @property
+    def membership(self) -> ChangesMembers | None:
+        """What changes the members of the store, perhaps the target itself; None where that cannot be done."""
+        return None
 
-    def __init__(self, options: Any) -> None: ...
+    def lacks(self, capability: Capability) -> bool:
+        """Whether the store, with these options, cannot do something of its own."""
+        return capability in OF_STORES and self.membership is None
 
+    @abstractmethod
     async def start(self, cluster: Cluster, node: Node) -> None:
         """Start the store's servers on one node, for the first time or after they were killed."""
         ...
 
+    @abstractmethod
     async def form(self, cluster: Cluster) -> None:
         """Once every node was started for the first time: whatever turns them into one cluster."""
         ...
 
+    @abstractmethod
     async def ready(self, cluster: Cluster) -> bool:
         """Whether the whole store is in service: every node up, and one primary that can be written to."""
         ...
 
+    @abstractmethod
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
         """Who believes to be what, asked of each node that answers; quick, and never raising."""
         ...
 
+    @abstractmethod
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         """A client bound to ``node`` whose operations give up after ``timeout`` seconds."""
         ...
 
 
-class KnowsItself(Target, Protocol):
+@runtime_checkable
+class KnowsItself(Protocol):
     """A target whose store has a name for itself that is drawn anew for each cluster, and outlives its servers."""
 
     async def identities(self, cluster: Cluster) -> Mapping[str, str]:
         """By node, which store it says that it is of, asked of each node that answers; quick, and never raising."""
         ...
-
-
-def knows_itself(target: Target) -> TypeGuard[KnowsItself]:
-    """Whether a target's store can be asked which one it is."""
-    return hasattr(target, "identities")
-
-
-def failover_of(target: Target) -> float:
-    """The seconds within which another primary serves; 5 where the target does not say."""
-    seconds: float = getattr(target, "failover", 5.0)
-    return seconds

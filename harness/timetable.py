@@ -12,7 +12,7 @@ import msgspec
 
 from harness.errors import UsageError
 from harness.generator import Generator, any_of, at_times, on_worker
-from harness.nemesis import LASTS
+from harness.nemesis import LASTS, Nemesis
 from harness.operation import Operation
 from harness.options import Number, Seconds, check, plain
 
@@ -101,7 +101,7 @@ def _brought_along(name: str) -> bytes:
 
 def refuse_misplanned(
     timetable: Timetable,
-    nemeses: Mapping[str, Any],
+    nemeses: Mapping[str, Nemesis],
     nodes: Sequence[str],
     seconds: float,
     workers: int,
@@ -122,7 +122,7 @@ def refuse_misplanned(
         ends[fault.name] = fault.stop
         if fault.start >= seconds:
             raise UsageError(f"{label} by then the run is over, after --time {plain(seconds)}")
-        _refuse_plan(label, fault.plan, getattr(nemeses[fault.name], "Fields", None), nodes)
+        _refuse_plan(label, fault.plan, nemeses[fault.name].Fields, nodes)
     for step in (*(timetable.operations or ()), *timetable.final):
         label = f"the timetable's operation {step.f} at {plain(step.at)} s:"
         check(f"{label} ", step)
@@ -138,7 +138,9 @@ def refuse_misplanned(
             )
 
 
-def _refuse_plan(label: str, plan: Mapping[str, Any], fields: Any, nodes: Sequence[str]) -> None:
+def _refuse_plan(
+    label: str, plan: Mapping[str, Any], fields: type[msgspec.Struct] | None, nodes: Sequence[str]
+) -> None:
     """Raise ``UsageError`` for a plan that is not made of these fields, or holds what they do not admit."""
     if fields is None:
         return

@@ -7,11 +7,10 @@ installed are what they were before, whoever names them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from harness.errors import UsageError
 from harness.experiment import Experiment
-from harness.options import Code, options_of
+from harness.options import Code, Plugin, options_of
 from harness.plugins import is_file, load, names
 from harness.timetable import Timetable
 
@@ -56,9 +55,9 @@ def _code(plugins: dict[str, Sequence[str]], experiment: Experiment) -> list[str
     return list(dict.fromkeys(found))
 
 
-def _imported(plugin: Any, experiment: Experiment) -> list[str]:
+def _imported(plugin: type[Plugin], experiment: Experiment) -> list[str]:
     """What the values of a plug-in's options import, as it is written on the command line."""
-    declared = options_of(plugin.Options) if hasattr(plugin, "Options") else {}
+    declared = options_of(plugin.Options)
     return [
         f"{name}={value}"
         for name, value in experiment.options.items()

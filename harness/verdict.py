@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from abc import abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
 from harness.history import History
+from harness.options import Plugin
 
 Validity = Literal["valid", "invalid", "unknown"]
 
@@ -73,14 +76,44 @@ class Budget(msgspec.Struct, frozen=True):
     bytes: int = 4 << 30
 
 
-class Checker(Protocol):
-    """A pure function from a history to a verdict.
+class Checker(Plugin, Protocol):
+    """A pure function from a history to a verdict. One that is named on the command line is made without arguments."""
 
-    One that must compile or load something large may also have ``warm()``, called while the cluster boots; and one
-    that can tell ``blind(history)``: why it would have found nothing, whatever the store had done, or an empty string.
-    """
+    @classmethod
+    def of_run(cls, asked: Collection[str], seconds: float) -> Self:
+        """The one for a run that has asked for these nemeses by name, and for operations for so many seconds."""
+        return cls()
 
-    def check(self, history: History, budget: Budget) -> Verdict: ...
+    @abstractmethod
+    def check(self, history: History, budget: Budget) -> Verdict:
+        """The verdict on a history; unknown where the budget was not enough."""
+        ...
+
+    def blind(self, history: History) -> str:
+        """Why it would have found nothing, whatever the store had done; empty where it could have found something."""
+        return ""
+
+    def warm(self) -> None:
+        """Compile or load what is large, in the background; called while the cluster boots."""
+        return
+
+
+@runtime_checkable
+class HasModels(Protocol):
+    """A checker that holds a history against a model, one of those that it knows or a person's own."""
+
+    @staticmethod
+    def models() -> Mapping[str, type]:
+        """The models that it knows, by name."""
+        ...
+
+    @classmethod
+    def against(cls, model: object, executor: Executor | None, initial: Any) -> Checker:
+        """The checker for a model: its name, or one that was made. ``initial`` is the state before any operation.
+
+        Raises ``UsageError`` for what is no model.
+        """
+        ...
 
 
 def combine(parts: Mapping[str, Verdict]) -> Verdict:

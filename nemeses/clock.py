@@ -9,12 +9,13 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo, UsageError
 from harness.faults import clock, dial
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
@@ -33,7 +34,7 @@ _RIGHT = 0.1
 """Seconds that a clock which nobody changed may seem to be wrong."""
 
 
-class Clock:
+class Clock(Nemesis):
     """Let the wall clocks of some nodes jump, forward or back, run up to 20% fast or slow, or jump to and fro.
 
     Servers that are started meanwhile see the same time. ``monotonic=true`` does the same to the monotonic clock, but
@@ -59,12 +60,12 @@ class Clock:
         monotonic: bool = False
 
     name: ClassVar[str] = "clock"
-    needs: ClassVar[frozenset[str]] = frozenset({"clock"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.CLOCK})
     layer: ClassVar[Layer] = Layer.CLOCK
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.also_needs = frozenset({"monotonic"}) if options.monotonic else frozenset[str]()
+        self.also_needs = frozenset({Capability.MONOTONIC} if options.monotonic else ())
         self._aim = options.clock
         self._set = 0.0
         """When the clocks were set last, as the event loop counts."""

@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NothingToDo, UsageError
 from harness.faults import disk, process, witness
 from harness.faults.disk import Flipped
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Seconds, Share, Text
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
@@ -35,7 +36,7 @@ _SAYS = {
 }
 
 
-class Disk:
+class Disk(Nemesis):
     """Fill disks, or flip a bit, cut off the end or bring back an older state of what servers find as they start again.
 
     The heal restores.
@@ -74,7 +75,7 @@ class Disk:
             refuse_other_fields(self, self.kind, wanted.get(self.kind, set()))
 
     name: ClassVar[str] = "disk"
-    needs: ClassVar[frozenset[str]] = frozenset({"disk"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.DISK})
     layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:

@@ -12,15 +12,16 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_said, terminating
 
 
-class Kill:
+class Kill(Nemesis):
     """SIGKILL, or SIGTERM, every server process of some nodes; the heal starts them again."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class Kill:
     Fields = Aimed
 
     name: ClassVar[str] = "kill"
-    needs: ClassVar[frozenset[str]] = frozenset({"kill"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.KILL})
     layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster, holds_within
 from harness.errors import NothingToDo
-from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number
-from harness.target import Target, failover_of
+from harness.target import ChangesMembers, Target
 from nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 
 _CHANGE_SECONDS = 3.0
@@ -21,7 +22,7 @@ _CHANGE_SECONDS = 3.0
 _LOOK_SECONDS = 0.2
 
 
-class Membership:
+class Membership(Nemesis):
     """Let a node, or two at once, leave the cluster; the heal lets them join again."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -35,9 +36,8 @@ class Membership:
         leaving: Annotated[int, Number(1, 99)]
 
     name: ClassVar[str] = "membership"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.MEMBERSHIP})
     layer: ClassVar[Layer] = Layer.MEMBERS
-    needs_of_target: ClassVar[frozenset[str]] = frozenset({"membership"})
     least: ClassVar[int] = 3
 
     def __init__(self, options: Options) -> None:
@@ -63,9 +63,9 @@ class Membership:
             raise NothingToDo(f"{', '.join(sorted(self._left))} could not join again yet")
         first = await resolve(cluster, target, plan)
         leaving = [*first, *(name for name in plan["order"] if name not in first)][: plan["leaving"]]
-        changing: Any = target
+        changing = _changing(target)
         hands_over = await primary(cluster, target) in leaving
-        seconds = _CHANGE_SECONDS + (failover_of(target) if hands_over else 0.0)
+        seconds = _CHANGE_SECONDS + (target.failover if hands_over else 0.0)
         try:
             async with asyncio.timeout(seconds):
                 before = await self._members(cluster, target)
@@ -81,7 +81,7 @@ class Membership:
 
     async def _members(self, cluster: Cluster, target: Target) -> list[str]:
         """Who the members are, as soon as one says so."""
-        changing: Any = target
+        changing = _changing(target)
         while True:
             try:
                 return list(await changing.members(cluster))
@@ -102,10 +102,16 @@ class Membership:
         return Proof("the list of members, as members say it", done["before"], members, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        changing: Any = target
         away = self._left | self._doubtful
-        members = await changing.join(cluster, sorted(away)) if away else None
+        members = await _changing(target).join(cluster, sorted(away)) if away else None
         if members is not None and (out := away.difference(members)):
             raise NothingToDo(f"{', '.join(sorted(out))} could not join again yet")
         self._left.clear()
         return {"members": members}
+
+
+def _changing(target: Target) -> ChangesMembers:
+    """What changes the members of a target's store. Raises ``NothingToDo`` where that cannot be done."""
+    if target.membership is None:
+        raise NothingToDo(f"{target.name} cannot change its members")
+    return target.membership

@@ -11,13 +11,14 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import UsageError
 from harness.faults import netem
 from harness.faults.network import Direction
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Kilobytes, Seconds
 from harness.target import Target
 from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
@@ -35,7 +36,7 @@ _OFFERED = 2.0
 """How much more is sent through a line than it is to let through."""
 
 
-class Netem:
+class Netem(Nemesis):
     """Delay, jitter, loss, duplication, reordering, corruption, bandwidth of links between nodes, or with clients."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -61,7 +62,7 @@ class Netem:
         seed: str
 
     name: ClassVar[str] = "netem"
-    needs: ClassVar[frozenset[str]] = frozenset({"netem"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.NETEM})
     layer: ClassVar[Layer] = Layer.NETWORK
     least: ClassVar[int] = 2
 

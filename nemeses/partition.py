@@ -14,13 +14,14 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
 from harness.faults import network
 from harness.faults.network import Direction, How
-from harness.nemesis import PRIMARY, Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
 from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
@@ -44,7 +45,7 @@ Cuts = dict[str, dict[str, Direction]]
 machine, which no rule may touch, both directions are the node's to cut."""
 
 
-class Partition:
+class Partition(Nemesis):
     """Cut the network: two groups, a ring of majorities, a bridge, one way, single links, or clients from nodes."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class Partition:
                 raise ValueError(f"the kind {self.kind} needs senders, the number of nodes that it cuts off")
 
     name: ClassVar[str] = "partition"
-    needs: ClassVar[frozenset[str]] = frozenset({"partition"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.PARTITION})
     layer: ClassVar[Layer] = Layer.NETWORK
     least: ClassVar[int] = 2
 

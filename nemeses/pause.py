@@ -9,10 +9,11 @@ from typing import ClassVar
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
 
@@ -20,7 +21,7 @@ _LOOK_SECONDS = 0.3
 """The time between two looks at a server that stands still, in which it uses no CPU time."""
 
 
-class Pause:
+class Pause(Nemesis):
     """SIGSTOP every server process of some nodes; the heal resumes them, or starts those that were killed meanwhile."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class Pause:
     Fields = Aimed
 
     name: ClassVar[str] = "pause"
-    needs: ClassVar[frozenset[str]] = frozenset({"pause"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.PAUSE})
     layer: ClassVar[Layer] = Layer.PAUSE
 
     def __init__(self, options: Options) -> None:

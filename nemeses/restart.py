@@ -13,9 +13,10 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster, wait_until
 from harness.errors import NodeError, NothingToDo
-from harness.nemesis import LASTS, Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import LASTS, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, processes, resolve, revive, shuffled, table_said, tell, terminating
 
@@ -27,7 +28,7 @@ _ANY_LENGTH = 60.0
 """Seconds that a fault may take which nobody has planned a length for."""
 
 
-class Restart:
+class Restart(Nemesis):
     """SIGTERM and start again the servers of some nodes, one after the other."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -39,7 +40,7 @@ class Restart:
     Fields = Aimed
 
     name: ClassVar[str] = "restart"
-    needs: ClassVar[frozenset[str]] = frozenset({"kill"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.KILL})
     layer: ClassVar[Layer] = Layer.PROCESS
 
     def __init__(self, options: Options) -> None:

@@ -13,13 +13,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster, holds_within
 from harness.environments.base import run_tool
 from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
 from harness.faults import limits, squeeze
 from harness.faults.limits import Counts
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
 from nemeses.victims import Aim, Aimed, aims, resolve, revive, shuffled
@@ -40,7 +41,7 @@ _LOOK_SECONDS = 0.2
 _CPU, _MEMORY, _BOTH = "cpu", "memory", "both"
 
 
-class Squeeze:
+class Squeeze(Nemesis):
     """Leave the servers of some nodes less CPU time than they use, or next to no memory beyond what they hold."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -66,7 +67,7 @@ class Squeeze:
                 raise ValueError("it needs cpu or cpu_of_used, or memory or memory_of_held, or one of each")
 
     name: ClassVar[str] = "squeeze"
-    needs: ClassVar[frozenset[str]] = frozenset({"squeeze"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.SQUEEZE})
     layer: ClassVar[Layer] = Layer.RESOURCE
 
     def __init__(self, options: Options) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
@@ -20,7 +21,7 @@ from harness.errors import FaultError, UsageError
 from harness.faults import misbehave, process, witness
 from harness.faults.misbehave import Kind as Misbehaviour
 from harness.faults.witness import PATIENCE
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Seconds, Share, Text
 from harness.target import Target
 from nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
@@ -40,7 +41,7 @@ _MOST_TRIES: Final = 400
 Kind = Literal[Misbehaviour, "lost", "torn"]
 
 
-class Storage:
+class Storage(Nemesis):
     """Make the file system of some nodes fail, slow, or read badly; or kill them and lose what was not synced.
 
     ``torn`` loses a part of it: of each file any writes, the latest perhaps in the middle; of renames and the like the
@@ -72,8 +73,9 @@ class Storage:
             refuse_other_fields(self, self.kind, wanted.get(self.kind, {"seed", "share", "path"}))
 
     name: ClassVar[str] = "storage"
-    needs: ClassVar[frozenset[str]] = frozenset({"storage"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({Capability.STORAGE})
     layer: ClassVar[Layer] = Layer.RESOURCE
+    ships: ClassVar[Sequence[str]] = ("harness.storage", "harness.faults")
 
     def __init__(self, options: Options) -> None:
         if options.slowness is not None and options.storage not in ("any", "slow"):
@@ -86,12 +88,11 @@ class Storage:
 
     async def prepare(self, cluster: Cluster) -> None:
         """Mount the file system. Raises ``FaultError`` where it cannot be."""
-        environment = cluster.environment
 
         async def mount(node: Node) -> None:
-            program = [environment.python_reference, "-m", "harness.faults.mount", node.directory]
+            program = [node.python, "-m", "harness.faults.mount", node.directory]
             try:
-                done = await node.exec(["env", f"PYTHONPATH={environment.source}", *program])
+                done = await node.exec(["env", f"PYTHONPATH={node.shipped}", *program])
             except TimeoutError:
                 raise FaultError(f"the file system was not mounted on {node.name} in time") from None
             if done.code != 0:

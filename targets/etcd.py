@@ -26,7 +26,7 @@ from harness.errors import NodeError, NothingToDo, UsageError
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds
-from harness.target import Client
+from harness.target import ChangesMembers, Client, Target
 from targets.certificates import Authority
 
 CLIENT_PORT = 2379
@@ -46,7 +46,7 @@ _PATIENT = aiohttp.ClientTimeout(total=1.5)
 _QUICK = aiohttp.ClientTimeout(total=0.5)
 
 
-class Etcd:
+class Etcd(Target):
     """An etcd cluster with one member on each node."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -62,8 +62,7 @@ class Etcd:
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
-    sizes: ClassVar[frozenset[int]] = frozenset({1, 3, 5, 7})
-    abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
+    sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
 
     def __init__(self, options: Options) -> None:
@@ -73,6 +72,8 @@ class Etcd:
                 f"{options.heartbeat_ms}"
             )
         self._options = options
+        # A follower waits for up to two election time-outs, and the first vote may be split.
+        self.failover = 1.0 + 3 * options.election_ms / 1000
         self._token = secrets.token_hex(8)
         """What this cluster's identifier is made from, so that another one at the same addresses has another."""
         self._authority = Authority()
@@ -85,9 +86,8 @@ class Etcd:
         """By node, which member it was when it was last removed."""
 
     @property
-    def failover(self) -> float:
-        """A follower waits for up to two election time-outs, and the first vote may be split."""
-        return 1.0 + 3 * self._options.election_ms / 1000
+    def membership(self) -> ChangesMembers:
+        return self
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         keys = await self._keys(node)

@@ -24,7 +24,7 @@ from harness.errors import NodeError, NothingToDo
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds, Number
-from harness.target import Client
+from harness.target import ChangesMembers, Client, Target
 from targets.resp import connect, quick, quick_info
 
 PORT = 6379
@@ -39,7 +39,7 @@ _REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF"
 _CAS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0"
 
 
-class Redis:
+class Redis(Target):
     """A Redis primary with replicas, watched by a sentinel on every node."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -59,21 +59,21 @@ class Redis:
         "redis-sentinel": "redis-sentinel",
     }
     ports: ClassVar[tuple[int, ...]] = (PORT, SENTINEL_PORT)
-    abilities: ClassVar[frozenset[str]] = frozenset({"membership"})
     claims: ClassVar[str] = (
         "linearizable while the primary stays the same; no promise for acknowledged writes across a failover"
     )
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        # Sentinels agree that the primary is down, elect one of themselves, and wait for its choice to be followed.
+        self.failover = 4.0 + options.down_after_ms / 1000
         self.password = secrets.token_hex(32)
         """Of servers and sentinels, so that other users of the machines stay out. It stands in nodes' files only."""
         self._configured: set[str] = set()
 
     @property
-    def failover(self) -> float:
-        """Sentinels agree that the primary is down, elect one of themselves, and wait for its choice to be followed."""
-        return 4.0 + self._options.down_after_ms / 1000
+    def membership(self) -> ChangesMembers:
+        return self
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         for name in ("min_replicas_to_write", "wait"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.capability import Capability
 from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
@@ -44,7 +45,7 @@ def missing(need: str) -> str | None:
     looks: dict[str, Callable[[], str | None]] = {
         "local": namespaces.missing,
         "docker": lambda: DockerEnvironment.missing(None),
-        "storage": lambda: LocalEnvironment().lacks("storage"),
+        "storage": lambda: LocalEnvironment().lacks(Capability.STORAGE),
         "ssh": _no_sshd,
         "assembler": lambda: _program("x86_64-linux-gnu-as") or _program("aarch64-linux-gnu-as"),
         "sudo": lambda: _program("sudo"),

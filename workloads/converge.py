@@ -19,10 +19,11 @@ from harness.generator import Generator, Stream
 from harness.operation import Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
+from harness.workload import Workload
 from workloads.final import every_node_reads
 
 
-class Converge:
+class Converge(Workload):
     """Clients write, delete and read registers; in the end all nodes must hold the same, and nothing overwritten."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -36,12 +37,12 @@ class Converge:
         delete: Annotated[float, Number(0.001, 1000, zero="none"), "weight of deletes"] = 0.3
 
     name: ClassVar[str] = "converge"
-    functions: ClassVar[frozenset[str]] = frozenset({"read", "write", "delete", "read-local"})
+    functions: ClassVar[frozenset[str] | None] = frozenset({"read", "write", "delete", "read-local"})
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.settle: float = options.settle
+        self.settle = options.settle
         self._keys = [f"k{key}" for key in range(options.keys)]
         self._weights = {"read": options.read, "write": options.write, "delete": options.delete}
 

@@ -17,10 +17,11 @@ from harness.generator import Generator, Stream
 from harness.operation import Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
+from harness.workload import Workload
 from workloads.final import every_node_reads
 
 
-class CounterWorkload:
+class CounterWorkload(Workload):
     """Clients add to counters and subtract from them; in the end all nodes must hold what was acknowledged."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -30,12 +31,12 @@ class CounterWorkload:
         settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
 
     name: ClassVar[str] = "counter"
-    functions: ClassVar[frozenset[str]] = frozenset({"increment", "read", "read-local"})
+    functions: ClassVar[frozenset[str] | None] = frozenset({"increment", "read", "read-local"})
     reads: ClassVar[frozenset[str]] = frozenset({"read", "read-local"})
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.settle: float = options.settle
+        self.settle = options.settle
         self._keys = [f"c{key}" for key in range(options.keys)]
 
     def generator(self, rng: random.Random) -> Generator:

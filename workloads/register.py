@@ -18,12 +18,12 @@ from harness.generator import Generator, Stream, each_process, limit, repeat, th
 from harness.operation import Event, Operation
 from harness.options import Number
 from harness.verdict import Checker
-from harness.workload import Answers
+from harness.workload import Answers, Workload
 
 _FINAL_TRIES = 20
 
 
-class Register:
+class Register(Workload):
     """Clients read, write and compare-and-set registers; the history must be linearizable key by key."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class Register:
         cas: Annotated[float, Number(0.001, 1000, zero="none"), "weight of compare-and-set"] = 1.0
 
     name: ClassVar[str] = "register"
-    functions: ClassVar[frozenset[str]] = frozenset({"read", "write", "cas"})
+    functions: ClassVar[frozenset[str] | None] = frozenset({"read", "write", "cas"})
     reads: ClassVar[frozenset[str]] = frozenset({"read"})
     answers: ClassVar[Answers] = {"cas": (list, tuple)}
 

@@ -18,11 +18,11 @@ from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
-from harness.workload import Answers
+from harness.workload import Answers, Workload
 from workloads.final import every_node_reads
 
 
-class SetWorkload:
+class SetWorkload(Workload):
     """Clients add, remove and read elements of sets; in the end all nodes must hold what was added and not removed."""
 
     class Options(msgspec.Struct, frozen=True):
@@ -35,13 +35,13 @@ class SetWorkload:
         members: Annotated[float, Number(0.001, 1000, zero="none"), "weight of reads"] = 1.0
 
     name: ClassVar[str] = "set"
-    functions: ClassVar[frozenset[str]] = frozenset({"add", "remove", "members", "members-local"})
+    functions: ClassVar[frozenset[str] | None] = frozenset({"add", "remove", "members", "members-local"})
     answers: ClassVar[Answers] = dict.fromkeys(("members", "members-local"), (list, tuple, set, frozenset))
     reads: ClassVar[frozenset[str]] = frozenset({"members", "members-local"})
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self.settle: float = options.settle
+        self.settle = options.settle
         self._keys = [f"s{key}" for key in range(options.keys)]
         self._weights = {"add": options.add, "remove": options.remove, "members": options.members}
 

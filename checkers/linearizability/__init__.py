@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, named, show
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _REPORTED = 10
 """How many anomalies are explained; all are counted."""
 
 
-class Linearizable:
+class Linearizable(Checker):
     """Checks a history against a model, partition by partition.
 
     ``model`` is a name of ``models.MODELS`` or a model of one's own. ``executor`` runs the searches of partitions, for
@@ -45,6 +45,15 @@ class Linearizable:
         from checkers.linearizability.models import MODELS
 
         return MODELS
+
+    @classmethod
+    def against(cls, model: object, executor: Executor | None, initial: Any) -> Self:
+        from checkers.linearizability.model import Model
+
+        if not isinstance(model, str | Model):
+            wanted = f"{Model.__module__}.{Model.__qualname__}"
+            raise UsageError(f"{type(model).__qualname__} is no model: it does not extend {wanted}")
+        return cls(model, executor, initial)
 
     def warm(self) -> None:
         """Have the search compiled, in the background, by the time that it may be needed."""

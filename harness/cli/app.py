@@ -113,7 +113,7 @@ TimetableOption = Annotated[
 ZonesOption = Annotated[
     str, typer.Option(help="The zone of each node, with commas (a,a,b); or how many zones the nodes are spread over.")
 ]
-BugOption = Annotated[str, typer.Option(help="Planted bugs of the reference store: names of `list bugs`.")]
+BugOption = Annotated[str, typer.Option(help="Planted bugs, names of `list bugs`; short for -o bug=.")]
 OptionOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -437,7 +437,7 @@ def build(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Build the node image: the reference store, redis-server, etcd and the fault tools."""
+    """Build the node image: what fault tools need, and the servers of the bundled targets."""
     from harness.cli import images as command
 
     command.build(bootstrap)

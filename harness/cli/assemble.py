@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
+from harness.environments.base import Environment
 from harness.errors import MissingError, UsageError
 from harness.experiment import Experiment
 from harness.judging import load_checkers
-from harness.options import Fits
+from harness.nemesis import Nemesis
+from harness.options import Part, Plugin, options_of
 from harness.plugins import distribute, load, names
 from harness.suitable import refuse_unsuitable, unsuitable
+from harness.target import Target
 from harness.timetable import refuse_misplanned
+from harness.workload import Workload
 
 CHAOS = "chaos"
 """Stands for every nemesis that there is and that the environment and the target can do, overlapping."""
@@ -25,21 +30,18 @@ class Parts:
     takes all that there are.
     """
 
-    target: Any
-    workload: Any
-    nemeses: dict[str, Any]
+    target: Target
+    workload: Workload
+    nemeses: dict[str, Nemesis]
     optional: frozenset[str] = frozenset()
-    place: Any = None
+    place: msgspec.Struct | None = None
     """The options of the environment, if it has some."""
 
-    def environment(self, experiment: Experiment) -> Any:
+    def environment(self, experiment: Experiment) -> Environment:
         """The environment that the experiment names."""
-        plugin = load("environments", experiment.environment)
-        if self.place is None:
-            return plugin(experiment.image, experiment.seed)
-        return plugin(experiment.image, experiment.seed, self.place)
+        return load("environments", experiment.environment)(experiment.image, experiment.seed, self.place)
 
-    def suit(self, experiment: Experiment, environment: Any) -> None:
+    def suit(self, experiment: Experiment, environment: Environment) -> None:
         """Leave out optional nemeses that are impossible here. Raises ``UsageError`` where parts do not go together."""
         for name in sorted(self.optional):
             if unsuitable(self.nemeses[name], experiment, environment, self.target):
@@ -52,14 +54,18 @@ def assemble(experiment: Experiment) -> Parts:
     """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
     load_checkers(experiment.checkers)
     _refuse_namesakes(experiment)
-    owners, places = _owners(experiment), _places(experiment)
-    options = distribute(experiment.options, owners | places, experiment.node_names)
-    made = {owner: plugin(options[owner]) for owner, plugin in owners.items()}
-    for owner, plugin in made.items():
-        if isinstance(plugin, Fits) and (why := plugin.misfit(experiment.zone_of)):
+    options = distribute(experiment.options, _owners(experiment), experiment.node_names)
+    target = load("targets", experiment.target)
+    workload = load("workloads", experiment.workload)
+    first = target(options[_owner("target", target)])
+    second = workload(options[_owner("workload", workload)])
+    chosen = [load("nemeses", name)(options[f"nemesis {name}"]) for name in _named(experiment)]
+    owned: list[tuple[str, Part]] = [(_owner("target", target), first), (_owner("workload", workload), second)]
+    owned += [(f"nemesis {name}", nemesis) for name, nemesis in zip(_named(experiment), chosen, strict=True)]
+    for owner, part in owned:
+        if why := part.misfit(experiment.zone_of):
             raise UsageError(f"{why} ({owner})")
-    first, second, *rest = made.values()
-    found = {nemesis.name: nemesis for nemesis in rest}
+    found = {nemesis.name: nemesis for nemesis in chosen}
     if experiment.timetable is not None:
         idle = [name for name in experiment.nemeses if name != CHAOS and name not in _nemeses(experiment)[0]]
         if idle:
@@ -70,20 +76,16 @@ def assemble(experiment: Experiment) -> Parts:
             experiment.node_names,
             experiment.time,
             experiment.concurrency,
-            getattr(second, "functions", None),
+            second.functions,
         )
-    place = next((options[owner] for owner in places), None)
+    place = next((options[owner] for owner in _place(experiment)), None)
     asked, every = _nemeses(experiment)
     return Parts(first, second, found, frozenset(every) - frozenset(asked), place)
 
 
 def narrowed(experiment: Experiment) -> Experiment:
     """An experiment with a timetable, without the nemeses that are not in it, and without what only they declare."""
-    declared = {
-        field
-        for plugin in (*_owners(experiment).values(), *_places(experiment).values())
-        for field in plugin.Options.__struct_fields__
-    }
+    declared = {field for plugin in _owners(experiment).values() for field in plugin.Options.__struct_fields__}
     options = {name: value for name, value in experiment.options.items() if name in declared}
     return replace(experiment, nemeses=tuple(_nemeses(experiment)[0]), options=options)
 
@@ -112,27 +114,41 @@ def _refuse_namesakes(experiment: Experiment) -> None:
         named[called] = name
 
 
-def _owners(experiment: Experiment) -> dict[str, Any]:
-    """The plug-ins that options may belong to, by what they are: the target, the workload, the nemeses."""
-    target, workload = load("targets", experiment.target), load("workloads", experiment.workload)
+def _named(experiment: Experiment) -> Iterable[str]:
+    """The nemeses that are asked for, or are taken where they can be had, each once."""
     asked, every = _nemeses(experiment)
-    nemeses = {f"nemesis {name}": load("nemeses", name) for name in dict.fromkeys([*asked, *every])}
-    return {f"target {target.name}": target, f"workload {workload.name}": workload, **nemeses}
+    return dict.fromkeys([*asked, *every])
 
 
-def _places(experiment: Experiment) -> dict[str, Any]:
+def _owner(kind: str, plugin: type[Part]) -> str:
+    return f"{kind} {plugin.name}"
+
+
+def _owners(experiment: Experiment) -> dict[str, type[Plugin]]:
+    """The plug-ins that options may belong to, by what they are: the target, the workload, the nemeses, the place."""
+    target, workload = load("targets", experiment.target), load("workloads", experiment.workload)
+    nemeses = {f"nemesis {name}": load("nemeses", name) for name in _named(experiment)}
+    return {
+        _owner("target", target): target,
+        _owner("workload", workload): workload,
+        **nemeses,
+        **_place(experiment),
+    }
+
+
+def _place(experiment: Experiment) -> dict[str, type[Environment]]:
     """The environment, if it has options."""
     if experiment.environment not in names("environments"):
         return {}
     plugin = load("environments", experiment.environment)
-    return {f"environment {plugin.name}": plugin} if hasattr(plugin, "Options") else {}
+    return {f"environment {plugin.name}": plugin} if options_of(plugin.Options) else {}
 
 
-def assemble_workload(experiment: Experiment) -> Any:
+def assemble_workload(experiment: Experiment) -> Workload:
     """The workload alone, with its options, which is enough to judge a run. Raises ``UsageError``."""
     workload = load("workloads", experiment.workload)
     mine = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
-    owner = f"workload {workload.name}"
+    owner = _owner("workload", workload)
     return workload(distribute(mine, {owner: workload})[owner])
 
 

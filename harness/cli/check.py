@@ -18,7 +18,7 @@ from harness.recording import read_jsonl
 from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
 from harness.trust import code_of_judges, refuse_code
-from harness.verdict import Budget, Checker, Verdict, combine
+from harness.verdict import Budget, HasModels, combine
 from harness.words import printable
 
 
@@ -73,18 +73,19 @@ def check(
     first = None if initial is None else _json(initial)
     chosen: Any = _own_model(model, first) if is_file(model) else model
     checker = load("checkers", "linearizable")
+    assert issubclass(checker, HasModels)
     if isinstance(chosen, str) and chosen not in checker.models():
         raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
     history = read_history(file, independent=independent)
     try:
         if executor is None:
-            made = checker(chosen, initial=first)
-            verdict: Verdict = made.check(history, budget)
+            made = checker.against(chosen, None, first)
+            verdict = made.check(history, budget)
         else:
             from harness.executors import connect
 
             with connect(executor) as pool:
-                made = checker(chosen, pool, first)
+                made = checker.against(chosen, pool, first)
                 verdict = made.check(history, budget)
     except HistoryError as error:
         hint = f"; {KEYED}" if KEYED in history.notes else ""
@@ -93,7 +94,7 @@ def check(
         verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
     if is_run(path) and verdict.validity == "valid":
         run = RunDirectory(path)
-        whole: Checker = load("checkers", "completeness")(run.load_experiment().time)
+        whole = load("checkers", "completeness").of_run((), run.load_experiment().time)
         verdict = combine(
             {
                 "linearizable": unless_blind(made, history, verdict),

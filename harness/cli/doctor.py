@@ -12,7 +12,7 @@ from functools import cache
 import msgspec
 from rich.console import Console
 
-from harness.environments.base import CAPABILITIES
+from harness.capability import OF_NODES, Capability
 from harness.plugins import load, names
 from harness.words import printable
 
@@ -40,11 +40,10 @@ def doctor(*, as_json: bool) -> int:
 
 
 @cache
-def lacking(environment: str, capability: str) -> str | None:
+def lacking(environment: str, capability: Capability) -> str | None:
     """Why an environment cannot do something here, in one clause; None if it can, as far as can be told."""
     plugin = load("environments", environment)
-    why: str | None = plugin.missing(None) or plugin().lacks(capability)
-    return why
+    return plugin.missing(None) or plugin().lacks(capability)
 
 
 def _look() -> Iterator[Finding]:
@@ -53,7 +52,7 @@ def _look() -> Iterator[Finding]:
     for name in names("environments"):
         missing = load("environments", name).missing(None)
         yield Finding(f"--on {name}", missing is None, missing or "can be used")
-        for capability, what in CAPABILITIES.items():
+        for capability, what in OF_NODES.items():
             # What a host of --on ssh can do is found out when it is named.
             if missing is None and name != "ssh":
                 why = lacking(name, capability)

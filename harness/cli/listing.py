@@ -8,9 +8,11 @@ import shutil
 import textwrap
 from typing import Any
 
+from harness.capability import OF_STORES, Capability
 from harness.cli.doctor import lacking
 from harness.options import options_of, plain
 from harness.plugins import load, names
+from harness.verdict import HasModels
 from harness.words import printable
 
 _ABOUT = 30
@@ -38,47 +40,39 @@ def show(kind: str, *, as_json: bool) -> None:
 
 
 def _models() -> list[dict[str, Any]]:
-    models: dict[str, Any] = load("checkers", "linearizable").models()
+    checker = load("checkers", "linearizable")
+    models = checker.models() if issubclass(checker, HasModels) else {}
     return [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
 
 
 def _bugs() -> list[dict[str, Any]]:
     """The planted bugs of all targets that have some."""
-    bugs = [bug for name in names("targets") for bug in getattr(load("targets", name), "bugs", {}).values()]
-    return [
-        {
-            "name": bug.name,
-            "what": f"{bug.replication}: {bug.breaks}",
-            "found by": bug.command,
-            "refuted by": bug.checker,
-        }
-        for bug in bugs
-    ]
+    bugs = [bug for name in names("targets") for bug in load("targets", name).bugs.values()]
+    return [{"name": bug.name, "what": bug.what, "found by": bug.command, "refuted by": bug.checker} for bug in bugs]
 
 
 def _row(kind: str, name: str) -> dict[str, Any]:
     plugin = load(kind, name)
     row: dict[str, Any] = {"name": name, "what": (inspect.getdoc(plugin) or "").partition("\n")[0]}
-    if hasattr(plugin, "Options") and (options := options_of(plugin.Options)):
+    if options := options_of(plugin.Options):
         row["options"] = {
             name: {"default": option.default, "allowed": option.allowed(), "what": option.what}
             for name, option in options.items()
         }
-    for attribute in ("workloads", "needs"):
-        if (value := getattr(plugin, attribute, None)) is not None:
-            row[attribute] = sorted(value)
-    if claims := getattr(plugin, "claims", None):
-        row["claims"] = claims
+    if kind == "targets":
+        target = load("targets", name)
+        row |= {"workloads": sorted(target.workloads), **({"claims": target.claims} if target.claims else {})}
     if kind == "nemeses":
-        row["needs"] += [f"a target with {need}" for need in sorted(getattr(plugin, "needs_of_target", ()))]
-        row["here"] = _where(plugin.needs)
+        needs = load("nemeses", name).needs
+        row["needs"] = [*sorted(needs - OF_STORES), *(f"a target with {need}" for need in sorted(needs & OF_STORES))]
+        row["here"] = _where(needs - OF_STORES)
     if kind == "environments":
-        row["missing"] = plugin.missing(None)
+        row["missing"] = load("environments", name).missing(None)
         row["what"] += " Available here." if row["missing"] is None else f" Missing: {row['missing']}."
     return row
 
 
-def _where(needs: frozenset[str]) -> dict[str, str]:
+def _where(needs: frozenset[Capability]) -> dict[str, str]:
     """For each environment whether a nemesis with these needs can be had there: yes, or why not."""
     lacks = {e: [why for need in sorted(needs) if (why := lacking(e, need))] for e in names("environments")}
     return {environment: reasons[0] if reasons else "yes" for environment, reasons in lacks.items()}

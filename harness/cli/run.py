@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from harness.cli.assemble import Parts, assemble, check_environment_name, choose_environment
 from harness.cli.stopping import end_on_signals, tell
 from harness.environments import namespaces
-from harness.environments.base import HasImage
+from harness.environments.base import Environment, HasImage
 from harness.errors import MissingError, SplitbrainError, StuckError, UsageError
 from harness.experiment import Experiment
 from harness.history import History
@@ -25,6 +25,7 @@ from harness.judging import checkers_of, judge_run
 from harness.options import plain
 from harness.recording import read_jsonl
 from harness.store import RunDirectory
+from harness.target import Target
 from harness.verdict import EXIT_CODES, Verdict
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     return SplitbrainError.exit_code if directory.unsaved and verdict.validity == "valid" else verdict.exit_code
 
 
-def refuse_missing_programs(target: Any) -> None:
+def refuse_missing_programs(target: Target) -> None:
     """Raise ``MissingError`` for a server that local nodes would need and that is not on this machine."""
     import shutil
 
@@ -72,7 +73,7 @@ def refuse_missing_programs(target: Any) -> None:
 
 
 def _perform(
-    experiment: Experiment, parts: Parts, environment: Any, runs: Path, *, quiet: bool, stoppable: bool
+    experiment: Experiment, parts: Parts, environment: Environment, runs: Path, *, quiet: bool, stoppable: bool
 ) -> tuple[RunDirectory, Verdict, History]:
     """Run an experiment on its environment, judge it, and write all but the report.
 
@@ -87,7 +88,7 @@ def _perform(
     directory = RunDirectory.create(runs, experiment)
     for checker in checkers.values():
         # While a real store boots there is time for it; a simulation is over before it is done.
-        if environment.real_time and hasattr(checker, "warm"):
+        if environment.real_time:
             checker.warm()
     began = time.monotonic()
     with Progress(parts.workload.checkers(), experiment.time, quiet=quiet) as progress:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import time
+from abc import abstractmethod
 from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,26 +14,14 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
+from harness.capability import ALWAYS, Capability
 from harness.environments.tools import Request, command
 from harness.errors import FaultError
 from harness.faults.tools import TOOLS
+from harness.options import Plugin
 
 A = TypeVar("A")
 
-CAPABILITIES: Final = {
-    "partition": "cutting the network",
-    "netem": "making the network worse",
-    "kill": "ending processes",
-    "pause": "stopping processes for a while",
-    "clock": "changing the time that processes see",
-    "monotonic": "changing their monotonic time as well",
-    "disk": "filling a disk, and spoiling files",
-    "storage": "a file system of our own under the store: errors, slow syncs, lost writes",
-    "squeeze": "taking CPU time and memory away",
-}
-"""What an environment may be able to do to its nodes."""
-ALWAYS: Final = frozenset({"partition", "kill", "pause", "disk"})
-"""Those that every real node lets be done to it; the others depend on the kernel, and are tried."""
 DISK_BYTES: Final = 512 << 20
 """How large the file system of a node's data is."""
 LOG_TAIL: Final = 64 * 1024
@@ -57,12 +46,14 @@ class Node(Protocol):
 
     ``address`` is reachable from the harness and from the other nodes. ``directory`` is where servers on the node
     keep their data. ``python`` is an interpreter in the node that runs the fault tools (standard library only).
+    ``shipped`` is where Python finds there what the environment was told to ship.
     """
 
     name: str
     address: str
     directory: str
     python: str
+    shipped: str
 
     async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
         """Run a command inside the node's namespaces, as root, with the fault tools at hand."""
@@ -89,54 +80,65 @@ class Node(Protocol):
         ...
 
 
-class Environment(Protocol):
+class Environment(Plugin, Protocol):
     """A place that can start nodes."""
 
     name: ClassVar[str]
     real_time: ClassVar[bool]
     most: ClassVar[int]
     """How many nodes it can have."""
-    python_reference: str
-    """The interpreter that can run the bundled reference store inside a node."""
-    source: str
-    """Where the product's packages are inside a node."""
+    never: ClassVar[Mapping[Capability, str]] = {}
+    """What it cannot do to any nodes: why, in one clause with what to do."""
+    driver: Mapping[str, Any] = {}
+    """Who drives the clients, as nodes see it, for a cut: its ``address``; perhaps ``spare``, a port to keep."""
+
+    def __init__(self, image: str | None = None, seed: int = 0, options: msgspec.Struct | None = None) -> None:
+        """``image`` names that of the servers, where they have one; ``options`` is one of its ``Options``."""
+        return
 
     @classmethod
+    @abstractmethod
     def missing(cls, image: str | None) -> str | None:
         """Why this machine cannot have this environment, in one sentence with what to do; None if it can."""
         ...
 
-    def lacks(self, capability: str) -> str | None:
-        """Why it cannot do one of ``CAPABILITIES`` here, in one clause with what to do; None if it can."""
-        ...
+    def tried(self) -> Mapping[Capability, str | None]:
+        """Of what only an attempt can tell: why it cannot be had here, None if it can. Nothing is tried twice."""
+        return {}
 
-    @property
-    def driver(self) -> Mapping[str, Any]:
-        """Who drives the clients, as nodes see it, for a cut: its ``address``; perhaps ``spare``, a port to keep."""
-        ...
+    def lacks(self, capability: Capability) -> str | None:
+        """Why it cannot do something to nodes here, in one clause with what to do; None if it can."""
+        if capability in self.never:
+            return self.never[capability]
+        return None if capability in ALWAYS else self.tried().get(capability)
 
+    @abstractmethod
     async def measure(self, request: Request[A]) -> A:
         """Run, on the machine that drives the clients, a tool that only measures."""
         ...
 
+    @abstractmethod
     def run(self, main: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine to its end, on the event loop that this environment needs."""
         ...
 
+    @abstractmethod
     def clock(self) -> int:
         """Monotonic nanoseconds of the machine that drives the clients, from any moment on."""
         ...
 
-    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
-        """Start one node for each name; server logs are to end up below ``logs/<node>/``."""
+    @abstractmethod
+    async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
+        """Start one node for each name, with the Python packages ``ships``; logs end up below ``logs/<node>/``."""
         ...
 
+    @abstractmethod
     async def stop(self) -> None:
         """End everything that ``start`` and the nodes started; safe to call at any moment."""
         ...
 
 
-class RealEnvironment:
+class RealEnvironment(Environment, Protocol):
     """What all places have in common whose nodes run in real time, on a network that this machine is on."""
 
     real_time: ClassVar[bool] = True
@@ -204,6 +206,11 @@ class LosesOutput(Protocol):
     """
 
     answers: str
+
+
+def reasons(answered: Mapping[str, str | None]) -> dict[Capability, str | None]:
+    """What the tool ``abilities`` has answered of the capabilities that it tries."""
+    return {Capability(name): why for name, why in answered.items()}
 
 
 _calls = itertools.count()

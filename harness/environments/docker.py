@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import docker.errors
+import msgspec
 import requests
 
-from harness.environments.base import ALWAYS, Node, RealEnvironment, run_tool
+from harness.capability import Capability
+from harness.environments.base import Node, RealEnvironment, reasons, run_tool
 from harness.environments.engine import (
     IMAGE,
     OWNER_LABEL,
@@ -42,7 +44,6 @@ from harness.errors import MissingError, NodeError, SplitbrainError
 from harness.faults import abilities, fence
 from harness.faults.tools import TRIED
 
-_SOURCE: Final = "/opt/splitbrain"
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
 _BY_SOCKET: Final = "http+docker://localhost"
 """How the SDK calls an engine that it reaches by a Unix socket."""
@@ -54,21 +55,21 @@ class DockerEnvironment(RealEnvironment):
     name: ClassVar[str] = "docker"
     most: ClassVar[int] = 250
 
-    def __init__(self, image: str | None = None, seed: int = 0) -> None:
-        self.python_reference = "python3"
-        self.source = _SOURCE
+    never: ClassVar[Mapping[Capability, str]] = {
+        Capability.STORAGE: "a file system that the sidecar mounts is not seen by servers in containers of their own"
+    }
+
+    def __init__(self, image: str | None = None, seed: int = 0, options: msgspec.Struct | None = None) -> None:
         self._image = image
         self._images: Images | None = None
         self._client: Any = None
         self._run_id: str | None = None
         self._nodes: list[DockerNode] = []
         self._gate: Gate | None = None
-        self.driver: Mapping[str, Any] = {}
+        self.driver = {}
 
-    def lacks(self, capability: str) -> str | None:
-        if capability == "storage":
-            return "a file system that the sidecar mounts is not seen by servers in containers of their own"
-        return None if capability in ALWAYS else _tried().get(capability)
+    def tried(self) -> Mapping[Capability, str | None]:
+        return _tried()
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:
@@ -87,7 +88,7 @@ class DockerEnvironment(RealEnvironment):
         self._images = Images(node_image(client).id, servers.id, self._image or IMAGE)
         return digest_of(servers)
 
-    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+    async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         self._client = await asyncio.to_thread(connect)
         if self._images is None:
             await asyncio.to_thread(self.digest)
@@ -101,7 +102,9 @@ class DockerEnvironment(RealEnvironment):
         await call(made.reload)
         addresses = made.attrs["IPAM"]["Config"][0]
         for name in names:
-            self._nodes.append(DockerNode(self._client, name, f"{network}-{name}", labels, self._images, logs / name))
+            node = DockerNode(self._client, name, f"{network}-{name}", labels, self._images, logs / name)
+            node.ships = ships
+            self._nodes.append(node)
         await asyncio.gather(*(node.hold(network) for node in self._nodes))
         self._gate, address = await self._opened(network, labels)
         self.driver = {"address": address or addresses["Gateway"]}
@@ -151,7 +154,7 @@ class DockerEnvironment(RealEnvironment):
 
 
 @cache
-def _tried() -> Mapping[str, str | None]:
+def _tried() -> Mapping[Capability, str | None]:
     """Why faults that depend on the kernel cannot be had here: each is tried once, in a container of its own."""
     try:
         client = connect()
@@ -159,6 +162,6 @@ def _tried() -> Mapping[str, str | None]:
         rights = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE"]
         found = help_out(client, node_image(client).id, labels, ask(abilities.tried), rights=rights)
     except (SplitbrainError, docker.errors.DockerException, requests.RequestException) as error:
-        found = dict.fromkeys(TRIED, f"it could not be tried: {error}")
+        return dict.fromkeys(map(Capability, TRIED), f"it could not be tried: {error}")
     # Control groups are the engine's, which sets the limits of its containers itself.
-    return {**found, "squeeze": None}
+    return {**reasons(found), Capability.SQUEEZE: None}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import ipaddress
 import os
 import re
@@ -30,10 +29,6 @@ OWNER_LABEL: Final = "splitbrain.owner"
 """Says which process on which machine a container belongs to, so that leftovers can be told from runs that still go."""
 
 PART_LABEL: Final = "splitbrain.part"
-SOURCE_LABEL: Final = "splitbrain.source"
-"""Says which sources an image was built from: an old reference store must not stand in for this one."""
-
-_ROOT: Final = Path(__file__).parents[2]
 _BY_NETWORK: Final = ("tcp", "http", "https", "ssh")
 _SOCKET: Final = "unix:///var/run/docker.sock"
 _OWN_IMAGE: Final = re.compile(r"((index\.)?docker\.io/)?splitbrain/(node|base)([:@].*)?")
@@ -110,25 +105,12 @@ async def call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
 # Images
 
 
-def source_digest() -> str:
-    """A digest of the reference store as it is now: the part of the node image that must be up to date."""
-    digest = hashlib.sha256()
-    store = _ROOT / "targets" / "reference"
-    for path in sorted(store.rglob("*.py")):
-        digest.update(f"{path.relative_to(store)}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
 def node_image(client: Any) -> Any:
     """The node image, which is never taken from anybody else. Raises ``MissingError`` when it has to be built."""
     found = _find(client, IMAGE)
     if found is None:
         raise MissingError(
             f"the engine has no node image {IMAGE}: `splitbrain images build` makes it (--bootstrap: offline)"
-        )
-    if found.labels.get(SOURCE_LABEL) != source_digest():
-        raise MissingError(
-            f"the engine's node image {IMAGE} was built from other sources: `splitbrain images build` renews it"
         )
     return found
 

@@ -14,12 +14,11 @@ from typing import Any, Final
 
 import docker.errors
 
-from harness.environments.engine import IMAGE, SOURCE_LABEL, connect, source_digest
+from harness.environments.engine import IMAGE, connect
 from harness.errors import MissingError, NodeError
 
 BASE: Final = "splitbrain/base:latest"
 _ROOT: Final = Path(__file__).parents[2]
-_COPIED: Final = ("harness", "targets")
 
 
 def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
@@ -42,7 +41,6 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
             buildargs=arguments,
             rm=True,
             decode=True,
-            labels={SOURCE_LABEL: source_digest()},
         ):
             if text := str(chunk.get("stream", "")).strip():
                 say(text)
@@ -58,13 +56,10 @@ def _hint(bootstrap: bool) -> str:
 
 
 def _context(dockerfile: Path) -> io.BytesIO:
-    """The build context: the Dockerfile and the Python sources that go into the image."""
+    """The build context: the Dockerfile alone."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
         tar.add(dockerfile, "Dockerfile")
-        for package in _COPIED:
-            for path in sorted((_ROOT / package).rglob("*.py")):
-                tar.add(path, str(path.relative_to(_ROOT)))
     context.seek(0)
     return context
 

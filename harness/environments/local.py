@@ -19,15 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+import msgspec
+
+from harness.capability import OF_NODES, Capability
 from harness.environments import namespaces
 from harness.environments.base import (
-    ALWAYS,
-    CAPABILITIES,
     DISK_BYTES,
     LOG_TAIL,
     Node,
     RealEnvironment,
     Result,
+    reasons,
 )
 from harness.environments.programs import search_path
 from harness.environments.reader import Reader
@@ -35,6 +37,7 @@ from harness.environments.servers import UMASK, environment, unprivileged
 from harness.environments.tools import ask, command
 from harness.errors import MissingError, NodeError
 from harness.faults import abilities, output
+from harness.shipping import folders
 
 _SUBNET: Final = "10.66.0"
 _BRIDGE: Final = "splitbrain0"
@@ -50,6 +53,7 @@ class LocalNode:
         self.address = address
         self.directory = f"{_DATA}/{name}"
         self.python = sys.executable
+        self.shipped = ""
         self._logs = logs
         self._holder: asyncio.subprocess.Process | None = None
         self._enter: list[str] = []
@@ -171,15 +175,11 @@ class LocalEnvironment(RealEnvironment):
     most: ClassVar[int] = 250
     driver: Mapping[str, Any] = {"address": f"{_SUBNET}.254"}
 
-    def __init__(self, image: str | None = None, seed: int = 0) -> None:
-        self.python_reference = sys.executable
-        self.source = str(Path(__file__).parents[2])
+    def __init__(self, image: str | None = None, seed: int = 0, options: msgspec.Struct | None = None) -> None:
         self._nodes: list[LocalNode] = []
 
-    def lacks(self, capability: str) -> str | None:
-        if capability == "storage":
-            return _lacks_storage()
-        return None if capability in ALWAYS else _tried().get(capability)
+    def tried(self) -> Mapping[Capability, str | None]:
+        return {**_tried(), Capability.STORAGE: _lacks_storage()}
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:
@@ -190,7 +190,7 @@ class LocalEnvironment(RealEnvironment):
                 return f"the command {tool} is not on this machine: apt-get install {package}"
         return None if namespaces.inside() else namespaces.missing()
 
-    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+    async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         if not namespaces.inside():
             raise NodeError(
                 "local nodes live in namespaces of their own: start the harness through namespaces.reexecute"
@@ -202,6 +202,7 @@ class LocalEnvironment(RealEnvironment):
         await _ip("link", "set", _BRIDGE, "up")
         for number, name in enumerate(names, 1):
             node = LocalNode(name, f"{_SUBNET}.{number}", logs / name)
+            node.shipped = folders(ships)  # which every node sees
             self._nodes.append(node)
             await node.hold(f"sb{number}")
         return list(self._nodes)
@@ -216,16 +217,15 @@ class LocalEnvironment(RealEnvironment):
 
 
 @cache
-def _tried() -> Mapping[str, str | None]:
+def _tried() -> Mapping[Capability, str | None]:
     """Why faults that depend on the kernel cannot be had here: each is tried once, in a process of its own."""
     argv = command(sys.executable, ask(abilities.tried))
     if os.geteuid() != 0:
         argv = ["unshare", "--user", "--map-root-user", *argv]
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        return dict.fromkeys(CAPABILITIES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
-    found: dict[str, str | None] = json.loads(done.stdout)[1]
-    return found
+        return dict.fromkeys(OF_NODES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
+    return reasons(json.loads(done.stdout)[1])
 
 
 def _lacks_storage() -> str | None:

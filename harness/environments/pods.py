@@ -26,10 +26,13 @@ from harness.errors import FaultError, MissingError, NodeError
 from harness.faults import deliver, disk, limits, netem, process, squeeze
 from harness.faults.deliver import CONTENT
 from harness.faults.process import PRIVATE_MARK, TOOL_MARK
+from harness.shipping import packed
 
 A = TypeVar("A")
 
 DATA: Final = "/var/lib/splitbrain"
+SHIPPED: Final = "/opt/splitbrain"
+"""In a server's container: what the run ships, in place of what the image may have there."""
 PRIVATE: Final = "/run/splitbrain"
 """In a sidecar: what only tools can reach."""
 _SCRATCH: Final = "size=16m,nosuid,nodev,noexec"
@@ -134,6 +137,8 @@ class DockerNode:
         self.address = ""
         self.directory = DATA
         self.python = "python3"
+        self.shipped = SHIPPED
+        self.ships: Sequence[str] = ()
         self.answers = f"{PRIVATE}/answer"
         self._client = client
         self._stem = stem
@@ -211,6 +216,8 @@ class DockerNode:
                 labels={**self._labels, PART_LABEL: "server"},
             )
             self._servers[name] = container
+            if self.ships:
+                await call(container.put_archive, "/", packed(self.ships, f"{SHIPPED.strip('/')}/"))
             await call(container.start)
             self._printed[name] = Printed(container)
         except NodeError as error:

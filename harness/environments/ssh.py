@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import itertools
 import json
 import os
 import shlex
 import socket
-import tarfile
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,13 +23,14 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 import paramiko
 
+from harness.capability import Capability
 from harness.environments.base import (
-    ALWAYS,
     DISK_BYTES,
     LOG_TAIL,
     Node,
     RealEnvironment,
     Result,
+    reasons,
     run_tool,
 )
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
@@ -43,13 +42,14 @@ from harness.faults.leash import ALIVE, READY, SERVERS
 from harness.faults.output import NEW, OLD, joined
 from harness.faults.process import HOME_MARK, SESSIONS, TOOL_MARK
 from harness.options import Text
+from harness.shipping import packed
 
-_ROOT: Final = Path(__file__).parents[2]
 _CALL_SECONDS: Final = 30.0
 _UNDO_SECONDS: Final = 60.0
 SILENCE_SECONDS: Final = 30.0
 """After how long without a word from the other end the harness, or the leash, takes the connection for broken."""
-_SOURCE: Final = ".splitbrain-source"
+_SHIPPED: Final = ".splitbrain-shipped"
+"""Below the node's directory, where servers are started."""
 _NOWHERE: Final = "/nonexistent"
 """The directory of a node that has none yet: nothing is in it, so that no tool takes anything for its own."""
 _BEGAN: Final = """
@@ -88,6 +88,7 @@ class SshNode:
         self.address = ""
         self.directory = _NOWHERE
         self.python = options.python
+        self.shipped = _SHIPPED
         self._place = place
         self._options = options
         self._run_id = run_id
@@ -320,17 +321,19 @@ class SshEnvironment(RealEnvironment):
     name: ClassVar[str] = "ssh"
     most: ClassVar[int] = 1000
 
+    never: ClassVar[Mapping[Capability, str]] = {
+        Capability.STORAGE: "a file system of our own is mounted on local nodes only"
+    }
+
     def __init__(self, image: str | None = None, seed: int = 0, options: Options | None = None) -> None:
         self._options = options or self.Options()
-        self.python_reference = self._options.python
-        self.source = _SOURCE  # servers are started in the node's directory
-        self.driver: Mapping[str, Any] = {}
+        self.driver = {}
         check_files(self._options)
         self._places = [Place.parse(text, "hosts") for text in self._options.hosts.split(",") if self._options.hosts]
         if self._options.jump:
             Place.parse(self._options.jump, "jump")
         self._nodes: list[SshNode] = []
-        self._tried: dict[str, str | None] | None = None
+        self._tried: dict[Capability, str | None] | None = None
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:
@@ -343,18 +346,15 @@ class SshEnvironment(RealEnvironment):
             return f"{nodes} nodes need as many hosts, but -o hosts names {len(self._places)}"
         return None
 
-    def lacks(self, capability: str) -> str | None:
-        if capability == "storage":
-            return "a file system of our own is mounted on local nodes only"
-        if capability in ALWAYS or not self._places:
-            return None  # without hosts it cannot be told
+    def tried(self) -> Mapping[Capability, str | None]:
+        # Without hosts it cannot be told.
         if self._tried is None:
             self._tried = self._try_all()
-        return self._tried.get(capability)
+        return self._tried
 
-    def _try_all(self) -> dict[str, str | None]:
+    def _try_all(self) -> dict[Capability, str | None]:
         """Why faults that depend on the kernel cannot be had on one of the hosts; each is tried there."""
-        found: dict[str, str | None] = {}
+        found: dict[Capability, str | None] = {}
         for number, place in enumerate(self._places, 1):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
             node.connect()
@@ -362,11 +362,11 @@ class SshEnvironment(RealEnvironment):
                 done = node.call(command(node.python, ask(abilities.tried)))
             if done.code != 0:
                 raise MissingError(f"the fault tools do not run on {place.host}: {_last_line(done.err)}")
-            for name, why in json.loads(done.out)[1].items():
-                found[name] = found.get(name) or (f"{why} (on {place.host})" if why else None)
+            for capability, why in reasons(json.loads(done.out)[1]).items():
+                found[capability] = found.get(capability) or (f"{why} (on {place.host})" if why else None)
         return found
 
-    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+    async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         if why := self.refuses(len(names), {}):
             raise UsageError(why)
         for name, place in zip(names, self._places, strict=False):
@@ -377,24 +377,18 @@ class SshEnvironment(RealEnvironment):
         first, place = self._nodes[0], self._places[0]
         # The connection that steers the host must outlive a cut from the clients.
         self.driver = {"address": towards(first.address), "spare": place.port}
-        await asyncio.gather(*(self._install(node) for node in self._nodes))
+        if ships:
+            await asyncio.gather(*(self._install(node, packed(ships)) for node in self._nodes))
         return list(self._nodes)
 
-    async def _install(self, node: SshNode) -> None:
-        """Bring the bundled reference store along. Its files are root's there, whoever's they are here."""
-        packed = io.BytesIO()
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            for path in sorted((_ROOT / "targets" / "reference").rglob("*.py")):
-                entry = tarfile.TarInfo(str(path.relative_to(_ROOT)))
-                entry.size, entry.mode = path.stat().st_size, 0o644
-                with path.open("rb") as file:
-                    tar.addfile(entry, file)
-        source = f"{node.directory}/{_SOURCE}"
-        await node.write(f"{source}.tar", packed.getvalue())
-        script = 'mkdir "$1" && tar --no-same-owner -xf "$1.tar" -C "$1" && touch "$1/targets/__init__.py"'
-        done = await node.exec(["sh", "-c", script, "sh", source])
+    async def _install(self, node: SshNode, archive: bytes) -> None:
+        """Bring along what a run ships."""
+        folder = f"{node.directory}/{_SHIPPED}"
+        await node.write(f"{folder}.tar", archive)
+        script = 'mkdir "$1" && tar --no-same-owner -xf "$1.tar" -C "$1"'
+        done = await node.exec(["sh", "-c", script, "sh", folder])
         if done.code != 0:
-            raise NodeError(f"the reference store could not be brought to {node.name}: {done.text}")
+            raise NodeError(f"what the run ships could not be brought to {node.name}: {done.text}")
 
     async def guard(self, ports: Sequence[int]) -> str | None:
         hosts = [node.address for node in self._nodes]

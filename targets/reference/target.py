@@ -15,7 +15,7 @@ from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
 from harness.options import Code, Limit, Nodes, Number, Text
-from harness.target import Client
+from harness.target import ChangesMembers, Client, Target
 from targets.reference.bugs import BUGS, Bug
 from targets.reference.client import ReferenceClient
 from targets.reference.metrics import METRICS_PORT
@@ -51,7 +51,7 @@ def _declared(field: Field[Any]) -> tuple[str, Any, Any]:
     return field.name, Annotated[hint, limit, what], default
 
 
-class Reference:
+class Reference(Target):
     """Raft, primary-backup, quorums, multi-primary or gossip; its planted bugs are shown by `list bugs`."""
 
     Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
@@ -60,13 +60,14 @@ class Reference:
     workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"})
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
+    ships: ClassVar[Sequence[str]] = ("targets.reference",)
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
     claims: ClassVar[str] = (
         "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "
         "linearizable under every fault; everything else: nodes hold the same once faults are over"
     )
 
-    failover: ClassVar[float] = 2.0
+    failover = 2.0
 
     def __init__(self, options: Any) -> None:
         self._clients = 0
@@ -113,18 +114,17 @@ class Reference:
         return self._options.replication in ("raft", "primary-backup")
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        environment = cluster.environment
-        argv = [environment.python_reference, "-m", "targets.reference.server", "--name", node.name]
+        argv = [node.python, "-m", "targets.reference.server", "--name", node.name]
         for other in cluster.nodes:
             argv += ["--node", f"{other.name}={other.address}"]
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
-        if environment.real_time:
+        if cluster.environment.real_time:
             file = f"{node.directory}/{_FILE}"
             if node.name not in self._told:  # later its disk may be full
                 await node.write(file, self.secret.encode())
                 self._told.add(node.name)
             argv += ["--secret", file]
-        await node.start("reference", argv, _ENVIRONMENT | {"PYTHONPATH": environment.source})
+        await node.start("reference", argv, _ENVIRONMENT | {"PYTHONPATH": node.shipped})
 
     def _password(self, cluster: Cluster) -> str | None:
         return self.secret if cluster.environment.real_time else None
@@ -152,9 +152,9 @@ class Reference:
         ]
 
     @property
-    def abilities(self) -> frozenset[str]:
+    def membership(self) -> ChangesMembers | None:
         """Raft can change its members."""
-        return frozenset({"membership"} if self._options.replication == "raft" else ())
+        return self if self._options.replication == "raft" else None
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Let nodes leave a Raft cluster, one after the other; the members afterwards."""

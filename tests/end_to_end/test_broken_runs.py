@@ -22,31 +22,31 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 SIMULATED = ["run", "reference", "--on", "simulation", "--runs", "r"]
 CHECKERS = '''
 from beside import REASON
-from harness.verdict import Anomaly, Verdict
+from harness.verdict import Anomaly, Checker, Verdict
 
 
-class Raises:
+class Raises(Checker):
     """Breaks."""
 
     def check(self, history, budget):
         raise KeyError("no such thing")
 
 
-class Answers:
+class Answers(Checker):
     """Gives no verdict."""
 
     def check(self, history, budget):
         return 7
 
 
-class Bare:
+class Bare(Checker):
     """Finds something without being able to name the operations."""
 
     def check(self, history, budget):
         return Verdict("invalid", REASON, [Anomaly("bare", "[red]seen[/] \\x1b[31m\\x07")])
 
 
-class Demands:
+class Demands(Checker):
     """Cannot be made."""
 
     def __init__(self, needed):
@@ -253,20 +253,21 @@ def test_a_directory_that_vanishes_is_made_again(tmp_path: Path, splitbrain: Com
 @pytest.mark.parametrize("where", [0, 1, 99])
 def test_the_traceback_of_an_inner_run_is_shown_on_demand(tmp_path: Path, splitbrain: Command, where: int) -> None:
     (tmp_path / "store.py").write_text(
-        "import msgspec\n"
-        "class Store:\n"
-        "    class Options(msgspec.Struct):\n        pass\n"
-        "    name, workloads, programs, claims = 'store', {'register'}, {}, ''\n"
-        "    def __init__(self, options):\n        pass\n"
+        "from harness.target import Target\n"
+        "class Store(Target):\n"
+        "    name, workloads = 'store', {'register'}\n"
         "    async def start(self, cluster, node):\n        raise ZeroDivisionError('by hand')\n"
-        "    form = ready = roles = client = None\n"
+        "    async def form(self, cluster): pass\n"
+        "    async def ready(self, cluster): return False\n"
+        "    async def roles(self, cluster): return []\n"
+        "    def client(self, cluster, node, timeout): pass\n"
     )
     words = ["run", "./store.py:Store", "--on", "local", "--runs", "r"]
     plain = splitbrain(*words)
     assert plain.returncode == 4
     assert "Traceback" not in plain.stderr
     last = plain.stderr.splitlines()[-1]
-    assert "store.py, line 9: ZeroDivisionError: by hand; the run's directory is r/" in last
+    assert "store.py, line 5: ZeroDivisionError: by hand; the run's directory is r/" in last
     assert "bug" not in plain.stderr
     done = splitbrain(*words[:where], "--debug", *words[where:])
     assert done.returncode == 4

@@ -326,9 +326,10 @@ STORE = '''
 import msgspec
 from harness.cluster import Role
 from harness.operation import Failed
+from harness.target import Target
 
 
-class Memory:
+class Memory(Target):
     """A dictionary."""
 
     class Options(msgspec.Struct):

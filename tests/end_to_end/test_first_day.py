@@ -14,24 +14,15 @@ from tests.conftest import SPLITBRAIN
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 STORE = '''
-import msgspec
 from beside import NAME
-from harness.cluster import Role
+from harness.target import Target
 
 
-class Store:
+class Store(Target):
     """Nothing at all, said [in brackets]."""
-
-    class Options(msgspec.Struct):
-        pass
 
     name = NAME
     workloads = frozenset({"register"})
-    programs = {}
-    claims = ""
-
-    def __init__(self, options):
-        pass
 
     async def start(self, cluster, node):
         pass
@@ -95,8 +86,8 @@ def test_bugs_can_be_read_and_their_commands_copied_in_80_columns(splitbrain: Co
         (["check", "history.jsonl", "--model", "./nope.py"], "write ./nope.py:Class"),
         (["run", "./nope.py:Store"], "there is no file ./nope.py"),
         (["run", "./store.py:Shop"], "./store.py defines no class Shop"),
-        (["run", "./store.py:Client"], "./store.py:Client is no target: it has no Options, name, workloads"),
-        (["run", "reference", "--workload", "./store.py:Store"], "is no workload: it has no reads, generator"),
+        (["run", "./store.py:Client"], "./store.py:Client is no target: it does not extend harness.target.Target"),
+        (["run", "reference", "--workload", "./store.py:Store"], "it does not extend harness.workload.Workload"),
         (["run", "./broken.py:Store"], "./broken.py does not run: SyntaxError"),
         (["run", "./leaves.py:Store"], "./leaves.py does not run: SystemExit"),
         (["run", "reference", "--on", "simulation", "--runs", "store.py"], "store.py"),

@@ -10,17 +10,21 @@ import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from harness.cli.stopping import end_on_signals
 from harness.cluster import Cluster
 from harness.environments import namespaces
+from harness.environments.base import Environment
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.ssh import SshEnvironment
 from harness.plugins import load
+from nemeses.storage import Storage
+from targets.reference.target import Reference
 from tests.integration import hosts
 
 Scenario = Callable[[Cluster], Awaitable[None]]
+
+SHIPS = (*Reference.ships, *Storage.ships)
 
 
 def on(environment: str, scenario: Scenario, *, nodes: int = 3) -> None:
@@ -57,12 +61,12 @@ async def _run(environment: str, scenario: Scenario, nodes: int) -> None:
         if environment == "ssh":
             machines = load("environments", "local")()
             options = await hosts.prepare(Path(folder), await machines.start(names, Path(folder) / "machines", "m"))
-            used: Any = SshEnvironment(options=options)
+            used: Environment = SshEnvironment(options=options)
         else:
             used = made()
         try:
             run = f"test-{os.getpid()}-{scenario.__name__.replace('_', '-')}"
-            started = await used.start(names, Path(folder), run)
+            started = await used.start(names, Path(folder), run, SHIPS)
             zones = dict(zip(names, "abcabcabc", strict=False))
             await scenario(Cluster(used, started, 0, zones))
         finally:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from harness.capability import Capability
 from harness.cluster import Cluster, wait_until
 from harness.environments import docker as place
 from harness.environments import engine
@@ -346,7 +347,7 @@ def test_an_image_of_our_own_is_never_pulled(monkeypatch: pytest.MonkeyPatch) ->
     assert "splitbrain images build" in str(DockerEnvironment.missing(None))
     place._tried.cache_clear()
     try:
-        assert "splitbrain images build" in str(DockerEnvironment().lacks("clock"))
+        assert "splitbrain images build" in str(DockerEnvironment().lacks(Capability.CLOCK))
         with pytest.raises(MissingError, match="splitbrain images build"):
             asyncio.run(DockerEnvironment().start(["n1"], Path("/nonexistent"), "r"))
     finally:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from checkers.evidence import Evidence
+from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import NothingToDo
 from harness.experiment import Experiment
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.operation import Event
 from harness.recording import read_jsonl
 from harness.runner import Run
@@ -26,12 +27,15 @@ from targets.reference.target import Reference
 from workloads.register import Register
 
 
-class Idle:
+class Idle(Nemesis):
     """Does nothing to anybody, and measures that."""
 
     name: ClassVar[str] = "idle"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[Capability]] = frozenset()
     layer: ClassVar[Layer] = Layer.RESOURCE
+
+    def __init__(self) -> None:
+        pass
 
     def decks(self, zones: Zones) -> Decks:
         return {"aim": {"one": 1.0}}

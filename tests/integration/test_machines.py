@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.capability import Capability
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.local import LocalEnvironment
@@ -349,6 +350,6 @@ def test_storage_on_local_nodes(scenario: Any) -> None:
 )
 def test_on_real_nodes(environment: str, scenario: Any) -> None:
     is_squeeze = scenario is a_squeezed_server_gets_little_time_and_no_memory
-    if is_squeeze and environment == "local" and (why := LocalEnvironment().lacks("squeeze")):
+    if is_squeeze and environment == "local" and (why := LocalEnvironment().lacks(Capability.SQUEEZE)):
         pytest.skip(why)
     on(environment, scenario, nodes=5 if scenario is a_successor_falls_at_the_moment_that_it_is_elected else 3)

@@ -111,7 +111,10 @@ async def etcd_member_whose_first_try_to_join_was_answered_with_nothing(cluster:
 class Silent:
     """A store whose members say who they are, but not whether they let a node leave."""
 
+    failover = 5.0
+
     def __init__(self) -> None:
+        self.membership = self
         self.joined: list[list[str]] = []
 
     async def roles(self, cluster: Cluster) -> list[Role]:

@@ -17,7 +17,7 @@ from harness.experiment import Experiment
 from harness.history import History, from_events
 from harness.judging import judge
 from harness.operation import Event
-from harness.verdict import Budget, Verdict
+from harness.verdict import Budget, Checker, Verdict
 from tests.histories import Op, history
 
 
@@ -69,7 +69,7 @@ def test_what_has_no_checkers_or_no_success_is_no_pass() -> None:
     assert judge(locks("acquire", "release"), {}, Budget()).reason == "nothing was checked"
     failed = [Event(0, 0, 0, "invoke", "write", "k", 1), Event(1, 1, 0, "fail", "write", "k", 1)]
 
-    class Content:
+    class Content(Checker):
         def check(self, history: History, budget: Budget) -> Verdict:
             return Verdict("valid")
 

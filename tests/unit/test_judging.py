@@ -21,7 +21,7 @@ from workloads.register import Register
 SECOND = 10**9
 
 
-class Says:
+class Says(Checker):
     def __init__(self, answer: Any) -> None:
         self._answer = answer
 
@@ -59,7 +59,10 @@ def test_one_checker_that_raises_does_not_hide_what_another_found() -> None:
 
 @pytest.mark.parametrize("name", ["evidence", "completeness", "integrity", "linearizable"])
 def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / "own.py").write_text(f"class {name}:\n    def check(self, history, budget):\n        raise ValueError")
+    (tmp_path / "own.py").write_text(
+        "from harness.verdict import Checker\n"
+        f"class {name}(Checker):\n    def check(self, history, budget):\n        raise ValueError"
+    )
     experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:{name}",))
     found = checkers_of(experiment, Register(Register.Options()), RunDirectory.create(tmp_path, experiment))
     assert set(found) == {"evidence", "completeness", "integrity", "linearizable", f"{name} (--checker)"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from harness.environments.tools import imports_of
+from harness.plugins import names
 
 ROOT = Path(__file__).parents[2]
 RECORDED = {
@@ -28,6 +30,7 @@ RULES = {
     "nemeses": {
         *RECORDED,
         "harness.options",
+        "harness.capability",
         "harness.nemesis",
         "harness.cluster",
         "harness.target",
@@ -80,6 +83,22 @@ def test_the_engine_reaches_plugins_only_through_entry_points() -> None:
 INSIDE = ("harness.faults", "targets.reference")
 MORE = {"harness/faults/mount.py": {"mfusepy"}}
 """What a module that runs inside a node needs beside the standard library: it is run where that is installed."""
+
+
+def strings(path: Path) -> set[str]:
+    """What a module says in its code: docstrings, and the like after names, are left out."""
+    tree = ast.parse(path.read_text())
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in said]
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
+def test_the_engine_names_no_store() -> None:
+    """A path is put together from words as well, so that each counts."""
+    stores = re.compile(rf"\b(targets\.\w+|{'|'.join(names('targets'))})\b", re.IGNORECASE)
+    for path in (ROOT / "harness").rglob("*.py"):
+        wrong = {text for text in strings(path) if stores.search(text)}
+        assert not wrong, f"{path.relative_to(ROOT)} says {wrong}"
 
 
 def test_what_runs_inside_a_node_needs_only_the_standard_library() -> None:

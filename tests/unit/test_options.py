@@ -16,6 +16,7 @@ from harness.options import (
     Milliseconds,
     Nodes,
     Number,
+    Plugin,
     Rate,
     Seconds,
     Share,
@@ -121,7 +122,7 @@ def test_a_value_is_said_as_the_command_line_takes_it() -> None:
 @pytest.mark.parametrize("kind", ["targets", "workloads", "nemeses", "environments"])
 def test_every_option_of_every_plug_in_has_limits_and_says_what_it_is_for(kind: str) -> None:
     for name in names(kind):
-        for option in options_of(getattr(load(kind, name), "Options", msgspec.Struct)).values():
+        for option in options_of(load(kind, name).Options).values():
             assert option.limit or option.words or option.kind is bool, (name, option.name)
             assert option.what, (name, option.name)
             assert option.admits(option.default, NODES), (name, option.name)
@@ -248,7 +249,7 @@ def test_values_of_zero_are_honoured_or_refused_but_never_replaced() -> None:
 
 
 def test_a_store_of_ones_own_without_limits_takes_finite_numbers(tmp_path: Path) -> None:
-    class Mine:
+    class Mine(Plugin):
         class Options(msgspec.Struct):
             size: int = 1
             part: float = 0.5

@@ -8,36 +8,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import msgspec
 import pytest
 
 from checkers.evidence import Evidence
+from harness.capability import Capability
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import FaultError, NodeError, NothingToDo
 from harness.experiment import Experiment
 from harness.history import from_events
-from harness.nemesis import Decks, Layer, Plan, Proof, Zones
+from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Failed, Operation
 from harness.ownership import Ownership
 from harness.runner import Run
 from harness.store import RunDirectory
+from harness.target import Target
 from harness.verdict import Budget
 from workloads.counter import CounterWorkload
 from workloads.register import Register
 
 
-class Memory:
+class Memory(Target):
     """A register in this process, for all clients."""
-
-    class Options(msgspec.Struct, frozen=True):
-        """None."""
 
     name: ClassVar[str] = "memory"
     workloads: ClassVar[frozenset[str]] = frozenset({"register"})
-    programs: ClassVar[Mapping[str, str]] = {}
-    claims: ClassVar[str] = ""
 
     def __init__(self) -> None:
         self.held: dict[str, Any] = {}
@@ -85,7 +81,7 @@ Acts = Sequence[Any]
 
 
 @dataclass
-class Told:
+class Told(Nemesis):
     """A nemesis that does as it is told."""
 
     name: str = "told"
@@ -95,7 +91,7 @@ class Told:
     heals: Acts = ()
     holds: bool = True
     calls: list[tuple[str, float]] = field(default_factory=list)
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: ClassVar[frozenset[Capability]] = frozenset()
 
     def decks(self, zones: Zones) -> Decks:
         return {"whom": dict.fromkeys(zones, 1.0)}

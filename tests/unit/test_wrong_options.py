@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import typer
 
@@ -52,7 +51,7 @@ def plugged() -> Iterator[tuple[list[str], str, Option]]:
     """Every option of every plug-in: a command that has it, and how it is written there."""
     for kind, command in PLACES.items():
         for name in names(kind):
-            for option in options_of(getattr(load(kind, name), "Options", msgspec.Struct)).values():
+            for option in options_of(load(kind, name).Options).values():
                 yield command.format(name).split(), f"-o {option.name}", option
 
 

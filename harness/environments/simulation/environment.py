@@ -16,7 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
-from harness.environments.base import Node, Result
+import msgspec
+
+from harness.capability import Capability
+from harness.environments.base import Environment, Node, Result
 from harness.environments.simulation.disk import SimulatedDisk
 from harness.environments.simulation.host import EPOCH, SimulatedClock, SimulatedHost
 from harness.environments.simulation.loop import Process, SimulatedLoop
@@ -39,6 +42,7 @@ class SimulatedNode:
         self.address = address
         self.directory = f"/{name}"
         self.python = "python"
+        self.shipped = ""
         self._loop = loop
         self._network = network
         self._seed = seed
@@ -287,17 +291,25 @@ _OWN: Mapping[Callable[..., Any], Callable[..., Any]] = {
 SIMULATED = frozenset(sys.modules[do.__module__] for do in _OWN)
 
 
-class SimulationEnvironment:
-    """The bundled reference store in this process, on virtual time, all from one seed."""
+class SimulationEnvironment(Environment):
+    """Servers written for asyncio in this process, on virtual time, all from one seed."""
 
     name: ClassVar[str] = "simulation"
     real_time: ClassVar[bool] = False
     most: ClassVar[int] = 200
     driver: Mapping[str, Any] = {"address": HARNESS}
 
-    def __init__(self, image: str | None = None, seed: int = 0) -> None:
-        self.python_reference = "python"
-        self.source = ""
+    never: ClassVar[Mapping[Capability, str]] = {
+        Capability.MONOTONIC: "a simulated monotonic clock does not jump; --on local has one that does",
+        **{
+            Capability(name): f"the simulation has no {name}"
+            for tool in TOOLS
+            if tool.module not in SIMULATED
+            for name in tool.capabilities
+        },
+    }
+
+    def __init__(self, image: str | None = None, seed: int = 0, options: msgspec.Struct | None = None) -> None:
         self._seed = seed
         self._nodes: list[SimulatedNode] = []
 
@@ -309,12 +321,6 @@ class SimulationEnvironment:
         if not programs:
             return None
         return f"only asyncio servers in Python can be simulated, not {', '.join(programs)}: use --on local"
-
-    def lacks(self, capability: str) -> str | None:
-        if capability == "monotonic":
-            return "a simulated monotonic clock does not jump; --on local has one that does"
-        lacking = any(capability in tool.capabilities and tool.module not in SIMULATED for tool in TOOLS)
-        return f"the simulation has no {capability}" if lacking else None
 
     async def measure(self, request: Request[A]) -> A:
         answer: Any = []  # further addresses, of which there are none
@@ -334,7 +340,7 @@ class SimulationEnvironment:
         """Virtual nanoseconds; asked for by the live line as well, whose thread has no loop."""
         return self._loop.nanoseconds()
 
-    async def start(self, names: Sequence[str], logs: Path, run_id: str) -> list[Node]:
+    async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
         self._loop = loop

@@ -40,6 +40,11 @@ class Bug:
         return " ".join((inspect.getdoc(self.mixin) or "").split())
 
     @property
+    def what(self) -> str:
+        """Which replication it is of, and what it breaks there."""
+        return f"{self.replication}: {self.breaks}"
+
+    @property
     def seeds(self) -> int:
         """Within how many seeds a campaign finds it, as ``make bench-bugs`` has measured."""
         return _measured().get(self.name, MOST_SEEDS)

@@ -1,0 +1,222 @@
+"""Plug-ins are what their kinds say: to a type checker, and when they are loaded; bundled ones and a person's own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from checkers.completeness import Completeness
+from checkers.convergence import Convergence
+from checkers.elements import Elements
+from checkers.evidence import Evidence
+from checkers.linearizability import Linearizable
+from checkers.overwritten import Overwritten
+from checkers.total import Total
+from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
+from harness.environments.base import Environment, HasImage, Refuses
+from harness.environments.docker import DockerEnvironment
+from harness.environments.local import LocalEnvironment
+from harness.environments.simulation.environment import SimulationEnvironment
+from harness.environments.ssh import SshEnvironment
+from harness.errors import UsageError
+from harness.experiment import Experiment
+from harness.nemesis import Nemesis, Observes, Prepares
+from harness.plugins import KINDS, load, names
+from harness.suitable import refuse_unsuitable
+from harness.target import KnowsItself, Target
+from harness.verdict import Checker, HasModels
+from harness.workload import Workload
+from nemeses.clock import Clock
+from nemeses.disk import Disk
+from nemeses.kill import Kill
+from nemeses.membership import Membership
+from nemeses.netem import Netem
+from nemeses.partition import Partition
+from nemeses.pause import Pause
+from nemeses.restart import Restart
+from nemeses.squeeze import Squeeze
+from nemeses.storage import Storage
+from targets.etcd import Etcd
+from targets.redis import Redis
+from targets.reference.target import Reference
+from workloads.converge import Converge
+from workloads.counter import CounterWorkload
+from workloads.register import Register
+from workloads.set import SetWorkload
+
+ROOT: Final = Path(__file__).parents[2]
+OWN: Final = ROOT / "tests" / "own"
+
+# That these stand here under these types is what mypy looks at, below.
+TARGETS: Mapping[str, Target] = {
+    "etcd": Etcd(Etcd.Options()),
+    "redis": Redis(Redis.Options()),
+    "reference": Reference(Reference.Options()),
+}
+WORKLOADS: Mapping[str, Workload] = {
+    "register": Register(Register.Options()),
+    "converge": Converge(Converge.Options()),
+    "set": SetWorkload(SetWorkload.Options()),
+    "counter": CounterWorkload(CounterWorkload.Options()),
+}
+NEMESES: Mapping[str, Nemesis] = {
+    "partition": Partition(Partition.Options()),
+    "kill": Kill(Kill.Options()),
+    "pause": Pause(Pause.Options()),
+    "restart": Restart(Restart.Options()),
+    "squeeze": Squeeze(Squeeze.Options()),
+    "clock": Clock(Clock.Options()),
+    "disk": Disk(Disk.Options()),
+    "netem": Netem(Netem.Options()),
+    "storage": Storage(Storage.Options()),
+    "membership": Membership(Membership.Options()),
+}
+CHECKERS: Mapping[str, Checker] = {
+    "evidence": Evidence(),
+    "completeness": Completeness(),
+    "linearizable": Linearizable(),
+    "convergence": Convergence(),
+    "overwritten": Overwritten(),
+    "elements": Elements(),
+    "total": Total(),
+}
+ENVIRONMENTS: Mapping[str, Environment] = {
+    "local": LocalEnvironment(),
+    "docker": DockerEnvironment(),
+    "ssh": SshEnvironment(),
+    "simulation": SimulationEnvironment(),
+}
+BUNDLED: Mapping[str, Mapping[str, object]] = {
+    "targets": TARGETS,
+    "workloads": WORKLOADS,
+    "nemeses": NEMESES,
+    "checkers": CHECKERS,
+    "environments": ENVIRONMENTS,
+}
+OPTIONAL: tuple[KnowsItself, Prepares, Observes, HasModels, HasImage, Refuses] = (
+    Etcd(Etcd.Options()),
+    Storage(Storage.Options()),
+    Clock(Clock.Options()),
+    Linearizable(),
+    DockerEnvironment(),
+    SshEnvironment(),
+)
+
+
+def test_every_bundled_plugin_is_named_above_and_can_be_loaded() -> None:
+    for kind in KINDS:
+        assert {name: type(one) for name, one in BUNDLED[kind].items()} == {n: load(kind, n) for n in names(kind)}
+
+
+def test_a_type_checker_sees_that_all_are_what_their_kinds_say() -> None:
+    files = [__file__, *map(str, sorted(OWN.glob("*.py")))]
+    command = [sys.executable, "-m", "mypy", "--explicit-package-bases", "--config-file", str(ROOT / "pyproject.toml")]
+    paths = {"MYPYPATH": f"{ROOT}{os.pathsep}{OWN}"}
+    done = subprocess.run(
+        [*command, *files], cwd=ROOT, env=os.environ | paths, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+NEMESIS = """
+from harness.capability import Capability
+from harness.nemesis import Layer, Nemesis
+
+class Mine(Nemesis):
+    name = "mine"
+    needs = {Capability.KILL}
+    layer = Layer.PROCESS
+    least = 2
+    def decks(self, zones): return {"whom": {"n1": 1.0}}
+    def plan(self, rng, zones, dealt): return dict(dealt)
+    async def inject(self, cluster, target, plan): return plan
+    async def prove(self, cluster, target, done, seconds): raise NotImplementedError
+    async def heal(self, cluster, target): return {}
+"""
+WRONG = {
+    "(Nemesis)": ("", "is no nemesis: it does not extend harness.nemesis.Nemesis"),
+    "    layer = Layer.PROCESS\n": ("", "is no nemesis: it has no layer"),
+    "async def heal": ("async def healed", "is no nemesis: it has no heal"),
+    "{Capability.KILL}": (
+        '{"partitions"}',
+        "its needs holds what it may not: one of it is 'partitions', which is no capability: did you mean partition?",
+    ),
+    "Layer.PROCESS": ("7", "its layer is 7, which is no layer: there are: clock, members"),
+    '"mine"': ("None", "its name is None, which is no str"),
+    "least = 2": ("leest = 9", "has leest, which no nemesis has: did you mean least?"),
+    "    least = 2": ("    Options = dict", "its Options is no class that extends msgspec.Struct"),
+    "least = ": ("least = 'a' * ", "its least is 'aa', which is no int"),
+    "async def prove": ("def prove", "its prove must be `async def`"),
+    "def decks(self, zones)": ("async def decks(self, zones)", "its decks must be `def`, and not `async def`"),
+    "least = 2\n": ("def __init__(self): pass\n", "its __init__ must take 2 arguments: (self, options)"),
+    "rng, zones, dealt": ("rng, zones", "its plan must take 4 arguments: (self, rng, zones, dealt)"),
+    "    least": ("    observed = least", "has observed, which no nemesis has: did you mean observe?"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_class_that_is_not_what_its_kind_must_be_is_refused_by_name(tmp_path: Path, wrong: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(NEMESIS)
+    assert load("nemeses", f"{file}:Mine").__name__ == "Mine"
+    assert wrong in NEMESIS
+    instead, said = WRONG[wrong]
+    file.write_text(NEMESIS.replace(wrong, instead, 1))
+    with pytest.raises(UsageError) as refused:
+        load("nemeses", f"{file}:Mine")
+    assert str(refused.value).startswith(f"{file}:Mine ")
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_property_may_stand_for_a_value_and_no_method_for_a_property(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    store = "from targets.reference.target import Reference\nclass Mine(Reference):\n    "
+    file.write_text(store + "failover = property(lambda self: 1.0)")
+    assert load("targets", f"{file}:Mine")
+    file.write_text(store + "def membership(self): return self")
+    with pytest.raises(UsageError, match="its membership must be a property"):
+        load("targets", f"{file}:Mine")
+    file.write_text(store + "ports = [1, '2']")
+    with pytest.raises(UsageError, match="its ports holds what it may not: one of it is '2', which is no int"):
+        load("targets", f"{file}:Mine")
+    file.write_text(store + "client = None")
+    with pytest.raises(UsageError, match="its client is no method"):
+        load("targets", f"{file}:Mine")
+
+
+def test_every_capability_is_of_nodes_or_of_stores_and_every_need_is_one() -> None:
+    assert {*OF_NODES, *OF_STORES} == set(Capability)
+    assert OF_NODES.keys() >= ALWAYS
+    assert {need for nemesis in NEMESES.values() for need in nemesis.needs} == set(Capability) - {Capability.MONOTONIC}
+    assert Clock(Clock.Options(monotonic=True)).also_needs == {Capability.MONOTONIC}
+
+
+@pytest.mark.parametrize("name", sorted(ENVIRONMENTS))
+def test_what_an_environment_never_can_is_refused_with_its_reason(name: str) -> None:
+    environment = ENVIRONMENTS[name]
+    assert all(environment.lacks(capability) == why for capability, why in environment.never.items())
+    assert not any(map(environment.lacks, ALWAYS))
+
+
+@pytest.mark.parametrize(("replication", "can"), [("raft", True), ("gossip", False)])
+def test_whether_members_can_change_follows_from_what_the_target_has(replication: str, can: bool) -> None:
+    target, nemesis = Reference(Reference.Options(replication=replication)), Membership(Membership.Options())
+    assert (target.membership is not None) is can
+    experiment = Experiment("reference", nemeses=("membership",))
+
+    def refuse() -> None:
+        parts = ENVIRONMENTS["simulation"], target, WORKLOADS["register"], {"membership": nemesis}
+        refuse_unsuitable(experiment, *parts)
+
+    if can:
+        refuse()
+        return
+    with pytest.raises(UsageError, match="needs a target with membership; reference is set up without"):
+        refuse()
