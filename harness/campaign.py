@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from harness.errors import HistoryError, MissingError, SplitbrainError, UsageError
+from harness.errors import HistoryError, MissingError, SplitbrainError, UsageError, field
 from harness.experiment import Experiment
 from harness.verdict import Verdict
 
@@ -25,7 +25,7 @@ _AHEAD: Final = 4
 _DIED: Final = "the process that ran it died"
 
 
-class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+class SeedResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What came of one seed: ``signatures`` name its kinds of anomalies, ``directory`` holds a run that did not pass.
 
     ``code`` is the fingerprint of the code that it is an outcome of. A run that broke is ``unknown``, and ``reason``
@@ -55,7 +55,7 @@ def signatures(verdict: Verdict) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[Outcome, Files]:
+def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[SeedResult, Files]:
     """Run one seed in a folder of its own, below one or in the worker's temporary one.
 
     The files of a run that did not pass come along. A run that breaks is an outcome like any other, ``unknown``, but
@@ -68,17 +68,17 @@ def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[O
             if isinstance(error, UsageError | MissingError) and not isinstance(error, HistoryError):
                 raise
             return _broken(experiment.seed, error, Path(folder))
-        outcome = Outcome(experiment.seed, verdict.validity, verdict.reason[:500], signatures(verdict))
+        outcome = SeedResult(experiment.seed, verdict.validity, verdict.reason[:500], signatures(verdict))
         return outcome, {} if verdict.validity == "valid" else _files(directory)
 
 
-def _broken(seed: int, error: Exception, folder: Path) -> tuple[Outcome, Files]:
+def _broken(seed: int, error: Exception, folder: Path) -> tuple[SeedResult, Files]:
     """The outcome of a run that broke, and what it had written below a folder."""
     reason = str(error) if isinstance(error, SplitbrainError) else f"{type(error).__name__}: {error}"
     directory = next((path for path in sorted(folder.iterdir()) if path.is_dir()), folder)
     # The sentence names the directory where the run went on; what is kept of it has another place.
     reason = reason.replace(f"; the run's directory is {directory}", "")
-    return Outcome(seed, "unknown", reason[:500]), _files(directory)
+    return SeedResult(seed, "unknown", reason[:500]), _files(directory)
 
 
 def _files(directory: Path) -> Files:
@@ -97,8 +97,8 @@ class Campaign:
         self.code = code
         self._results = directory / "results.jsonl"
         self._running = directory / "running"
-        self.outcomes: dict[int, Outcome] = {}
-        self.outdated: dict[int, Outcome] = {}
+        self.outcomes: dict[int, SeedResult] = {}
+        self.outdated: dict[int, SeedResult] = {}
         self._begin()
 
     @staticmethod
@@ -113,7 +113,9 @@ class Campaign:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             if kept.exists() and kept.read_bytes() != mine:
-                raise UsageError(f"{self.directory} holds a campaign of another experiment; name another --directory")
+                raise UsageError(
+                    f"{self.directory} holds a campaign of another experiment; name another {field('directory')}"
+                )
             kept.write_bytes(mine)
         except OSError as error:
             raise UsageError(f"the campaign's directory {self.directory} cannot be made: {error.strerror}") from None
@@ -121,7 +123,7 @@ class Campaign:
         if self._results.exists():
             for line in self._results.read_bytes().splitlines():
                 try:
-                    outcome = msgspec.json.decode(line, type=Outcome)
+                    outcome = msgspec.json.decode(line, type=SeedResult)
                 except msgspec.MsgspecError:
                     continue  # the line that a killed campaign was writing
                 (self.outcomes if outcome.code == self.code else self.outdated)[outcome.seed] = outcome
@@ -129,7 +131,7 @@ class Campaign:
 
     def run(
         self, seeds: Iterable[int], run: RunSeed, connect: Connect, workers: int, *, elsewhere: bool = False
-    ) -> Generator[Outcome, None, None]:
+    ) -> Generator[SeedResult, None, None]:
         """Run the seeds that were not run yet, and give each outcome as it is known.
 
         Unless the workers are ``elsewhere``, on machines without this directory, runs go on inside it, so that a
@@ -137,12 +139,12 @@ class Campaign:
         """
         below = None if elsewhere else self._running
 
-        def submit(executor: Executor, seed: int) -> Future[tuple[Outcome, Files]]:
+        def submit(executor: Executor, seed: int) -> Future[tuple[SeedResult, Files]]:
             return executor.submit(run_one, run, replace(self.experiment, seed=seed), below)
 
         left = deque(seed for seed in seeds if seed not in self.outcomes)
         while left:
-            busy: dict[Future[tuple[Outcome, Files]], int] = {}
+            busy: dict[Future[tuple[SeedResult, Files]], int] = {}
             self._make_room()
             try:
                 with connect() as executor:
@@ -161,8 +163,8 @@ class Campaign:
                     yield self._keep(*self._alone(seed, submit, connect))
 
     def _alone(
-        self, seed: int, submit: Callable[[Executor, int], Future[tuple[Outcome, Files]]], connect: Connect
-    ) -> tuple[Outcome, Files]:
+        self, seed: int, submit: Callable[[Executor, int], Future[tuple[SeedResult, Files]]], connect: Connect
+    ) -> tuple[SeedResult, Files]:
         self._make_room()
         try:
             with connect() as executor:
@@ -180,7 +182,7 @@ class Campaign:
         """Remove what runs that never ended have left; no worker may be busy any more."""
         shutil.rmtree(self._running, ignore_errors=True)
 
-    def _keep(self, outcome: Outcome, files: Files) -> Outcome:
+    def _keep(self, outcome: SeedResult, files: Files) -> SeedResult:
         directory = self.directory / f"seed-{outcome.seed}"
         shutil.rmtree(directory, ignore_errors=True)  # of a run of other code
         if files:
@@ -196,13 +198,13 @@ class Campaign:
             file.write(msgspec.json.encode(outcome) + b"\n")
         return outcome
 
-    def groups(self, seeds: Iterable[int]) -> list[list[Outcome]]:
+    def groups(self, seeds: Iterable[int]) -> list[list[SeedResult]]:
         """The outcomes of these seeds that are not valid, together those in which the same was found, in order.
 
         Those that are unknown for the same reason, whatever figures it mentions, are together as well. The largest
         group comes first.
         """
-        found: dict[tuple[str, ...], list[Outcome]] = {}
+        found: dict[tuple[str, ...], list[SeedResult]] = {}
         for seed in sorted(seeds):
             outcome = self.outcomes.get(seed)
             if outcome is not None and outcome.validity != "valid":

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 _LONGEST = 400
 """Characters of a message that quotes what a person has not written."""
 
 
+def field(name: str, value: Any = None) -> str:
+    """A field of an experiment, or an argument of the session, as messages write it: ```time```, ```nodes=3```.
+
+    Whoever has other words for it, as the command line has options, finds it there and puts its own in its place.
+    """
+    return f"`{name}`" if value is None else f"`{name}={value}`"
+
+
 class SplitbrainError(Exception):
-    """An error whose message is one clear sentence for the person at the terminal."""
+    """An error whose message is one clear sentence for the person who asked for something.
+
+    What it says of an experiment's fields is written by ``field``.
+    """
 
     exit_code = 4
 

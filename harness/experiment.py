@@ -10,7 +10,7 @@ from typing import Annotated
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import UsageError, field
 from harness.options import Number, Rate, Seconds, Text, check, plain
 from harness.timetable import Timetable
 
@@ -44,23 +44,26 @@ class Experiment(msgspec.Struct, frozen=True):
     options: dict[str, str] = {}
     image_digest: str | msgspec.UnsetType = msgspec.UNSET
     """Which image the servers were of, as found by the run: a name may come to mean another one."""
+    unnamed: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    """The parts that were objects of a program and have no name by which another process could load them: why not."""
 
     def __post_init__(self) -> None:
-        check("--", self)
+        check(field, self)
         if any(not name.strip() for name in self.nemeses):
-            raise UsageError("--nemesis has an empty name: write names with single commas between them, as kill,pause")
+            raise UsageError(f"{field('nemeses')} has an empty name")
+        zones = field("zones")
         if self._spread is not None:
             # The default is for any number of nodes.
             most = max(3, min(self.nodes, len(string.ascii_lowercase)))
             if not 1 <= self._spread <= most:
-                raise UsageError(f"--zones is {self._spread}, but {self.nodes} nodes can be in 1 to {most} zones")
+                raise UsageError(f"{zones} is {self._spread}, but {self.nodes} nodes can be in 1 to {most} zones")
             return
         labels = self.zones.split(",")
         if len(labels) != self.nodes:
-            raise UsageError(f"--zones names the zones of {len(labels)} nodes, but there are {self.nodes}")
+            raise UsageError(f"{zones} names the zones of {len(labels)} nodes, but there are {self.nodes}")
         for label in labels:
             if re.fullmatch(r"[\w.-]+", label) is None:
-                raise UsageError(f"--zones has the zone {label!r}, but a zone is named with letters and digits")
+                raise UsageError(f"{zones} has the zone {label!r}, but a zone is named with letters and digits")
 
     @property
     def _spread(self) -> int | None:
@@ -85,6 +88,12 @@ class Experiment(msgspec.Struct, frozen=True):
         """What folders are called after: target and workload, those in files by the names of their files."""
         names = (Path(name.rpartition(".py:")[0] or name).name for name in (self.target, self.workload))
         return "-".join(re.sub(r"[^\w.-]+", "-", name).strip("-.") for name in names)
+
+    def again(self, timetable: str = "timetable.json") -> str:
+        """The command that runs this experiment again, or a sentence that says why there is none."""
+        if self.unnamed:
+            return f"no command can: {'; '.join(self.unnamed)}"
+        return self.command(timetable)
 
     def command(self, timetable: str = "timetable.json") -> str:
         """The command line that runs this experiment again; an explicit timetable is in the file of that name."""

@@ -132,7 +132,7 @@ def _is_alike(one: Any, other: Any) -> bool:
     return type(one) is type(other)
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """All events of a run as columns of equal length; ``f``, ``key`` and ``node`` are codes into their lists.
 
@@ -167,6 +167,14 @@ class History:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def __repr__(self) -> str:
+        return f"<History of {len(self):,} events>"
+
+    @property
+    def seconds(self) -> float:
+        """When its last event happened."""
+        return float(self.time[-1]) / 1e9 if len(self) else 0.0
 
     def events(self, rows: Iterable[int] | None = None) -> Iterator[Event]:
         """The events one by one, as they would be written: all, or those of these rows."""

@@ -9,9 +9,10 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from harness.errors import UsageError
+from harness.errors import UsageError, field
 from harness.experiment import Experiment
 from harness.history import OK, History
+from harness.own import Own
 from harness.plugins import load, names
 from harness.recording import read_jsonl
 from harness.seal import Integrity
@@ -68,30 +69,36 @@ def unless_blind(checker: Checker, history: History, verdict: Verdict) -> Verdic
     return verdict
 
 
-def load_checkers(names: Sequence[str]) -> dict[str, Checker]:
+def load_checkers(names: Sequence[str], own: Own | None = None) -> dict[str, Checker]:
     """The checkers of these names, or ``FILE.py:Class``, by what they are called in a verdict.
 
     Raises ``UsageError`` for one that does not exist, or that cannot be made without arguments.
     """
     found: dict[str, Checker] = {}
     for name in names:
-        made = load("checkers", name)
+        made = load("checkers", name) if own is None else own.load("checkers", name)
         title = name.rpartition(":")[2]
         if title in found:
-            raise UsageError(f"--checker has two classes that are called {title}: give one of them another name")
+            raise UsageError(
+                f"{field('checkers')} has two classes that are called {title}: give one of them another name"
+            )
         try:
-            found[title] = made()
+            found[title] = made() if isinstance(made, type) else made
         except (Exception, SystemExit) as error:
             raise UsageError(f"the checker {name} cannot be made: {type(error).__name__}: {error}") from error
     return found
 
 
 def checkers_of(
-    experiment: Experiment, workload: Workload, directory: RunDirectory | None = None
+    experiment: Experiment,
+    workload: Workload,
+    directory: RunDirectory | None = None,
+    asked: Mapping[str, Checker] | None = None,
 ) -> dict[str, Checker]:
     """Who judges a run: its workload's checkers, those that were asked for, the evidence, and whether it was whole.
 
-    With the run's ``directory``, also whether the files in there are those that it wrote.
+    With the run's ``directory``, also whether the files in there are those that it wrote. ``asked`` are those that were
+    asked for, where they are made already.
     """
     asked_for = _asked_for(experiment)
     always: dict[str, Checker] = {
@@ -102,7 +109,7 @@ def checkers_of(
     if not workload.checkers() and not experiment.checkers:
         always["nobody"] = _Nobody(workload.name)
     own = {**workload.checkers(), **always}
-    asked = load_checkers(experiment.checkers)
+    asked = load_checkers(experiment.checkers) if asked is None else asked
     return {**{f"{name} (--checker)" if name in own else name: one for name, one in asked.items()}, **own}
 
 
@@ -130,11 +137,12 @@ def judge_run(
     *,
     history: History | None = None,
     budget: Budget | None = None,
+    asked: Mapping[str, Checker] | None = None,
 ) -> Verdict:
     """The verdict on a run, from its history as it was written, or from the one that is given."""
     if history is None:
         history = read_jsonl(directory.history)
-    verdict = judge(history, checkers_of(experiment, workload, directory), budget or Budget())
+    verdict = judge(history, checkers_of(experiment, workload, directory, asked), budget or Budget())
     if shortened := directory.shortened_logs():
         verdict.evidence["shortened_logs"] = shortened
     return verdict

@@ -11,7 +11,7 @@ import difflib
 import math
 import re
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
@@ -327,14 +327,14 @@ def read(label: str, option: Option, text: str, nodes: Sequence[str] = ()) -> An
     return value
 
 
-def check(label: str, struct: Any, nodes: Sequence[str] = ()) -> None:
-    """Hold the fields of a struct against their limits. ``label`` stands before each name. Raises ``UsageError``."""
+def check(label: Callable[[str], str], struct: Any, nodes: Sequence[str] = ()) -> None:
+    """Hold the fields of a struct against their limits. ``label`` is how messages call each. Raises ``UsageError``."""
     for name, option in options_of(type(struct)).items():
         value = getattr(struct, name)
         if isinstance(value, msgspec.Struct):
             check(label, value, nodes)
         if not option.admits(value, nodes):
-            raise refusal(f"{label}{name}", option, value, nodes)
+            raise refusal(label(name), option, value, nodes)
 
 
 def unknown(name: str, known: Sequence[str]) -> str:

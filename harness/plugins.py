@@ -78,7 +78,7 @@ def load(kind: str, name: str) -> type[Plugin]:
     Raises ``UsageError`` for an unknown name, a missing file or class, a file that does not run, and a class that is
     not what its kind must be.
     """
-    title, base, optional = KINDS[kind]
+    title = KINDS[kind].title
     if is_file(name):
         plugin, told = load_file(name), name
     else:
@@ -86,8 +86,14 @@ def load(kind: str, name: str) -> type[Plugin]:
         if not found:
             raise UsageError(f"there is no {title} named {name!r}: {unknown(name, names(kind))}")
         plugin, told = found[0].load(), f"{name} ({found[0].value})"
-    hold(told, title, plugin, base, optional)
+    hold_to_kind(kind, told, plugin)
     return plugin
+
+
+def hold_to_kind(kind: str, told: str, plugin: type) -> None:
+    """Raise ``UsageError`` for a class that is not what its kind must be; ``told`` names it and its file."""
+    title, base, optional = KINDS[kind]
+    hold(told, title, plugin, base, optional)
 
 
 def is_file(name: str) -> bool:

@@ -155,7 +155,7 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         if mine.missing:
             ElementTree.SubElement(case, "error", message=printable(f"never proved: {mine.said()}"))
         ElementTree.SubElement(case, "system-out").text = printable(mine.said())
-    ElementTree.SubElement(suite, "system-out").text = printable(experiment.command())
+    ElementTree.SubElement(suite, "system-out").text = printable(experiment.again())
     ElementTree.indent(suite)
     text: str = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True).decode()
     return text + "\n"

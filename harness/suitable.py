@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from harness.capability import OF_STORES
 from harness.environments.base import Environment, Refuses
-from harness.errors import UsageError
+from harness.errors import UsageError, field
 from harness.experiment import Experiment
 from harness.nemesis import Nemesis
 from harness.target import Target
@@ -30,7 +30,8 @@ def refuse_unsuitable(
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")
     if experiment.nodes > environment.most:
         raise UsageError(
-            f"--nodes is {experiment.nodes}, but it must be at most {environment.most} with --on {environment.name}"
+            f"{field('nodes')} is {experiment.nodes}, but it must be at most {environment.most} with "
+            f"{field('environment', environment.name)}"
         )
     if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
         raise UsageError(why)
@@ -41,12 +42,13 @@ def refuse_unsuitable(
 
 def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
     """Why a nemesis can do nothing in an experiment; None if it can."""
+    named = field("nemeses", nemesis.name)
     needs = sorted(nemesis.needs | nemesis.also_needs)
     if lacking := [need for need in needs if target.lacks(need)]:
-        return f"--nemesis {nemesis.name} needs a target with {', '.join(lacking)}; {target.name} is set up without"
+        return f"{named} needs a target with {', '.join(lacking)}; {target.name} is set up without"
     if experiment.nodes < nemesis.least:
-        return f"--nemesis {nemesis.name} needs at least {count(nemesis.least, 'node')}, not {experiment.nodes}"
+        return f"{named} needs at least {count(nemesis.least, 'node')}, not {experiment.nodes}"
     for need in needs:
         if need not in OF_STORES and (why := environment.lacks(need)):
-            return f"--nemesis {nemesis.name} cannot be had with --on {environment.name}: {why}"
+            return f"{named} cannot be had with {field('environment', environment.name)}: {why}"
     return None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
-from harness.errors import UsageError
+from harness.errors import UsageError, field
 from harness.generator import Generator, any_of, at_times, on_worker
 from harness.nemesis import LASTS, Nemesis
 from harness.operation import Operation
@@ -112,30 +112,35 @@ def refuse_misplanned(
     ``functions`` are those that clients have, if that is known.
     """
     ends: dict[str, float] = {}
+    after, concurrency = field("time", plain(seconds)), field("concurrency")
     for fault in sorted(timetable.faults, key=lambda fault: fault.start):
         label = f"the timetable's fault {fault.name} at {plain(fault.start)} s:"
-        check(f"{label} ", fault)
+        check(_after(label), fault)
         if fault.stop < fault.start:
             raise UsageError(f"{label} it stops before it starts, at {plain(fault.stop)} s")
         if fault.start < ends.get(fault.name, 0.0):
             raise UsageError(f"{label} one of the same nemesis lasts until {plain(ends[fault.name])} s")
         ends[fault.name] = fault.stop
         if fault.start >= seconds:
-            raise UsageError(f"{label} by then the run is over, after --time {plain(seconds)}")
+            raise UsageError(f"{label} by then the run is over, after {after}")
         _refuse_plan(label, fault.plan, nemeses[fault.name].Fields, nodes)
     for step in (*(timetable.operations or ()), *timetable.final):
         label = f"the timetable's operation {step.f} at {plain(step.at)} s:"
-        check(f"{label} ", step)
+        check(_after(label), step)
         if functions is not None and step.f not in functions:
             raise UsageError(f"{label} the workload has no such function, only {', '.join(sorted(functions))}")
         if step.worker >= workers:
-            raise UsageError(f"{label} there is no worker {step.worker}, they are 0 to {workers - 1} (--concurrency)")
+            raise UsageError(f"{label} there is no worker {step.worker}, they are 0 to {workers - 1} ({concurrency})")
     for step in timetable.operations or ():
         if step.at >= seconds:
             raise UsageError(
-                f"the timetable's operation {step.f} at {plain(step.at)} s: by then the run is over, after --time "
-                f"{plain(seconds)}"
+                f"the timetable's operation {step.f} at {plain(step.at)} s: by then the run is over, after {after}"
             )
+
+
+def _after(label: str) -> Callable[[str], str]:
+    """How a message calls a field of what ``label`` is about."""
+    return lambda name: f"{label} {name}"
 
 
 def _refuse_plan(
@@ -148,4 +153,4 @@ def _refuse_plan(
         made = msgspec.convert({name: value for name, value in plan.items() if name != LASTS}, fields)
     except msgspec.ValidationError as error:
         raise UsageError(f"{label} its plan is wrong: {str(error).replace('`$.', '`')}") from None
-    check(f"{label} ", made, nodes)
+    check(_after(label), made, nodes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.errors import UsageError
+from harness.errors import UsageError, field
 from harness.experiment import Experiment
 from harness.options import Code, Plugin, options_of
 from harness.plugins import is_file, load, names
@@ -18,7 +18,9 @@ from harness.timetable import Timetable
 def refuse_code(source: str, code: Sequence[str], *, trust: bool) -> None:
     """Raise ``UsageError`` where ``source`` names code, unless that is trusted."""
     if code and not trust:
-        raise UsageError(f"{source} names code to be loaded, {', '.join(code)}: if you trust it, --trust loads it")
+        raise UsageError(
+            f"{source} names code to be loaded, {', '.join(code)}: if you trust it, {field('trust', True)} loads it"
+        )
 
 
 def code_of_judges(experiment: Experiment) -> list[str]:

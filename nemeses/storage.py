@@ -75,7 +75,7 @@ class Storage(Nemesis):
     name: ClassVar[str] = "storage"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.STORAGE})
     layer: ClassVar[Layer] = Layer.RESOURCE
-    ships: ClassVar[Sequence[str]] = ("harness.storage", "harness.faults")
+    ships: ClassVar[Sequence[str]] = ("harness.faults",)
 
     def __init__(self, options: Options) -> None:
         if options.slowness is not None and options.storage not in ("any", "slow"):

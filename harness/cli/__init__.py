@@ -99,11 +99,12 @@ def _explain(error: BaseException) -> int:
 
 
 def _sentence(error: BaseException) -> tuple[int, str]:
+    from harness.cli.wording import as_options
     from harness.errors import SplitbrainError, StuckError
     from harness.plugins import folders, users_frame
 
     if isinstance(error, SplitbrainError | StuckError):
-        return error.exit_code, str(error)
+        return error.exit_code, as_options(str(error))
     if isinstance(error, Ended):
         return 4, f"stopped by {error}, without a verdict"
     if isinstance(error, KeyboardInterrupt):

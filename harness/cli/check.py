@@ -4,58 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from harness.cli.assemble import assemble_workload
-from harness.errors import HistoryError, SplitbrainError, UsageError
+from harness.checking import judge_again, judge_history
+from harness.cli.wording import as_options
+from harness.console.verdict import json_line, print_judged, print_verdict
+from harness.errors import SplitbrainError, UsageError
 from harness.interop import KEYED, read_history
-from harness.judging import judge_run, nothing_in, unless_blind
-from harness.plugins import is_file, load, load_file
-from harness.recording import read_jsonl
-from harness.seal import Integrity
 from harness.store import RunDirectory, find_history
-from harness.trust import code_of_judges, refuse_code
-from harness.verdict import Budget, HasModels, combine
+from harness.verdict import Budget
 from harness.words import printable
 
 
-def is_run(path: Path) -> bool:
-    """Whether a path is the directory of a run."""
-    return RunDirectory(path).experiment.is_file()
-
-
-def check_run(
-    path: Path, budget: Budget, checkers: tuple[str, ...], *, report: bool, trust: bool, as_json: bool
-) -> int:
-    """Judge a run as the run itself did, and by ``checkers`` beside; return the exit code of the verdict.
-
-    Raises ``UsageError`` for a run that names code, which may be somebody else's, without ``trust``.
-    """
-    from harness.console.verdict import json_line, print_judged
-
-    directory = RunDirectory(path)
-    experiment = directory.load_experiment()
-    refuse_code(str(path), [name for name in code_of_judges(experiment) if name not in checkers], trust=trust)
-    history = read_jsonl(find_history(path))
-    experiment = msgspec.structs.replace(experiment, checkers=tuple(dict.fromkeys((*experiment.checkers, *checkers))))
-    verdict = judge_run(directory, experiment, assemble_workload(experiment), history=history, budget=budget)
-    if report:
-        from harness.report import write_report
-
-        directory.write_verdict(verdict, experiment, float(history.time[-1]) / 1e9 if len(history) else 0.0)
-        write_report(directory, experiment, verdict, history)
+def check_run(path: Path, budget: Budget, checkers: Sequence[str], *, report: bool, trust: bool, as_json: bool) -> int:
+    """Judge a run as the run itself did, and by ``checkers`` beside; return the exit code of the verdict."""
+    outcome = judge_again(path, budget, checkers, write=report, trust=trust)
     if as_json:
-        print(json_line(verdict))
+        print(json_line(outcome.verdict))
     else:
-        print_judged(verdict)
-        if report and directory.report.exists():
-            print(f"  report: {directory.report}")
-    if directory.unsaved:
-        raise SplitbrainError(directory.unsaved)
-    return verdict.exit_code
+        print_judged(outcome.verdict)
+        if report and RunDirectory(path).report.exists():
+            print(f"  report: {RunDirectory(path).report}")
+    if outcome.unsaved:
+        raise SplitbrainError(outcome.unsaved)
+    return outcome.verdict.exit_code
 
 
 def check(
@@ -69,62 +45,18 @@ def check(
     as_json: bool,
 ) -> int:
     """Check a history against a model and return the exit code of the verdict."""
-    file = find_history(path)
     first = None if initial is None else _json(initial)
-    chosen: Any = _own_model(model, first) if is_file(model) else model
-    checker = load("checkers", "linearizable")
-    assert issubclass(checker, HasModels)
-    if isinstance(chosen, str) and chosen not in checker.models():
-        raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
-    history = read_history(file, independent=independent)
-    try:
-        if executor is None:
-            made = checker.against(chosen, None, first)
-            verdict = made.check(history, budget)
-        else:
-            from harness.executors import connect
-
-            with connect(executor) as pool:
-                made = checker.against(chosen, pool, first)
-                verdict = made.check(history, budget)
-    except HistoryError as error:
-        hint = f"; {KEYED}" if KEYED in history.notes else ""
-        raise HistoryError(error.message + hint, line=error.line, path=str(file)) from None
-    if verdict.validity == "valid" and (why := nothing_in(history)):
-        verdict = msgspec.structs.replace(verdict, validity="unknown", reason=why)
-    if is_run(path) and verdict.validity == "valid":
-        run = RunDirectory(path)
-        whole = load("checkers", "completeness").of_run((), run.load_experiment().time)
-        verdict = combine(
-            {
-                "linearizable": unless_blind(made, history, verdict),
-                "completeness": whole.check(history, budget),
-                "integrity": Integrity(run).check(history, budget),
-            }
-        )
-    from harness.console.verdict import json_line, print_verdict
-
-    notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
+    judged = judge_history(path, model, budget, initial=first, independent=independent, executor=executor)
+    verdict = judged.verdict
     if as_json:
-        verdict.evidence |= {"notes": notes} if notes else {}
         print(json_line(verdict))
-    else:
-        if notes:
-            print("\n".join(printable(f"note: {note}") for note in notes))
-        if KEYED in notes:
-            verdict.anomalies.clear()  # they would be about values that nobody wrote
-        print_verdict(verdict)
+        return verdict.exit_code
+    if judged.notes:
+        print("\n".join(printable(as_options(f"note: {note}")) for note in judged.notes))
+    if KEYED in judged.notes:
+        verdict.anomalies.clear()  # they would be about values that nobody wrote
+    print_verdict(verdict)
     return verdict.exit_code
-
-
-def _own_model(name: str, initial: Any) -> Any:
-    made = load_file(name)
-    if initial is None:
-        return made()
-    try:
-        return made(initial)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"the model {name} cannot begin with {initial!r}: {error}") from None
 
 
 def _json(text: str) -> Any:

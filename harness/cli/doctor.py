@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from harness.capability import OF_NODES, Capability
+from harness.cli.wording import as_options
 from harness.plugins import load, names
 from harness.words import printable
 
@@ -43,7 +44,8 @@ def doctor(*, as_json: bool) -> int:
 def lacking(environment: str, capability: Capability) -> str | None:
     """Why an environment cannot do something here, in one clause; None if it can, as far as can be told."""
     plugin = load("environments", environment)
-    return plugin.missing(None) or plugin().lacks(capability)
+    why = plugin.missing(None) or plugin().lacks(capability)
+    return None if why is None else as_options(why)
 
 
 def _look() -> Iterator[Finding]:
@@ -51,7 +53,7 @@ def _look() -> Iterator[Finding]:
     yield Finding("Linux", sys.platform == "linux", f"{platform.system()} {platform.release()} {platform.machine()}")
     for name in names("environments"):
         missing = load("environments", name).missing(None)
-        yield Finding(f"--on {name}", missing is None, missing or "can be used")
+        yield Finding(f"--on {name}", missing is None, as_options(missing or "can be used"))
         for capability, what in OF_NODES.items():
             # What a host of --on ssh can do is found out when it is named.
             if missing is None and name != "ssh":

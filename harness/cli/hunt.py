@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,12 +13,8 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from harness.campaign import Campaign, Outcome
-from harness.cli.assemble import assemble, check_environment_name, choose_environment
-from harness.cli.run import refuse_missing_programs, run_directly, run_in_a_process
-from harness.executors import connect
 from harness.experiment import Experiment
-from harness.fingerprint import fingerprint
+from harness.hunting import Hunt
 from harness.trust import code_of
 from harness.words import count, printable
 
@@ -37,57 +31,29 @@ def hunt(
     stop: bool,
     as_json: bool,
 ) -> int:
-    """Run seeds 0 to ``seeds`` - 1, print what was found, and return the exit code.
-
-    That is 1 if any seed failed, else 3 if any was unknown, or was not run since the hunt was interrupted, else 0.
-    """
-    parts = assemble(experiment)
-    check_environment_name(experiment.environment)
-    if experiment.environment != "auto":
-        parts.suit(experiment, parts.environment(experiment))
-    simulated = experiment.environment == "simulation"
-    if choose_environment(experiment.environment, experiment.image)[0] == "local":
-        refuse_missing_programs(parts.target)
-    workers = os.cpu_count() or 1
-    where = executor or (f"processes:{workers}" if simulated else "threads:1")
-    folder = directory or Path("hunts") / Campaign.name(experiment)
-    campaign = Campaign(experiment, folder, fingerprint(experiment))
-    wanted = range(seeds)
+    """Run seeds 0 to ``seeds`` - 1, print what was found, and return the exit code."""
+    this = Hunt(experiment, seeds, directory, executor)
     if not as_json:
-        _say_what_is_kept(campaign, wanted)
-    outcomes = campaign.run(
-        wanted,
-        run_directly if simulated else run_in_a_process,
-        lambda: connect(where),
-        workers,
-        elsewhere=where.startswith("dask"),
-    )
-    interrupted = not _go_through(outcomes, _known(campaign, wanted), seeds, stop=stop, quiet=as_json)
-    campaign.tidy()
-    _print(campaign, wanted, interrupted=interrupted, as_json=as_json)
-    kinds = {outcome.validity for outcome in _known(campaign, wanted)} | ({"unknown"} if interrupted else set())
-    return 1 if "invalid" in kinds else 3 if "unknown" in kinds else 0
+        _say_what_is_kept(this)
+    this.interrupted = not _go_through(this, stop=stop, quiet=as_json)
+    _print(this, as_json=as_json)
+    return this.exit_code
 
 
-def _known(campaign: Campaign, seeds: Iterable[int]) -> list[Outcome]:
-    """What has come of these seeds, as far as they were run."""
-    return [campaign.outcomes[seed] for seed in seeds if seed in campaign.outcomes]
-
-
-def _say_what_is_kept(campaign: Campaign, wanted: range) -> None:
-    if done := len(_known(campaign, wanted)):
+def _say_what_is_kept(this: Hunt) -> None:
+    if done := len(this.outcomes):
         print(
-            f"splitbrain: {done} of {count(len(wanted), 'seed')} are in {campaign.directory} already", file=sys.stderr
+            f"splitbrain: {done} of {count(len(this.seeds), 'seed')} are in {this.directory} already", file=sys.stderr
         )
-    if old := sum(seed in wanted for seed in campaign.outdated):
-        print(f"splitbrain: {count(old, 'seed')} in {campaign.directory} run by other code: again", file=sys.stderr)
+    if this.outdated:
+        said = f"{count(this.outdated, 'seed')} in {this.directory} run by other code: again"
+        print(f"splitbrain: {said}", file=sys.stderr)
 
 
-def _go_through(
-    outcomes: Generator[Outcome, None, None], known: Sequence[Outcome], seeds: int, *, stop: bool, quiet: bool
-) -> bool:
+def _go_through(this: Hunt, *, stop: bool, quiet: bool) -> bool:
     """Let the hunt go on, to its end or to its first failure; False if it was interrupted before."""
-    tally = Counter(outcome.validity for outcome in known)
+    outcomes, seeds = this.go(), len(this.seeds)
+    tally = Counter(outcome.validity for outcome in this.outcomes)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress,
@@ -110,8 +76,8 @@ def _go_through(
     return True
 
 
-def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: bool) -> None:
-    groups, outcomes = campaign.groups(wanted), _known(campaign, wanted)
+def _print(this: Hunt, *, as_json: bool) -> None:
+    groups, outcomes = this.groups, this.outcomes
     if as_json:
         found = [
             {
@@ -121,11 +87,11 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
             }
             for group in groups
         ]
-        said = {"directory": str(campaign.directory), "interrupted": interrupted, "found": found}
+        said = {"directory": str(this.directory), "interrupted": this.interrupted, "found": found}
         print(json.dumps({**said, "outcomes": msgspec.to_builtins(outcomes)}))
         return
-    if interrupted:
-        done = f"stopped after {len(outcomes)} of {count(len(wanted), 'seed')}"
+    if this.interrupted:
+        done = f"stopped after {len(outcomes)} of {count(len(this.seeds), 'seed')}"
         print(f"splitbrain: {done}; the same command goes on from there", file=sys.stderr)
     tally = Counter(outcome.validity for outcome in outcomes)
     came = f"{tally['invalid']} failed, {tally['unknown']} unknown, {tally['valid']} passed"
@@ -136,6 +102,6 @@ def _print(campaign: Campaign, wanted: range, *, interrupted: bool, as_json: boo
         print(f"\n{printable('; '.join(first.signatures) or first.validity)}")
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
         print(printable(f"  {first.reason}\n  {first.directory}"))
-        if first.validity == "invalid" and campaign.experiment.environment == "simulation":
-            trust = "--trust " if code_of(campaign.experiment) else ""
+        if first.validity == "invalid" and this.experiment.environment == "simulation":
+            trust = "--trust " if code_of(this.experiment) else ""
             print(printable(f"  smaller: splitbrain shrink {trust}{first.directory}"))

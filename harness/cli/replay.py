@@ -5,10 +5,9 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
-from harness.cli.run import simulate
-from harness.console.verdict import json_line, outcome, print_run
+from harness.conduct import report, simulate
+from harness.console.verdict import for_scripts, json_line, print_run
 from harness.errors import SplitbrainError, UsageError
-from harness.report import write_report
 from harness.store import RunDirectory, find_history
 from harness.trust import code_of, refuse_code
 
@@ -25,18 +24,18 @@ def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
         raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
     refuse_code(str(path), code_of(experiment), trust=trust)
     find_history(path)  # the folder of a hunt has an experiment too; its runs are in seed-N
-    directory, verdict = simulate(experiment, runs)
-    old, new = (run.history.read_bytes().splitlines() for run in (before, directory))
+    outcome = report(simulate(experiment, runs))
+    history = RunDirectory(outcome.directory).history
+    old, new = (path.read_bytes().splitlines() for path in (before.history, history))
     differs = next((number for number, (was, now) in enumerate(zip_longest(old, new), 1) if was != now), None)
-    write_report(directory, experiment, verdict)
     if as_json:
         same = {"same": differs is None, "events": len(new), "differs_from_line": differs}
-        print(json_line({**outcome(directory, verdict), "replay": same}))
+        print(json_line({**for_scripts(outcome), "replay": same}))
     elif differs is None:
         print(f"the same history, {len(new):,} events, byte for byte")
-        print_run(directory, experiment, verdict, as_json=False)
+        print_run(outcome, as_json=False)
     if differs is not None:
         raise SplitbrainError(
-            f"the replay differs from line {differs} of the history on: other code has run; see {directory.history}"
+            f"the replay differs from line {differs} of the history on: other code has run; see {history}"
         )
-    return verdict.exit_code
+    return outcome.verdict.exit_code

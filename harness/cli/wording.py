@@ -1,14 +1,35 @@
-"""What a person typed wrongly on the command line, in one sentence, where click has an essay of several lines."""
+"""The command line's own words: its options for the fields that messages name, a sentence for an essay of click's."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from typer.core import TyperGroup
 
 from harness.errors import UsageError
+
+_OTHERWISE: Final = {"nemeses": "nemesis", "environment": "on", "checkers": "checker"}
+"""What options are called that have another name than the field."""
+_FIELDS: Final = (
+    *("nodes", "time", "rate", "concurrency", "timeout", "interval", "recovery", "seed", "zones", "image", "target"),
+    *("workload", "timetable", "directory", "model", "initial", "executor", "report", "independent", "trust"),
+    *_OTHERWISE,
+)
+_NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)})(?:=([^`]*))?`")
+
+
+def as_options(message: str) -> str:
+    """A message with the command's options where it names fields (see ``harness.errors.field``)."""
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found[1], found[2]
+        flag = f"--{_OTHERWISE.get(name, name)}"
+        return flag if value in (None, "True") else f"{flag} {value}"
+
+    return _NAMED.sub(option, message)
 
 
 class Commands(TyperGroup):

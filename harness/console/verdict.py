@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from rich.console import Console
 
-from harness.experiment import Experiment
 from harness.periods import turns_of
 from harness.store import RunDirectory
 from harness.verdict import Verdict
 from harness.words import HIDDEN, count, printable
 
+if TYPE_CHECKING:
+    from harness.conduct import Outcome
+
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 _SHOWN = 3
+_WIDTH = 110
 
 
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
@@ -65,23 +69,35 @@ def evidence_lines(evidence: dict[str, Any]) -> list[str]:
     return lines
 
 
-def outcome(directory: RunDirectory, verdict: Verdict) -> dict[str, Any]:
+def for_scripts(outcome: Outcome) -> dict[str, Any]:
     """What a script wants to know of a run, to be written as JSON."""
-    return {"directory": str(directory.path), "report": str(directory.report), "verdict": verdict}
+    report = RunDirectory(outcome.directory).report
+    return {"directory": str(outcome.directory), "report": str(report), "verdict": outcome.verdict}
 
 
-def print_run(directory: RunDirectory, experiment: Experiment, verdict: Verdict, *, as_json: bool) -> None:
+def print_run(outcome: Outcome, *, as_json: bool) -> None:
     """The outcome of a run, and where everything is."""
     if as_json:
-        print(json_line(outcome(directory, verdict)))
-        _print_unsaved(directory)
-        return
-    console = Console(highlight=False)
-    print_judged(verdict, console)
-    _print(console, f"  again:  {experiment.command(str(directory.timetable))}")
-    if directory.report.exists():
-        _print(console, f"  report: {directory.report}")
-    _print_unsaved(directory)
+        print(json_line(for_scripts(outcome)))
+    else:
+        _print_outcome(outcome, Console(highlight=False))
+    if outcome.unsaved:
+        print(printable(f"splitbrain: {outcome.unsaved}"), file=sys.stderr)
+
+
+def as_text(outcome: Outcome) -> str:
+    """The outcome of a run as ``print_run`` prints it, without colours."""
+    console = Console(file=io.StringIO(), width=_WIDTH, highlight=False, color_system=None)
+    _print_outcome(outcome, console)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text.rstrip("\n")
+
+
+def _print_outcome(outcome: Outcome, console: Console) -> None:
+    print_judged(outcome.verdict, console)
+    _print(console, f"  again:  {outcome.again}")
+    if (report := RunDirectory(outcome.directory).report).exists():
+        _print(console, f"  report: {report}")
 
 
 def print_judged(verdict: Verdict, console: Console | None = None) -> None:
@@ -96,11 +112,6 @@ def print_judged(verdict: Verdict, console: Console | None = None) -> None:
 def json_line(value: Any) -> str:
     """A value as one line of JSON that cannot steer a terminal either."""
     return HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", msgspec.json.encode(value).decode())
-
-
-def _print_unsaved(directory: RunDirectory) -> None:
-    if directory.unsaved:
-        print(printable(f"splitbrain: {directory.unsaved}"), file=sys.stderr)
 
 
 def _print(console: Console, text: str, style: str = "") -> None:

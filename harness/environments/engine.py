@@ -19,7 +19,7 @@ import docker.errors
 import requests
 
 import harness
-from harness.errors import MissingError, NodeError
+from harness.errors import MissingError, NodeError, field
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def connect() -> Any:
     if _is_elsewhere(named):
         raise MissingError(
             f"DOCKER_HOST names an engine on another machine ({named}), whose containers cannot be reached from here: "
-            "unset it to use this machine's own, or use --on ssh"
+            f"unset it to use this machine's own, or use {field('environment', 'ssh')}"
         )
     try:
         client = docker.from_env(timeout=60)
@@ -52,10 +52,11 @@ def connect() -> Any:
         if closed := _closed_socket():
             raise MissingError(
                 f"this user may not use the Docker engine at {closed}: ask an administrator to add you to its group "
-                "(usually docker), or set DOCKER_HOST to an engine of your own, or use --on local"
+                f"(usually docker), or set DOCKER_HOST to an engine of your own, or use {field('environment', 'local')}"
             ) from None
         raise MissingError(
-            "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use --on local"
+            "no Docker engine answers: start one (apt-get install docker.io), or set DOCKER_HOST, or use "
+            f"{field('environment', 'local')}"
         ) from None
     return client
 

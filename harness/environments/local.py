@@ -35,7 +35,7 @@ from harness.environments.programs import search_path
 from harness.environments.reader import Reader
 from harness.environments.servers import UMASK, environment, unprivileged
 from harness.environments.tools import ask, command
-from harness.errors import MissingError, NodeError
+from harness.errors import MissingError, NodeError, field
 from harness.faults import abilities, output
 from harness.shipping import folders
 
@@ -184,7 +184,7 @@ class LocalEnvironment(RealEnvironment):
     @classmethod
     def missing(cls, image: str | None) -> str | None:
         if sys.platform != "linux":
-            return "local nodes need Linux: use --on docker"
+            return f"local nodes need Linux: use {field('environment', 'docker')}"
         for tool, package in _TOOLS.items():
             if shutil.which(tool, path=search_path()) is None:
                 return f"the command {tool} is not on this machine: apt-get install {package}"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from harness.errors import HistoryError
+from harness.errors import HistoryError, field
 from harness.history import INVOKE, OK, History
 from harness.interop.source import Source, opened
 from harness.recording import read_events
@@ -68,7 +68,7 @@ def _read(source: Source, path: Path, *, independent: bool) -> History:
     return fields.history(logs.operations(source.text("surrogateescape")), independent=independent)
 
 
-KEYED: Final = "the values look like [key value] pairs of several objects: --independent reads them so"
+KEYED: Final = f"the values look like [key value] pairs of several objects: {field('independent', True)} reads them so"
 
 
 def looks_keyed(history: History) -> bool:

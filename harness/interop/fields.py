@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from harness.columns import LARGEST, refuse_repeated
-from harness.errors import HistoryError
+from harness.errors import HistoryError, field
 from harness.history import TYPE_CODES, History, HistoryBuilder
 from harness.interop import edn
 from harness.interop.edn import DEEPEST, Tagged, Unreadable
@@ -91,7 +91,7 @@ class _Reader:
             if isinstance(pair, list) and len(pair) == 2:
                 key, value = pair
             elif matters:
-                raise HistoryError(f"with --independent a value is [key value], not {_shown(pair)}")
+                raise HistoryError(f"with {field('independent', True)} a value is [key value], not {_shown(pair)}")
         node, error = fields.get("node"), plain(fields.get("error"), strict=False)
         return Event(
             index=0,

@@ -17,8 +17,8 @@ import pytest
 from msgspec.structs import replace
 
 from harness.campaign import run_one
-from harness.cli.run import run_directly
 from harness.experiment import Experiment
+from harness.hunting import run_directly
 from targets.reference.bugs import BUGS
 from tests.conftest import SPLITBRAIN
 from tests.end_to_end.test_command_line import STORE

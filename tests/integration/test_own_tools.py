@@ -16,21 +16,18 @@ TOOL = re.search(r"```python\n(\"\"\"Leave the servers.*?)```", (ROOT / "ARCHITE
 NEMESIS = '''
 """Servers that may have next to no files and connections open."""
 
-import msgspec
 
 import descriptors
 from harness.environments.base import run_tool
 from harness.environments.tools import ask
-from harness.nemesis import Layer, Proof
+from harness.nemesis import Layer, Nemesis, Proof
 
 LIMITS = "cd /proc; for one in [0-9]*; do [ $one = 1 ] || grep -H 'open files' $one/limits; done 2>/dev/null"
 
 
-class FewFiles:
+class FewFiles(Nemesis):
     """Leave every server 20 descriptors."""
 
-    class Options(msgspec.Struct):
-        pass
 
     name = "few-files"
     needs = frozenset()

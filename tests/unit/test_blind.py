@@ -12,7 +12,7 @@ from checkers.elements import Elements
 from checkers.linearizability import Linearizable
 from checkers.overwritten import Overwritten
 from checkers.total import Total
-from harness.cli.run import simulate
+from harness.conduct import simulate
 from harness.experiment import Experiment
 from harness.history import History, from_events
 from harness.judging import judge
@@ -100,7 +100,8 @@ class OneRead(Register):
 def test_a_run_that_tests_nothing_is_no_pass(tmp_path: Path, workload: str, said: str) -> None:
     (tmp_path / "mine.py").write_text(WORKLOAD)
     name = f"{tmp_path}/mine.py:{workload}"
-    _, verdict = simulate(Experiment("reference", name, environment="simulation", time=1.0), tmp_path / "runs")
+    experiment = Experiment("reference", name, environment="simulation", time=1.0)
+    verdict = simulate(experiment, tmp_path / "runs").verdict
     assert verdict.validity == "unknown"
     assert said in verdict.reason
 

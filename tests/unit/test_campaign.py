@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from harness.campaign import Campaign, Outcome, RunSeed
+from harness.campaign import Campaign, RunSeed, SeedResult
 from harness.errors import HistoryError, MissingError, NodeError, UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
@@ -49,7 +49,7 @@ def breaks_at_1(error: str, experiment: Experiment, below: Path) -> tuple[Verdic
     return verdict, directory
 
 
-def hunt(campaign: Campaign, seeds: int, run: RunSeed, where: str = "threads:1") -> list[Outcome]:
+def hunt(campaign: Campaign, seeds: int, run: RunSeed, where: str = "threads:1") -> list[SeedResult]:
     @contextmanager
     def executor() -> Iterator[Executor]:
         with connect(where) as found:
@@ -110,13 +110,13 @@ def test_outcomes_that_are_alike_are_together(tmp_path: Path) -> None:
     campaign = Campaign(EXPERIMENT, tmp_path / "c")
     stale = ("linearizable: stale read",)
     for outcome in (
-        Outcome(0, "unknown", "it was not ready within 90 s"),
-        Outcome(1, "valid"),
-        Outcome(2, "invalid", "3 violations", stale),
-        Outcome(3, "unknown", "12 of 40 operations succeeded"),
-        Outcome(4, "invalid", "1 violation", stale),
-        Outcome(5, "unknown", "9.5 of 40 operations succeeded"),
-        Outcome(6, "invalid", "1 violation", stale),
+        SeedResult(0, "unknown", "it was not ready within 90 s"),
+        SeedResult(1, "valid"),
+        SeedResult(2, "invalid", "3 violations", stale),
+        SeedResult(3, "unknown", "12 of 40 operations succeeded"),
+        SeedResult(4, "invalid", "1 violation", stale),
+        SeedResult(5, "unknown", "9.5 of 40 operations succeeded"),
+        SeedResult(6, "invalid", "1 violation", stale),
     ):
         campaign.outcomes[outcome.seed] = outcome
     assert [[one.seed for one in group] for group in campaign.groups(range(6))] == [[2, 4], [3, 5], [0]]

@@ -321,7 +321,7 @@ def test_a_crash_of_a_process_with_nothing_open_changes_nothing(tmp_path: Path) 
 def test_pairs_that_look_like_keys_are_noted(tmp_path: Path, lines: list[str], keyed: bool) -> None:
     text = "\n".join(f"[{line}]" for line in lines)
     history = read(tmp_path, text)
-    assert [("--independent" in note) for note in history.notes] == ([True] if keyed else [])
+    assert [("`independent=True`" in note) for note in history.notes] == ([True] if keyed else [])
     if keyed:
         assert not read(tmp_path, text, independent=True).notes
         assert read(tmp_path, text, independent=True).keys != [None]

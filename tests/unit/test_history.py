@@ -9,7 +9,7 @@ from harness.history import FAIL, INFO, NEVER, OK, from_events
 from harness.operation import NEMESIS, Event
 from harness.recording import Recorder, read_jsonl
 from harness.report import _overview
-from harness.shrink import timetable_of
+from harness.shrinking import timetable_of
 
 
 def event(time: int, process: int | str, kind: str, f: str = "write", value: object = 1, key: str = "x") -> Event:

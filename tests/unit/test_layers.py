@@ -85,6 +85,12 @@ MORE = {"harness/faults/mount.py": {"mfusepy"}}
 """What a module that runs inside a node needs beside the standard library: it is run where that is installed."""
 
 
+def test_the_engine_knows_of_no_command_line() -> None:
+    for path in (ROOT / "harness").rglob("*.py"):
+        names = imports(path) if "cli" not in path.parts else set()
+        assert not {name for name in names if name.startswith("harness.cli")}, path
+
+
 def strings(path: Path) -> set[str]:
     """What a module says in its code: docstrings, and the like after names, are left out."""
     tree = ast.parse(path.read_text())

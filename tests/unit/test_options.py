@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from harness.cli.assemble import assemble
+from harness.assembly import assemble
 from harness.errors import UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
@@ -140,13 +140,13 @@ def test_the_ends_of_a_range_are_allowed(kind: str) -> None:
 def test_numbers_of_an_experiment_are_held_against_their_limits() -> None:
     for wrong in ({"time": float("nan")}, {"time": float("inf")}, {"nodes": 0}, {"rate": -1.0}, {"seed": 2**63}):
         (name,) = wrong
-        with pytest.raises(UsageError, match=f"--{name} is "):
+        with pytest.raises(UsageError, match=f"`{name}` is "):
             Experiment("reference", **wrong)
 
 
 @pytest.mark.parametrize("zones", ["", "0", "-1", "4", "²", "a,b", "a,,b", "a,b,c,d", "a,b,\x1b", "99999999999"])
 def test_zones_fit_the_nodes(zones: str) -> None:
-    with pytest.raises(UsageError, match="--zones"):
+    with pytest.raises(UsageError, match="`zones`"):
         Experiment("reference", zones=zones)
 
 
@@ -213,7 +213,7 @@ def test_a_quorum_needs_as_many_nodes_as_it_asks() -> None:
 def test_every_environment_says_how_many_nodes_it_can_have(environment: str) -> None:
     experiment = Experiment("reference", environment=environment, nodes=1000)
     parts = assemble(experiment)
-    with pytest.raises(UsageError, match=f"--nodes is 1000, but it must be at most .* --on {environment}"):
+    with pytest.raises(UsageError, match=f"`nodes` is 1000, but it must be at most .* `environment={environment}`"):
         refuse_unsuitable(experiment, parts.environment(experiment), parts.target, parts.workload, parts.nemeses)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.cli.assemble import assemble
-from harness.cli.run import simulate
+from harness.assembly import assemble
+from harness.conduct import simulate
 from harness.experiment import Experiment
 from harness.judging import judge_run
 from harness.store import RunDirectory
@@ -25,10 +25,10 @@ Lines = list[dict[str, Any]]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = Experiment("reference", environment="simulation", time=4.0)
-    directory, verdict = simulate(experiment, tmp_path_factory.mktemp("runs"))
-    assert verdict.validity == "valid", verdict.reason
-    assert verdict.parts["integrity"] == Verdict("valid")
-    return directory.path
+    outcome = simulate(experiment, tmp_path_factory.mktemp("runs"))
+    assert outcome.verdict.validity == "valid", outcome.verdict.reason
+    assert outcome.verdict.parts["integrity"] == Verdict("valid")
+    return outcome.directory
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_module_is_shipped_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.syspath_prepend(tmp_path)
     with tarfile.open(fileobj=io.BytesIO(packed(["alone"]))) as tar:
         assert tar.getnames() == ["alone.py"]
-    assert folders(["alone", "harness.storage", "harness.faults"]).split(":") == [str(tmp_path), str(ROOT)]
+    assert folders(["alone", "harness.report", "harness.faults"]).split(":") == [str(tmp_path), str(ROOT)]
 
 
 @pytest.mark.parametrize("package", ["nothing_like_this", "harness.nothing", "nothing.like.this"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli.assemble import assemble
+from harness.assembly import assemble
 from harness.dealing import deal
 from harness.errors import UsageError
 from harness.experiment import Experiment
@@ -52,7 +52,7 @@ def having(fault: dict[str, Any], **more: Any) -> dict[str, Any]:
         ({**KILL, "start": -1}, "start is -1, but it must be from 0"),
         ({**KILL, "stop": 1e12}, "stop is 1000000000000, but"),
         ({**KILL, "start": 3}, "it stops before it starts, at 2 s"),
-        ({**KILL, "start": 40, "stop": 50}, "by then the run is over, after --time 30"),
+        ({**KILL, "start": 40, "stop": 50}, "by then the run is over, after `time=30`"),
         ({**KILL, "start": "soon"}, "is not a timetable"),
         ({**KILL, "begin": 1}, "unknown field `begin`"),
         (without(KILL, "aim"), "missing required field `aim`"),
@@ -93,7 +93,7 @@ def test_a_fault_that_cannot_be_is_refused(tmp_path: Path, fault: dict[str, Any]
         ({"operations": [{**WRITE, "at": -1}]}, "at is -1"),
         ({"operations": [{**WRITE, "worker": -1}]}, "worker is -1"),
         ({"operations": [{**WRITE, "worker": 10}]}, "there is no worker 10, they are 0 to 9"),
-        ({"operations": [{**WRITE, "at": 31}]}, "by then the run is over, after --time 30"),
+        ({"operations": [{**WRITE, "at": 31}]}, "by then the run is over, after `time=30`"),
         ({"final": [{**WRITE, "worker": 10}]}, "there is no worker 10"),
         ({"operations": [{**WRITE, "process": 1}]}, "unknown field `process`"),
         ({"operations": [{**WRITE, "f": "fly"}]}, "the workload has no such function, only cas, read, write"),
@@ -125,6 +125,6 @@ def test_the_timetables_of_planted_bugs_are_right() -> None:
 
 def test_a_nemesis_that_was_asked_for_and_is_not_in_the_timetable_is_refused() -> None:
     table = Timetable((Fault("kill", 1.0, 2.0, {"aim": "one", "order": ["n1", "n2", "n3"]}),))
-    with pytest.raises(UsageError, match="--nemesis names partition, clock, but the timetable has no fault of that"):
+    with pytest.raises(UsageError, match="`nemeses` names partition, clock, but the timetable has no fault of that"):
         assemble(Experiment("reference", nemeses=("partition", "kill", "clock"), timetable=table))
     assert set(assemble(Experiment("reference", nemeses=("kill", "chaos"), timetable=table)).nemeses) == {"kill"}

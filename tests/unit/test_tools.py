@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from harness.capability import ALWAYS, OF_STORES
-from harness.environments.base import RealEnvironment
+from harness.environments.local import LocalEnvironment
 from harness.environments.tools import ask, command, imports_of, sources_of
 from harness.errors import FaultError
 from harness.faults import deliver, misbehave, network, output, process
@@ -126,7 +126,7 @@ def test_every_tool_of_a_fault_stands_in_the_table_and_serves_what_nemeses_need(
 async def test_nothing_but_a_measurement_runs_on_the_machine_of_the_clients() -> None:
     for request in (ask(misbehave.heal), ask(deliver.deliver, path="/nowhere")):
         with pytest.raises(FaultError, match="does more than measure"):
-            await RealEnvironment().measure(request)
+            await LocalEnvironment().measure(request)
 
 
 def test_the_leash_undoes_all_that_lasts_beyond_the_servers() -> None:

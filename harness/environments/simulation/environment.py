@@ -26,11 +26,12 @@ from harness.environments.simulation.loop import Process, SimulatedLoop
 from harness.environments.simulation.network import HARNESS, Network, Quality
 from harness.environments.simulation.probe import SimulatedWatch
 from harness.environments.tools import Request, ask
-from harness.errors import FaultError, MissingError
+from harness.errors import FaultError, MissingError, field
 from harness.faults import addresses, clock, dial, disk, netem, network, probe, process, witness
 from harness.faults.network import Peer
 from harness.faults.tools import TOOLS
 
+_LOCAL = field("environment", "local")
 A = TypeVar("A")
 
 
@@ -63,7 +64,7 @@ class SimulatedNode:
         if running is not None and running.state != "dead":
             return
         if argv[1:2] != ["-m"]:
-            raise MissingError(f"only asyncio servers in Python can be simulated, not {argv[0]}: use --on local")
+            raise MissingError(f"only asyncio servers in Python can be simulated, not {argv[0]}: use {_LOCAL}")
         module = importlib.import_module(argv[2])
         self._started += 1
         server = self._processes[name] = Process(self.name, name)
@@ -108,7 +109,7 @@ class SimulatedNode:
         """Do what a fault tool does on a real node, and answer as it does. Raises ``FaultError`` for what it cannot."""
         await asyncio.sleep(0.02)
         if request.do not in _OWN:
-            raise FaultError(f"{request.name} cannot {request.do.__name__} on a simulated node; it can with --on local")
+            raise FaultError(f"{request.name} cannot {request.do.__name__} on a simulated node; it can with {_LOCAL}")
         answer = _OWN[request.do](self, **request.given)
         return await answer if asyncio.iscoroutine(answer) else answer
 
@@ -184,7 +185,7 @@ class SimulatedNode:
         self, offset: float = 0.0, rate: float = 1.0, period: float = 0.0, monotonic: bool = False
     ) -> dict[str, Any]:
         if monotonic:
-            raise FaultError("the monotonic clock of a simulated node does not jump; --on local has one that does")
+            raise FaultError(f"the monotonic clock of a simulated node does not jump; {_LOCAL} has one that does")
         self._clock.skew(offset, rate, period)
         return self._read()
 
@@ -300,7 +301,7 @@ class SimulationEnvironment(Environment):
     driver: Mapping[str, Any] = {"address": HARNESS}
 
     never: ClassVar[Mapping[Capability, str]] = {
-        Capability.MONOTONIC: "a simulated monotonic clock does not jump; --on local has one that does",
+        Capability.MONOTONIC: f"a simulated monotonic clock does not jump; {_LOCAL} has one that does",
         **{
             Capability(name): f"the simulation has no {name}"
             for tool in TOOLS
@@ -320,7 +321,7 @@ class SimulationEnvironment(Environment):
     def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
         if not programs:
             return None
-        return f"only asyncio servers in Python can be simulated, not {', '.join(programs)}: use --on local"
+        return f"only asyncio servers in Python can be simulated, not {', '.join(programs)}: use {_LOCAL}"
 
     async def measure(self, request: Request[A]) -> A:
         answer: Any = []  # further addresses, of which there are none

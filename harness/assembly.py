@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from harness.environments.base import Environment
-from harness.errors import MissingError, UsageError
+from harness.environments.programs import search_path
+from harness.errors import MissingError, UsageError, field
 from harness.experiment import Experiment
 from harness.judging import load_checkers
 from harness.nemesis import Nemesis
 from harness.options import Part, Plugin, options_of
-from harness.plugins import distribute, load, names
+from harness.own import CHAOS, Own, class_of
+from harness.plugins import distribute, is_file, load, names
 from harness.suitable import refuse_unsuitable, unsuitable
 from harness.target import Target
 from harness.timetable import refuse_misplanned
+from harness.verdict import Checker
 from harness.workload import Workload
 
-CHAOS = "chaos"
-"""Stands for every nemesis that there is and that the environment and the target can do, overlapping."""
+P = TypeVar("P", bound=Part)
+
+NOTHING: Final = Own()
+"""Every part by its name."""
 
 
 @dataclass
@@ -33,6 +40,8 @@ class Parts:
     target: Target
     workload: Workload
     nemeses: dict[str, Nemesis]
+    checkers: dict[str, Checker]
+    """Those that were asked for beside the workload's."""
     optional: frozenset[str] = frozenset()
     place: msgspec.Struct | None = None
     """The options of the environment, if it has some."""
@@ -50,26 +59,32 @@ class Parts:
         refuse_unsuitable(experiment, environment, self.target, self.workload, self.nemeses)
 
 
-def assemble(experiment: Experiment) -> Parts:
-    """Load and configure the parts. Raises ``UsageError`` for an unknown name or a wrong option."""
-    load_checkers(experiment.checkers)
-    _refuse_namesakes(experiment)
-    options = distribute(experiment.options, _owners(experiment), experiment.node_names)
-    target = load("targets", experiment.target)
-    workload = load("workloads", experiment.workload)
-    first = target(options[_owner("target", target)])
-    second = workload(options[_owner("workload", workload)])
-    chosen = [load("nemeses", name)(options[f"nemesis {name}"]) for name in _named(experiment)]
+def assemble(experiment: Experiment, own: Own = NOTHING) -> Parts:
+    """Load and configure the parts, some of them perhaps a program's ``own``.
+
+    Raises ``UsageError`` for an unknown name, a wrong option, and an experiment of objects that are not here.
+    """
+    if experiment.unnamed and not own.objects:
+        raise UsageError(f"this experiment cannot be run from its description: {'; '.join(experiment.unnamed)}")
+    checkers = load_checkers(experiment.checkers, own)
+    _refuse_namesakes(experiment, own)
+    options = distribute(experiment.options, _owners(experiment, own), experiment.node_names)
+    target, workload = own.load("targets", experiment.target), own.load("workloads", experiment.workload)
+    first, second = (
+        _made(target, options[_owner("target", target)]),
+        _made(workload, options[_owner("workload", workload)]),
+    )
+    chosen = [_made(own.load("nemeses", name), options[f"nemesis {name}"]) for name in _named(experiment, own)]
     owned: list[tuple[str, Part]] = [(_owner("target", target), first), (_owner("workload", workload), second)]
-    owned += [(f"nemesis {name}", nemesis) for name, nemesis in zip(_named(experiment), chosen, strict=True)]
+    owned += [(f"nemesis {name}", nemesis) for name, nemesis in zip(_named(experiment, own), chosen, strict=True)]
     for owner, part in owned:
         if why := part.misfit(experiment.zone_of):
             raise UsageError(f"{why} ({owner})")
     found = {nemesis.name: nemesis for nemesis in chosen}
     if experiment.timetable is not None:
-        idle = [name for name in experiment.nemeses if name != CHAOS and name not in _nemeses(experiment)[0]]
+        idle = [name for name in experiment.nemeses if name != CHAOS and name not in _nemeses(experiment, own)[0]]
         if idle:
-            raise UsageError(f"--nemesis names {', '.join(idle)}, but the timetable has no fault of that")
+            raise UsageError(f"{field('nemeses')} names {', '.join(idle)}, but the timetable has no fault of that")
         refuse_misplanned(
             experiment.timetable,
             found,
@@ -79,58 +94,62 @@ def assemble(experiment: Experiment) -> Parts:
             second.functions,
         )
     place = next((options[owner] for owner in _place(experiment)), None)
-    asked, every = _nemeses(experiment)
-    return Parts(first, second, found, frozenset(every) - frozenset(asked), place)
+    asked, every = _nemeses(experiment, own)
+    return Parts(first, second, found, checkers, frozenset(every) - frozenset(asked), place)
+
+
+def _made(part: P | type[P], options: msgspec.Struct) -> P:
+    """A class made with its options; what was made already has its own."""
+    return part(options) if isinstance(part, type) else part
 
 
 def narrowed(experiment: Experiment) -> Experiment:
     """An experiment with a timetable, without the nemeses that are not in it, and without what only they declare."""
-    declared = {field for plugin in _owners(experiment).values() for field in plugin.Options.__struct_fields__}
+    declared = {name for plugin in _owners(experiment, NOTHING).values() for name in plugin.Options.__struct_fields__}
     options = {name: value for name, value in experiment.options.items() if name in declared}
-    return replace(experiment, nemeses=tuple(_nemeses(experiment)[0]), options=options)
+    return replace(experiment, nemeses=tuple(_nemeses(experiment, NOTHING)[0]), options=options)
 
 
-def _nemeses(experiment: Experiment) -> tuple[list[str], list[str]]:
+def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:
     """The nemeses that are asked for, by the names to load them by, and those that are taken where they can be had."""
     asked = [name for name in experiment.nemeses if name != CHAOS]
     if experiment.timetable is not None:
         # A timetable knows a nemesis by its own name, and whoever has it in a file names the file as well.
-        files = {load("nemeses", name).name: name for name in asked}
+        files = {own.load("nemeses", name).name: name for name in asked}
         return [files.get(name, name) for name in experiment.timetable.names], []
     return asked, names("nemeses") if CHAOS in experiment.nemeses else []
 
 
-def _refuse_namesakes(experiment: Experiment) -> None:
+def _refuse_namesakes(experiment: Experiment, own: Own) -> None:
     """Raise ``UsageError`` for two nemeses of one name: neither history nor verdict could tell them apart."""
-    asked, every = _nemeses(experiment)
     named: dict[str, str] = {}
-    for name in dict.fromkeys([*asked, *every]):
-        called = load("nemeses", name).name
+    for name in _named(experiment, own):
+        called = own.load("nemeses", name).name
         if called in named:
             raise UsageError(
-                f"--nemesis has two nemeses that are called {called}, {named[called]} and {name}: "
+                f"{field('nemeses')} has two nemeses that are called {called}, {named[called]} and {name}: "
                 "give one of the classes another `name`"
             )
         named[called] = name
 
 
-def _named(experiment: Experiment) -> Iterable[str]:
+def _named(experiment: Experiment, own: Own) -> Iterable[str]:
     """The nemeses that are asked for, or are taken where they can be had, each once."""
-    asked, every = _nemeses(experiment)
+    asked, every = _nemeses(experiment, own)
     return dict.fromkeys([*asked, *every])
 
 
-def _owner(kind: str, plugin: type[Part]) -> str:
+def _owner(kind: str, plugin: Part | type[Part]) -> str:
     return f"{kind} {plugin.name}"
 
 
-def _owners(experiment: Experiment) -> dict[str, type[Plugin]]:
+def _owners(experiment: Experiment, own: Own) -> dict[str, type[Plugin]]:
     """The plug-ins that options may belong to, by what they are: the target, the workload, the nemeses, the place."""
-    target, workload = load("targets", experiment.target), load("workloads", experiment.workload)
-    nemeses = {f"nemesis {name}": load("nemeses", name) for name in _named(experiment)}
+    target, workload = own.load("targets", experiment.target), own.load("workloads", experiment.workload)
+    nemeses = {f"nemesis {name}": class_of(own.load("nemeses", name)) for name in _named(experiment, own)}
     return {
-        _owner("target", target): target,
-        _owner("workload", workload): workload,
+        _owner("target", target): class_of(target),
+        _owner("workload", workload): class_of(workload),
         **nemeses,
         **_place(experiment),
     }
@@ -144,9 +163,14 @@ def _place(experiment: Experiment) -> dict[str, type[Environment]]:
     return {f"environment {plugin.name}": plugin} if options_of(plugin.Options) else {}
 
 
-def assemble_workload(experiment: Experiment) -> Workload:
+def assemble_workload(experiment: Experiment, own: Own = NOTHING) -> Workload:
     """The workload alone, with its options, which is enough to judge a run. Raises ``UsageError``."""
-    workload = load("workloads", experiment.workload)
+    name = experiment.workload
+    if experiment.unnamed and not (("workloads", name) in own.objects or name in names("workloads") or is_file(name)):
+        raise UsageError(f"the run's workload, {name}, is an object of a program: only there the run can be judged")
+    workload = own.load("workloads", name)
+    if not isinstance(workload, type):
+        return workload
     mine = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
     owner = _owner("workload", workload)
     return workload(distribute(mine, {owner: workload})[owner])
@@ -155,14 +179,17 @@ def assemble_workload(experiment: Experiment) -> Workload:
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:
     """Which environment to use, and why. Raises ``MissingError`` when it cannot be had here."""
     if image is not None and name not in ("auto", "docker"):
-        raise UsageError(f"--image is for nodes in containers: use --on docker, not --on {name}")
+        raise UsageError(
+            f"{field('image')} is for nodes in containers: use {field('environment', 'docker')}, not "
+            f"{field('environment', name)}"
+        )
     if name != "auto":
         why = load("environments", name).missing(image)
         if why is not None:
             raise MissingError(why)
         return name, "as asked for"
     if image is not None:
-        return choose_environment("docker", image)[0], "since --image was given"
+        return choose_environment("docker", image)[0], f"since {field('image')} was given"
     reasons = {}
     for candidate in ("docker", "local"):
         reasons[candidate] = load("environments", candidate).missing(image)
@@ -170,6 +197,13 @@ def choose_environment(name: str, image: str | None) -> tuple[str, str]:
             why = "an engine answers and has the node image" if candidate == "docker" else reasons["docker"]
             return candidate, str(why)
     raise MissingError("; ".join(f"{candidate}: {reason}" for candidate, reason in reasons.items()))
+
+
+def refuse_missing_programs(target: Target) -> None:
+    """Raise ``MissingError`` for a server that local nodes would need and that is not on this machine."""
+    for program, package in target.programs.items():
+        if shutil.which(program, path=search_path()) is None:
+            raise MissingError(f"{program} is not on this machine: apt-get install {package}")
 
 
 def check_environment_name(name: str) -> None:

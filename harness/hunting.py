@@ -1,0 +1,101 @@
+"""A hunt: which seeds are run where, and what has come of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
+from harness.campaign import Campaign, SeedResult
+from harness.conduct import report, simulate
+from harness.executors import connect
+from harness.experiment import Experiment
+from harness.fingerprint import fingerprint
+from harness.isolated import run_in_a_process
+from harness.own import Own
+from harness.verdict import EXIT_CODES, Validity, Verdict
+
+
+class Hunt:
+    """One experiment under seeds 0 to ``seeds`` - 1, as far as they were run; ``go`` runs those that were not.
+
+    Results are kept in ``directory``, which is named after the experiment where none is given; another hunt of the same
+    experiment goes on from there. Raises ``UsageError`` and ``MissingError`` for what every seed would meet.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        seeds: int = 100,
+        directory: Path | None = None,
+        executor: str | None = None,
+        own: Own = NOTHING,
+    ) -> None:
+        parts = assemble(experiment, own)
+        check_environment_name(experiment.environment)
+        if experiment.environment != "auto":
+            parts.suit(experiment, parts.environment(experiment))
+        if choose_environment(experiment.environment, experiment.image)[0] == "local":
+            refuse_missing_programs(parts.target)
+        self.experiment = experiment
+        self.seeds = range(seeds)
+        self.interrupted = False
+        """Whether it ended before all seeds were run, and not for a failure that it was to stop at."""
+        self._simulated = experiment.environment == "simulation"
+        self._workers = os.cpu_count() or 1
+        self._executor = executor or (f"processes:{self._workers}" if self._simulated else "threads:1")
+        folder = directory or Path("hunts") / Campaign.name(experiment)
+        self._campaign = Campaign(experiment, folder, fingerprint(experiment))
+
+    @property
+    def directory(self) -> Path:
+        """Where results are kept, and the runs that did not pass."""
+        return self._campaign.directory
+
+    @property
+    def outcomes(self) -> list[SeedResult]:
+        """What has come of the seeds, as far as they were run, in their order."""
+        return [self._campaign.outcomes[seed] for seed in self.seeds if seed in self._campaign.outcomes]
+
+    @property
+    def outdated(self) -> int:
+        """How many of the seeds were run by other code, and are to be run again."""
+        return sum(seed in self.seeds for seed in self._campaign.outdated)
+
+    @property
+    def groups(self) -> list[list[SeedResult]]:
+        """What did not pass, together where the same was found; the largest group first."""
+        return self._campaign.groups(self.seeds)
+
+    @property
+    def validity(self) -> Validity:
+        """Invalid if any seed is; else unknown if any is, or was not run since the hunt was interrupted; else valid."""
+        kinds = {outcome.validity for outcome in self.outcomes} | ({"unknown"} if self.interrupted else set())
+        return "invalid" if "invalid" in kinds else "unknown" if "unknown" in kinds else "valid"
+
+    @property
+    def exit_code(self) -> int:
+        """What the command line ends with."""
+        return EXIT_CODES[self.validity]
+
+    def go(self) -> Generator[SeedResult, None, None]:
+        """Run the seeds that were not run yet, and give each result as it is known. Close it to stop at once."""
+        try:
+            yield from self._campaign.run(
+                self.seeds,
+                run_directly if self._simulated else run_in_a_process,
+                lambda: connect(self._executor),
+                self._workers,
+                elsewhere=self._executor.startswith("dask"),
+            )
+        finally:
+            self._campaign.tidy()
+
+
+def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+    """Run a simulated experiment in this process; a report is written where it did not pass."""
+    outcome = simulate(experiment, runs)
+    if outcome.verdict.validity != "valid":
+        outcome = report(outcome)
+    return outcome.verdict, outcome.directory

@@ -1,0 +1,308 @@
+"""The door: run, check, hunt and shrink, for programs, for tests, for notebooks and for the command line.
+
+Nothing in here prints, reads the command line, or touches signals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from harness.assembly import (
+    NOTHING,
+    Parts,
+    assemble,
+    check_environment_name,
+    choose_environment,
+    narrowed,
+    refuse_missing_programs,
+)
+from harness.campaign import SeedResult, signatures
+from harness.checking import CAS_REGISTER, is_run, judge_again, judge_history
+from harness.conduct import AbortedError, Attendant, Outcome, conduct, report, simulate, warm
+from harness.environments import namespaces
+from harness.environments.base import HasImage
+from harness.errors import SplitbrainError, UsageError, field
+from harness.executors import connect
+from harness.experiment import Experiment
+from harness.history import History
+from harness.hunting import Hunt
+from harness.isolated import run_apart
+from harness.judging import judge_run
+from harness.own import AnyChecker, AnyNemesis, AnyTarget, AnyWorkload, Own, bring, refuse_while_loading, several
+from harness.recording import read_jsonl
+from harness.runner import Run
+from harness.shrinking import Shrinker, describe
+from harness.store import RunDirectory
+from harness.trust import code_of, refuse_code
+from harness.verdict import Budget, Verdict
+from harness.words import count
+
+Say = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+class Prepared:
+    """A run that can begin: its parts are loaded, go together, and its environment can be had; nothing was started.
+
+    Raises ``UsageError`` and ``MissingError`` where that is not so.
+    """
+
+    def __init__(self, experiment: Experiment, own: Own = NOTHING) -> None:
+        self.parts: Parts = assemble(experiment, own)
+        check_environment_name(experiment.environment)
+        name, self.why = choose_environment(experiment.environment, experiment.image)
+        self.experiment = replace(experiment, environment=name)
+        self.environment = self.parts.environment(self.experiment)
+        self.apart = name == "local" and not namespaces.inside()
+        """Whether it needs a process in namespaces of its own."""
+        if self.apart:
+            self.parts.suit(self.experiment, self.environment)
+            refuse_missing_programs(self.parts.target)
+            if own.here_only:
+                raise UsageError(
+                    f"local nodes live in a process of their own, which has to load what it needs: "
+                    f"{'; '.join(own.here_only)}"
+                )
+        elif isinstance(self.environment, HasImage):
+            self.experiment = replace(self.experiment, image_digest=self.environment.digest())
+
+    def conduct(self, runs: Path, attendant: Attendant | None = None) -> Outcome:
+        """Run, judge and report, in this thread, which must not have an event loop."""
+        return report(conduct(self.experiment, self.parts, self.environment, runs, attendant))
+
+
+def run(
+    experiment: Experiment,
+    *,
+    target: AnyTarget | None = None,
+    workload: AnyWorkload | None = None,
+    nemeses: AnyNemesis | Sequence[AnyNemesis] = (),
+    checkers: AnyChecker | Sequence[AnyChecker] = (),
+    runs: str | Path = "runs",
+    say: Say = _silent,
+) -> Outcome:
+    """Run an experiment: start its store, drive it, hurt it, judge its history.
+
+    The experiment names its parts; a class or an instance of one's own takes the place of its target or its workload,
+    or stands beside its nemeses and checkers. On local nodes, all but the checkers are made anew in another process,
+    from their class and their options: they must be where it finds them, at the top level of a file. ``say`` is told
+    what is being done.
+
+    It can be called wherever Python runs, under a running event loop too, and waits for the end. What interrupts it, as
+    Ctrl-C does, ends the run at once, and is raised on when its nodes are gone; a second time it is raised on at once.
+    Raises ``SplitbrainError``, a ``UsageError`` where what is asked for cannot be.
+    """
+    experiment, own = bring(experiment, target, workload, nemeses, checkers)
+    prepared = Prepared(experiment, own)
+    if experiment.environment == "auto":
+        say(f"{field('environment', 'auto')} takes {prepared.experiment.environment}: {prepared.why}")
+    if prepared.apart:
+        return _apart(prepared, own, Path(runs), say)
+    caller = _Caller(say)
+    done: Future[Outcome] = Future()
+
+    def conducted() -> None:
+        try:
+            done.set_result(prepared.conduct(Path(runs), caller))
+        except BaseException as error:
+            done.set_exception(error)
+
+    # In a thread of its own: this one may have an event loop, and its signals belong to the caller.
+    threading.Thread(target=conducted, name="splitbrain", daemon=True).start()
+    try:
+        return done.result()
+    except AbortedError as aborted:
+        raise SplitbrainError(str(aborted)) from None
+    except BaseException as error:
+        if not done.done():
+            caller.interrupted.set()
+            error.add_note(str(done.exception() or "the run was over by then"))
+        raise
+
+
+class _Caller(Attendant):
+    """The caller of ``run``, in another thread, which may be interrupted."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say  # type: ignore[method-assign, assignment]
+        self.interrupted = threading.Event()
+
+    async def execute(self, run: Run) -> None:
+        executing = asyncio.current_task()
+        assert executing is not None
+        waiting = asyncio.create_task(self._cancel_when_interrupted(executing))
+        try:
+            await run.execute()
+        finally:
+            waiting.cancel()
+
+    async def _cancel_when_interrupted(self, executing: asyncio.Task[Any]) -> None:
+        while not self.interrupted.is_set():
+            await asyncio.sleep(0.2)
+        executing.cancel()
+
+
+def _apart(prepared: Prepared, own: Own, runs: Path, say: Say) -> Outcome:
+    """Run in another process, which loads all but the checkers that it cannot; these judge here."""
+    experiment = prepared.experiment
+    others = tuple(name for name in experiment.checkers if name not in own.judges)
+    verdict, path = run_apart(replace(experiment, checkers=others, unnamed=msgspec.UNSET), runs, say)
+    directory = RunDirectory(path)
+    history = read_jsonl(directory.history)
+    if not own.judges:
+        return Outcome(directory.load_experiment(), verdict, history, path)
+    warm(prepared.parts.checkers)
+    verdict = judge_run(directory, experiment, prepared.parts.workload, history=history, asked=prepared.parts.checkers)
+    directory.write_verdict(verdict, experiment, history.seconds)
+    return report(Outcome(experiment, verdict, history, path, directory.unsaved))
+
+
+def check(
+    history: str | Path | History,
+    model: Any = None,
+    *,
+    checkers: AnyChecker | Sequence[AnyChecker] = (),
+    workload: AnyWorkload | None = None,
+    initial: Any = None,
+    independent: bool = False,
+    budget: Budget | None = None,
+    executor: str | None = None,
+    report: bool = False,
+    trust: bool = False,
+) -> Verdict:
+    """Decide from a history alone: the directory of a run, the file of any tool, or a history in memory.
+
+    Without a ``model`` a run is judged as the run itself did, by ``checkers`` beside, and anything else as a
+    ``cas-register``. A model is a name, FILE.py:Class, or a class or an instance; ``initial`` is what it begins with.
+    ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's verdict and report
+    again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises ``SplitbrainError``, a
+    ``HistoryError`` for what is no history.
+    """
+    given = history if isinstance(history, History) else Path(history)
+    budget = budget or Budget()
+    beside = several(checkers)
+    if isinstance(given, Path) and model is None and is_run(given):
+        if executor or initial is not None or independent:
+            raise UsageError(
+                f"a run is judged as the run itself did; {field('executor')}, {field('initial')}, "
+                f"{field('independent')}: with {field('model')}"
+            )
+        outcome = judge_again(given, budget, beside, workload, write=report, trust=trust)
+        if outcome.unsaved:
+            raise SplitbrainError(outcome.unsaved)
+        return outcome.verdict
+    if beside or workload is not None or report or trust:
+        raise UsageError(
+            f"{field('checkers')}, {field('report')} and {field('trust')} are for the directory of a run, without "
+            f"{field('model')}"
+        )
+    judged = judge_history(
+        given, model or CAS_REGISTER, budget, initial=initial, independent=independent, executor=executor
+    )
+    return judged.verdict
+
+
+def hunt(
+    experiment: Experiment,
+    seeds: int = 100,
+    *,
+    target: AnyTarget | None = None,
+    workload: AnyWorkload | None = None,
+    nemeses: AnyNemesis | Sequence[AnyNemesis] = (),
+    checkers: AnyChecker | Sequence[AnyChecker] = (),
+    directory: str | Path | None = None,
+    executor: str | None = None,
+    stop: bool = False,
+    seen: Callable[[SeedResult], None] = lambda _: None,
+) -> Hunt:
+    """Run an experiment under seeds 0 to ``seeds`` - 1 that its directory does not know yet, on all cores if simulated.
+
+    Ends early at the first failure if it is to ``stop`` there. ``seen`` is told each result. Parts of one's own are
+    loaded in other processes: they must be at the top level of a file. Raises ``SplitbrainError``.
+    """
+    experiment, own = bring(experiment, target, workload, nemeses, checkers)
+    if experiment.unnamed:
+        raise UsageError(
+            f"a hunt runs in other processes, which have to load what they need: {'; '.join(experiment.unnamed)}"
+        )
+    hunting = Hunt(experiment, seeds, None if directory is None else Path(directory), executor, own)
+    if stop and hunting.validity == "invalid":
+        return hunting
+    with closing(hunting.go()) as results:
+        for result in results:
+            seen(result)
+            if stop and result.validity == "invalid":
+                break
+    return hunting
+
+
+def shrink(
+    run: str | Path,
+    seconds: float = 300.0,
+    *,
+    runs: str | Path = "runs",
+    trust: bool = False,
+    say: Say = _silent,
+    found: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Reduce a simulated run that failed to the few faults and operations that it takes, and run these once more.
+
+    The outcome is the run's own where nothing smaller was found. Ctrl-C and the end of its ``seconds`` end the search,
+    with the smallest so far; ``found`` is called before that one is run once more. Raises ``UsageError`` for a run that
+    was not simulated or did not fail, or that names code without ``trust``, and ``SplitbrainError`` where it fails in
+    no other order of events than its own.
+    """
+    refuse_while_loading()
+    path = Path(run)
+    before = RunDirectory(path)
+    experiment = before.load_experiment()
+    if experiment.environment != "simulation":
+        raise UsageError(f"only a simulated run can be shrunk, and {path} was run on {experiment.environment}")
+    refuse_code(str(path), code_of(experiment), trust=trust)
+    history = read_jsonl(before.history)
+    verdict = judge_run(before, experiment, assemble(experiment).workload, history=history)
+    if verdict.validity != "invalid":
+        raise UsageError(f"{path} found no anomaly: there is nothing to shrink")
+    checkers = frozenset(signature.partition(":")[0] for signature in signatures(verdict))
+    shrinker = Shrinker(checkers, seconds, say)
+    stopped = False
+    try:
+        # Candidates run in a process of their own, which can be ended at any moment, whatever it is doing.
+        with connect("processes:1") as worker:
+            shrinker.shrink(lambda one: worker.submit(_attempt, one).result(), experiment, history, verdict)
+    except (KeyboardInterrupt, BrokenExecutor) as why:
+        stopped = True
+        say("stopped" if isinstance(why, KeyboardInterrupt) else "stopped: the process of a candidate has died")
+    if shrinker.best is None:
+        if not (stopped or shrinker.is_over()):
+            raise SplitbrainError(f"{path} does not fail any more when its faults and operations are given explicitly")
+        say(f"nothing smaller was found in {count(shrinker.tried, 'run')}")
+        return Outcome(experiment, verdict, history, path)
+    smallest = narrowed(shrinker.best)
+    say(f"{describe(smallest)}, after {count(shrinker.tried, 'run')}")
+    found()
+    return report(simulate(smallest, Path(runs)))
+
+
+def _attempt(candidate: Experiment) -> Verdict:
+    """The verdict of one candidate; one that breaks, since its store never became ready, say, is ``unknown``."""
+    with tempfile.TemporaryDirectory(prefix="splitbrain-shrink-") as folder:
+        try:
+            return simulate(narrowed(candidate), Path(folder)).verdict
+        except UsageError:
+            raise
+        except Exception as error:
+            return Verdict("unknown", f"{type(error).__name__}: {error}")

@@ -1,0 +1,324 @@
+"""The session as programs use it: names and objects, with and without an event loop, and nobody's signals touched."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+import harness
+from harness import Budget, Checker, Experiment, History, Outcome, UsageError, Verdict, check, hunt, run, shrink
+from harness.cli.wording import as_options
+from harness.plugins import load_file
+from targets.reference.target import Reference
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+SHORT = Experiment("reference", environment="simulation", time=1.0, rate=100.0)
+
+STORE = """
+from typing import Annotated
+
+import msgspec
+
+from harness.options import Number
+from targets.reference.target import Reference
+
+
+class Mine(Reference):
+    '''The reference store, and an option of its own.'''
+
+    class Options(Reference.Options):
+        weight: Annotated[int, Number(1, 9), "..."] = 1
+
+    def __init__(self, options):
+        super().__init__(Reference.Options(replication=options.replication))
+        self.options = options
+
+
+class Clashing(Mine):
+    '''One with an option of a nemesis.'''
+
+    class Options(Mine.Options):
+        rate: float = 1.0
+
+
+class Forgetful(Mine):
+    '''Keeps no options.'''
+
+    def __init__(self, options):
+        super().__init__(options)
+        del self.options
+"""
+PROGRAM = """
+import sys
+
+from my_store import Mine
+
+from harness import Experiment, run
+
+class Here(Mine):
+    '''In the program itself.'''
+
+def main():
+    experiment = Experiment("x", environment="simulation", time=1.0, rate=100.0)
+    for part in (Here, Mine(Mine.Options(replication="primary-backup", weight=3))):
+        outcome = run(experiment, target=part)
+        print(outcome.again)
+        print(outcome.directory)
+
+"""
+GUARDED = PROGRAM + 'if __name__ == "__main__":\n    main()\n'
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "my_store.py"
+    path.write_text(STORE)
+    return path
+
+
+def python(program: Path | str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(program), *words] if isinstance(program, Path) else [sys.executable, "-c", program]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_the_names_that_programs_and_plug_ins_are_written_with() -> None:
+    assert harness.__all__ == [
+        "Anomaly", "Budget", "Checker", "Client", "Experiment", "Failed", "History", "Nemesis", "Operation", "Outcome",
+        "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run", "shrink",
+    ]  # fmt: skip
+    for name in harness.__all__:
+        assert inspect.getdoc(getattr(harness, name)), name
+    assert set(harness.__all__) <= set(dir(harness))
+    assert not hasattr(harness, "perform")
+    assert Path(harness.__file__).with_name("py.typed").is_file()
+
+
+@pytest.mark.parametrize("what", ["import harness", "import harness.cli.app", "from harness import Experiment"])
+def test_nothing_is_imported_before_it_is_needed(tmp_path: Path, what: str) -> None:
+    heavy = ("numpy", "numba", "harness.session", "multiprocessing")
+    done = python(f"import sys; {what}; print([m for m in {heavy} if m in sys.modules])", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_the_lines_in_the_readme_do_what_they_say(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "program.py").write_text(program)
+    done = python(tmp_path / "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "invalid" in done.stdout
+
+
+def test_a_run_gives_its_history_its_verdict_and_its_directory(tmp_path: Path) -> None:
+    outcome = run(SHORT, runs=tmp_path)
+    assert isinstance(outcome, Outcome)
+    assert outcome.verdict.validity == "valid", outcome.verdict.reason
+    assert len(outcome.history) > 100
+    assert outcome.directory.parent == tmp_path
+    assert {"experiment.json", "history.jsonl", "verdict.json", "junit.xml", "report.html"} <= {
+        path.name for path in outcome.directory.iterdir()
+    }
+    assert str(outcome).startswith("valid\n")
+    assert f"again:  {outcome.again}" in str(outcome)
+    assert check(outcome.directory).validity == check(outcome.directory, "cas-register").validity == "valid"
+    assert check(outcome.history, "cas-register", budget=Budget(9.0)).validity == "valid"
+
+
+def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def settings() -> list[Any]:
+        handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+        return [
+            *handlers,
+            signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+            signal.getitimer(signal.ITIMER_REAL),
+            sys.argv[:],
+        ]
+
+    before, said = settings(), []
+    run(SHORT, runs=tmp_path, say=said.append)
+    hunt(SHORT, 2, directory=tmp_path / "hunt")
+    assert settings() == before
+    assert capfd.readouterr() == ("", "")
+    assert said[0] == "starting reference on 3 nodes"
+
+
+def test_chaos_overlaps_as_it_does_on_the_command_line(tmp_path: Path) -> None:
+    outcome = run(replace(SHORT, nemeses=("chaos",)), runs=tmp_path)
+    assert outcome.experiment.overlap
+    assert outcome.again.endswith(" --overlap")
+
+
+async def test_a_run_under_a_running_event_loop_is_the_same(tmp_path: Path) -> None:
+    asyncio.get_running_loop()
+    here = run(SHORT, runs=tmp_path)
+    there = await asyncio.to_thread(run, SHORT, runs=tmp_path)
+    assert (here.directory / "history.jsonl").read_bytes() == (there.directory / "history.jsonl").read_bytes()
+
+
+def test_a_program_s_own_objects_run_again_as_it_is_said(store: Path, tmp_path: Path, splitbrain: Command) -> None:
+    (tmp_path / "program.py").write_text(GUARDED)
+    done = python(tmp_path / "program.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert "--option weight=3" in lines[2]
+    assert f"{tmp_path}/program.py:Here " in lines[0]
+    for again, directory in zip(lines[::2], lines[1::2], strict=True):
+        program, *words = shlex.split(again)
+        assert program == "splitbrain"
+        printed = splitbrain(*words, "--format", "json")
+        assert printed.returncode == 0, printed.stderr
+        (other,) = set(tmp_path.glob("runs/*")) - {tmp_path / line for line in lines[1::2]}
+        assert (other / "history.jsonl").read_bytes() == (tmp_path / directory / "history.jsonl").read_bytes()
+        other.rename(tmp_path / other.name)
+
+
+def test_a_program_that_starts_runs_whenever_it_is_loaded_is_not_loaded_again(
+    store: Path, tmp_path: Path, splitbrain: Command
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM + "main()")
+    done = python(tmp_path / "program.py", cwd=tmp_path)
+    why = 'program.py starts runs whenever it is loaded: do it below `if __name__ == "__main__":`'
+    assert done.stdout.startswith(f"no command can: Here (a target) is an object of this program, and {why}\n")
+    done = splitbrain("run", "./program.py:Here", "--on", "simulation")
+    assert done.returncode == 2
+    assert "starts runs while it is loaded: do it below" in done.stderr
+
+
+def test_an_instance_that_cannot_be_made_again_says_so(store: Path, tmp_path: Path) -> None:
+    class Local(Reference):
+        pass
+
+    load_file(f"{store}:Mine")
+    mine, clashing, forgetful = attrgetter("Mine", "Clashing", "Forgetful")(sys.modules["splitbrain_plugin_my_store"])
+    chaos = replace(SHORT, nemeses=("clock",))
+    for experiment, part, why in (
+        (SHORT, Local, "it is not at the top level of test_session.py"),
+        (SHORT, Local(Local.Options()), "it is not at the top level of test_session.py"),
+        (SHORT, forgetful(forgetful.Options(weight=2)), "it does not keep the options that it was made with"),
+        (chaos, clashing(clashing.Options(rate=2.0)), "has an option that the nemesis clock has as well"),
+    ):
+        outcome = run(experiment, target=part, runs=tmp_path)
+        assert outcome.again.startswith("no command can: ")
+        assert why in outcome.again
+        assert outcome.again in str(outcome)
+        assert why in (outcome.directory / "junit.xml").read_text()
+        with pytest.raises(UsageError, match="cannot be run from its description"):
+            run(outcome.experiment)
+        # Its workload is nobody's own, and is enough to judge it.
+        assert check(outcome.directory).validity == outcome.verdict.validity
+    with pytest.raises(UsageError, match="`options` has weight, but Mine is an instance"):
+        run(replace(SHORT, options={"weight": "2"}), target=mine(mine.Options()), runs=tmp_path)
+    with pytest.raises(UsageError, match="Budget is no target: it does not extend harness.target.Target"):
+        run(SHORT, target=Budget(), runs=tmp_path)
+
+
+class Strict(Checker):
+    """A checker that finds whatever it is told to."""
+
+    def __init__(self, kind: str = "") -> None:
+        self.kind = kind
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        return Verdict("invalid", self.kind or "by default")
+
+
+def test_a_checker_of_ones_own_judges_runs_and_judges_them_again(tmp_path: Path) -> None:
+    outcome = run(SHORT, checkers=Strict("told"), runs=tmp_path)
+    assert outcome.verdict.parts["Strict"].reason == "told"
+    assert outcome.again.startswith("no command can: Strict (a checker) is an object of this program")
+    outcome = run(SHORT, runs=tmp_path)
+    assert check(outcome.directory, checkers=[Strict]).parts["Strict"].reason == "by default"
+    with pytest.raises(UsageError, match="are for the directory of a run, without `model`"):
+        check(outcome.directory, "register", checkers=[Strict])
+
+
+def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path) -> None:
+    options = {"bug": "no-fsync", "kill": "all"}
+    experiment = replace(SHORT, nodes=5, nemeses=("kill",), overlap=True, interval=2.0, time=10.0, options=options)
+    seen: list[int] = []
+    found = hunt(experiment, 9, directory=tmp_path / "h", stop=True, seen=lambda one: seen.append(one.seed))
+    assert (found.validity, found.exit_code) == ("invalid", 1)
+    assert sorted(seen) == [one.seed for one in found.outcomes]
+    failed = next(one for one in found.outcomes if one.validity == "invalid")
+    small = shrink(failed.directory, 20.0, runs=tmp_path / "runs")
+    assert small.verdict.validity == "invalid"
+    assert len(small.history) < len((Path(failed.directory) / "history.jsonl").read_bytes().splitlines())
+    # What is known already is not run once more.
+    assert hunt(experiment, 9, directory=tmp_path / "h", stop=True, seen=lambda one: seen.append(one.seed)).outcomes
+    assert len(seen) == len(found.outcomes)
+
+
+def test_what_a_hunt_cannot_load_is_refused(tmp_path: Path) -> None:
+    class Local(Reference):
+        pass
+
+    with pytest.raises(UsageError, match=r"a hunt runs in other processes.* not at the top level"):
+        hunt(SHORT, 2, target=Local, directory=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "worded"),
+    [
+        ({"time": 0.0}, "`time` is 0, ", "--time is 0, "),
+        ({"nodes": 0}, "`nodes` is 0, ", "--nodes is 0, "),
+        ({"zones": "a"}, "`zones` names the zones of 1 nodes", "--zones names the zones of 1 nodes"),
+        ({"nemeses": ("",)}, "`nemeses` has an empty name", "--nemesis has an empty name"),
+        ({"nemeses": ("storage",)}, "`nemeses=storage` cannot be had with `environment=simulation`: ",
+         "--nemesis storage cannot be had with --on simulation: "),
+        ({"image": "redis"}, "`image` is for nodes in containers: use `environment=docker`",
+         "--image is for nodes in containers: use --on docker"),
+    ],
+)  # fmt: skip
+def test_an_error_speaks_of_fields_and_on_the_command_line_of_options(
+    tmp_path: Path, splitbrain: Command, given: dict[str, Any], said: str, worded: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        run(replace(SHORT, **given), runs=tmp_path)
+    assert str(caught.value).startswith(said)
+    assert as_options(str(caught.value)).startswith(worded)
+    assert "--" not in str(caught.value).partition(":")[0]
+
+
+@pytest.mark.parametrize("text", ["`splitbrain list targets`", "`time", "`timed`", "a `b=c`"])
+def test_other_words_stay_as_they_are(text: str) -> None:
+    assert as_options(text) == text
+
+
+INTERRUPTED = """
+import signal
+
+from harness import Experiment, run
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    run(Experiment("reference", environment="simulation", time=600_000.0), say=lambda what: print(what, flush=True))
+except KeyboardInterrupt as stopped:
+    print(*stopped.__notes__)
+"""
+
+
+def test_ctrl_c_ends_a_run_in_a_program_and_keeps_its_history(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", INTERRUPTED]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        while not program.stdout.readline().startswith("running for"):
+            pass
+        program.send_signal(signal.SIGINT)
+        said = program.stdout.read().splitlines()[-1]
+    assert program.returncode == 0
+    assert said.startswith("aborted; what was recorded is in runs/reference-register-")
+    (history,) = tmp_path.glob("runs/*/history.jsonl")
+    assert history.stat().st_size > 0
