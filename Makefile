@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-promises bench-bugs clean
+.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-bugs clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -25,6 +25,9 @@ bench-delays: setup
 
 bench-linearizability: setup
 	$(BIN)/python -m benchmarks.linearizability
+
+bench-checkers: setup
+	$(BIN)/python -m benchmarks.checkers
 
 bench-promises: setup
 	$(BIN)/python -m benchmarks.promises

@@ -1,106 +1,399 @@
-"""Sets: every element that was added and not removed is there in the end, and no other one."""
+"""Sets: what was added is there from then on, until it is removed, and nothing else is, or twice.
+
+The classes of elements are those of Jepsen's set-full (Kingsbury, "jepsen.checker/set-full"). An element is *known*
+once an add of it was acknowledged, or a read that shows it has returned. It is *lost* if it is known, and no read shows
+it any more from some read on that began after that; *stable* if the last read that could show it does; *stale* if it is
+stable, or was shown again, and a read that began after it was known does not show it; *never read* otherwise.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections import defaultdict
+from itertools import chain
+from typing import Any, Final
 
-from checkers.final_reads import final_reads, rows_of
-from checkers.witness import Clock, sentence, witness
-from harness.history import FAIL, OK, History
-from harness.periods import active, fault_periods
-from harness.verdict import Anomaly, Budget, Checker, Verdict
-from harness.words import count
+import numpy as np
+from numpy.typing import NDArray
 
-_REPORTED = 10
+from checkers.final_reads import final_reads
+from checkers.findings import Findings
+from checkers.timeline import begins, ends, select
+from harness.columns import Ints, hashable
+from harness.errors import HistoryError
+from harness.history import FAIL, OK, History, Operations
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import named, show
+
+_READS: Final = ("read", "members")
+_DENSE: Final = 1000
+"""Whole numbers with few gaps between them, this many beside, are looked up in a table."""
+_NEVER: Final = np.iinfo(np.int64).max
 
 
 class Elements(Checker):
-    """Compares final reads, operations of the function ``final``, with what ``add`` and ``remove`` acknowledged.
+    """Judges sets: ``add`` and ``remove`` of one element, reads (``read``, ``members``) of all.
 
-    A remove counts for certain only if a client of the same node had added or read the element before: a store may
-    let a remove ignore what it has not heard of (an observed-remove set). Every element must be added once only.
+    ``final`` names the function of final reads: then these decide what is lost, each node's last for itself; else the
+    order of all reads does. ``linearizable`` makes a stale read an anomaly, and one that shows what was removed before.
+
+    A remove counts for certain only if the element was known before: to a client of the same node, since a store may
+    let a remove ignore what it has not heard of (an observed-remove set); with ``linearizable`` to anybody. Every
+    element must be added once only.
     """
 
-    def __init__(self, final: str = "members-local") -> None:
+    def __init__(self, final: str | None = None, *, linearizable: bool = False) -> None:
         self._final = final
+        self._linearizable = linearizable
 
     def blind(self, history: History) -> str:
         """Why there is nothing to compare with; empty where there is something."""
-        return "" if final_reads(history.operations(), self._final) else "no members of a set were read in the end"
+        operations = history.operations()
+        if self._final is None:
+            reads = select(operations, *_READS, "members-local")
+            return "" if (operations.type[reads] == OK).any() else "no members of a set were read"
+        return "" if final_reads(operations, self._final) else "no members of a set were read in the end"
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        operations = history.operations()
-        periods = fault_periods(history)
-        clock = Clock(history)
-        added = _by_element(operations, "add")
-        removed = _by_element(operations, "remove")
-        removed_knowingly = _removed_knowingly(operations)
-        anomalies: list[Anomaly] = []
-        for key, rows in final_reads(operations, self._final).items():
-            acknowledged = {e: r for (k, e), r in added.items() if k == key and operations.type[r] == OK}
-            for node, row in sorted(rows.items()):
-                held = set(operations.result(row))
-                last = witness(operations, row)
-                for element in sorted(held):
-                    adding = added.get((key, element))
-                    if adding is None or operations.type[adding] == FAIL:
-                        text = f"Set {key}: {node} holds {element} in the end, but no add of it took effect."
-                        anomalies.append(Anomaly("invented", text, [last], key))
-                    elif (key, element) in removed_knowingly:
-                        gone = witness(operations, removed_knowingly[key, element])
-                        text = (
-                            f"Set {key}: {sentence(gone, clock)}, by a node that knew it, and that was acknowledged. "
-                            f"Yet {node} holds {element} in the end."
-                        )
-                        faults = active(periods, gone.call, last.call)
-                        anomalies.append(Anomaly("resurrected", text, [gone, last], key, faults))
-                for element in sorted(acknowledged.keys() - held):
-                    if (key, element) not in removed:
-                        add = witness(operations, acknowledged[element])
-                        text = (
-                            f"Set {key}: {sentence(add, clock)}, and that was acknowledged. Nobody removed it, yet "
-                            f"{node} does not hold it in the end."
-                        )
-                        faults = active(periods, add.call, last.call)
-                        anomalies.append(Anomaly("lost", text, [add, last], key, faults))
-        evidence = {"elements_added": len(added), "removed_knowingly": len(removed_knowingly)}
-        if anomalies:
-            kinds = ", ".join(sorted({anomaly.kind for anomaly in anomalies}))
-            return Verdict(
-                "invalid",
-                f"{count(len(anomalies), 'wrong element')} ({kinds})",
-                anomalies[:_REPORTED],
-                evidence,
-                found=len(anomalies),
+        operations: Operations = history.operations()
+        findings = Findings(operations)
+        counts: dict[str, int] = defaultdict(int)
+        worst = 0
+        adds, removes = select(operations, "add"), select(operations, "remove")
+        reads = select(operations, *_READS, *(() if self._final else ("members-local",)))
+        reads = reads[operations.type[reads] == OK]
+        finals = final_reads(operations, self._final) if self._final else {}
+        moments = np.zeros(len(history) + 1, dtype=np.int64)
+        moments[operations.invoked] = operations.call
+        moments[operations.completed] = operations.ret
+        by_key = _by_key(operations, adds, removes, reads)
+        for key, rows in by_key.items():
+            last = np.array(sorted(finals.get(operations.history.keys[key], {}).values()), dtype=np.int64)
+            one = _Set(operations, moments, rows, last, findings)
+            one.judge(ended=self._final is not None, linearizable=self._linearizable)
+            for name, number in one.counts.items():
+                counts[name] += number
+            worst = max(worst, one.longest_stale)
+        evidence: dict[str, Any] = {f"elements_{name}": number for name, number in counts.items()}
+        if worst:
+            evidence["longest_stale"] = findings.clock.between(0, worst)
+        unread = counts["acknowledged"] - counts["removed"] > 0 or not counts["acknowledged"]
+        unknown = "no element was read after it had been added" if unread and not counts["stable"] else ""
+        return findings.verdict("wrong element", evidence, unknown)
+
+
+def _by_key(operations: Operations, *groups: Ints) -> dict[int, tuple[Ints, ...]]:
+    """The rows of each group, split by key."""
+    found: dict[int, list[Ints]] = {}
+    for at, rows in enumerate(groups):
+        key = operations.key[rows]
+        order = np.argsort(key, kind="stable")
+        keys, starts = np.unique(key[order], return_index=True)
+        for one, part in zip(keys.tolist(), np.split(rows[order], starts[1:]), strict=True) if len(rows) else ():
+            found.setdefault(one, [np.zeros(0, dtype=np.int64)] * len(groups))[at] = part
+    return {key: tuple(parts) for key, parts in found.items()}
+
+
+class _Set:
+    """One set. Elements are numbered in the order of ``names``, and moments are places in the history."""
+
+    def __init__(
+        self, operations: Operations, moments: Ints, rows: tuple[Ints, ...], last: Ints, findings: Findings
+    ) -> None:
+        self._operations, self._moments, self._findings = operations, moments, findings
+        adds, removes, reads = rows
+        self._reads, self._last = reads, last
+        self._adds, self._removes = adds, removes[operations.type[removes] != FAIL]
+        self.counts: dict[str, int] = {}
+        self.longest_stale = 0
+        """The longest time, in ns, after which a known element was still missing."""
+        tried = adds[operations.type[adds] != FAIL]
+        listed = [_listed(operations, int(row)) for row in np.concatenate([reads, last])]
+        added = [operations.history.value[event] for event in operations.told[tried].tolist()]
+        gone = [operations.history.value[event] for event in operations.told[self._removes].tolist()]
+        self._names: list[Any] | Ints
+        self._names, (add_of, gone_of, everything) = _numbered(added, gone, list(chain.from_iterable(listed)))
+        self._size = len(self._names)
+        size = self._size
+        call, ret = begins(operations, tried), ends(operations, tried)
+        ok = operations.type[tried] == OK
+        self._first_call = _least(size, add_of, call)
+        self._acknowledged = _least(size, add_of[ok], ret[ok])
+        self._last_ret = np.full(size, -1, dtype=np.int64)
+        np.maximum.at(self._last_ret, add_of, ret)
+        self._times = np.bincount(add_of, minlength=size)
+        self._add_row = np.zeros(size, dtype=np.int64)
+        self._add_row[add_of[::-1]] = tried[::-1]
+        self._add_row[add_of[ok][::-1]] = tried[ok][::-1]
+        self._gone_of = gone_of
+        self._remove_call = _least(size, gone_of[gone_of >= 0], begins(operations, self._removes)[gone_of >= 0])
+        read_of = np.repeat(np.arange(len(listed)), [len(one) for one in listed])
+        self._listed = listed
+        self._read_call = begins(operations, np.concatenate([reads, last]))
+        self._read_ret = ends(operations, np.concatenate([reads, last]))
+        self._phantoms(everything, read_of)
+        if self._repeated(everything, read_of):
+            once = np.unique(np.stack([read_of, everything]), axis=1)
+            read_of, everything = once[0], once[1]
+        real = (everything >= 0) & (self._first_call[everything] < self._read_ret[read_of]) if size else everything >= 0
+        self._element, self._read = everything[real], read_of[real]
+        self._seen = _least(size, self._element, self._read_ret[self._read])
+        self._known = np.minimum(self._acknowledged, self._seen)
+
+    def judge(self, *, ended: bool, linearizable: bool) -> None:
+        """Name what is wrong, and count the rest. ``ended``: the last reads of the nodes say what is lost."""
+        regular = len(self._reads)
+        here = self._read < regular
+        element, read = self._element[here], self._read[here]
+        known, removed = self._known, self._remove_call
+        calls, rets = self._read_call[:regular], self._read_ret[:regular]
+        low = np.searchsorted(calls, known)
+        high = np.searchsorted(calls, removed)
+        expected = high - low
+        kept = removed == _NEVER
+        for one in np.flatnonzero(~kept & (expected > 0)).tolist():
+            expected[one] = np.count_nonzero(rets[low[one] : high[one]] < removed[one])
+        within = (read >= low[element]) & (rets[read] < removed[element])
+        missing = expected - np.bincount(element[within], minlength=self._size)
+        last_shown = np.full(self._size, -1, dtype=np.int64)
+        np.maximum.at(last_shown, element, read)
+        lost = self._lost_in_the_end()
+        in_the_end = np.zeros(self._size, dtype=bool)
+        in_the_end[self._element[self._read >= regular]] = True
+        stale = np.zeros(self._size, dtype=bool)
+        suspects = np.flatnonzero(missing > 0)
+        order = np.argsort(element, kind="stable") if len(suspects) else element
+        start = np.searchsorted(element[order], np.arange(self._size + 1)) if len(suspects) else element
+        for one in suspects.tolist():
+            window = np.arange(low[one], high[one])
+            window = window[rets[window] < removed[one]]
+            without = np.setdiff1d(window, read[order[start[one] : start[one + 1]]], assume_unique=False)
+            latest = int(without[-1])
+            if lost[one]:
+                continue
+            # Where last reads are to come, and did not, a store whose reads may be stale has lost nothing yet.
+            if last_shown[one] < latest and not in_the_end[one] and (linearizable or not ended):
+                lost[one] = True
+                self._report_lost(one, self._reads[latest])
+                continue
+            stale[one] = True
+            since = self._time(int(known[one]))
+            self.longest_stale = max(self.longest_stale, int(self._operations.call[self._reads[latest]]) - since)
+            if linearizable:
+                self._report_stale(one, self._reads[latest])
+        self._returned(linearizable=linearizable)
+        there = kept & ~lost & (in_the_end if ended else self._stable(last_shown))
+        acknowledged = known != _NEVER
+        tally = {
+            "acknowledged": acknowledged,
+            "stable": there,
+            "stale": stale,
+            "lost": lost,
+            "never_read": acknowledged & kept & ~there & ~lost,
+            "recovered": (self._acknowledged == _NEVER) & (self._seen != _NEVER),
+            "removed": acknowledged & ~kept,
+        }
+        self.counts = {name: int(which.sum()) for name, which in tally.items()}
+
+    def _stable(self, last_shown: Ints) -> NDArray[np.bool_]:
+        """The elements that the last read, by invocation, that could show them does show."""
+        regular = len(self._reads)
+        latest = np.maximum.accumulate(self._read_ret[:regular][::-1])
+        could = regular - 1 - np.searchsorted(latest, self._first_call, side="right")
+        stable: NDArray[np.bool_] = (last_shown >= 0) & (last_shown >= could)
+        return stable
+
+    def _lost_in_the_end(self) -> NDArray[np.bool_]:
+        """The known elements that some node does not have in the end."""
+        lost = np.zeros(self._size, dtype=bool)
+        for at in range(len(self._last)):
+            read = len(self._reads) + at
+            held = np.zeros(self._size, dtype=bool)
+            held[self._element[self._read == read]] = True
+            gone = (self._known < self._read_call[read]) & (self._remove_call > self._read_ret[read]) & ~held
+            for one in np.flatnonzero(gone).tolist():
+                self._report_lost(one, self._last[at])
+            lost |= gone
+        return lost
+
+    def _returned(self, *, linearizable: bool) -> None:
+        """Elements that are shown although they were certainly removed before."""
+        if not len(self._removes):
+            return
+        operations, regular = self._operations, len(self._reads)
+        removed = np.full(self._size, _NEVER, dtype=np.int64)
+        by = np.zeros(self._size, dtype=np.int64)
+        heard = None if linearizable else self._heard()
+        done = (operations.type[self._removes] == OK) & (self._gone_of >= 0)
+        gone, of = self._removes[done], self._gone_of[done]
+        invoked, completed = operations.invoked[gone], operations.completed[gone]
+        nodes = operations.history.node[invoked].tolist()
+        columns = (gone.tolist(), of.tolist(), invoked.tolist(), completed.tolist(), nodes)
+        for row, one, call, ret, node in zip(*columns, strict=True):
+            known = int(self._known[one]) if heard is None else heard.get((node, one), _NEVER)
+            only_once = self._times[one] == 1 or self._last_ret[one] < call
+            if known < call and only_once and ret < removed[one]:
+                removed[one], by[one] = ret, row
+        wrong = removed[self._element] < self._read_call[self._read]
+        if not linearizable:
+            wrong &= self._read >= regular
+        rows = np.concatenate([self._reads, self._last])
+        for at in np.flatnonzero(wrong).tolist():
+            one, row = int(self._element[at]), int(rows[self._read[at]])
+            if self._findings.enough("resurrected"):
+                continue
+            who = "" if linearizable else ", by a node that knew it,"
+            text = (
+                f"{self._title()}: {self._findings.did(by[one])}{who} and that was acknowledged. "
+                f"Yet {self._reader(row)} {show(self._name(one))}."
             )
-        return Verdict("valid", evidence=evidence)
+            self._findings.add("resurrected", text, [by[one], row], operations.key_name(row))
+
+    def _heard(self) -> dict[tuple[int, int], int]:
+        """When each node had certainly heard of each of the elements that are removed."""
+        operations = self._operations
+        interesting = np.zeros(self._size, dtype=bool)
+        interesting[self._gone_of[self._gone_of >= 0]] = True
+        nodes = operations.history.node[operations.invoked[np.concatenate([self._reads, self._last])]]
+        found: dict[tuple[int, int], int] = {}
+        regular = len(self._reads)
+        mine = np.flatnonzero(interesting[self._element] & (self._read < regular))
+        pairs = nodes[self._read[mine]].astype(np.int64) * self._size + self._element[mine]
+        moments = self._read_ret[self._read[mine]]
+        acknowledged = np.flatnonzero(self._acknowledged != _NEVER)
+        acknowledged = acknowledged[interesting[acknowledged]]
+        adding = operations.history.node[operations.invoked[self._add_row[acknowledged]]].astype(np.int64)
+        pairs = np.concatenate([pairs, adding * self._size + acknowledged])
+        moments = np.concatenate([moments, self._acknowledged[acknowledged]])
+        order = np.lexsort((moments, pairs))
+        which, first = np.unique(pairs[order], return_index=True)
+        for pair, moment in zip(which.tolist(), moments[order][first].tolist(), strict=True):
+            found[pair // self._size, pair % self._size] = moment
+        return found
+
+    def _phantoms(self, everything: Ints, read_of: Ints) -> None:
+        """Elements that are shown although no add of them can have taken effect by then."""
+        strange = everything < 0
+        if self._size:
+            strange |= self._first_call[everything] > self._read_ret[read_of]
+        rows = np.concatenate([self._reads, self._last])
+        starts = np.searchsorted(read_of, np.arange(len(rows)))
+        for at in np.flatnonzero(strange).tolist():
+            if self._findings.enough("phantom"):
+                continue
+            read = int(read_of[at])
+            element = self._listed[read][at - int(starts[read])]
+            text = f"{self._title()}: {self._reader(rows[read])} {show(element)}, but no add of it took effect."
+            if everything[at] >= 0:
+                text = f"{text[:-1]} before that: the first is {self._findings.did(self._add_row[everything[at]])}."
+            self._findings.add("phantom", text, [rows[read]], self._operations.key_name(rows[read]))
+
+    def _repeated(self, everything: Ints, read_of: Ints) -> bool:
+        """Elements that one read shows twice; whether there are any."""
+        places = read_of[everything >= 0] * max(self._size, 1) + everything[everything >= 0]
+        if (places[1:] > places[:-1]).all():
+            return False
+        places = np.sort(places)
+        twice = np.unique(places[1:][np.diff(places) == 0])
+        rows = np.concatenate([self._reads, self._last])
+        for place in twice.tolist():
+            if self._findings.enough("duplicated"):
+                continue
+            row, element = rows[place // self._size], self._name(place % self._size)
+            text = f"{self._title()}: {self._reader(row)} {show(element)} more than once, and a set has it once."
+            self._findings.add("duplicated", text, [row], self._operations.key_name(row))
+        return len(twice) > 0
+
+    def _report_lost(self, one: int, row: int) -> None:
+        self._missing(one, row, "lost", "No later read has it: it is lost." if len(self._last) == 0 else "It is lost.")
+
+    def _report_stale(self, one: int, row: int) -> None:
+        since = int(self._operations.call[row]) - self._time(int(self._known[one]))
+        after = self._findings.clock.between(0, since)
+        self._missing(one, row, "stale", f"A later read has it: this one was stale, {after} after it was known.")
+
+    def _missing(self, one: int, row: int, kind: str, so: str) -> None:
+        if self._findings.enough(kind):
+            return
+        operations = self._operations
+        shown = [int(self._add_row[one])]
+        text = f"{self._title()}: {self._findings.did(shown[0])}"
+        if self._acknowledged[one] <= self._seen[one]:
+            text += ", and that was acknowledged."
+        else:
+            first = np.flatnonzero((self._element == one) & (self._read_ret[self._read] == self._seen[one]))[0]
+            shown.append(int(np.concatenate([self._reads, self._last])[self._read[first]]))
+            text += f", and process {operations.process[shown[1]]} read it."
+        text += f" Nobody had removed it, yet {self._reader(row, shows=False)} {show(self._name(one))}. {so}"
+        self._findings.add(kind, text, [*shown, row], operations.key_name(row))
+
+    def _reader(self, row: int, *, shows: bool = True) -> str:
+        operations, at = self._operations, self._findings.clock.at
+        node = operations.node_name(row)
+        if row in self._last:
+            return f"in the end {node} {'holds' if shows else 'does not hold'}"
+        where = f" on {named(node)}" if node else ""
+        between = f"from {at(int(operations.call[row]))} to {at(int(operations.ret[row]))}"
+        return (
+            f"process {operations.process[row]}{where}, which read {between}, {'finds' if shows else 'does not find'}"
+        )
+
+    def _title(self) -> str:
+        rows = self._adds if len(self._adds) else np.concatenate([self._reads, self._last])
+        key = self._operations.key_name(int(rows[0]))
+        return "Set" if key is None else f"Set {named(key)}"
+
+    def _name(self, one: int) -> Any:
+        name = self._names[one]
+        return name.item() if isinstance(name, np.integer) else name
+
+    def _time(self, place: int) -> int:
+        return int(self._moments[place])
 
 
-def _by_element(operations: Any, function: str) -> dict[tuple[Any, Any], int]:
-    """The row of the operation on each element; a remove that certainly failed does not count."""
-    found = {}
-    for row in rows_of(operations, function):
-        if function == "add" or operations.type[row] != FAIL:
-            found[operations.key_name(row), operations.argument(row)] = row
+def _least(size: int, of: Ints, moments: Ints) -> Ints:
+    """For each element the least of its moments."""
+    found = np.full(size, _NEVER, dtype=np.int64)
+    np.minimum.at(found, of, moments)
     return found
 
 
-def _removed_knowingly(operations: Any) -> dict[tuple[Any, Any], int]:
-    """The acknowledged removes of elements of which a client of the same node had heard before."""
-    heard: dict[tuple[Any, Any, Any], int] = {}
-    for row in rows_of(operations, "add", "members"):
-        if operations.type[row] == OK:
-            key, node = operations.key_name(row), operations.node_name(row)
-            elements = operations.result(row) if operations.name(row) == "members" else [operations.argument(row)]
-            for element in elements:
-                before = heard.get((key, node, element))
-                heard[key, node, element] = (
-                    min(int(operations.ret[row]), before) if before else int(operations.ret[row])
-                )
-    found = {}
-    for row in rows_of(operations, "remove"):
-        key, element = operations.key_name(row), operations.argument(row)
-        since = heard.get((key, operations.node_name(row), element))
-        if operations.type[row] == OK and since is not None and since < operations.call[row]:
-            found[key, element] = row
-    return found
+def _listed(operations: Operations, row: int) -> list[Any]:
+    """The elements that a read shows. Raises ``HistoryError`` if what it shows is no collection."""
+    found = operations.result(row)
+    if found is None:
+        return []
+    if not isinstance(found, list | tuple | set | frozenset):
+        line = operations.history.line_of(int(operations.completed[row]))
+        raise HistoryError(f"a read of a set shows a list of elements, not {str(found)[:40]}", line=line)
+    return found if isinstance(found, list) else list(found)
+
+
+def _numbered(*groups: list[Any]) -> tuple[list[Any] | Ints, list[Ints]]:
+    """The elements of the first group, which were added, and each group as their numbers; -1 for any other element."""
+    if all(set(map(type, group)) <= {int} for group in groups):
+        try:
+            return _sorted_numbers([np.fromiter(group, np.int64, len(group)) for group in groups])
+        except OverflowError:
+            pass
+    numbers: dict[Any, int] = {}
+    for element in map(hashable, groups[0]):
+        numbers.setdefault(element, len(numbers))
+    return list(numbers), [
+        np.array([numbers.get(hashable(element), -1) for element in group], dtype=np.int64) for group in groups
+    ]
+
+
+def _sorted_numbers(groups: list[Ints]) -> tuple[Ints, list[Ints]]:
+    names = np.unique(groups[0])
+    if not len(names):
+        return names, [np.full(len(group), -1, dtype=np.int64) for group in groups]
+    everything = np.concatenate(groups)
+    least, span = int(names[0]), int(names[-1]) - int(names[0]) + 1
+    if span <= 4 * len(names) + _DENSE:
+        table = np.full(span + 1, -1, dtype=np.int64)
+        table[names - least] = np.arange(len(names))
+        at = table[np.where((everything >= least) & (everything <= names[-1]), everything - least, span)]
+    else:
+        at = np.minimum(np.searchsorted(names, everything), len(names) - 1)
+        at[names[at] != everything] = -1
+    return names, np.split(at, np.cumsum([len(group) for group in groups])[:-1])

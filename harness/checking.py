@@ -13,9 +13,10 @@ from msgspec.structs import replace
 from harness.assembly import assemble_workload
 from harness.conduct import Outcome, report
 from harness.errors import HistoryError, UsageError
+from harness.experiment import Experiment
 from harness.history import History
 from harness.interop import KEYED, read_history
-from harness.judging import judge_run, load_checkers, nothing_in, unless_blind
+from harness.judging import judge, judge_run, load_checkers, nothing_in, unless_blind
 from harness.own import AnyChecker, AnyWorkload, adopt
 from harness.plugins import is_file, load, load_file
 from harness.recording import read_jsonl
@@ -120,6 +121,20 @@ def judge_history(
                 "integrity": Integrity(run).check(history, budget),
             }
         )
+    return _noted(verdict, history)
+
+
+def judge_by(
+    given: Path | History, checkers: Sequence[AnyChecker], budget: Budget, *, independent: bool = False
+) -> Judged:
+    """Judge a history that is no run, or the file of one, by ``checkers`` alone."""
+    named, own = adopt(Experiment(""), checkers=list(checkers))
+    judges = load_checkers(named.checkers, own)
+    history = given if isinstance(given, History) else read_history(find_history(given), independent=independent)
+    return _noted(judge(history, judges, budget), history)
+
+
+def _noted(verdict: Verdict, history: History) -> Judged:
     notes = [*history.notes, *(["the last line of the history is torn and was left out"] if history.torn else [])]
     if notes:
         verdict.evidence |= {"notes": notes}

@@ -27,7 +27,7 @@ from harness.assembly import (
     refuse_missing_programs,
 )
 from harness.campaign import SeedResult, signatures
-from harness.checking import CAS_REGISTER, is_run, judge_again, judge_history
+from harness.checking import CAS_REGISTER, is_run, judge_again, judge_by, judge_history
 from harness.conduct import AbortedError, Attendant, Outcome, conduct, report, simulate, warm
 from harness.environments import namespaces
 from harness.environments.base import HasImage
@@ -185,11 +185,11 @@ def check(
 ) -> Verdict:
     """Decide from a history alone: the directory of a run, the file of any tool, or a history in memory.
 
-    Without a ``model`` a run is judged as the run itself did, by ``checkers`` beside, and anything else as a
-    ``cas-register``. A model is a name, FILE.py:Class, or a class or an instance; ``initial`` is what it begins with.
-    ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's verdict and report
-    again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises ``SplitbrainError``, a
-    ``HistoryError`` for what is no history.
+    Without a ``model`` a run is judged as the run itself did, by ``checkers`` beside, and anything else by ``checkers``
+    alone or as a ``cas-register``. A model is a name, FILE.py:Class, or a class or an instance; ``initial`` is what it
+    begins with. ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's verdict
+    and report again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises
+    ``SplitbrainError``, a ``HistoryError`` for what is no history.
     """
     given = history if isinstance(history, History) else Path(history)
     budget = budget or Budget()
@@ -204,11 +204,18 @@ def check(
         if outcome.unsaved:
             raise SplitbrainError(outcome.unsaved)
         return outcome.verdict
-    if beside or workload is not None or report or trust:
+    if workload is not None or report or trust:
         raise UsageError(
-            f"{field('checkers')}, {field('report')} and {field('trust')} are for the directory of a run, without "
+            f"{field('workload')}, {field('report')} and {field('trust')} are for the directory of a run, without "
             f"{field('model')}"
         )
+    if beside:
+        if model is not None or executor or initial is not None:
+            raise UsageError(
+                f"{field('model')}, {field('executor')} and {field('initial')} are of linearizability: leave them out "
+                f"with {field('checkers')}"
+            )
+        return judge_by(given, beside, budget, independent=independent).verdict
     judged = judge_history(
         given, model or CAS_REGISTER, budget, initial=initial, independent=independent, executor=executor
     )

@@ -1,6 +1,7 @@
 """Counters: increments and decrements, and what every node holds in the end.
 
-Refutes: increments that are lost or counted twice, and nodes that never agree on the total.
+Refutes: increments that are lost or counted twice, and nodes that never agree on the total; with ``linearizable=true``
+also reads without all that was acknowledged before.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ class CounterWorkload(Workload):
     """Clients add to counters and subtract from them; in the end all nodes must hold what was acknowledged."""
 
     class Options(msgspec.Struct, frozen=True):
-        """How many counters."""
+        """How many counters, and what is asked of reads."""
 
         keys: Annotated[int, Number(1, 10_000), "counters"] = 5
         settle: Annotated[float, Seconds(0.001, 3600, zero="none"), "quiet time before the final reads"] = 10.0
+        linearizable: Annotated[bool, "whether each read has to show all that was acknowledged before"] = False
 
     name: ClassVar[str] = "counter"
     functions: ClassVar[frozenset[str] | None] = frozenset({"increment", "read", "read-local"})
@@ -52,4 +54,7 @@ class CounterWorkload(Workload):
         return every_node_reads("read-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"total": Total("read-local"), "convergence": Convergence("read-local")}
+        return {
+            "total": Total("read-local", linearizable=self._options.linearizable),
+            "convergence": Convergence("read-local"),
+        }

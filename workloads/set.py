@@ -1,7 +1,8 @@
 """Sets: unique elements are added and removed, and every node says in the end what it holds.
 
 A process removes only what it has added or seen itself, by the same node. Refutes: acknowledged elements that are lost
-("lost"), elements that nobody added, removed elements that come back ("resurrected"), nodes that never agree.
+("lost"), elements that nobody added ("phantom") or that are there twice, removed elements that come back
+("resurrected"), nodes that never agree; with ``linearizable=true`` also reads that miss what was there ("stale").
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class SetWorkload(Workload):
         add: Annotated[float, Number(0.001, 1000), "weight of additions"] = 3.0
         remove: Annotated[float, Number(0.001, 1000, zero="none"), "weight of removals"] = 1.0
         members: Annotated[float, Number(0.001, 1000, zero="none"), "weight of reads"] = 1.0
+        linearizable: Annotated[bool, "whether each read has to show all that was acknowledged before"] = False
 
     name: ClassVar[str] = "set"
     functions: ClassVar[frozenset[str] | None] = frozenset({"add", "remove", "members", "members-local"})
@@ -72,4 +74,7 @@ class SetWorkload(Workload):
         return every_node_reads("members-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"elements": Elements("members-local"), "convergence": Convergence("members-local")}
+        return {
+            "elements": Elements("members-local", linearizable=self._options.linearizable),
+            "convergence": Convergence("members-local"),
+        }

@@ -154,7 +154,7 @@ def check(
         str | None,
         typer.Option(
             help="What the store is to be: a name of `list models`, or FILE.py:Class. Without it a run is judged as "
-            "the run itself did, and any other history as cas-register.",
+            "the run itself did, and any other history by --checker, or as cas-register.",
             show_default=False,
         ),
     ] = None,
@@ -201,8 +201,13 @@ def check(
             history, budget, listed("--checker", checker), report=report, trust=trust, as_json=as_json
         )
         raise typer.Exit(code)
-    if checker or report or trust:
-        raise UsageError("--checker, --report and --trust are for the directory of a run, without --model")
+    if report or trust:
+        raise UsageError("--report and --trust are for the directory of a run, without --model")
+    if checker:
+        if model or executor or initial:
+            raise UsageError("--model, --executor and --initial are of linearizability: leave them out with --checker")
+        names = listed("--checker", checker)
+        raise typer.Exit(command.check_by(history, budget, names, independent=independent, as_json=as_json))
     raise typer.Exit(
         command.check(
             history, model or "cas-register", budget, executor, initial, independent=independent, as_json=as_json

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.checking import judge_again, judge_history
+from harness.checking import Judged, judge_again, judge_by, judge_history
 from harness.cli.wording import as_options
 from harness.console.verdict import json_line, print_judged, print_verdict
 from harness.errors import SplitbrainError, UsageError
@@ -46,7 +46,18 @@ def check(
 ) -> int:
     """Check a history against a model and return the exit code of the verdict."""
     first = None if initial is None else _json(initial)
-    judged = judge_history(path, model, budget, initial=first, independent=independent, executor=executor)
+    return _print(
+        judge_history(path, model, budget, initial=first, independent=independent, executor=executor), as_json=as_json
+    )
+
+
+def check_by(path: Path, budget: Budget, checkers: Sequence[str], *, independent: bool, as_json: bool) -> int:
+    """Judge a history that is no run by ``checkers`` alone; return the exit code of the verdict."""
+    return _print(judge_by(path, checkers, budget, independent=independent), as_json=as_json)
+
+
+def _print(judged: Judged, *, as_json: bool) -> int:
+    """Print the verdict on a history, and what was noted when it was read; its exit code."""
     verdict = judged.verdict
     if as_json:
         print(json_line(verdict))

@@ -114,21 +114,21 @@ def members(process: int, *values: int, f: str = "members-local") -> Step:
     ("steps", "found"),
     [
         ([add(0, 1), add(0, 2), members(0, 2)], {"lost"}),
-        ([add(0, 1), members(0, 1, 9)], {"invented"}),
+        ([add(0, 1), members(0, 1, 9)], {"phantom"}),
         ([add(0, 1), remove(0, 1), members(1, 1)], {"resurrected"}),
         ([add(0, 1), members(1, 1, f="members"), remove(1, 1), members(0, 1)], {"resurrected"}),
         ([add(0, 1), remove(1, 1), members(0, 1)], set()),
         ([add(0, 1), remove(0, 1, "info"), members(0)], set()),
         ([add(0, 1, "info"), members(0)], set()),
         ([add(0, 1, "info"), members(0, 1)], set()),
-        ([add(0, 1, "fail"), members(0, 1)], {"invented"}),
+        ([add(0, 1, "fail"), members(0, 1)], {"phantom"}),
     ],
 )
 def test_elements(steps: list[Step], found: set[str]) -> None:
-    assert kinds(judge(Elements(), *steps)) == found
+    assert kinds(judge(Elements("members-local"), *steps)) == found
 
 
 @pytest.mark.parametrize(("total", "validity"), [(4, "invalid"), (5, "valid"), (7, "valid"), (8, "invalid")])
 def test_totals_lie_between_two_bounds(total: int, validity: str) -> None:
     steps = [(0, "increment", 5, 5, "ok"), (0, "increment", 2, 2, "info"), (10, "increment", 9, 9, "fail")]
-    assert judge(Total(), *steps, last(1, total)).validity == validity
+    assert judge(Total("read-local", linearizable=False), *steps, last(1, total)).validity == validity

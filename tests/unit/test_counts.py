@@ -55,7 +55,7 @@ def test_checkers_count_what_they_do_not_explain() -> None:
         for f, value in (("increment", 1), ("read-local", 7)):
             for kind in ("invoke", "ok"):
                 events.append(Event(0, len(events), number, kind, f, key, value, "n1"))  # type: ignore[arg-type]
-    verdict = judge(from_events(events), {"total": Total()}, Budget())
+    verdict = judge(from_events(events), {"total": Total("read-local")}, Budget())
     assert (verdict.total, len(verdict.anomalies)) == (25, 10)
 
 

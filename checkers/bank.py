@@ -1,0 +1,244 @@
+"""Banks: money is neither made nor lost, no account is overdrawn, and no balance is spent twice.
+
+After Jepsen's bank. ``init`` says what each account holds at first, ``balances``, or ``read``, is answered with the
+balance of every account at one moment, ``transfer`` moves an amount from one account to another, ``withdraw`` pays out
+and ``deposit`` pays in. By intervals: what was acknowledged before counts, what is open or of unknown outcome may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkers.findings import Findings
+from checkers.sums import Sums
+from checkers.timeline import Timeline, begins, ends, select
+from harness.columns import LARGEST, Ints
+from harness.errors import HistoryError
+from harness.history import FAIL, OK, History, Operations
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import named, show
+
+_READS: Final = ("balances", "read")
+_ALL: Final = (*_READS, "init", "transfer", "withdraw", "deposit")
+
+
+class Bank(Checker):
+    """Judges banks: the totals that reads show, balances below zero, and withdrawals that spend one balance twice.
+
+    ``total`` is what all accounts hold at first; without it what ``init`` says, or else a read that nothing disturbs.
+    The answer to a withdrawal or a transfer may say the ``balance`` that it left.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self._total = total
+
+    def blind(self, history: History) -> str:
+        """Why nothing could have been wrong; empty where something could."""
+        operations: Operations = history.operations()
+        return "" if (operations.type[select(operations, *_READS)] == OK).any() else "no balances were read"
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        operations: Operations = history.operations()
+        findings = Findings(operations)
+        reads = moves = 0
+        why = ""
+        for key in np.unique(operations.key[select(operations, *_ALL)]).tolist():
+            one = _Ledger(operations, key, self._total, findings)
+            one.judge()
+            reads, moves, why = reads + len(one.reads), moves + len(one.moved), why or one.unknown
+        return findings.verdict("wrong balance", {"bank_reads": reads, "bank_moves": moves}, why)
+
+
+class _Ledger:
+    """One bank. What changes a balance stands once for each account that it changes."""
+
+    def __init__(self, operations: Operations, key: int, total: int | None, findings: Findings) -> None:
+        self._operations, self._findings = operations, findings
+        self._title = (
+            "The bank" if operations.history.keys[key] is None else f"Bank {named(operations.history.keys[key])}"
+        )
+        self.unknown = ""
+        """Why the totals could not be judged."""
+        self._initial: dict[str, int] = {}
+        for row in self._rows(key, "init").tolist():
+            if operations.type[row] != FAIL and not self._initial:
+                self._initial = _map(operations, row, operations.argument(row))
+        self._total = sum(self._initial.values()) if total is None and self._initial else total
+        reads = self._rows(key, *_READS)
+        self.reads = reads[operations.type[reads] == OK]
+        self._balances = [_map(operations, row, operations.result(row)) for row in self.reads.tolist()]
+        self._numbers = {name: number for number, name in enumerate(self._initial)}
+        changes = self._rows(key, "transfer", "withdraw", "deposit")
+        self.moved = changes[operations.type[changes] != FAIL]
+        rows: list[int] = []
+        accounts: list[int] = []
+        amounts: list[int] = []
+        outside: list[bool] = []
+        value = operations.history.value
+        f = operations.history.functions
+        did = [f[code] for code in operations.f[self.moved].tolist()]
+        for row, event, move in zip(self.moved.tolist(), operations.told[self.moved].tolist(), did, strict=True):
+            amount, losing, gaining = _move(operations, row, move, value[event])
+            for account, gain in ((losing, -amount), (gaining, amount)):
+                if account is not None:
+                    rows.append(row)
+                    accounts.append(self._numbers.setdefault(account, len(self._numbers)))
+                    amounts.append(gain)
+                    outside.append(move != "transfer")
+        self._row, self._account, self._amount = (np.array(c, dtype=np.int64) for c in (rows, accounts, amounts))
+        self._outside = np.array(outside, dtype=bool)
+        self._call, self._ret = begins(operations, self._row), ends(operations, self._row)
+        self._ok = operations.type[self._row] == OK
+
+    def _rows(self, key: int, *functions: str) -> Ints:
+        rows = select(self._operations, *functions)
+        mine: Ints = rows[self._operations.key[rows] == key]
+        return mine
+
+    def judge(self) -> None:
+        """Hold the bank against each rule."""
+        self._totals()
+        self._single_balances()
+        if self._initial:
+            self._overdrawn()
+        self._spent_twice()
+
+    def _add(self, kind: str, text: str, rows: list[int]) -> None:
+        self._findings.add(kind, f"{self._title}: {text}", rows, self._operations.key_name(rows[0]))
+
+    def _totals(self) -> None:
+        operations, rows = self._operations, self._row[self._outside]
+        sums = Sums(operations, rows, self._amount[self._outside], np.zeros(len(rows), dtype=np.int64))
+        one = np.zeros(len(self.reads), dtype=np.int64)
+        call, ret = begins(operations, self.reads), ends(operations, self.reads)
+        bounds = sums.bounds(one, call, ret)
+        shown = np.array([sum(balances.values()) for balances in self._balances], dtype=np.int64)
+        if self._total is None:
+            sure = np.flatnonzero(bounds.least == bounds.most)
+            if not len(sure):
+                self.unknown = "what the bank held at first is not known: no init says it" if len(self.reads) else ""
+                return
+            self._total = int(shown[sure[0]] - bounds.certain[sure[0]])
+        for at in sums.impossible(bounds, one, call, ret, shown - self._total).tolist():
+            if self._findings.enough("wrong total"):
+                continue
+            least, most = self._total + int(bounds.least[at]), self._total + int(bounds.most[at])
+            text = (
+                f"{self._findings.did(self.reads[at])}: {int(shown[at])} altogether. The bank held {self._total} at "
+                "first, and transfers do not change that. "
+            )
+            if least == most == self._total:
+                text += "Nothing was paid in or out, so that it must still hold as much."
+            elif least == most:
+                text += f"What was paid in and out until then leaves {least}."
+            else:
+                said = ", and a sum of what was" if least <= shown[at] <= most else ""
+                text += f"With what may have been paid in and out until then it must be from {least} to {most}{said}."
+            self._add("wrong total", text, [int(self.reads[at])])
+
+    def _single_balances(self) -> None:
+        """No balance is below zero, and each account that there is at first, and no other one, has one."""
+        for row, balances in zip(self.reads.tolist(), self._balances, strict=True):
+            if min(balances.values(), default=0) < 0 and not self._findings.enough("overdraft"):
+                account = min(balances, key=balances.__getitem__)
+                text = f"{self._findings.did(row)}: account {account} holds {balances[account]}, less than nothing."
+                self._add("overdraft", text, [row])
+            differs = bool(self._initial) and balances.keys() != self._initial.keys()
+            if differs and not self._findings.enough("wrong accounts"):
+                strange = sorted(balances.keys() ^ self._initial.keys())
+                known = sorted(self._initial)
+                text = f"{self._findings.did(row)}. The accounts are {show(known)}: {show(strange)} is missing or new."
+                self._add("wrong accounts", text, [row])
+
+    def _overdrawn(self) -> None:
+        """What was certainly taken from an account is no more than what it can have held."""
+        debit, credit = self._ok & (self._amount < 0), self._amount > 0
+        span = len(self._operations.history)
+        taken = Timeline(self._account[debit], self._ret[debit], span)
+        given = Timeline(self._account[credit], self._call[credit], span)
+        account, moment = self._account[debit], self._ret[debit] + 1
+        first = np.array([self._initial.get(name, 0) for name in self._numbers], dtype=np.int64)
+        most = first[account] + given.total(self._amount[credit], account, moment)
+        spent = -taken.total(self._amount[debit], account, moment)
+        names = list(self._numbers)
+        wrong = np.flatnonzero(spent > most)
+        wrong = wrong[np.argsort(moment[wrong], kind="stable")]
+        _, firsts = np.unique(account[wrong], return_index=True)
+        rows = self._row[debit]
+        for at in wrong[np.sort(firsts)].tolist():
+            mine = np.flatnonzero((account == account[at]) & (moment <= moment[at]))
+            last = rows[mine[np.argsort(moment[mine])]][-4:].tolist()
+            text = (
+                f"account {names[account[at]]} held {int(first[account[at]])} at first, and with all that was paid in "
+                f"it can have held no more than {int(most[at])}. Yet {int(spent[at])} were taken from it, and that was "
+                f"acknowledged; the last of it: {'; '.join(self._findings.did(row) for row in last)}."
+            )
+            self._add("overdraft", text, last)
+
+    def _spent_twice(self) -> None:
+        """Two that took from one account and found the same balance, while too little was paid in between."""
+        operations = self._operations
+        left: list[tuple[int, int, int]] = []
+        for at in np.flatnonzero(self._ok & (self._amount < 0)).tolist():
+            answer = operations.result(int(self._row[at]))
+            if isinstance(answer, Mapping) and type(answer.get("balance")) is int:
+                left.append((int(self._account[at]), answer["balance"] - int(self._amount[at]), at))
+        if not left:
+            return
+        table = np.array(left, dtype=np.int64)
+        table = table[np.lexsort((self._call[table[:, 2]], table[:, 1], table[:, 0]))]
+        account, found, debit = table[:, 0], table[:, 1], table[:, 2]
+        pair = np.flatnonzero((np.diff(account) == 0) & (np.diff(found) == 0))
+        one, other = debit[pair], debit[pair + 1]
+        begin = np.minimum(self._call[one], self._call[other])
+        end = np.maximum(self._ret[one], self._ret[other])
+        between = self._paid_in(account[pair], begin, end)
+        least = np.minimum(-self._amount[one], -self._amount[other])
+        names = list(self._numbers)
+        for number in np.flatnonzero(between < least).tolist():
+            if self._findings.enough("spent twice"):
+                continue
+            rows = [int(self._row[one[number]]), int(self._row[other[number]])]
+            paid = int(between[number])
+            meanwhile = f"At most {paid} was paid in meanwhile" if paid else "Nothing was paid in meanwhile"
+            text = (
+                f"{self._findings.did(rows[0])}, and {self._findings.did(rows[1])}. Both succeeded, and both found "
+                f"{int(found[pair[number]])} in account {names[account[pair[number]]]}. {meanwhile}, so that whoever "
+                "came second must have found less: one balance was spent twice."
+            )
+            self._add("spent twice", text, rows)
+
+    def _paid_in(self, account: Ints, begin: Ints, end: Ints) -> NDArray[np.int64]:
+        """The most that may have been paid into an account between two moments."""
+        credit, span = self._amount > 0, len(self._operations.history)
+        sure = credit & self._ok
+        begun = Timeline(self._account[credit], self._call[credit], span).total(self._amount[credit], account, end)
+        over = Timeline(self._account[sure], self._ret[sure], span).total(self._amount[sure], account, begin)
+        between: NDArray[np.int64] = begun - over
+        return between
+
+
+def _map(operations: Operations, row: int, value: Any) -> dict[str, int]:
+    """Balances by account, without those that are nothing. Raises ``HistoryError`` for anything else."""
+    if isinstance(value, Mapping) and {int, type(None)}.issuperset(map(type, value.values())):
+        return {str(name): balance for name, balance in value.items() if balance is not None}
+    line = operations.history.line_of(int(operations.invoked[row]))
+    raise HistoryError(f"a bank has a map from accounts to whole numbers, not {str(value)[:40]}", line=line)
+
+
+def _move(operations: Operations, row: int, name: str, value: Any) -> tuple[int, str | None, str | None]:
+    """How much goes from which account to which. Raises ``HistoryError`` where that is not said."""
+    if isinstance(value, Mapping):
+        amount = value.get("amount")
+        losing = value.get({"transfer": "from", "withdraw": "account"}.get(name, ""))
+        gaining = value.get({"transfer": "to", "deposit": "account"}.get(name, ""))
+        named_ = (losing is not None or name == "deposit") and (gaining is not None or name == "withdraw")
+        if type(amount) is int and 0 <= amount < LARGEST and named_:
+            return amount, None if losing is None else str(losing), None if gaining is None else str(gaining)
+    line = operations.history.line_of(int(operations.invoked[row]))
+    fields = "from, to" if name == "transfer" else "account"
+    raise HistoryError(f"a {name} has {fields} and an amount of 0 or more, not {str(value)[:60]}", line=line)

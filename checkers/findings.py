@@ -1,0 +1,58 @@
+"""What a checker has found: how many anomalies of each kind, and the first few of each explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from checkers.witness import Clock, sentence, witness
+from harness.history import NEVER, Operations
+from harness.periods import active, fault_periods
+from harness.verdict import Anomaly, Verdict, Witness
+from harness.words import count
+
+_EXPLAINED: Final = 10
+"""How many anomalies of one kind are explained."""
+
+
+class Findings:
+    """Collects the anomalies of one history."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._periods = fault_periods(operations.history)
+        self.clock = Clock(operations.history)
+        self.counts: dict[str, int] = {}
+        """How many there are of each kind."""
+        self._anomalies: list[Anomaly] = []
+
+    def enough(self, kind: str) -> bool:
+        """Whether so many of this kind are explained that one more is counted, and nothing else."""
+        if self.counts.get(kind, 0) < _EXPLAINED:
+            return False
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+        return True
+
+    def add(self, kind: str, text: str, rows: Iterable[int], key: Any = None) -> None:
+        """One anomaly, with the rows of the operations that show it."""
+        witnesses = [witness(self._operations, int(row)) for row in rows]
+        self._anomalies.append(Anomaly(kind, text, witnesses, key, self._faults(witnesses)))
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+    def did(self, row: int) -> str:
+        """An operation as a clause."""
+        return sentence(witness(self._operations, int(row)), self.clock)
+
+    def _faults(self, witnesses: list[Witness]) -> list[str]:
+        if not witnesses:
+            return []
+        last = max(one.call if one.ret is None or one.ret == NEVER else one.ret for one in witnesses)
+        return active(self._periods, min(one.call for one in witnesses), last)
+
+    def verdict(self, noun: str, evidence: dict[str, Any], unknown: str = "") -> Verdict:
+        """Invalid if anything was found; else unknown if there is a reason, else valid."""
+        if self.counts:
+            found = sum(self.counts.values())
+            said = f"{count(found, noun)} ({', '.join(sorted(self.counts))})"
+            return Verdict("invalid", said, self._anomalies, evidence, found=found)
+        return Verdict("unknown", unknown, evidence=evidence) if unknown else Verdict("valid", evidence=evidence)

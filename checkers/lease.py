@@ -1,0 +1,183 @@
+"""Leases: one is there for as long as it was granted or renewed for, and not longer.
+
+By intervals: a lease that was granted or renewed for T begins anew somewhere between the invocation and the completion
+of that. So it is there at least until T after the invocation, and at most until T after the completion; a renewal of
+unknown outcome may have made it T longer still.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkers.findings import Findings
+from checkers.timeline import Timeline, begins, ends, select
+from harness.errors import HistoryError
+from harness.history import FAIL, INFO, NEVER, OK, History, Operations
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import named
+
+_LOOKS: Final = ("look", "read")
+_TICK: Final = 10_000_000
+"""How much too early, in ns, a lease may be gone: stores count in milliseconds, on a clock that they look at rarely."""
+
+
+class Lease(Checker):
+    """Judges leases: ``grant`` and ``renew`` of a number of seconds, ``look`` or ``read``, and ``revoke``.
+
+    Each lease is a key. An answer to ``grant`` or ``renew`` that is a number says for how many seconds it is in truth;
+    ``renew`` and ``look`` are answered with false or nothing when the lease is gone. ``slack`` is for how many seconds
+    beyond its time a lease may still be there.
+    """
+
+    def __init__(self, slack: float = 0.0) -> None:
+        self._slack = int(slack * 1e9)
+
+    def blind(self, history: History) -> str:
+        """Why nothing could have been wrong; empty where something could."""
+        operations: Operations = history.operations()
+        granted = operations.type[select(operations, "grant")] == OK
+        seen = operations.type[select(operations, *_LOOKS, "renew")] == OK
+        return "" if granted.any() and seen.any() else "no lease was granted and looked at"
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        operations: Operations = history.operations()
+        findings = Findings(operations)
+        one = _Leases(operations, findings)
+        one.gone_early()
+        one.outlived(self._slack)
+        evidence = {"leases": len(np.unique(operations.key[one.grants])), "lease_looks": len(one.there) + len(one.gone)}
+        return findings.verdict("violation", evidence)
+
+
+class _Leases:
+    """All leases of a history; ``there`` and ``gone`` are the looks at one that found it, or did not."""
+
+    def __init__(self, operations: Operations, findings: Findings) -> None:
+        self._operations, self._findings = operations, findings
+        self._span = len(operations.history)
+        grants, renewals, revokes = (select(operations, name) for name in ("grant", "renew", "revoke"))
+        reads = select(operations, *_LOOKS)
+        kind = operations.type
+        self.grants = grants[kind[grants] != FAIL]
+        self._revokes = revokes[kind[revokes] != FAIL]
+        looks = np.sort(np.concatenate([reads, renewals]))
+        looks = looks[kind[looks] == OK]
+        value = operations.history.value
+        answers = [value[event] for event in operations.completed[looks].tolist()]
+        found = np.array([answer is not None and answer is not False for answer in answers], dtype=bool)
+        self.there, self.gone = looks[found], looks[~found]
+        self._renewed = self.there[np.isin(self.there, renewals)]
+        self._maybe = renewals[kind[renewals] == INFO]
+        self._time = np.zeros(len(operations), dtype=np.int64)
+        """For how long, in ns, each grant and renewal is; a renewal that does not say is for as long as the grant."""
+        granted: dict[int, int] = {}
+        begun = np.concatenate([grants, renewals])
+        for row, key in zip(begun.tolist(), operations.key[begun].tolist(), strict=True):
+            self._time[row] = nanoseconds = self._seconds(row, granted.get(key))
+            granted.setdefault(key, nanoseconds)
+
+    def _seconds(self, row: int, granted: int | None) -> int:
+        """What was granted, as the store says or else as it was asked for. Raises ``HistoryError`` if nothing says."""
+        operations = self._operations
+        answer = operations.result(row) if operations.type[row] == OK else None
+        for said in (answer, operations.argument(row)):
+            if isinstance(said, int | float) and not isinstance(said, bool) and said >= 0:
+                return int(said * 1e9)
+        if granted is None:
+            line = operations.history.line_of(int(operations.invoked[row]))
+            raise HistoryError(
+                "a lease is granted for a number of seconds, and this one does not say how many", line=line
+            )
+        return granted
+
+    def gone_early(self) -> None:
+        """Nobody may miss a lease before its time, if it was not revoked."""
+        operations, gone = self._operations, self.gone
+        began = np.concatenate([self.grants, self._renewed])
+        began = began[operations.type[began] == OK]
+        key = operations.key[gone]
+        shortest = np.full(len(operations.history.keys), NEVER, dtype=np.int64)
+        asked = np.concatenate([self.grants, self._renewed, self._maybe])
+        np.minimum.at(shortest, operations.key[asked], self._time[asked])  # a shorter one may have cut it short
+        least = operations.call[began] + shortest[operations.key[began]]
+        line = Timeline(operations.key[began], ends(operations, began), self._span)
+        best = line.greatest(least, key, begins(operations, gone))
+        revoked = Timeline(operations.key[self._revokes], begins(operations, self._revokes), self._span)
+        kept = revoked.count(key, ends(operations, gone)) == 0
+        early = (best >= 0) & kept
+        early[early] = operations.ret[gone[early]] + _TICK < least[best[early]]
+        for at in np.flatnonzero(early).tolist():
+            if self._findings.enough("gone early"):
+                continue
+            one, look = int(began[best[at]]), int(gone[at])
+            did, between = self._findings.did, self._findings.clock.between
+            rest = between(int(operations.ret[look]), int(least[best[at]]))
+            text = (
+                f"{did(one)}, for {between(0, int(self._time[one]))}. Yet {did(look)}, {rest} or more before its "
+                "time, and nobody had revoked it."
+            )
+            self._add("gone early", text, [one, look])
+
+    def outlived(self, slack: int) -> None:
+        """Nobody may find a lease after its time, after it was revoked, or before it was granted."""
+        operations, there = self._operations, self.there
+        latest = self._latest()
+        late = operations.call[there] - latest
+        over = (latest != NEVER) & ((late > slack) | (latest < 0))
+        for at in np.flatnonzero(over).tolist():
+            if self._findings.enough("outlived"):
+                continue
+            look, clock = int(there[at]), self._findings.clock
+            key = operations.key == operations.key[look]
+            before = np.flatnonzero(key & (operations.call < operations.call[look]))
+            shown = before[np.isin(before, np.concatenate([self.grants, self._renewed, self._maybe, self._revokes]))]
+            rows = [*shown[-3:].tolist(), look]
+            if latest[at] < 0:
+                text = f"{self._findings.did(look)}. Yet nobody had granted it."
+            else:
+                text = (
+                    f"{'; '.join(map(self._findings.did, rows[:-1]))}. Yet {self._findings.did(look)}, "
+                    f"{clock.between(0, int(late[at]))} after the last moment at which it can have been there."
+                )
+            self._add("outlived", text, rows)
+
+    def _latest(self) -> NDArray[np.int64]:
+        """For each look that found a lease the last moment at which it can have been there; never, if that is open."""
+        operations, there = self._operations, self.there
+        key, call, ret = operations.key[there], begins(operations, there), ends(operations, there)
+        known = operations.type[self.grants] == OK
+        latest = np.full(len(there), -1, dtype=np.int64)
+        # A renewal that begins after the look did would have come too late; a grant may begin a lease anew.
+        for rows, moment in ((self.grants[known], ret), (self._renewed, call)):
+            until = operations.ret[rows] + self._time[rows]
+            best = Timeline(operations.key[rows], begins(operations, rows), self._span).greatest(until, key, moment)
+            if len(rows):
+                latest = np.where(best >= 0, np.maximum(latest, until[best]), latest)
+        maybe = Timeline(operations.key[self._maybe], begins(operations, self._maybe), self._span)
+        latest = np.where(latest >= 0, latest + maybe.total(self._time[self._maybe], key, call), latest)
+        unsure = self.grants[~known]
+        may_begin = Timeline(operations.key[unsure], begins(operations, unsure), self._span).count(key, ret) > 0
+        return self._cut(np.where(may_begin, NEVER, latest))
+
+    def _cut(self, latest: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The same, but not after a lease was revoked whose grants were all over by then."""
+        operations, there = self._operations, self.there
+        sure = self._revokes[operations.type[self._revokes] == OK]
+        if not len(sure) or not len(there):
+            return latest
+        by_end = Timeline(operations.key[sure], ends(operations, sure), self._span)
+        # Of the revocations before a look the one that was invoked last: the grants must be over by then.
+        call, key = begins(operations, there), operations.key[there]
+        last = by_end.greatest(operations.invoked[sure].astype(np.int64), key, call)
+        invoked = np.where(last >= 0, operations.invoked[sure[last]], 0)
+        granted = Timeline(operations.key[self.grants], ends(operations, self.grants), self._span)
+        begun = Timeline(operations.key[self.grants], begins(operations, self.grants), self._span)
+        over = begun.count(key, ends(operations, there)) == granted.count(key, invoked)
+        return np.where((last >= 0) & over, np.minimum(latest, operations.ret[sure[last]]), latest)
+
+    def _add(self, kind: str, text: str, rows: list[int]) -> None:
+        key = self._operations.key_name(rows[-1])
+        self._findings.add(kind, f"Lease {named(key)}: {text}", rows, key)

@@ -1,0 +1,170 @@
+"""Locks: nobody holds one while somebody else does, and nobody's older token counts after a newer one.
+
+A lock is held, in the eyes of its holder, from the answer to ``acquire`` until it invokes ``release``. Fencing tokens
+are those of Kleppmann ("How to do distributed locking", 2016): whoever accepts writes of holders refuses an older one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from checkers.findings import Findings
+from checkers.timeline import Timeline, begins, ends, select
+from harness.columns import NOTHING, OTHER, Ints
+from harness.history import FAIL, INFO, OK, History, Operations
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import named, show
+
+_WRITES: Final = ("write", "write-held", "write-fenced")
+
+
+class Lock(Checker):
+    """Judges locks: ``acquire``, answered with a token, or false if somebody else holds it, ``release`` and ``write``.
+
+    A write (``write``, ``write-held`` or ``write-fenced``) that carries a token is ``[token, what]``. A holder that
+    lost contact, of which an operation has an unknown outcome, is not known to hold anything from then on, nor is one
+    that was told by a failure that it does not.
+    ``exclusive`` asks that no two hold a lock at one moment; without it only what is written counts.
+    """
+
+    def __init__(self, *, exclusive: bool = True) -> None:
+        self._exclusive = exclusive
+
+    def blind(self, history: History) -> str:
+        """Why nothing could have been wrong; empty where something could."""
+        operations: Operations = history.operations()
+        got = _acquired(operations)
+        return "" if len(got) > 1 else "no lock was acquired twice"
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        operations: Operations = history.operations()
+        findings = Findings(operations)
+        got = _acquired(operations)
+        until = _held_until(operations, got)
+        both = self._together(operations, got, until, findings)
+        self._tokens(operations, got, findings)
+        writes = self._stale_writes(operations, findings)
+        evidence = {"locks_acquired": len(got), "held_together": both, "fenced_writes": writes}
+        return findings.verdict("violation", evidence)
+
+    def _together(self, operations: Operations, got: Ints, until: Ints, findings: Findings) -> int:
+        """How often a lock was acquired while another holder believed to hold it."""
+        key, start = operations.key[got], operations.completed[got]
+        before = Timeline(key, start, len(operations.history)).greatest(until, key, start)
+        wrong = np.flatnonzero((before >= 0) & (until[before] > start)) if len(got) else got
+        for at in wrong.tolist() if self._exclusive else ():
+            if findings.enough("held together"):
+                continue
+            holder, other = int(got[before[at]]), int(got[at])
+            ended = int(until[before[at]])
+            rows, then = [holder, other], "and did not release it"
+            if ended < len(operations.history):
+                last = int(np.flatnonzero((operations.invoked == ended) | (operations.completed == ended))[0])
+                then = f"and held it until then: {findings.did(last)}"
+                rows.append(last)
+            name = named(operations.key_name(other))
+            text = (
+                f"Lock {name}: {findings.did(holder)}, got it{_token(operations, holder)}, {then}. "
+                f"Meanwhile {findings.did(other)}, and got it{_token(operations, other)}: two held it at one moment."
+            )
+            findings.add("held together", text, rows, operations.key_name(other))
+        return len(wrong)
+
+    def _tokens(self, operations: Operations, got: Ints, findings: Findings) -> None:
+        """Each token is greater than all that were given before."""
+        token = operations.history.number[operations.completed[got]]
+        got, token = got[(token != NOTHING) & (token != OTHER)], token[(token != NOTHING) & (token != OTHER)]
+        key = operations.key[got]
+        line = Timeline(key, ends(operations, got), len(operations.history))
+        before = line.greatest(token, key, begins(operations, got))
+        same = np.lexsort((token, key))
+        twice = same[1:][(np.diff(token[same]) == 0) & (np.diff(key[same]) == 0)]
+        first = same[:-1][(np.diff(token[same]) == 0) & (np.diff(key[same]) == 0)]
+        for one, other in zip(got[first].tolist(), got[twice].tolist(), strict=True):
+            if findings.enough("token given twice"):
+                continue
+            text = f"{findings.did(one)}, and {findings.did(other)}: both were given the same token."
+            self._add(findings, operations, "token given twice", text, [one, other])
+        older = np.flatnonzero((before >= 0) & (token < token[before])) if len(got) else got
+        for at in older.tolist():
+            if findings.enough("token went back"):
+                continue
+            one, other = int(got[before[at]]), int(got[at])
+            text = f"{findings.did(one)}. Later {findings.did(other)}, which is an older token."
+            self._add(findings, operations, "token went back", text, [one, other])
+
+    def _stale_writes(self, operations: Operations, findings: Findings) -> int:
+        """No write with an older token is accepted after one with a newer token was; how many writes carry one."""
+        rows = select(operations, *_WRITES)
+        rows = rows[operations.type[rows] == OK]
+        values = [operations.history.value[event] for event in operations.told[rows].tolist()]
+        fenced = [isinstance(v, list | tuple) and len(v) == 2 and type(v[0]) is int for v in values]
+        rows = rows[np.array(fenced, dtype=bool)]
+        token = np.array([v[0] for v, has in zip(values, fenced, strict=True) if has], dtype=np.int64)
+        key = operations.key[rows]
+        line = Timeline(key, ends(operations, rows), len(operations.history))
+        newest = line.greatest(token, key, begins(operations, rows))
+        stale = np.flatnonzero((newest >= 0) & (token < token[newest])) if len(rows) else rows
+        for at in stale.tolist():
+            if findings.enough("stale write"):
+                continue
+            one, other = int(rows[newest[at]]), int(rows[at])
+            text = (
+                f"{findings.did(one)}, with token {int(token[newest[at]])}. Later {findings.did(other)}, with token "
+                f"{int(token[at])}, which is older, and it was accepted: a holder of before wrote over its successor."
+            )
+            self._add(findings, operations, "stale write", text, [one, other])
+        return len(rows)
+
+    def _add(self, findings: Findings, operations: Operations, kind: str, text: str, rows: list[int]) -> None:
+        key = operations.key_name(rows[0])
+        findings.add(kind, f"Lock {named(key)}: {text}", rows, key)
+
+
+def _token(operations: Operations, row: int) -> str:
+    """What came with a lock that was acquired."""
+    token = operations.result(row)
+    return "" if token is None or token is True else f" with token {show(token)}"
+
+
+def _acquired(operations: Operations) -> Ints:
+    """The acquisitions that were answered with the lock."""
+    rows = select(operations, "acquire")
+    rows = rows[operations.type[rows] == OK]
+    given = [operations.history.value[event] is not False for event in operations.completed[rows].tolist()]
+    held: Ints = rows[np.array(given, dtype=bool)]
+    return held
+
+
+def _held_until(operations: Operations, got: Ints) -> Ints:
+    """The place in the history up to which each holder certainly believed to hold the lock; the end if it always did.
+
+    That is its next ``acquire`` or ``release`` of this lock, a write that was refused, or the invocation of an
+    operation whose outcome it never learned, whatever that was about.
+    """
+    history, forever = operations.history, len(operations.history)
+    f = operations.f
+    changes, writes = (
+        [code for code, name in enumerate(history.functions) if name in names]
+        for names in (("acquire", "release"), _WRITES)
+    )
+    change = np.flatnonzero(np.isin(f, changes))
+    refused = np.flatnonzero(np.isin(f, writes) & (operations.type == FAIL))
+    rows = np.concatenate([change, refused])
+    moments = np.concatenate([operations.invoked[change], operations.completed[refused]])
+    lost = operations.type == INFO
+    gone = dict(zip(operations.process[lost].tolist(), operations.invoked[lost].tolist(), strict=True))
+    # The next of these events of the same process and lock: all sorted, each holder finds its own right behind it.
+    order = np.lexsort((moments, operations.key[rows], operations.process[rows]))
+    rows, moments = rows[order], moments[order]
+    own = np.flatnonzero(np.isin(rows, got) & (moments == operations.invoked[rows]))
+    follows = np.minimum(own + 1, len(rows) - 1)
+    same = (own + 1 < len(rows)) & (operations.process[rows[follows]] == operations.process[rows[own]])
+    same &= operations.key[rows[follows]] == operations.key[rows[own]]
+    ended = np.where(same, moments[follows], forever)
+    until = np.empty(len(got), dtype=np.int64)
+    until[np.searchsorted(got, rows[own])] = ended
+    crashed = np.array([gone.get(process, forever) for process in operations.process[got].tolist()], dtype=np.int64)
+    return np.minimum(until, crashed)

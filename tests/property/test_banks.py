@@ -1,0 +1,145 @@
+"""Banks against the definition: what a read may show, what can have been paid out, and who spent what."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from checkers.bank import Bank
+from harness.history import History
+from harness.verdict import Budget
+from tests.random_runs import Done, RefusedError, done, run
+
+CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+ACCOUNTS = ("a", "b", "c")
+MOVES = ("transfer", "withdraw", "deposit")
+
+
+def random_bank(rng: random.Random, wrong: float, steps: int) -> History:
+    """With ``wrong`` half of a transfer is lost, reads show two moments, and withdrawals find an old balance."""
+    balances = dict.fromkeys(ACCOUNTS, 20)
+    before = dict(balances)
+    begun = False
+
+    def draw(rng: random.Random, process: int) -> tuple[str, Any] | None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            return "init", dict(balances)
+        f = rng.choice(("read", "read", *MOVES, "withdraw"))
+        amount, one, other = rng.choice((3, 5, 12)), *rng.sample(ACCOUNTS, 2)
+        if f == "transfer":
+            return f, {"from": one, "to": other, "amount": amount}
+        return (f, None) if f == "read" else (f, {"account": one, "amount": amount})
+
+    def apply(f: str, argument: Any, now: int, process: int) -> Any:
+        nonlocal before
+        if f == "init":
+            return argument
+        if f == "read":
+            mixed = rng.random() < wrong
+            return {name: rng.choice((balances, before))[name] if mixed else balances[name] for name in ACCOUNTS}
+        found = dict(before if rng.random() < wrong else balances)
+        before = dict(balances)
+        answer = dict(argument)
+        losing, gaining = argument.get("from", argument.get("account")), argument.get("to", argument.get("account"))
+        if f != "deposit":
+            if found[losing] < argument["amount"] and rng.random() >= wrong:
+                raise RefusedError
+            balances[losing] = answer["balance"] = found[losing] - argument["amount"]
+        if f != "withdraw" and rng.random() >= wrong / 3:
+            balances[gaining] += argument["amount"]
+        return answer
+
+    return run(rng, draw, apply, steps=steps)
+
+
+def effects(one: Done) -> list[tuple[str, int]]:
+    """What an operation does to which account."""
+    how = one.argument
+    if one.f == "transfer":
+        return [(how["from"], -how["amount"]), (how["to"], how["amount"])]
+    return [(how["account"], how["amount"] if one.f == "deposit" else -how["amount"])]
+
+
+def wrong_totals(history: History) -> int:
+    paid = [one for one in done(history, "withdraw", "deposit") if one.type != "fail"]
+    found = 0
+    for read in done(history, "read"):
+        if read.type == "ok":
+            certain = 60 + sum(effects(one)[0][1] for one in paid if one.type == "ok" and one.ret < read.call)
+            may = [effects(one)[0][1] for one in paid if one.call < read.ret and one.ret > read.call]
+            choices = itertools.chain.from_iterable(itertools.combinations(may, n) for n in range(len(may) + 1))
+            found += not any(certain + sum(chosen) == sum(read.answer.values()) for chosen in choices)
+    return found
+
+
+def overdrafts(history: History) -> int:
+    """The reads that show less than nothing, and the accounts from which more was taken than they can have held."""
+    found = sum(min(read.answer.values()) < 0 for read in done(history, "read") if read.type == "ok")
+    moves = [one for one in done(history, *MOVES) if one.type != "fail"]
+    if done(history, "init")[0].type == "fail":
+        return found  # nothing says what the accounts held
+    for account in ACCOUNTS:
+        mine = [(one, by) for one in moves for name, by in effects(one) if name == account]
+        for one, by in mine:
+            if one.type == "ok" and by < 0:
+                spent = -sum(b for other, b in mine if b < 0 and other.type == "ok" and other.ret <= one.ret)
+                if spent > 20 + sum(b for other, b in mine if b > 0 and other.call < one.ret):
+                    found += 1
+                    break
+    return found
+
+
+def spent_twice(history: History) -> int:
+    """Pairs, one behind the other, that found the same balance although too little can have come in between."""
+    moves = [one for one in done(history, *MOVES) if one.type != "fail"]
+    found = 0
+    for account in ACCOUNTS:
+        groups: dict[int, list[Done]] = {}
+        for one in moves:
+            if one.type == "ok" and (account, -one.argument["amount"]) in effects(one):
+                groups.setdefault(one.answer["balance"] + one.argument["amount"], []).append(one)
+        for group in groups.values():
+            for one, other in itertools.pairwise(sorted(group, key=lambda x: x.call)):
+                begin, end = min(one.call, other.call), max(one.ret, other.ret)
+                came = sum(
+                    by
+                    for each in moves
+                    for name, by in effects(each)
+                    if name == account and by > 0 and each.call < end and not (each.type == "ok" and each.ret < begin)
+                )
+                found += came < min(one.argument["amount"], other.argument["amount"])
+    return found
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.15])
+def test_the_rules_of_a_bank(wrong: float) -> None:
+    rng = random.Random(f"bank/{wrong}")
+    seen: Counter[str] = Counter()
+    for _ in range(CASES):
+        history = random_bank(rng, wrong, rng.randint(8, 60))
+        expected = {
+            "wrong total": wrong_totals(history),
+            "overdraft": overdrafts(history),
+            "spent twice": spent_twice(history),
+        }
+        verdict = Bank(60).check(history, Budget())
+        assert verdict.total == sum(expected.values()), list(history.events())
+        kinds = {kind for kind, number in expected.items() if number}
+        assert {anomaly.kind for anomaly in verdict.anomalies} == kinds
+        assert wrong or not kinds
+        seen.update(kinds)
+    assert not wrong or min(seen[kind] for kind in ("wrong total", "overdraft", "spent twice")) > CASES // 100
+
+
+def test_without_a_total_init_says_it_or_a_read_that_nothing_disturbs() -> None:
+    rng = random.Random("bank/unknown")
+    for _ in range(CASES // 3):
+        history = random_bank(rng, 0.0, rng.randint(8, 60))
+        assert not Bank().check(history, Budget()).total

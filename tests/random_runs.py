@@ -1,0 +1,131 @@
+"""Random histories of an object: correct ones, and ones in which something goes wrong now and then."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from harness.history import INFO, OK, TYPES, History, from_events
+from harness.operation import Event
+
+FOREVER = 1 << 60
+
+Draw = Callable[[random.Random, int], tuple[str, Any] | None]
+"""What a process does next: a function and its argument."""
+Apply = Callable[[str, Any, int, int], Any]
+"""Takes effect: function, argument, moment and process; returns the answer. Raises ``RefusedError``."""
+
+
+class RefusedError(Exception):
+    """The operation certainly did nothing."""
+
+
+@dataclass
+class _Open:
+    process: int
+    f: str
+    argument: Any
+    applied: bool = False
+    answer: Any = None
+    refused: bool = False
+
+
+def run(
+    rng: random.Random,
+    draw: Draw,
+    apply: Apply,
+    *,
+    steps: int,
+    clients: int = 3,
+    crash: float = 0.08,
+    fail: float = 0.05,
+    tick: Callable[[], int] = lambda: 1,
+) -> History:
+    """A run of concurrent clients. Each operation takes effect at one moment of its interval, a crashed one at any
+    later moment or never, a failed one never. Clients are on nodes n1, n2, ... in turn.
+    """
+    events: list[Event] = []
+    now = 0
+    open_: dict[int, _Open | None] = dict.fromkeys(range(clients))
+    late: list[_Open] = []
+
+    def record(one: _Open, kind: str, value: Any) -> None:
+        events.append(Event(0, now, one.process, kind, one.f, "k", value, f"n{one.process % clients + 1}"))  # type: ignore[arg-type]
+
+    def effect(one: _Open) -> None:
+        one.applied = True
+        try:
+            one.answer = apply(one.f, one.argument, now, one.process)
+        except RefusedError:
+            one.refused = True
+
+    for _ in range(steps):
+        now += tick()
+        if late and rng.random() < 0.15:
+            effect(late.pop(rng.randrange(len(late))))
+            continue
+        process = rng.choice(list(open_))
+        one = open_[process]
+        if one is None:
+            drawn = draw(rng, process)
+            if drawn is not None:
+                one = open_[process] = _Open(process, *drawn)
+                record(one, "invoke", one.argument)
+        elif not one.applied and rng.random() < crash:
+            record(one, "info", one.argument)
+            del open_[process]
+            open_[process + clients] = None
+            late.append(one)
+        elif not one.applied and rng.random() < fail:
+            record(one, "fail", one.argument)
+            open_[process] = None
+        elif not one.applied:
+            effect(one)
+        elif rng.random() < crash / 2:
+            record(one, "info", one.argument)
+            del open_[process]
+            open_[process + clients] = None
+        else:
+            record(one, "fail" if one.refused else "ok", one.argument if one.refused else one.answer)
+            open_[process] = None
+    return from_events(events)
+
+
+@dataclass(frozen=True)
+class Done:
+    """One operation as an oracle sees it; ``ret`` is ``FOREVER`` for one of unknown outcome."""
+
+    process: int
+    f: str
+    argument: Any
+    type: str
+    answer: Any
+    call: int
+    ret: int
+    node: str | None
+    row: int
+
+
+def done(history: History, *functions: str) -> list[Done]:
+    """The operations of some functions; times are places in the history."""
+    return list(_done(history, functions))
+
+
+def _done(history: History, functions: tuple[str, ...]) -> Iterator[Done]:
+    operations = history.operations()
+    for row in range(len(operations)):
+        if operations.name(row) in functions:
+            kind = int(operations.type[row])
+            yield Done(
+                int(operations.process[row]),
+                operations.name(row),
+                operations.argument(row),
+                TYPES[kind],
+                operations.result(row) if kind == OK else None,
+                int(operations.invoked[row]),
+                FOREVER if kind == INFO else int(operations.completed[row]),
+                operations.node_name(row),
+                row,
+            )
