@@ -187,8 +187,8 @@ def check(
 
     Without a ``model`` a run is judged as the run itself did, by ``checkers`` beside, and anything else by ``checkers``
     alone or as a ``cas-register``. A model is a name, FILE.py:Class, or a class or an instance; ``initial`` is what it
-    begins with. ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's verdict
-    and report again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises
+    begins with. ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's
+    verdict and report again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises
     ``SplitbrainError``, a ``HistoryError`` for what is no history.
     """
     given = history if isinstance(history, History) else Path(history)

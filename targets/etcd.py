@@ -9,7 +9,6 @@ its own state, which may be stale, and which etcd does not call linearizable.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import secrets
 import ssl
@@ -28,6 +27,7 @@ from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds
 from harness.target import ChangesMembers, Client, Target
 from targets.certificates import Authority
+from targets.etcd_calls import Calls
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
@@ -55,11 +55,16 @@ class Etcd(Target):
         reads: Annotated[Literal["linearizable", "serializable"], "through a quorum, or from one member"] = (
             "linearizable"
         )
+        locks: Annotated[
+            Literal["transaction", "api"], "locks are taken by a transaction, or by etcd's own lock API"
+        ] = "transaction"
         heartbeat_ms: Annotated[int, Milliseconds(1, 10_000), "how often the leader is heard"] = 100
         election_ms: Annotated[int, Milliseconds(5, 50_000), "silence after which an election begins"] = 1000
 
     name: ClassVar[str] = "etcd"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
+    workloads: ClassVar[frozenset[str]] = frozenset(
+        {"register", "set", "counter", "unique-ids", "bank", "lock", "lease"}
+    )
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
@@ -261,39 +266,28 @@ class Etcd(Target):
             raise NothingToDo(f"etcd did not {what} a member: {said}") from None
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
-        serializable = self._options.reads == "serializable"
-        return EtcdClient(node.address, timeout, self._identity, serializable=serializable)
+        options = self._options
+        serializable = options.reads == "serializable"
+        return EtcdClient(node.address, timeout, self._identity, serializable=serializable, locks=options.locks)
 
 
 class EtcdClient:
-    """One HTTP connection to one member."""
+    """A few HTTP connections to one member: one for operations, others that keep locks alive meanwhile."""
 
-    def __init__(self, address: str, timeout: float, identity: ssl.SSLContext, *, serializable: bool) -> None:
-        self._url = f"{_url(address)}/v3/kv"
+    def __init__(
+        self, address: str, timeout: float, identity: ssl.SSLContext, *, serializable: bool, locks: str
+    ) -> None:
+        self._url = f"{_url(address)}/v3"
         self._identity = identity
         self._timeout = aiohttp.ClientTimeout(total=timeout)
-        self._serializable = serializable
         self._session: aiohttp.ClientSession | None = None
+        self._calls = Calls(self._post, serializable=serializable, locks=locks)
 
     async def open(self) -> None:
-        self._session = _connected(self._timeout, self._identity)
+        self._session = _connected(self._timeout, self._identity, most=4)
 
     async def invoke(self, operation: Operation) -> Any:
-        key = _encode(operation.key)
-        if operation.f == "read":
-            found = await self._post("range", {"key": key, "serializable": self._serializable})
-            values = found.get("kvs", [])
-            return int(base64.b64decode(values[0]["value"])) if values else None
-        if operation.f == "write":
-            await self._post("put", {"key": key, "value": _encode(operation.value)})
-            return operation.value
-        old, new = operation.value
-        compare = {"key": key, "target": "VALUE", "result": "EQUAL", "value": _encode(old)}
-        put = {"request_put": {"key": key, "value": _encode(new)}}
-        answer = await self._post("txn", {"compare": [compare], "success": [put]})
-        if not answer.get("succeeded"):
-            raise Failed("the value was another one")
-        return operation.value
+        return await self._calls.apply(operation)
 
     async def _post(self, method: str, body: dict[str, Any]) -> Any:
         assert self._session is not None
@@ -308,6 +302,7 @@ class EtcdClient:
         return answer
 
     async def close(self) -> None:
+        self._calls.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -323,10 +318,6 @@ def _url(address: str) -> str:
     return f"https://{address}:{CLIENT_PORT}"
 
 
-def _connected(patience: aiohttp.ClientTimeout, identity: ssl.SSLContext) -> aiohttp.ClientSession:
-    """One connection to each member that is asked, at most."""
-    return aiohttp.ClientSession(timeout=patience, connector=aiohttp.TCPConnector(limit_per_host=1, ssl=identity))
-
-
-def _encode(value: Any) -> str:
-    return base64.b64encode(str(value).encode()).decode()
+def _connected(patience: aiohttp.ClientTimeout, identity: ssl.SSLContext, most: int = 1) -> aiohttp.ClientSession:
+    """At most so many connections to each member that is asked."""
+    return aiohttp.ClientSession(timeout=patience, connector=aiohttp.TCPConnector(limit_per_host=most, ssl=identity))

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from hiredis import HiredisError, ReplyError
@@ -25,6 +25,7 @@ from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation
 from harness.options import Milliseconds, Number
 from harness.target import ChangesMembers, Client, Target
+from targets.redis_commands import READS, REFUSED, apply
 from targets.resp import connect, quick, quick_info
 
 PORT = 6379
@@ -34,9 +35,8 @@ SERVICE = "splitbrain"
 _HAND_OVER_SECONDS = 15.0
 _FOLLOW_SECONDS = 0.2
 """How long a client trusts what its sentinel said about the primary."""
-_REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED")
+_REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED", *REFUSED)
 """Errors with which Redis refuses a command before it does anything."""
-_CAS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) return 1 end return 0"
 
 
 class Redis(Target):
@@ -48,12 +48,17 @@ class Redis(Target):
         min_replicas_to_write: Annotated[int, Number(0, 99), "replicas without which the primary takes no write"] = 0
         wait: Annotated[int, Number(0, 99), "replicas that WAIT is called with after each write; 0: it is not"] = 0
         appendonly: Annotated[bool, "whether every write goes to a log on disk"] = False
+        bank: Annotated[Literal["script", "steps"], "money is moved by a script, or by reading and then writing"] = (
+            "script"
+        )
         down_after_ms: Annotated[int, Milliseconds(1, 600_000), "silence after which a sentinel calls a node down"] = (
             1500
         )
 
     name: ClassVar[str] = "redis"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register"})
+    workloads: ClassVar[frozenset[str]] = frozenset(
+        {"register", "set", "counter", "queue", "unique-ids", "bank", "lock", "lease"}
+    )
     programs: ClassVar[Mapping[str, str]] = {
         "redis-server": "redis-server",
         "redis-sentinel": "redis-sentinel",
@@ -266,18 +271,21 @@ class Redis(Target):
         return [node.name for node in cluster.nodes if node.address in addresses]
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
-        return RedisClient(node.address, timeout, self._options.wait, self.password)
+        isolated = self._options.bank == "script"
+        return RedisClient(node.address, timeout, self._options.wait, self.password, isolated=isolated)
 
 
 class RedisClient:
     """Follows the primary that the sentinel of its own node names."""
 
-    def __init__(self, address: str, timeout: float, wait: int, password: str) -> None:
+    def __init__(self, address: str, timeout: float, wait: int, password: str, *, isolated: bool = True) -> None:
         self._address = address
         self._timeout = timeout
         self._wait = wait
         self._password = password
+        self._isolated = isolated
         self._sentinel: Any = None
+        self._own: Any = None
         self._primary: Any = None
         self._primary_address = ""
         self._asked = 0.0
@@ -315,24 +323,21 @@ class RedisClient:
 
     async def _apply(self, operation: Operation) -> Any:
         connection = self._primary
-        if operation.f == "read":
-            found = await connection.execute_command("GET", operation.key)
-            return None if found is None else int(found)
-        if operation.f == "write":
-            await connection.execute_command("SET", operation.key, operation.value)
-        else:
-            old, new = operation.value
-            if not await connection.execute_command("EVAL", _CAS, 1, operation.key, old, new):
-                raise Failed("the value was another one")
-        if self._wait:
+        if operation.f.endswith("-local"):
+            # Its own node, whatever that is now: what it holds, not what the primary does.
+            if self._own is None:
+                self._own = await connect(self._address, PORT, self._timeout, self._password)
+            connection = self._own
+        answer = await apply(connection.execute_command, operation, isolated=self._isolated)
+        if self._wait and operation.f not in READS:
             reached = await connection.execute_command("WAIT", self._wait, int(self._timeout * 500))
             if reached < self._wait:
                 raise Indeterminate(f"WAIT reached {reached} of {self._wait} replicas")
-        return operation.value
+        return answer
 
     async def close(self) -> None:
-        for connection in (self._primary, self._sentinel):
+        for connection in (self._primary, self._sentinel, self._own):
             if connection is not None:
                 await connection.aclose()
-        self._primary = self._sentinel = None
+        self._primary = self._sentinel = self._own = None
         self._primary_address = ""

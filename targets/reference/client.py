@@ -56,6 +56,8 @@ class ReferenceClient:
                     raise Failed("the value was another one")
             case "increment":
                 await self._change("INCRBY", key, value)
+            case "generate":
+                return int(await self._change("INCRBY", key, 1))
             case "add":
                 await self._change("SADD", key, value)
             case "remove":

@@ -57,7 +57,7 @@ class Reference(Target):
     Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
 
     name: ClassVar[str] = "reference"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"})
+    workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter", "unique-ids"})
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     ships: ClassVar[Sequence[str]] = ("targets.reference",)

@@ -11,13 +11,18 @@ from typing import Final
 
 import pytest
 
+from checkers.bank import Bank
 from checkers.completeness import Completeness
 from checkers.convergence import Convergence
 from checkers.elements import Elements
 from checkers.evidence import Evidence
+from checkers.lease import Lease
 from checkers.linearizability import Linearizable
+from checkers.lock import Lock
 from checkers.overwritten import Overwritten
+from checkers.queue import Queue
 from checkers.total import Total
+from checkers.unique_ids import UniqueIds
 from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
 from harness.environments.base import Environment, HasImage, Refuses
 from harness.environments.docker import DockerEnvironment
@@ -45,10 +50,15 @@ from nemeses.storage import Storage
 from targets.etcd import Etcd
 from targets.redis import Redis
 from targets.reference.target import Reference
+from workloads.bank import BankWorkload
 from workloads.converge import Converge
 from workloads.counter import CounterWorkload
+from workloads.lease import LeaseWorkload
+from workloads.lock import LockWorkload
+from workloads.queue import QueueWorkload
 from workloads.register import Register
 from workloads.set import SetWorkload
+from workloads.unique_ids import UniqueIdsWorkload
 
 ROOT: Final = Path(__file__).parents[2]
 OWN: Final = ROOT / "tests" / "own"
@@ -64,6 +74,11 @@ WORKLOADS: Mapping[str, Workload] = {
     "converge": Converge(Converge.Options()),
     "set": SetWorkload(SetWorkload.Options()),
     "counter": CounterWorkload(CounterWorkload.Options()),
+    "queue": QueueWorkload(QueueWorkload.Options()),
+    "unique-ids": UniqueIdsWorkload(UniqueIdsWorkload.Options()),
+    "bank": BankWorkload(BankWorkload.Options()),
+    "lock": LockWorkload(LockWorkload.Options()),
+    "lease": LeaseWorkload(LeaseWorkload.Options()),
 }
 NEMESES: Mapping[str, Nemesis] = {
     "partition": Partition(Partition.Options()),
@@ -85,6 +100,11 @@ CHECKERS: Mapping[str, Checker] = {
     "overwritten": Overwritten(),
     "elements": Elements(),
     "total": Total(),
+    "queue": Queue(),
+    "unique-ids": UniqueIds(),
+    "bank": Bank(),
+    "lock": Lock(),
+    "lease": Lease(),
 }
 ENVIRONMENTS: Mapping[str, Environment] = {
     "local": LocalEnvironment(),

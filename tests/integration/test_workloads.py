@@ -1,0 +1,62 @@
+"""Sets, counters, queues, banks and locks in real stores: what is promised is kept, and what is not is found out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+from tests.integration.test_stores import measured, run
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.mark.needs("local", "etcd")
+@pytest.mark.parametrize("workload", ["set", "counter", "bank"])
+def test_etcd_keeps_what_it_acknowledges(splitbrain: Command, workload: str) -> None:
+    strict = [] if workload == "bank" else ["-o", "linearizable=true", "-o", "settle=3s"]
+    code, verdict, _ = measured(
+        splitbrain, 14, "etcd", "--on", "local", "--workload", workload, *strict, "--nemesis", "partition,kill,pause",
+        "--interval", "2", "--seed", "7",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    assert verdict["evidence"]["ok"] > 500
+
+
+@pytest.mark.needs("local", "redis")
+@pytest.mark.parametrize(("workload", "kind"), [("set", "lost"), ("queue", "lost"), ("unique-ids", "duplicated")])
+def test_redis_loses_across_a_failover(splitbrain: Command, workload: str, kind: str) -> None:
+    settle = ["-o", "settle=3s"] if workload == "set" else []
+    code, verdict, _ = measured(
+        splitbrain, 16, "redis", "--on", "local", "--workload", workload, *settle, "--nemesis", "partition",
+        "-o", "partition=primary", "--seed", "1",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (1, "invalid"), verdict
+    assert kind in {anomaly["kind"] for anomaly in verdict["anomalies"]}
+
+
+@pytest.mark.needs("local", "redis")
+def test_automats_that_read_and_then_write_spend_a_balance_twice(splitbrain: Command) -> None:
+    bank = ["redis", "--on", "local", "--workload", "bank", "--time", "5", "--rate", "1000", "-o", "accounts=2"]
+    code, verdict, _ = run(splitbrain, *bank, "-o", "bank=steps")
+    assert (code, verdict["validity"]) == (1, "invalid"), verdict
+    assert "spent twice" in {anomaly["kind"] for anomaly in verdict["anomalies"]}
+    code, verdict, _ = run(splitbrain, *bank)
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+
+
+@pytest.mark.needs("local", "etcd")
+@pytest.mark.parametrize("locks", ["transaction", "api"])
+def test_a_lock_of_etcd_excludes_nobody_and_fencing_makes_up_for_it(splitbrain: Command, locks: str) -> None:
+    """A holder whose member stands still loses its lease, and goes on writing when the member does."""
+    paused = [
+        "etcd", "--on", "local", "--workload", "lock", "-o", "keys=6", "-o", f"locks={locks}", "--rate", "60",
+        "--timeout", "10", "--nemesis", "pause", "-o", "pause=one", "--interval", "6", "--seed", "2",
+    ]  # fmt: skip
+    code, verdict, _ = measured(splitbrain, 40, *paused)
+    assert (code, verdict["validity"]) == (1, "invalid"), verdict
+    assert {"held together", "stale write"} >= {anomaly["kind"] for anomaly in verdict["anomalies"]}
+    code, verdict, _ = measured(splitbrain, 40, *paused, "-o", "fencing=true")
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    assert verdict["evidence"]["held_together"] > 0
