@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import pairwise
 from typing import Any, Final, Self
 
 import msgspec
@@ -11,6 +10,7 @@ import numpy as np
 
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, OK, History, Operations
 from harness.periods import HEAL, PROVE, Turns, fault_periods, turns
+from harness.roles import PRIMARY, sightings
 from harness.verdict import Budget, Checker, Verdict
 
 _LEAST_OF_ALL: Final = 0.2
@@ -111,11 +111,11 @@ def _concurrency(operations: Operations) -> int:
 
 
 def _role_changes(history: History) -> int:
-    """How often another node was seen to be primary."""
-    seen = [
-        frozenset(role["node"] for role in event.value if role["role"] == "primary")
-        for event in history.special(MONITOR_PROCESS)
-        if event.f == "roles" and isinstance(event.value, list)
-    ]
-    settled = [primaries for primaries in seen if primaries]
-    return sum(a != b for a, b in pairwise(settled))
+    """How often a node was seen to be primary that was none when it was seen before; the first of all is no change."""
+    role: dict[str, str] = {}
+    changes = -1
+    for one in sightings(history):
+        if one.role is not None:
+            changes += one.role == PRIMARY and role.get(one.node) != PRIMARY
+            role[one.node] = one.role
+    return max(changes, 0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.columns import NOTHING, OTHER, SINGLE, Ints, codes, numbers, whole_numbers
 from harness.errors import HistoryError
-from harness.operation import MONITOR, NEMESIS, Event, EventType
+from harness.operation import MONITOR, NEMESIS, Event, EventType, ServedBy
 
 INVOKE: Final = 0
 OK: Final = 1
@@ -67,6 +67,16 @@ class Operations:
     def key(self) -> NDArray[np.int32]:
         """The key of each operation, a code into ``history.keys``."""
         return self.history.key[self.invoked]
+
+    @property
+    def server(self) -> NDArray[np.int32]:
+        """Who executed each operation, a code into ``history.nodes``: 0 where nobody knows."""
+        return np.where(self.completed >= 0, self.history.server[self.completed], 0).astype(np.int32)
+
+    @property
+    def term(self) -> Ints:
+        """The term of the node that executed each operation; ``NOTHING`` where nobody knows."""
+        return np.where(self.completed >= 0, self.history.term[self.completed], NOTHING)
 
     def argument(self, row: int) -> Any:
         """What the operation was invoked with."""
@@ -119,6 +129,11 @@ class Operations:
         """The key of one operation as the workload knows it."""
         return self.history.keys[self.history.key[self.invoked[row]]]
 
+    def server_name(self, row: int) -> str | None:
+        """The node that executed the operation, where that is known."""
+        completed = self.completed[row]
+        return None if completed < 0 else self.history.nodes[self.history.server[completed]]
+
     def node_name(self, row: int) -> str | None:
         """The node that the operation was sent to."""
         node: str | None = self.history.nodes[self.history.node[self.invoked[row]]]
@@ -138,6 +153,7 @@ class History:
 
     Events happened in the order of the rows, whatever their times say.
 
+    ``server`` is the node that executed what completes, a code into ``nodes``, and ``term`` its term, or ``NOTHING``.
     ``number`` is the value where that is a whole number or nothing, ``number`` and ``second`` are the two of a pair.
     """
 
@@ -147,6 +163,8 @@ class History:
     f: NDArray[np.int32]
     key: NDArray[np.int32]
     node: NDArray[np.int32]
+    server: NDArray[np.int32]
+    term: Ints
     number: Ints
     second: Ints
     value: list[Any]
@@ -191,7 +209,13 @@ class History:
                 value=self.value[row],
                 node=self.nodes[self.node[row]],
                 error=self.error.get(row),
+                served_by=self._served_by(row),
             )
+
+    def _served_by(self, row: int) -> ServedBy | None:
+        node = self.nodes[self.server[row]]
+        term = int(self.term[row])
+        return None if node is None else ServedBy(node, None if term == NOTHING else term)
 
     def special(self, process: int) -> list[Event]:
         """The events of the nemesis or of the monitor."""
@@ -309,6 +333,8 @@ _COLUMNS: Final[dict[str, type[np.integer[Any]]]] = {
     "f": np.int32,
     "key": np.int32,
     "node": np.int32,
+    "server": np.int32,
+    "term": np.int64,
     "number": np.int64,
     "second": np.int64,
 }
@@ -353,6 +379,9 @@ class HistoryBuilder:
         columns["f"].append(codes(self._functions, [e.f for e in events]))
         columns["key"].append(codes(self._keys, [e.key for e in events]))
         columns["node"].append(codes(self._nodes, [e.node for e in events]))
+        server, term = self._served(events, base)
+        columns["server"].append(server)
+        columns["term"].append(term)
         values = [e.value for e in events]
         number, second = numbers(values, base)
         columns["number"].append(number)
@@ -361,6 +390,15 @@ class HistoryBuilder:
         errors = [e.error for e in events]
         if any(errors):
             self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
+
+    def _served(self, events: Sequence[Event], base: int) -> tuple[NDArray[np.int32], Ints]:
+        """The columns ``server`` and ``term``."""
+        served = [e.served_by for e in events]
+        if not any(served):
+            return np.zeros(len(events), np.int32), np.full(len(events), NOTHING, np.int64)
+        server = codes(self._nodes, [None if s is None else s.node for s in served])
+        terms = [NOTHING if s is None or s.term is None else s.term for s in served]
+        return server, whole_numbers(terms, "term", base)
 
     def build(
         self, *, line: Ints | None = None, index: Ints | None = None, torn: bool = False, restated: bool = False

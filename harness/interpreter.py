@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.columns import LARGEST
 from harness.errors import NothingToDo, SplitbrainError
 from harness.generator import Context, Generator, Pending, Process
-from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation
+from harness.operation import NEMESIS, Event, EventType, Failed, Indeterminate, Operation, Served, ServedBy
 from harness.plugins import whose
 from harness.recording import Recorder
 from harness.target import Client
@@ -179,8 +180,9 @@ class Interpreter:
         value: Any,
         node: str | None,
         error: str | None,
+        served_by: ServedBy | None = None,
     ) -> None:
-        event = Event(0, self._clock(), process, kind, operation.f, operation.key, value, node, error)
+        event = Event(0, self._clock(), process, kind, operation.f, operation.key, value, node, error, served_by)
         self._recorder.record(event)
         if self._generator is not None:
             before, self._generator = self._generator, self._generator.update(event)
@@ -191,7 +193,7 @@ class Interpreter:
         process = worker.process
         self._record(process, "invoke", operation, operation.value, worker.node, None)
         kind: EventType
-        value, error = operation.value, None
+        value, error, served_by = operation.value, None, None
         refused = broken = False
         try:
             async with asyncio.timeout(self._timeout):
@@ -216,8 +218,10 @@ class Interpreter:
             await self._disconnect(worker)
         if worker.given_up:
             return
+        if isinstance(value, Served):
+            value, served_by = _unpacked(worker, operation, value)
         try:
-            self._record(process, kind, operation, value, worker.node, error)
+            self._record(process, kind, operation, value, worker.node, error, served_by)
         except Exception as failure:
             # A workload learns from what it is answered.
             raise _misfit(worker, operation, value, _describe(failure)) from failure
@@ -267,6 +271,14 @@ class Interpreter:
             _, late = await asyncio.wait(closing, timeout=self._patience)
             for task in late:
                 self._stuck(f"{whose(closing[task].client, 'close')} does not come back")
+
+
+def _unpacked(worker: Worker, operation: Operation, served: Served) -> tuple[Any, ServedBy]:
+    """The value and who served it. Raises ``SplitbrainError`` where that is no node, or the term no number."""
+    whole = type(served.term) is int and 0 <= served.term < LARGEST
+    if not isinstance(served.by, str) or not (served.term is None or whole):
+        raise _misfit(worker, operation, served, "`by` is the name of a node, and `term` a number or None")
+    return served.value, ServedBy(served.by, served.term)
 
 
 def _misfit(worker: Worker, operation: Operation, value: Any, why: str) -> SplitbrainError:

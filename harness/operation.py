@@ -12,6 +12,10 @@ NEMESIS: Final = "nemesis"
 """The process that faults are recorded under."""
 MONITOR: Final = "monitor"
 """The process that observations (who believes to be primary) are recorded under."""
+LEADERSHIP: Final = "leadership"
+"""What the monitor records at first: whether the store claims to have one primary (see ``harness.target``)."""
+ROLE: Final = "role"
+"""What the monitor records of one node: what it said that it is (see ``harness.roles``)."""
 STOPPED: Final = "stopped"
 """What the monitor records when a run is cut short: ``{"seconds": how long the operations went on}``, and why."""
 FINISHED: Final = "finished"
@@ -26,11 +30,19 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     value: Any = None
 
 
+class ServedBy(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """The node that executed an operation, and its term or epoch where the store tells."""
+
+    node: str
+    term: int | None = None
+
+
 class Event(msgspec.Struct, omit_defaults=True, gc=False):
     """One line of a history.
 
     ``time`` is in nanoseconds since the run began, on the monotonic clock of the machine that drives the
-    clients. ``process`` is a number for a client, or ``"nemesis"`` or ``"monitor"``.
+    clients. ``process`` is a number for a client, or ``"nemesis"`` or ``"monitor"``. ``node`` is whom a client is bound
+    to; ``served_by``, of a completion, who has executed the operation, which need not be the same.
     """
 
     index: int
@@ -42,6 +54,19 @@ class Event(msgspec.Struct, omit_defaults=True, gc=False):
     value: Any = None
     node: str | None = None
     error: str | None = None
+    served_by: ServedBy | None = None
+
+
+class Served(msgspec.Struct, frozen=True):
+    """What a client's ``invoke`` may return in place of a value alone: the value, and who executed the operation.
+
+    ``term`` is that node's own, at a moment between the invocation and the completion; a term that somebody else tells
+    is none.
+    """
+
+    value: Any
+    by: str
+    term: int | None = None
 
 
 class Failed(Exception):  # noqa: N818 - the field's word for this completion

@@ -19,7 +19,7 @@ from harness.generator import Generator, any_of, at_times, on_clients, on_nemesi
 from harness.injection import Injection
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, Observes, Prepares
-from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event
+from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, STOPPED, Event
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
@@ -28,13 +28,12 @@ from harness.seal import Seal
 from harness.store import RunDirectory, written
 from harness.target import Client, Target
 from harness.timetable import Fault, Timetable, by_worker
+from harness.watching import watch_roles
 from harness.words import count
 from harness.workload import Workload
 
 _STARTUP_SECONDS = 90.0
-_ROLES_SECONDS = 10.0
 _LEAST_FINAL_SECONDS = 10.0
-_MONITOR_SECONDS = 0.5
 _OBSERVE_SECONDS = 2.5
 
 _OPERATIONS, _FINAL_READS = "the operations", "the final reads"
@@ -265,7 +264,8 @@ class Run:
             self._note_stop()
         self._waiting_for = whose(self._target, "roles")
         over = asyncio.Event()
-        watchers = [asyncio.create_task(self._watch_roles(cluster, over))]
+        watching = watch_roles(cluster, self._target, over, self.clock, self.recorder.record)
+        watchers = [asyncio.create_task(watching)]
         owned = asyncio.create_task(ownership.watch(over, self.stop))
         for name, nemesis in self._nemeses.items():
             if isinstance(nemesis, Observes):
@@ -273,6 +273,7 @@ class Run:
         try:
             if self._nemeses:
                 self._note_plan()
+            self._note(MONITOR, "info", LEADERSHIP, self._target.leadership)
             self._phase = _OPERATIONS
             self._say(f"running for {experiment.time:g} s")
             if not self._stopping:
@@ -365,27 +366,6 @@ class Run:
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
-
-    async def _watch_roles(self, cluster: Cluster, over: asyncio.Event) -> None:
-        """Record who believes to be what, each time that it changes, until the run is over."""
-        before: Any = None
-        while not over.is_set():
-            roles: Any = f"{whose(self._target, 'roles')} does not come back"
-            try:
-                async with asyncio.timeout(_ROLES_SECONDS):
-                    roles = list(await self._target.roles(cluster))
-            except TimeoutError:
-                if roles != before:
-                    self._note(MONITOR, "info", "roles", None, roles)
-            except Exception as error:
-                self._note(MONITOR, "info", "roles", None, f"{type(error).__name__}: {error}")
-                return
-            if roles != before and not isinstance(roles, str):
-                seen = [{"node": role.node, "role": role.role, "term": role.term} for role in roles]
-                self._note(MONITOR, "info", "roles", seen)
-            before = roles
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), _MONITOR_SECONDS)
 
     async def _watch_fault(self, cluster: Cluster, name: str, nemesis: Observes, over: asyncio.Event) -> None:
         """Record what a nemesis sees of its own fault, until the run is over."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from harness.capability import OF_STORES, Capability
 from harness.cluster import Cluster, Role
@@ -12,12 +12,15 @@ from harness.environments.base import Node
 from harness.operation import Operation
 from harness.options import Part
 
+Leadership = Literal["primary", "forwarded", "none"]
+
 
 @runtime_checkable
 class Client(Protocol):
     """A connection of one worker to one node.
 
-    ``invoke`` returns what the operation's completion is to carry. It raises ``Failed`` only when the store cannot
+    ``invoke`` returns what the operation's completion is to carry, or ``Served(value, by=node, term=5)`` where it knows
+    who executed the operation: a verdict on split brain lives by that. It raises ``Failed`` only when the store cannot
     have applied the operation; ``Indeterminate``, a time-out or any other error says that it may have. After an
     error the runner closes the client and opens it again.
     """
@@ -90,6 +93,11 @@ class Target(Part, Protocol):
     failover: float = 5.0
     """The seconds within which another primary serves when the primary is lost."""
 
+    leadership: Leadership = "none"
+    """Whether the store claims to have one primary at a time: ``"primary"``, which alone acknowledges writes, and whose
+    term, if it has one, is its own; ``"forwarded"``, behind nodes that acknowledge what they have passed on to it; or
+    ``"none"``. Two primaries are wrong only where one is claimed."""
+
     @property
     def membership(self) -> ChangesMembers | None:
         """What changes the members of the store, perhaps the target itself; None where that cannot be done."""
@@ -116,7 +124,11 @@ class Target(Part, Protocol):
 
     @abstractmethod
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        """Who believes to be what, asked of each node that answers; quick, and never raising."""
+        """Who believes to be what, asked of each of ``cluster.nodes`` that answers; quick, and never raising.
+
+        A run asks for one node at a time, in a cluster that has only that. A term is the node's own: no other node can
+        have been primary in it. Where that is not certain it is left out.
+        """
         ...
 
     @abstractmethod

@@ -23,9 +23,9 @@ from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NodeError, NothingToDo, UsageError
 from harness.faults import process
-from harness.operation import Failed, Indeterminate, Operation
+from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds
-from harness.target import ChangesMembers, Client, Target
+from harness.target import ChangesMembers, Client, Leadership, Target
 from targets.certificates import Authority
 from targets.etcd_calls import Calls
 
@@ -63,8 +63,10 @@ class Etcd(Target):
 
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "set", "counter", "unique-ids", "bank", "lock", "lease"}
+        {"register", "append", "set", "counter", "unique-ids", "bank", "lock", "lease"}
     )
+    leadership: Leadership = "forwarded"
+    """Every member acknowledges what it has passed on to the leader."""
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
@@ -147,6 +149,7 @@ class Etcd(Target):
             return False
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        """The term is that of the last entry that the member has applied: one that leads already may tell an older."""
         async with self._session(_QUICK) as session:
             found = await asyncio.gather(*(self._role(session, node) for node in cluster.nodes))
         return [role for role in found if role is not None]
@@ -268,16 +271,18 @@ class Etcd(Target):
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         options = self._options
         serializable = options.reads == "serializable"
-        return EtcdClient(node.address, timeout, self._identity, serializable=serializable, locks=options.locks)
+        return EtcdClient(node, timeout, self._identity, serializable=serializable, locks=options.locks)
 
 
 class EtcdClient:
     """A few HTTP connections to one member: one for operations, others that keep locks alive meanwhile."""
 
-    def __init__(
-        self, address: str, timeout: float, identity: ssl.SSLContext, *, serializable: bool, locks: str
-    ) -> None:
-        self._url = f"{_url(address)}/v3"
+    def __init__(self, node: Node, timeout: float, identity: ssl.SSLContext, *, serializable: bool, locks: str) -> None:
+        self._node = node.name
+        self._url = f"{_url(node.address)}/v3"
+        self._term: int | None = None
+        """That of the last entry which the member had applied at its last answer: not before that of the entry which an
+        acknowledgement is of."""
         self._identity = identity
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
@@ -287,7 +292,9 @@ class EtcdClient:
         self._session = _connected(self._timeout, self._identity, most=4)
 
     async def invoke(self, operation: Operation) -> Any:
-        return await self._calls.apply(operation)
+        self._term = None
+        value = await self._calls.apply(operation)
+        return Served(value, by=self._node, term=self._term)
 
     async def _post(self, method: str, body: dict[str, Any]) -> Any:
         assert self._session is not None
@@ -299,6 +306,9 @@ class EtcdClient:
         if response.status != 200:
             said = str(answer.get("message") or answer.get("error") or f"HTTP {response.status}")
             raise Failed(said) if answer.get("code") in _REFUSED_CODES else Indeterminate(said)
+        if not method.startswith("lease/"):  # with which locks are kept alive beside the operations
+            term = answer.get("header", {}).get("raft_term")
+            self._term = None if term is None else int(term)
         return answer
 
     async def close(self) -> None:

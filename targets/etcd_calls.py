@@ -10,8 +10,11 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+import aiohttp
 
 from harness.operation import Failed, Indeterminate, Operation
 
@@ -54,6 +57,11 @@ class Calls:
                 compare = {"key": encode(key), "target": "VALUE", "result": "EQUAL", "value": encode(value[0])}
                 if not await self._transaction([compare], {key: value[1]}):
                     raise Failed("the value was another one")
+            case "read-list":
+                found = await self._value(key)
+                return [] if found is None else json.loads(found)
+            case "append":
+                await self._append(key, value)
             case "increment":
                 await self._replace(key, lambda held: {key: int(held.get(key, 0)) + value})
             case "add":
@@ -117,6 +125,20 @@ class Calls:
             ]
             if await self._transaction(compare, puts):
                 return puts
+        raise Failed("others were always faster")
+
+    async def _append(self, key: str, element: Any) -> None:
+        """Read the list, and put it with one more element where nobody has changed it in between."""
+        for _ in range(_TRIES):
+            try:
+                found = (await self._post("kv/range", {"key": encode(key)})).get("kvs", [])
+            except (Indeterminate, TimeoutError, aiohttp.ClientError) as error:
+                raise Failed(f"the list could not be read: {error}") from None
+            elements = json.loads(decode(found[0]["value"])) if found else []
+            revision = found[0]["mod_revision"] if found else "0"
+            compare = {"key": encode(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision}
+            if await self._transaction([compare], {key: json.dumps([*elements, element])}):
+                return
         raise Failed("others were always faster")
 
     async def _bank(self, operation: Operation) -> Any:

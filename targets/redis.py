@@ -6,6 +6,7 @@ asynchronous, so acknowledged writes can be lost and two primaries can serve at 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import secrets
@@ -22,11 +23,11 @@ from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NodeError, NothingToDo
 from harness.faults import process
-from harness.operation import Failed, Indeterminate, Operation
+from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
-from harness.target import ChangesMembers, Client, Target
+from harness.target import ChangesMembers, Client, Leadership, Target
 from targets.redis_commands import READS, REFUSED, apply
-from targets.resp import connect, quick, quick_info
+from targets.resp import connect, quick, quick_each, quick_info
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -57,8 +58,9 @@ class Redis(Target):
 
     name: ClassVar[str] = "redis"
     workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "set", "counter", "queue", "unique-ids", "bank", "lock", "lease"}
+        {"register", "append", "set", "counter", "queue", "unique-ids", "bank", "lock", "lease"}
     )
+    leadership: Leadership = "primary"
     programs: ClassVar[Mapping[str, str]] = {
         "redis-server": "redis-server",
         "redis-sentinel": "redis-sentinel",
@@ -169,19 +171,29 @@ class Redis(Target):
         return await quick(node.address, SENTINEL_PORT, "SENTINEL", question, SERVICE, password=self.password)
 
     async def _sentinel_view(self, node: Node) -> Mapping[str, Any] | None:
-        answer = await self._ask_sentinel(node, "MASTER")
-        if isinstance(answer, list):
-            return dict(zip(answer[::2], answer[1::2], strict=True))
-        return answer if isinstance(answer, Mapping) else None
+        return _view(await self._ask_sentinel(node, "MASTER"))
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
         infos = await self._infos(cluster.nodes)
-        roles = []
-        for name, info in infos.items():
-            seen = await self._sentinel_view(cluster.node(name))
-            epoch = int(seen["config-epoch"]) if seen is not None else None
-            roles.append(Role(name, "primary" if info["role"] == "master" else "replica", epoch))
-        return roles
+        epochs = await asyncio.gather(*(self._epoch(cluster.node(name)) for name in infos))
+        return [
+            Role(name, "primary" if info["role"] == "master" else "replica", epoch)
+            for (name, info), epoch in zip(infos.items(), epochs, strict=True)
+        ]
+
+    async def _epoch(self, node: Node) -> int | None:
+        """Sentinel's configuration epoch in which a node is primary, if its own sentinel names it as that.
+
+        A sentinel that directs a failover has the new epoch beside the old address for a while. What it calls the
+        primary now changes together with the epoch: where that is the same before and after, the two belong together.
+        """
+        where = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        commands = [where, ("SENTINEL", "MASTER", SERVICE), where]
+        answers = await quick_each(node.address, SENTINEL_PORT, commands, password=self.password)
+        if not answers or not answers[0] == answers[2] == [node.address, str(PORT)]:
+            return None
+        seen = _view(answers[1])
+        return None if seen is None else int(seen["config-epoch"])
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Take nodes out as an administrator does: a primary hands over, the servers end, and sentinels forget them."""
@@ -272,18 +284,34 @@ class Redis(Target):
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         isolated = self._options.bank == "script"
-        return RedisClient(node.address, timeout, self._options.wait, self.password, isolated=isolated)
+        names = {other.address: other.name for other in cluster.nodes}
+        return RedisClient(node.address, timeout, self._options.wait, self.password, names, isolated=isolated)
+
+
+def _view(answer: Any) -> Mapping[str, Any] | None:
+    """What a sentinel tells of the primary, by name."""
+    if isinstance(answer, list):
+        return dict(zip(answer[::2], answer[1::2], strict=True))
+    return answer if isinstance(answer, Mapping) else None
 
 
 class RedisClient:
-    """Follows the primary that the sentinel of its own node names."""
+    """Follows the primary that the sentinel of its own node names.
 
-    def __init__(self, address: str, timeout: float, wait: int, password: str, *, isolated: bool = True) -> None:
+    A server knows no epoch, and that client's sentinel may have an old one: which epoch a server was primary in is told
+    by ``roles``, which asks its own sentinel.
+    """
+
+    def __init__(
+        self, address: str, timeout: float, wait: int, password: str, names: Mapping[str, str], *, isolated: bool = True
+    ) -> None:
         self._address = address
         self._timeout = timeout
         self._wait = wait
         self._password = password
         self._isolated = isolated
+        self._names = names
+        """The nodes by address."""
         self._sentinel: Any = None
         self._own: Any = None
         self._primary: Any = None
@@ -315,7 +343,9 @@ class RedisClient:
                 await self.close()
                 raise Failed(f"the sentinel or the primary cannot be reached: {error}") from None
         try:
-            return await self._apply(operation)
+            served = self._names.get(self._address if operation.f.endswith("-local") else self._primary_address)
+            value = await self._apply(operation)
+            return value if served is None else Served(value, by=served)
         except ReplyError as error:
             if str(error).split(maxsplit=1)[0] in _REFUSALS:
                 raise Failed(str(error)) from None

@@ -1,8 +1,9 @@
 """What the operations of the workloads are in Redis' commands, each in one command or one script.
 
-Counters are ``INCRBY``, sets ``SADD``, queues ``RPUSH`` and ``LPOP``, identifiers ``INCR``. A bank is a hash, so that
-one command reads all balances. A lock is ``SET NX PX`` with a token that is counted beside it; a lease is a key with a
-time to live. What has to be read before it is written goes by a script, which Redis executes as a whole.
+Counters are ``INCRBY``, sets ``SADD``, lists ``RPUSH``, queues ``RPUSH`` and ``LPOP``, identifiers ``INCR``. A bank is
+a hash, so that one command reads all balances. A lock is ``SET NX PX`` with a token that is counted beside it; a lease
+is a key with a time to live. What has to be read before it is written goes by a script, which Redis executes as a
+whole.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ return 1
 
 REFUSED: Final = ("NOACCOUNT", "POOR")
 """What the scripts here say when they have changed nothing."""
-READS: Final = frozenset({"read", "read-local", "members", "members-local", "balances", "look"})
+READS: Final = frozenset({"read", "read-local", "read-list", "members", "members-local", "balances", "look"})
 """The operations that change nothing."""
 
 
@@ -64,6 +65,10 @@ async def apply(execute: Execute, operation: Operation, *, isolated: bool) -> An
         case "cas":
             if not await execute("EVAL", _CAS, 1, key, *value):
                 raise Failed("the value was another one")
+        case "read-list":
+            return [int(element) for element in await execute("LRANGE", key, 0, -1)]
+        case "append":
+            await execute("RPUSH", key, value)
         case "increment":
             await execute("INCRBY", key, value)
         case "add":

@@ -93,13 +93,21 @@ async def connect(address: str, port: int, timeout: float, password: str | None 
 
 async def quick(address: str, port: int, *words: str, password: str | None = None) -> Any:
     """The answer to one command on a connection of its own; None when there is none within half a second."""
+    answers = await quick_each(address, port, [words], password=password)
+    return answers[0] if answers else None
+
+
+async def quick_each(
+    address: str, port: int, commands: Sequence[Sequence[str]], *, password: str | None = None
+) -> list[Any]:
+    """The answers to a few commands, one after the other; an empty list when not all came within half a second."""
     link = None
     try:
         async with asyncio.timeout(_QUICK_SECONDS):
             link = await connect(address, port, _QUICK_SECONDS, password)
-            return await link.execute_command(*words)
+            return [await link.execute_command(*words) for words in commands]
     except (hiredis.HiredisError, OSError):
-        return None
+        return []
     finally:
         if link is not None:
             await link.aclose()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 
-from harness.operation import Failed, Indeterminate, Operation
+from harness.operation import Failed, Indeterminate, Operation, Served
 from targets.reference.server import CLIENT_PORT
 from targets.resp import connect
 
@@ -33,6 +33,8 @@ class ReferenceClient:
         self._repeats = repeats
         self._number = 0
         self._connections: dict[str, Any] = {}
+        self._served_by: tuple[str, int | None] = "", None
+        """Who gave the last answer, and in which term."""
 
     async def open(self) -> None:
         self._connections[self._address] = await self._connect(self._address)
@@ -40,7 +42,12 @@ class ReferenceClient:
     async def _connect(self, address: str) -> Any:
         return await connect(address, CLIENT_PORT, self._timeout, self._secret)
 
-    async def invoke(self, operation: Operation) -> Any:
+    async def invoke(self, operation: Operation) -> Served:
+        value = await self._do(operation)
+        by, term = self._served_by
+        return Served(value, by=by, term=term)
+
+    async def _do(self, operation: Operation) -> Any:
         key, value = operation.key, operation.value
         match operation.f:
             case "read":
@@ -58,6 +65,10 @@ class ReferenceClient:
                 await self._change("INCRBY", key, value)
             case "generate":
                 return int(await self._change("INCRBY", key, 1))
+            case "append":
+                await self._change("RPUSH", key, value)
+            case "read-list":
+                return [int(element) for element in await self._send("LRANGE", key, 0, -1)]
             case "add":
                 await self._change("SADD", key, value)
             case "remove":
@@ -110,7 +121,8 @@ class ReferenceClient:
                 raise Failed(f"the primary cannot be reached: {error}") from None
         try:
             patience = self._timeout * _PATIENCE if self._repeats else None
-            return await self._connections[address].execute_command(*words, patience=patience)
+            link = self._connections[address]
+            by, term, answer = await link.execute_command("SERVED", *words, patience=patience)
         except OSError:  # a time-out is one too; what was asked may yet be done
             await self._connections.pop(address).aclose()
             raise
@@ -122,6 +134,8 @@ class ReferenceClient:
             if kind == "UNKNOWN":
                 raise _OutcomeUnknown(str(error)) from None
             raise Failed(str(error)) from None
+        self._served_by = by, term
+        return answer
 
     async def close(self) -> None:
         connections, self._connections = self._connections, {}

@@ -10,7 +10,7 @@ from targets.reference.options import Options
 from targets.reference.peers import Message
 from targets.reference.state import Answer
 
-READS = frozenset({"GET", "SMEMBERS", "HGETALL"})
+READS = frozenset({"GET", "SMEMBERS", "HGETALL", "LRANGE"})
 """The commands that change nothing."""
 BASIC = frozenset({"GET", "SET", "CAS", "DEL", "INCRBY", "SADD", "SREM", "SMEMBERS"})
 """The commands that every way of replicating has."""

@@ -83,7 +83,8 @@ class Connection(asyncio.Protocol):
 class Server:
     """Commands by name, and the replica that executes them."""
 
-    def __init__(self, replica: Replica, addresses: dict[str, str], secret: str) -> None:
+    def __init__(self, name: str, replica: Replica, addresses: dict[str, str], secret: str) -> None:
+        self._name = name
         self.secret = secret
         """What a client has to say first; nothing where it has not."""
         self._replica = replica
@@ -114,8 +115,9 @@ class Server:
         """Execute a command that the replica has; ``once`` holds its client and number if it may be repeated."""
         if name not in self._replica.commands:
             return ValueError(f"ERR {name} is not a command of this way of replicating")
-        if name == "INCRBY" and not _is_whole(arguments[1]):
-            return ValueError(f"ERR {arguments[1]!r} is not a whole number")
+        for number in arguments[1:] if name in ("INCRBY", "LRANGE") else ():
+            if not _is_whole(number):
+                return ValueError(f"ERR {number!r} is not a whole number")
         command = [name, *arguments]
         if once and isinstance(self._replica, Elected):
             command = ["ONCE", *once, *command]
@@ -132,11 +134,22 @@ class Server:
             return ValueError(f"ERR {arguments[1]!r} is not a number of a command")
         return await self._execute(name, words, once=arguments[:2])
 
+    async def _served(self, _name: str, words: list[str]) -> resp.Reply:
+        """``SERVED command...``: this node's name, the term in which it took the command (if it has one), the answer.
+
+        Who steps down answers nothing that it has taken as a primary: an acknowledgement is of that term.
+        """
+        term = self._replica.status()["term"] if isinstance(self._replica, Elected) else None
+        answer = await self.answer(words)
+        return answer if isinstance(answer, Exception) else [self._name.encode(), term, answer]
+
     async def _peek(self, _name: str, arguments: list[str]) -> resp.Reply:
         """``PEEK GET key``: what this very node holds."""
         name = arguments[0].upper()
         if name not in READS & self._replica.commands:
             return ValueError(f"ERR PEEK takes a command that reads, not {arguments[0]!r}")
+        if (name == "LRANGE") != (len(arguments) == 4):
+            return ValueError(f"ERR {name} does not take {len(arguments) - 1} arguments")
         return _reply(self._replica.peek([name, *arguments[1:]]))
 
     async def _ping(self, _name: str, _arguments: list[str]) -> resp.Reply:
@@ -162,11 +175,14 @@ class Server:
         "SADD": (2, 2, _execute),
         "SREM": (2, 2, _execute),
         "SMEMBERS": (1, 1, _execute),
+        "RPUSH": (2, 2, _execute),
+        "LRANGE": (3, 3, _execute),
         "HSET": (3, 3, _execute),
         "HGETALL": (1, 1, _execute),
         "MEMBERS": (0, 99, _execute),
         "ONCE": (4, 9, _once),
-        "PEEK": (2, 2, _peek),
+        "SERVED": (1, 10, _served),
+        "PEEK": (2, 4, _peek),
         "PING": (0, 0, _ping),
         "INFO": (0, 9, _info),
         "CLIENT": (0, 9, _accept),
@@ -201,7 +217,7 @@ async def run(arguments: Sequence[str], host: Host) -> None:
     send = host.join(given.name, addresses, receive)
     site = Site(given.name, tuple(sorted(addresses)), host, send, given.data, options)
     replica = plant(REPLICATIONS[options.replication], options.bug)(site)
-    server = Server(replica, addresses, host.secret)
+    server = Server(given.name, replica, addresses, host.secret)
     loop = asyncio.get_running_loop()
     await loop.create_server(lambda: Connection(server), own, CLIENT_PORT)
     await metrics.serve(own, replica)

@@ -8,42 +8,52 @@ Answer = str | int | list[str] | dict[str, str] | None
 """What a command answers, as JSON can hold it; ``{"error": text}`` where it cannot be done."""
 
 
+Value = str | int | set[str] | tuple[str, ...]
+"""What a key holds: a string, a number, a set, or a list as a tuple."""
+
+
 class WrongTypeError(Exception):
     """A command for another kind of value than the key holds."""
 
 
 class State:
-    """A map from key to a string, a number or a set, and the last answer to each client that numbers its commands."""
+    """A map from key to a string, a number, a set or a list, and the last answers to clients."""
 
     def __init__(self, dump: Any = None) -> None:
-        self._values: dict[str, str | int | set[str]] = {}
+        self._values: dict[str, Value] = {}
         self._answered: dict[str, tuple[int, Any]] = {}
         if dump is not None:
             self._values = {k: set(v) if isinstance(v, list) else v for k, v in dump["values"].items()}
+            self._values |= {k: tuple(v) for k, v in dump.get("lists", {}).items()}
             self._answered = {client: (number, answer) for client, number, answer in dump["answered"]}
 
     def dump(self) -> Any:
         """All of it as JSON can hold it."""
-        values = {k: sorted(v) if isinstance(v, set) else v for k, v in self._values.items()}
-        return {"values": values, "answered": [[c, n, a] for c, (n, a) in self._answered.items()]}
+        lists = {k: list(v) for k, v in self._values.items() if isinstance(v, tuple)}
+        values = {k: sorted(v) if isinstance(v, set) else v for k, v in self._values.items() if k not in lists}
+        return {"values": values, "lists": lists, "answered": [[c, n, a] for c, (n, a) in self._answered.items()]}
 
     def __len__(self) -> int:
         return len(self._values)
 
     def read(self, command: list[str]) -> Answer:
-        """Answer ``GET k`` or ``SMEMBERS k``. Raises ``WrongTypeError``."""
+        """Answer ``GET k``, ``SMEMBERS k`` or ``LRANGE k first last``. Raises ``WrongTypeError``."""
         value = self._values.get(command[1])
         if command[0] == "SMEMBERS":
             return sorted(self._set(command[1]))
-        if isinstance(value, set):
-            raise WrongTypeError(f"{command[1]} holds a set")
+        if command[0] == "LRANGE":
+            elements, (first, last) = self._list(command[1]), map(int, command[2:])
+            first, last = (max(at + len(elements), 0) if at < 0 else at for at in (first, last))
+            return list(elements[first : last + 1])
+        if isinstance(value, set | tuple):
+            raise WrongTypeError(f"{command[1]} holds a {'set' if isinstance(value, set) else 'list'}")
         return value if value is None else str(value)
 
     def apply(self, command: list[str]) -> Answer:
         """Run one command and return its answer.
 
-        ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, or nothing at all. In
-        ``ONCE client number ...`` a command that its client already got an answer to is not run again.
+        ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, ``RPUSH k e``, or nothing
+        at all. In ``ONCE client number ...`` a command that its client already got an answer to is not run again.
         """
         if not command:
             return None
@@ -78,6 +88,9 @@ class State:
             changed = (arguments[0] in members) != (name == "SADD")
             self._values[key] = members | {arguments[0]} if name == "SADD" else members - {arguments[0]}
             return int(changed)
+        if name == "RPUSH":
+            longer = self._values[key] = (*self._list(key), arguments[0])
+            return len(longer)
         return int(self._values.pop(key, None) is not None)
 
     def _set(self, key: str) -> set[str]:
@@ -85,3 +98,9 @@ class State:
         if not isinstance(members, set):
             raise WrongTypeError(f"{key} holds no set")
         return members
+
+    def _list(self, key: str) -> tuple[str, ...]:
+        elements = self._values.get(key, ())
+        if not isinstance(elements, tuple):
+            raise WrongTypeError(f"{key} holds no list")
+        return elements

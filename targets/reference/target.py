@@ -15,7 +15,7 @@ from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
 from harness.options import Code, Limit, Nodes, Number, Text
-from harness.target import ChangesMembers, Client, Target
+from harness.target import ChangesMembers, Client, Leadership, Target
 from targets.reference.bugs import BUGS, Bug
 from targets.reference.client import ReferenceClient
 from targets.reference.metrics import METRICS_PORT
@@ -57,7 +57,7 @@ class Reference(Target):
     Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
 
     name: ClassVar[str] = "reference"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter", "unique-ids"})
+    workloads: ClassVar[frozenset[str]] = frozenset({"register", "append", "converge", "set", "counter", "unique-ids"})
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     ships: ClassVar[Sequence[str]] = ("targets.reference",)
@@ -112,6 +112,11 @@ class Reference(Target):
     @property
     def _elects(self) -> bool:
         return self._options.replication in ("raft", "primary-backup")
+
+    @property
+    def leadership(self) -> Leadership:
+        """Raft and primary-backup have one primary at a time; the others have none."""
+        return "primary" if self._elects else "none"
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         argv = [node.python, "-m", "targets.reference.server", "--name", node.name]

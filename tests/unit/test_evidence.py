@@ -140,3 +140,22 @@ def test_what_an_experiment_asks_for_counts_even_where_the_history_says_nothing_
     assert Evidence().check(from_events(events), Budget()).validity == "valid"
     verdict = Evidence(["clock"]).check(from_events(events), Budget())
     assert "clock was asked for and had no turn" in verdict.reason
+
+
+def test_a_primary_that_is_seen_again_or_was_silent_is_no_change() -> None:
+    def seen(time: int, node: str, role: str | None, term: int | None = None) -> Event:
+        return Event(
+            0, time, MONITOR, "info", "role", value={"role": role, "term": term, "asked": 0, "answered": 1}, node=node
+        )
+
+    said = [
+        ("n1", "primary", 1),
+        ("n1", "primary", None),
+        ("n2", "replica", 1),
+        ("n1", None, None),
+        ("n1", "primary", 1),
+    ]
+    calm = [seen(at, *one) for at, one in enumerate(said, 10)]
+    assert Evidence().check(from_events(calm), Budget()).evidence["role_changes"] == 0
+    changed = [*calm, seen(20, "n2", "primary", 2), seen(21, "n1", "replica", 2), seen(22, "n1", "primary", 3)]
+    assert Evidence().check(from_events(changed), Budget()).evidence["role_changes"] == 2

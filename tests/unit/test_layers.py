@@ -19,6 +19,7 @@ RECORDED = {
     "harness.operation",
     "harness.history",
     "harness.periods",
+    "harness.roles",
     "harness.verdict",
     "harness.words",
 }

@@ -16,6 +16,7 @@ from harness.environments.simulation.disk import SimulatedDisk
 from targets.reference import metrics, resp
 from targets.reference.bugs import BUGS, plant
 from targets.reference.bugs.bug import SEEDS_FILE
+from targets.reference.elected import Elected
 from targets.reference.host import RealFile
 from targets.reference.journal import DiskError, Journal
 from targets.reference.log import Entry, Log
@@ -24,6 +25,7 @@ from targets.reference.options import Options
 from targets.reference.quorum import Quorum
 from targets.reference.raft import Raft
 from targets.reference.replica import Site
+from targets.reference.server import Server
 from targets.reference.state import State, WrongTypeError
 
 
@@ -130,6 +132,46 @@ def test_the_state_runs_commands() -> None:
     assert state.apply(["INCRBY", "s", "1"]) == {"error": "WRONGTYPE s holds no number"}
     with pytest.raises(WrongTypeError):
         state.read(["GET", "s"])
+
+
+def test_lists_are_appended_to_and_read_and_survive_a_snapshot() -> None:
+    state = State()
+    assert [state.apply(["RPUSH", "l", word]) for word in "abc"] == [1, 2, 3]
+    for state in (state, State(json.loads(json.dumps(state.dump())))):  # noqa: B020
+        assert state.read(["LRANGE", "l", "0", "-1"]) == ["a", "b", "c"]
+        assert state.read(["LRANGE", "l", "-2", "1"]) == ["b"]
+        assert state.read(["LRANGE", "l", "5", "9"]) == state.read(["LRANGE", "none", "0", "-1"]) == []
+        assert state.apply(["SADD", "l", "x"]) == {"error": "WRONGTYPE l holds no set"}
+        assert state.apply(["INCRBY", "l", "1"]) == {"error": "WRONGTYPE l holds no number"}
+        with pytest.raises(WrongTypeError, match="l holds a list"):
+            state.read(["GET", "l"])
+    state.apply(["SADD", "s", "x"])
+    assert state.apply(["RPUSH", "s", "x"]) == {"error": "WRONGTYPE s holds no list"}
+    assert [state.apply(["DEL", "l"]), state.read(["LRANGE", "l", "0", "-1"])] == [1, []]
+
+
+async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
+    class Primary(Elected):
+        def __init__(self) -> None:
+            self.state = State()
+
+        def status(self) -> dict[str, Any]:
+            return {"term": 7}
+
+        async def execute(self, command: list[str]) -> Any:
+            return self.state.apply(command) if command[0] == "RPUSH" else self.state.read(command)
+
+    server = Server("n2", Primary(), {})
+    assert await server.answer(["SERVED", "RPUSH", "l", "1"]) == [b"n2", 7, 1]
+    assert await server.answer(["SERVED", "LRANGE", "l", "0", "-1"]) == [b"n2", 7, [b"1"]]
+    assert await server.answer(["SERVED", "PING"]) == [b"n2", 7, "PONG"]
+    for wrong in (
+        ["SERVED", "NONE"],
+        ["LRANGE", "l", "0", "x"],
+        ["PEEK", "LRANGE", "l"],
+        ["PEEK", "GET", "k", "0", "1"],
+    ):
+        assert isinstance(await server.answer(wrong), ValueError)
 
 
 def test_a_repeated_command_is_answered_and_not_run_again() -> None:

@@ -15,15 +15,17 @@ from harness.capability import Capability
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
 from harness.environments.simulation.environment import SimulationEnvironment
-from harness.errors import FaultError, NodeError, NothingToDo
+from harness.errors import FaultError, NodeError, NothingToDo, SplitbrainError
 from harness.experiment import Experiment
-from harness.history import from_events
+from harness.history import OK, from_events
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
-from harness.operation import FINISHED, MONITOR, NEMESIS, STOPPED, Event, Failed, Operation
+from harness.operation import FINISHED, MONITOR, NEMESIS, ROLE, STOPPED, Event, Failed, Operation, Served, ServedBy
 from harness.ownership import Ownership
+from harness.recording import Recorder, read_jsonl
+from harness.roles import leadership, sightings
 from harness.runner import Run
 from harness.store import RunDirectory
-from harness.target import Target
+from harness.target import Client, Target
 from harness.verdict import Budget
 from workloads.counter import CounterWorkload
 from workloads.register import Register
@@ -366,6 +368,90 @@ def test_roles_that_never_come_are_noted_once(perform: Perform) -> None:
         async def roles(self, cluster: Cluster) -> Sequence[Role]:
             raise TimeoutError
 
-    noted = perform(store=Dumb()).of("roles", MONITOR)
-    assert len(noted) == 1
-    assert "does not come back" in str(noted[0].error)
+    noted = perform(store=Dumb()).of(ROLE, MONITOR)
+    assert sorted(str(one.node) for one in noted) == ["n1", "n2", "n3"]
+    assert all("does not come back" in str(one.error) for one in noted)
+
+
+def test_each_node_is_asked_by_itself_what_it_is(perform: Perform) -> None:
+    """One that does not answer for a while, or never, is unknown, and keeps nobody from answering."""
+
+    class Odd(Memory):
+        async def roles(self, cluster: Cluster) -> Sequence[Role]:
+            (node,) = cluster.nodes
+            now = asyncio.get_running_loop().time()
+            if node.name == "n3":
+                await asyncio.sleep(0.45)
+                return []
+            # Whatever it says of others is hearsay.
+            lost = node.name == "n1" and int(now) % 4 == 3
+            return (
+                []
+                if lost
+                else [Role("n3", "primary", 9), Role(node.name, "primary" if node.name == "n1" else "replica", 2)]
+            )
+
+    seen = sightings(from_events(perform(store=Odd()).events))
+    of = {name: [one for one in seen if one.node == name] for name in ("n1", "n2", "n3")}
+    assert {(one.role, one.term) for one in of["n1"]} == {("primary", 2), (None, None)}
+    assert {(one.role, one.term) for one in of["n2"]} == {("replica", 2)}
+    assert {(one.role, one.term) for one in of["n3"]} == {(None, None)}
+    assert [one.lasting for one in of["n2"]] == [False, True]
+    assert [one.lasting for one in of["n3"]] == [False, True]
+    assert [one.role for one in of["n1"]][:4] in (
+        ["primary", "primary", None, None],
+        [None, None, "primary", "primary"],
+    )
+    assert all(one.start <= one.end for one in seen)
+
+
+def test_who_served_an_operation_stands_with_its_completion(perform: Perform, tmp_path: Path) -> None:
+    class Tells(Memory):
+        leadership = "primary"
+
+        def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
+            inner = super().client(cluster, node, timeout)
+
+            class Told:
+                open, close = inner.open, inner.close
+
+                async def invoke(self, operation: Operation) -> Any:
+                    return Served(await inner.invoke(operation), by="n2", term=7 if operation.f == "write" else None)
+
+            return Told()
+
+    done = perform(store=Tells())
+    served = {(e.f, e.type): e.served_by for e in done.events if isinstance(e.process, int)}
+    assert served["write", "ok"] == ServedBy("n2", 7)
+    assert served["read", "ok"] == ServedBy("n2")
+    assert served["write", "invoke"] is None
+    assert leadership(from_events(done.events)) == "primary"
+    path = tmp_path / "again.jsonl"
+    recorder = Recorder(path)
+    for event in done.events:
+        recorder.record(event)
+    recorder.close()
+    history = read_jsonl(path)
+    assert [event.served_by for event in history.events()] == [event.served_by for event in done.events]
+    operations = history.operations()
+    writes = [row for row in range(len(operations)) if operations.name(row) == "write" and operations.type[row] == OK]
+    assert writes
+    assert {(operations.server_name(row), int(operations.term[row])) for row in writes} == {("n2", 7)}
+
+
+@pytest.mark.parametrize("wrong", [Served(1, by=5), Served(1, by="n1", term="x"), Served(1, by="n1", term=-1)])  # type: ignore[arg-type]
+def test_a_client_that_names_nobody_is_named(perform: Perform, wrong: Served) -> None:
+    class Tells(Memory):
+        def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
+            inner = super().client(cluster, node, timeout)
+
+            class Told:
+                open, close = inner.open, inner.close
+
+                async def invoke(self, operation: Operation) -> Any:
+                    return wrong
+
+            return Told()
+
+    with pytest.raises(SplitbrainError, match="`by` is the name of a node"):
+        perform(store=Tells())

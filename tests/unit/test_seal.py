@@ -54,8 +54,9 @@ def change(run: RunDirectory, how: Callable[[Lines], Lines], *, seal: bool = Fal
 
 
 def one_operation(events: Lines) -> tuple[int, int]:
-    """The places of the invocation and of the completion of one operation in the middle of a history."""
-    start = next(at for at, event in enumerate(events) if at > 50 and event["type"] == "invoke")
+    """The places of the invocation and of the completion of one read, which nobody misses, in mid-history."""
+    reads = (at for at, event in enumerate(events) if (event["type"], event["f"]) == ("invoke", "read"))
+    start = next(at for at in reads if at > 50)
     return start, next(
         at for at, event in enumerate(events) if at > start and event["process"] == events[start]["process"]
     )
