@@ -1,0 +1,342 @@
+"""Lists that are appended to: all reads of a list lie on one path, and in the end it holds what was acknowledged.
+
+A correct store has one order of appends, so that of any two reads one continues the other. Where they do not, the list
+has forked: somebody has seen one history of it, and somebody else another one. Elements must be unique in their list.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+
+from checkers.lists import Lists, Path
+from checkers.witness import Clock, sentence, witness
+from harness.history import FAIL, NEVER, OK, History
+from harness.periods import Period, active, fault_periods
+from harness.verdict import Anomaly, Budget, Verdict
+from harness.words import count, named, show
+
+_REPORTED: Final = 10
+"""How many anomalies of each kind are explained; all are counted."""
+_TREES: Final = 10
+"""How many lists that have forked are in the evidence as trees."""
+_NODES: Final = 200
+"""The most nodes of such a tree."""
+_DEEPEST: Final = 50
+"""How many forks behind one another such a tree shows."""
+_LISTED: Final = 12
+"""The most elements that are listed in a sentence."""
+
+
+class Tree(msgspec.Struct, omit_defaults=True):
+    """Elements that follow one another without a fork, and the branches that begin behind them.
+
+    ``by`` names the nodes that acknowledged them, or else those that served the reads that saw them; ``lost`` are those
+    of the elements that were acknowledged and are not there in the end. ``survived`` says whether the first of them is
+    where it stands in a final read, too, and is None where there is no final read.
+    """
+
+    elements: list[Any]
+    by: list[str] = []
+    lost: list[Any] = []
+    survived: bool | None = None
+    branches: list[Tree] = []
+
+
+class Branches:
+    """Checks ``append`` and ``read-list``.
+
+    Anomalies are forks, elements that are there twice ("duplicate"), that nobody has appended, or only later
+    ("phantom"), whose append certainly failed ("failed append"), and acknowledged ones that no final read has ("lost").
+    """
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        """The verdict; unknown where elements are not unique, or where nothing could have been wrong.
+
+        Raises ``HistoryError`` for a read that is no list.
+        """
+        lists = Lists(history.operations())
+        if (again := lists.repeated()) is not None:
+            one = witness(lists.operations, again)
+            return Verdict("unknown", f"elements must be unique, but {one.key} is to hold {show(one.value)} twice")
+        explain = _Explainer(lists, fault_periods(history), Clock(history))
+        forks = [fork for key in lists.forked for fork in forks_of(lists, key)]
+        wrong = wrong_elements(lists)
+        lost = sorted(set(lists.append_key[lists.lost].tolist()))
+        anomalies = [explain.fork(fork) for fork in forks[:_REPORTED]]
+        for kind in (DUPLICATE, PHANTOM, FAILED):
+            anomalies += [explain.wrong(one) for one in [one for one in wrong if one.kind == kind][:_REPORTED]]
+        anomalies += [explain.lost(key) for key in lost[:_REPORTED]]
+        stalest = int(lists.staleness.max(initial=0))
+        evidence: dict[str, Any] = {
+            "lists": int((np.bincount(lists.append_key, minlength=1) > 0).sum()),
+            "lists_read_in_the_end": int(lists.has_final.sum()),
+            "appends_acknowledged": int((lists.operations.type[lists.appends] == OK).sum()),
+            "appends_lost": int(lists.lost.sum()),
+            "stale_list_reads": int((lists.staleness > 0).sum()),
+            "stalest_list_read_ms": round(stalest / 1e6, 3),
+        }
+        if forks:
+            trees = {lists.key_name(key): _bounded(tree(lists, key)) for key in lists.forked[:_TREES]}
+            evidence["trees"] = msgspec.to_builtins(trees)
+        found = len(forks) + len(wrong) + len(lost)
+        if not found and not len(lists.elements):
+            return Verdict("unknown", "no read has found any element in a list", evidence=evidence)
+        if not found and not lists.final.any():
+            return Verdict("unknown", "no list was read after the last append to it", evidence=evidence)
+        if not found:
+            return Verdict("valid", evidence=evidence)
+        kinds = Counter(one.kind for one in wrong)
+        said = [
+            count(len(lists.forked), "list has", "lists have") + " forked" if forks else "",
+            count(int(lists.lost.sum()), "acknowledged append is", "acknowledged appends are") + " lost"
+            if lost
+            else "",
+            *(count(number, f"{kind} element") for kind, number in kinds.items()),
+        ]
+        return Verdict("invalid", ", ".join(filter(None, said)), anomalies, evidence, found=found)
+
+
+DUPLICATE: Final = "duplicate"
+PHANTOM: Final = "phantom"
+FAILED: Final = "failed append"
+
+
+class Wrong(NamedTuple):
+    """An element that should not be where a read found it."""
+
+    kind: str
+    key: int
+    element: int
+    read: int
+    append: int
+    """Its append, a place in ``Lists.appends``; -1 where there is none."""
+
+
+def wrong_elements(lists: Lists) -> list[Wrong]:
+    """Each wrong element of each list once, with a read that found it."""
+    read, element, returned = lists.suspects()
+    if not len(read):
+        return []
+    operations = lists.operations
+    key = lists.key[read]
+    append = lists.append_of(key, element)
+    row = lists.appends[append] if len(lists.appends) else append
+    known = append >= 0
+    failed = known & (operations.type[row] == FAIL)
+    phantom = ~known | (~failed & (operations.call[row] > returned))
+    order = np.lexsort((element, read))
+    twice = np.zeros(len(read), dtype=bool)
+    twice[order[1:]] = (read[order[1:]] == read[order[:-1]]) & (element[order[1:]] == element[order[:-1]])
+    found: dict[tuple[str, int, int], Wrong] = {}
+    for kind, which in ((DUPLICATE, twice), (PHANTOM, phantom), (FAILED, failed)):
+        for at in np.flatnonzero(which).tolist():
+            one = Wrong(kind, int(key[at]), int(element[at]), int(read[at]), int(append[at]))
+            found.setdefault(one[:3], one)
+    return list(found.values())
+
+
+class Fork(NamedTuple):
+    """A list goes on in several ways after ``prefix``; each branch goes on with ``elements`` until it forks again."""
+
+    key: int
+    prefix: Path
+    branches: list[Path]
+
+
+def forks_of(lists: Lists, key: int) -> list[Fork]:
+    """The forks of one list, the earliest first."""
+    leaves = lists.leaves(key)
+    found: dict[Path, list[Path]] = {}
+    for one, other in pairwise(leaves):
+        prefix = one[: _agreement(one, other)]
+        found.setdefault(prefix, [one]).append(other)
+    forks = []
+    for prefix, ways in sorted(found.items(), key=lambda item: (len(item[0]), item[0])):
+        following = dict.fromkeys(way[len(prefix)] for way in ways)
+        runs = [_run(leaves, (*prefix, first))[len(prefix) :] for first in following]
+        forks.append(Fork(key, prefix, runs))
+    return forks
+
+
+def _run(leaves: Sequence[Path], prefix: Path) -> Path:
+    """How all leaves that begin with ``prefix`` go on before they part."""
+    low = bisect_left(leaves, prefix)
+    high = bisect_left(leaves, (*prefix[:-1], prefix[-1] + 1))
+    return leaves[low][: _agreement(leaves[low], leaves[high - 1])]
+
+
+def _agreement(one: Path, other: Path) -> int:
+    """How many elements two reads have in common."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def tree(lists: Lists, key: int) -> Tree:
+    """All that was read of one list."""
+    leaves = lists.leaves(key)
+    history = ListHistory(lists, key)
+
+    def grow(low: int, high: int, depth: int, left: int) -> Tree:
+        end = _agreement(leaves[low], leaves[high - 1])
+        grown = history.branch(leaves[low][:depth], leaves[low][depth:end])
+        if high - low > 1 and left:
+            starts = [low, *(at for at in range(low + 1, high) if leaves[at][end] != leaves[at - 1][end]), high]
+            grown.branches = [grow(a, b, end, left - 1) for a, b in pairwise(starts)]
+        return grown
+
+    return grow(0, len(leaves), 0, _DEEPEST)
+
+
+def _bounded(grown: Tree) -> Tree:
+    """A tree of no more than so many branches and elements: the first of them."""
+    left = [_NODES]
+
+    def cut(one: Tree) -> Tree:
+        left[0] -= 1
+        kept = []
+        for branch in one.branches:
+            if left[0] <= 0:
+                break
+            kept.append(cut(branch))
+        return msgspec.structs.replace(one, branches=kept)
+
+    return cut(grown)
+
+
+class ListHistory:
+    """What became of the elements of one list, and who is behind them."""
+
+    def __init__(self, lists: Lists, key: int) -> None:
+        self._lists = lists
+        self._key = key
+        mine = np.flatnonzero(lists.append_key == key).tolist()
+        self._append = {int(lists.appended[at]): at for at in mine}
+        reads = np.flatnonzero(lists.key == key).tolist()
+        self._reads = [(lists.path(read), read) for read in reads]
+        self._final = [path for path, read in self._reads if lists.final[read]]
+
+    def branch(self, prefix: Path, elements: Path) -> Tree:
+        """The elements that follow a prefix."""
+        lists = self._lists
+        lost = [e for e in elements if e in self._append and lists.lost[self._append[e]]]
+        begin = (*prefix, *elements[:1])
+        survived = any(path[: len(begin)] == begin for path in self._final) if self._final else None
+        names = [lists.name(e) for e in elements]
+        return Tree(names, self._by(begin, elements), [lists.name(e) for e in lost], survived)
+
+    def _by(self, begin: Path, elements: Path) -> list[str]:
+        operations = self._lists.operations
+        known = [name for name in map(operations.server_name, self.acknowledged(elements)) if name is not None]
+        if not known:
+            seen = [self._lists.reads[read] for path, read in self._reads if path[: len(begin)] == begin]
+            known = [name for name in map(operations.server_name, seen) if name is not None]
+        return [name for name, _ in Counter(known).most_common()]
+
+    def acknowledged(self, elements: Path) -> list[int]:
+        """The rows of the acknowledged appends of some elements, where it is known by whom."""
+        operations = self._lists.operations
+        rows = [int(self._lists.appends[self._append[e]]) for e in elements if e in self._append]
+        return [row for row in rows if operations.type[row] == OK and operations.server_name(row) is not None]
+
+    def witnesses(self, prefix: Path, elements: Path) -> list[int]:
+        """Rows of the operations that a branch rests on: its first append, and the first read that saw it."""
+        operations, begin = self._lists.operations, (*prefix, *elements[:1])
+        seen = [int(self._lists.reads[read]) for path, read in self._reads if path[: len(begin)] == begin]
+        first = [int(self._lists.appends[self._append[e]]) for e in elements[:1] if e in self._append]
+        return [*first, *sorted(seen, key=lambda row: int(operations.ret[row]))[:1]]
+
+
+def fork_line(lists: Lists, fork: Fork, most: int = _LISTED) -> str:
+    """A fork in one line: "k3 forked after 41: n1 went on with 42 44 (lost), n3 with 43 45 (kept)".
+
+    Of each branch no more elements than ``most`` are listed.
+    """
+    history = ListHistory(lists, fork.key)
+    said = []
+    for number, elements in enumerate(fork.branches):
+        branch = history.branch(fork.prefix, elements)
+        who = " and ".join(map(named, branch.by)) or ("one history" if number == 0 else "another")
+        said.append(f"{who}{' went on' if number == 0 else ''} with {_listed(branch.elements, most)}{_fate(branch)}")
+    after = f"after {show(lists.name(fork.prefix[-1]))}" if fork.prefix else "at its beginning"
+    return f"{lists.key_name(fork.key)} forked {after}: {', '.join(said)}"
+
+
+def _listed(elements: Sequence[Any], most: int = _LISTED) -> str:
+    more = f" and {len(elements) - most} more" if len(elements) > most else ""
+    return " ".join(map(show, elements[:most])) + more
+
+
+def _fate(branch: Tree) -> str:
+    if branch.survived:
+        return " (kept)" if not branch.lost else f" ({len(branch.lost)} of {len(branch.elements)} lost)"
+    if branch.survived is None:
+        return ""
+    if not branch.lost:
+        return " (gone)"  # though nobody had been told that it is there
+    all_of_it = len(branch.lost) == len(branch.elements)
+    return " (lost)" if all_of_it else f" (gone, {len(branch.lost)} of them acknowledged)"
+
+
+class _Explainer:
+    """Anomalies, in words."""
+
+    def __init__(self, lists: Lists, periods: list[Period], clock: Clock) -> None:
+        self._lists = lists
+        self._periods = periods
+        self._clock = clock
+
+    def _anomaly(self, kind: str, text: str, key: int, rows: Sequence[int]) -> Anomaly:
+        operations = self._lists.operations
+        rows = list(dict.fromkeys(rows))
+        start = min((int(operations.call[row]) for row in rows), default=0)
+        ends = [int(operations.ret[row] if operations.ret[row] != NEVER else operations.call[row]) for row in rows]
+        faults = active(self._periods, start, max(ends, default=0))
+        name = operations.history.keys[key]
+        return Anomaly(kind, text, [witness(operations, row) for row in rows], name, faults)
+
+    def fork(self, fork: Fork) -> Anomaly:
+        history = ListHistory(self._lists, fork.key)
+        rows = [row for elements in fork.branches[:4] for row in history.witnesses(fork.prefix, elements)]
+        text = (
+            f"{fork_line(self._lists, fork)}. Each of them was read; in a store with one order of appends one of two "
+            f"reads of a list continues the other."
+        )
+        return self._anomaly("fork", text, fork.key, rows)
+
+    def wrong(self, one: Wrong) -> Anomaly:
+        lists = self._lists
+        read = int(lists.reads[one.read])
+        rows = [*([int(lists.appends[one.append])] if one.append >= 0 else []), read]
+        what = f"{lists.key_name(one.key)}: {sentence(witness(lists.operations, read), self._clock)}"
+        element = show(lists.name(one.element))
+        if one.kind == DUPLICATE:
+            text = f"{what}, which has {element} twice. It was appended once."
+        elif one.kind == FAILED:
+            text = f"{what}. But the append of {element} had certainly failed, as its client was told."
+        elif one.append < 0:
+            text = f"{what}. But nobody has ever appended {element} to it."
+        else:
+            text = f"{what}. But {element} was appended only after it had been read for the first time."
+        return self._anomaly(one.kind, text, one.key, rows)
+
+    def lost(self, key: int) -> Anomaly:
+        lists, operations = self._lists, self._lists.operations
+        gone = np.flatnonzero(lists.lost & (lists.append_key == key))
+        rows = lists.appends[gone].tolist()
+        servers = Counter(filter(None, map(operations.server_name, rows)))
+        by = " by " + " and ".join(map(named, servers)) if servers else ""
+        final = np.flatnonzero(lists.final & (lists.key == key)).tolist()
+        what = (
+            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if len(rows) == 1 else 'were'} acknowledged"
+        )
+        text = (
+            f"{what}{by}, and no read has {'it' if len(rows) == 1 else 'them'} in the end: "
+            f"{_listed([lists.name(int(lists.appended[at])) for at in gone.tolist()])}."
+        )
+        return self._anomaly("lost", text, key, [*rows[:_REPORTED], int(lists.reads[final[-1]])])

@@ -1,0 +1,265 @@
+"""All reads of all lists at once: how much of each agrees with its list's trunk, and which leave it.
+
+The trunk of a list is what is read last, or else the longest read. Every other read is compared with it as a whole;
+only those that leave it are looked at one by one. Linear in what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkers.final_reads import rows_of
+from harness.columns import Ints, codes, hashable
+from harness.errors import HistoryError
+from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations
+from harness.periods import HEAL
+from harness.words import named, show
+
+APPEND: Final = "append"
+READ: Final = "read-list"
+Path = tuple[int, ...]
+"""The elements of a read, as codes."""
+
+
+class Lists:
+    """The appends and the answered reads of a history.
+
+    ``reads`` and ``appends`` are rows of the operations; ``length`` is how many elements each read found. ``final``
+    reads began after every fault was healed and all appends to their list had returned. ``trunk`` is by key the read
+    that is its trunk, -1 where there is none, and ``common`` by read how many elements it has in common with that.
+    """
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self.appends: Ints = np.array(rows_of(operations, APPEND), dtype=np.int64)
+        rows = np.array(rows_of(operations, READ), dtype=np.int64)
+        self.reads: Ints = rows[operations.type[rows] == OK]
+        answers = self._answers()
+        self.length: Ints = np.fromiter(map(len, answers), np.int64, len(answers))
+        self.key: Ints = operations.key[self.reads].astype(np.int64)
+        self.append_key: Ints = operations.key[self.appends].astype(np.int64)
+        self.keys = len(operations.history.keys)
+        self.final = self._final()
+        self.trunk = self._trunk()
+        self.common = self._common(answers)
+        self._kept = np.concatenate([self.trunk[self.trunk >= 0], np.flatnonzero(self.common < self.length)])
+        """The reads whose elements are in ``elements``, from ``start`` on; every other one begins a trunk."""
+        lengths = self.length[self._kept]
+        self.start: Ints = np.full(len(self.reads), -1, dtype=np.int64)
+        self.start[self._kept] = np.cumsum(lengths) - lengths
+        self._names: list[Any] | None = None
+        value = operations.history.value
+        appended = [value[row] for row in operations.invoked[self.appends].tolist()]
+        self.appended, self.elements = self._numbered(appended, [answers[read] for read in self._kept.tolist()])
+
+    def _answers(self) -> list[list[Any]]:
+        """What each read answered. Raises ``HistoryError`` where that is no list; nothing is an empty one."""
+        history = self.operations.history
+        completed = self.operations.completed[self.reads].tolist()
+        answers = [history.value[row] for row in completed]
+        for at, answer in enumerate(answers):
+            if type(answer) is not list:
+                if not isinstance(answer, list | tuple | None):
+                    line = history.line_of(completed[at])
+                    raise HistoryError(f"a list is read as {show(answer)}, which is none", line=line)
+                answers[at] = list(answer or ())
+        return answers
+
+    def _numbered(self, appended: list[Any], answers: Sequence[Sequence[Any]]) -> tuple[Ints, Ints]:
+        """The elements that were appended, and that were read, as numbers."""
+        read = [*chain.from_iterable(answers)]
+        if {int}.issuperset(map(type, chain(appended, read))):
+            try:
+                return np.fromiter(appended, np.int64, len(appended)), np.fromiter(read, np.int64, len(read))
+            except OverflowError:
+                pass
+        known: dict[Any, int] = {}
+        numbers = codes(known, [hashable(one) for one in chain(appended, read)])
+        self._names = list(known)
+        return numbers[: len(appended)].astype(np.int64), numbers[len(appended) :].astype(np.int64)
+
+    def name(self, element: int) -> Any:
+        """An element as clients know it."""
+        return element if self._names is None else self._names[element]
+
+    def path(self, read: int) -> Path:
+        """What a read found."""
+        start = int(self.start[read if self.start[read] >= 0 else self.trunk[self.key[read]]])
+        return tuple(self.elements[start : start + int(self.length[read])].tolist())
+
+    def _final(self) -> NDArray[np.bool_]:
+        operations = self.operations
+        healed = [e.time for e in operations.history.special(NEMESIS_PROCESS) if e.f == HEAL and e.type != "invoke"]
+        over = np.full(self.keys, max(healed, default=-1), dtype=np.int64)
+        returned = operations.ret[self.appends]
+        done = returned != NEVER
+        np.maximum.at(over, self.append_key[done], returned[done])
+        return operations.call[self.reads] > over[self.key]
+
+    def _trunk(self) -> Ints:
+        trunk = np.full(self.keys, -1, dtype=np.int64)
+        order = np.lexsort((np.arange(len(self.reads)), self.length, self.final))
+        trunk[self.key[order]] = order  # the last one stays
+        return trunk
+
+    def _common(self, answers: Sequence[list[Any]]) -> Ints:
+        common = self.length.copy()
+        trunks = [answers[read] if read >= 0 else [] for read in self.trunk.tolist()]
+        for read, (key, answer) in enumerate(zip(self.key.tolist(), answers, strict=True)):
+            trunk = trunks[key]
+            if trunk[: len(answer)] != answer:
+                pairs = enumerate(zip(trunk, answer, strict=False))
+                common[read] = next((at for at, (a, b) in pairs if a != b), min(len(trunk), len(answer)))
+        return common
+
+    @cached_property
+    def _append_of(self) -> tuple[Ints, Ints, Ints]:
+        """The elements that were appended, in order; the pairs of key and element, in order; the append of each."""
+        elements = np.sort(self.appended)
+        elements = elements[np.concatenate([[True], elements[1:] != elements[:-1]])] if len(elements) else elements
+        pairs = self.append_key * (len(elements) + 1) + np.searchsorted(elements, self.appended)
+        order = np.argsort(pairs, kind="stable")
+        return elements, pairs[order], order
+
+    def repeated(self) -> int | None:
+        """An append of an element that its list was asked to hold before; None where all are unique."""
+        _, pairs, order = self._append_of
+        again = np.flatnonzero(pairs[1:] == pairs[:-1])
+        return int(self.appends[order[again[0] + 1]]) if len(again) else None
+
+    def append_of(self, key: Ints, element: Ints) -> Ints:
+        """Which append put each element into its list: a place in ``appends``; -1 where there is none."""
+        elements, pairs, order = self._append_of
+        if not len(pairs):
+            return np.full(len(element), -1, dtype=np.int64)
+        at = np.minimum(np.searchsorted(elements, element), len(elements) - 1)
+        pair = key * (len(elements) + 1) + at
+        place = np.minimum(np.searchsorted(pairs, pair), len(pairs) - 1)
+        return np.where((elements[at] == element) & (pairs[place] == pair), order[place], -1)
+
+    @cached_property
+    def off(self) -> Mapping[int, list[int]]:
+        """By key, the reads that leave their list's trunk, or go on where it ends."""
+        found: dict[int, list[int]] = {}
+        for read in np.flatnonzero(self.common < self.length).tolist():
+            found.setdefault(int(self.key[read]), []).append(read)
+        return found
+
+    def leaves(self, key: int) -> list[Path]:
+        """The reads of a list that no other one continues, in order; more than one where it has forked."""
+        paths = {self.path(read) for read in self.off.get(key, ())}
+        if self.trunk[key] >= 0:
+            paths.add(self.path(int(self.trunk[key])))
+        # In this order a read stands right before one that continues it, if there is any.
+        ordered = sorted(paths)
+        following = [*ordered[1:], None]
+        return [one for one, after in zip(ordered, following, strict=True) if after is None or after[: len(one)] != one]
+
+    @cached_property
+    def forked(self) -> list[int]:
+        """The keys of lists that have forked, in the order of their numbers."""
+        return [key for key in sorted(self.off) if len(self.leaves(key)) > 1]
+
+    @cached_property
+    def has_final(self) -> NDArray[np.bool_]:
+        """By key, whether there is a final read."""
+        found = np.zeros(self.keys, dtype=bool)
+        found[self.key[self.final]] = True
+        return found
+
+    @cached_property
+    def held(self) -> NDArray[np.bool_]:
+        """By append, whether a final read of its list has its element."""
+        held = np.zeros(len(self.appends), dtype=bool)
+        trunks = self.trunk[self.has_final & (self.trunk >= 0)]
+        others = [read for reads in self.off.values() for read in reads if self.final[read]]
+        for read in (trunks, np.array(others, dtype=np.int64)):
+            lengths = self.length[read]
+            which = np.repeat(np.arange(len(read)), lengths)
+            place = self.start[read][which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+            found = self.append_of(self.key[read][which], self.elements[place])
+            held[found[found >= 0]] = True
+        return held
+
+    @cached_property
+    def lost(self) -> NDArray[np.bool_]:
+        """By append, whether it was acknowledged and no final read has it, though there are some."""
+        acknowledged = self.operations.type[self.appends] == OK
+        lost: NDArray[np.bool_] = acknowledged & self.has_final[self.append_key] & ~self.held
+        return lost
+
+    def failed(self, append: int) -> bool:
+        """Whether an append certainly took no effect, as its client said."""
+        return bool(self.operations.type[self.appends[append]] == FAIL)
+
+    def key_name(self, key: int) -> str:
+        """A list as people read it."""
+        return named(self.operations.history.keys[key])
+
+    @cached_property
+    def staleness(self) -> Ints:
+        """By read, for how long (ns) an append had been acknowledged that is there in the end and missing in it.
+
+        Zero for reads that miss nothing, and for lists that nobody has read in the end.
+        """
+        operations = self.operations
+        stale = np.zeros(len(self.reads), dtype=np.int64)
+        trunks = self.trunk[self.has_final & (self.trunk >= 0)]
+        if not len(trunks):
+            return stale
+        lengths = self.length[trunks] + 1  # and one place behind the end
+        begin = np.full(self.keys, -1, dtype=np.int64)
+        begin[self.key[trunks]] = np.cumsum(lengths) - lengths
+        which = np.repeat(np.arange(len(trunks)), lengths)
+        position = np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+        inside = position < self.length[trunks][which]
+        place = np.where(inside, self.start[trunks][which] + position, 0)
+        since = np.full(len(which), NEVER, dtype=np.int64)
+        if len(self.elements) and len(self.appends):
+            found = self.append_of(self.key[trunks][which], self.elements[place])
+            known = inside & (found >= 0)
+            rows = self.appends[found[known]]
+            since[known] = np.where(operations.type[rows] == OK, operations.ret[rows], NEVER)
+        ends = np.cumsum(lengths)
+        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+            since[start:end] = np.minimum.accumulate(since[start:end][::-1])[::-1]
+        asked = begin[self.key] >= 0
+        missing = since[begin[self.key[asked]] + self.common[asked]]
+        stale[asked] = np.maximum(operations.call[self.reads[asked]] - missing, 0)
+        return stale
+
+    @cached_property
+    def earliest(self) -> Ints:
+        """By element of every read that is a trunk, in order: when the first read that has it, there, had returned."""
+        trunks = self.trunk[self.trunk >= 0]
+        lengths = self.length[trunks]
+        begin = np.full(self.keys, -1, dtype=np.int64)
+        begin[self.key[trunks]] = np.cumsum(lengths) - lengths
+        first = np.full(int(lengths.sum()), NEVER, dtype=np.int64)
+        some = self.common > 0
+        last = begin[self.key[some]] + self.common[some] - 1
+        np.minimum.at(first, last, self.operations.ret[self.reads[some]])
+        ends = np.cumsum(lengths)
+        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+            first[start:end] = np.minimum.accumulate(first[start:end][::-1])[::-1]
+        return first
+
+    def suspects(self) -> tuple[Ints, Ints, Ints]:
+        """Elements among which every wrong one is: the read, the element, and when the first read had returned it.
+
+        They are those of the trunks and of all reads that leave them.
+        """
+        trunks = self.trunk[self.trunk >= 0]
+        others = np.array([read for reads in self.off.values() for read in reads], dtype=np.int64)
+        reads = np.concatenate([trunks, others])
+        which = np.repeat(reads, self.length[reads])
+        length = self.length[reads]
+        place = np.repeat(self.start[reads] - (np.cumsum(length) - length), length) + np.arange(len(which))
+        rest = which[len(self.earliest) :]
+        return which, self.elements[place], np.concatenate([self.earliest, self.operations.ret[self.reads[rest]]])
