@@ -22,7 +22,9 @@ _QUORUM: Final = "-o replication=quorum"
 MODES: Final = {
     "raft": "",
     "raft, lease reads, snapshots": "-o reads=lease -o snapshot=50",
+    "raft, lists": "--workload append",
     "primary-backup, sync": _SYNC,
+    "primary-backup, sync, lists": f"{_SYNC} --workload append",
     "primary-backup, sync, witness": f"{_SYNC} -o witness=n3 --nodes 3",
     "primary-backup, semi-sync": f"{_SYNC} -o acknowledge=semi-sync --workload converge -o causal=false",
     "primary-backup, async": f"{_SYNC} -o acknowledge=async --workload converge -o causal=false",

@@ -19,7 +19,7 @@ from checkers.lists import Lists, Path
 from checkers.witness import Clock, sentence, witness
 from harness.history import FAIL, NEVER, OK, History
 from harness.periods import Period, active, fault_periods
-from harness.verdict import Anomaly, Budget, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, named, show
 
 _REPORTED: Final = 10
@@ -49,7 +49,7 @@ class Tree(msgspec.Struct, omit_defaults=True):
     branches: list[Tree] = []
 
 
-class Branches:
+class Branches(Checker):
     """Checks ``append`` and ``read-list``.
 
     Anomalies are forks, elements that are there twice ("duplicate"), that nobody has appended, or only later

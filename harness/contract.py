@@ -7,7 +7,7 @@ import enum
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from types import UnionType
-from typing import Any, ClassVar, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from harness.errors import UsageError
 from harness.options import unknown
@@ -89,6 +89,9 @@ def _wrong_value(value: object, hint: Any) -> str | None:
         return None
     if kind is ClassVar:
         return _wrong_value(value, *get_args(hint))
+    if kind is Literal:
+        allowed = get_args(hint)
+        return None if value in allowed else f"is {value!r}, and can be {', '.join(map(repr, allowed))}"
     if kind in (Union, UnionType):
         wrong = [_wrong_value(value, one) for one in get_args(hint)]
         return None if None in wrong else wrong[0]

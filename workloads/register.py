@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from checkers.linearizability import Linearizable
+from checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Event, Operation
 from harness.options import Number
@@ -74,4 +75,4 @@ class Register(Workload):
         return each_process(reads)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"linearizable": Linearizable()}
+        return {"linearizable": Linearizable(), "split-brain": SplitBrain()}

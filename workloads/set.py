@@ -15,6 +15,7 @@ import msgspec
 
 from checkers.convergence import Convergence
 from checkers.elements import Elements
+from checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
@@ -77,4 +78,5 @@ class SetWorkload(Workload):
         return {
             "elements": Elements("members-local", linearizable=self._options.linearizable),
             "convergence": Convergence("members-local"),
+            "split-brain": SplitBrain(),
         }

@@ -21,12 +21,17 @@ if TYPE_CHECKING:
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 _SHOWN = 3
 _WIDTH = 110
+SPLIT_BRAIN = "split brain"
+"""The kind of the anomaly whose text is told in place of all others: what happened, a line each."""
 
 
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     """The verdict, its reason and its first anomalies."""
     console = console or Console(highlight=False)
     console.print(verdict.validity, style=_STYLES[verdict.validity], end="")
+    if (story := next((one for one in verdict.anomalies if one.kind == SPLIT_BRAIN), None)) is not None:
+        _print_story(verdict, story.text, console)
+        return
     _print(console, f": {verdict.reason}" if verdict.reason else "")
     for line in unknown_lines(verdict):
         _print(console, line)
@@ -40,6 +45,18 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
             _print(console, f"   faults meanwhile: {', '.join(anomaly.faults)}")
     if (more := verdict.total - len(verdict.anomalies[:_SHOWN])) and verdict.anomalies:
         _print(console, f"\n... and {more:,} more")
+
+
+def _print_story(verdict: Verdict, text: str, console: Console) -> None:
+    """A split brain, so short that it can be passed on as it is; who found how many anomalies stands below."""
+    first, *rest = text.splitlines()
+    _print(console, f": {SPLIT_BRAIN}: {first}")
+    for line in rest:
+        _print(console, f"  {line}")
+    for line in unknown_lines(verdict):
+        _print(console, line)
+    by = ", ".join(f"{part.total:,} of {name}" for name, part in verdict.parts.items() if part.total)
+    _print(console, f"{found_line(verdict)}{f': {by}' if by else ''}")
 
 
 def found_line(verdict: Verdict) -> str:

@@ -100,6 +100,7 @@ class Reference(Target):
         if options.conflict == "merge":
             _refuse_what_merges_nothing(options.merge)
         self._options = msgspec.structs.replace(options, replication=replication)
+        self.leadership: Leadership = "primary" if self._elects else "none"
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         options = self._options
@@ -112,11 +113,6 @@ class Reference(Target):
     @property
     def _elects(self) -> bool:
         return self._options.replication in ("raft", "primary-backup")
-
-    @property
-    def leadership(self) -> Leadership:
-        """Raft and primary-backup have one primary at a time; the others have none."""
-        return "primary" if self._elects else "none"
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         argv = [node.python, "-m", "targets.reference.server", "--name", node.name]

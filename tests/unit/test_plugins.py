@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from checkers.bank import Bank
+from checkers.branches import Branches
 from checkers.completeness import Completeness
 from checkers.convergence import Convergence
 from checkers.elements import Elements
@@ -21,6 +22,7 @@ from checkers.linearizability import Linearizable
 from checkers.lock import Lock
 from checkers.overwritten import Overwritten
 from checkers.queue import Queue
+from checkers.split_brain import SplitBrain
 from checkers.total import Total
 from checkers.unique_ids import UniqueIds
 from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
@@ -50,6 +52,7 @@ from nemeses.storage import Storage
 from targets.etcd import Etcd
 from targets.redis import Redis
 from targets.reference.target import Reference
+from workloads.append import Append
 from workloads.bank import BankWorkload
 from workloads.converge import Converge
 from workloads.counter import CounterWorkload
@@ -71,6 +74,7 @@ TARGETS: Mapping[str, Target] = {
 }
 WORKLOADS: Mapping[str, Workload] = {
     "register": Register(Register.Options()),
+    "append": Append(Append.Options()),
     "converge": Converge(Converge.Options()),
     "set": SetWorkload(SetWorkload.Options()),
     "counter": CounterWorkload(CounterWorkload.Options()),
@@ -105,6 +109,8 @@ CHECKERS: Mapping[str, Checker] = {
     "bank": Bank(),
     "lock": Lock(),
     "lease": Lease(),
+    "branches": Branches(),
+    "split-brain": SplitBrain(),
 }
 ENVIRONMENTS: Mapping[str, Environment] = {
     "local": LocalEnvironment(),
@@ -205,6 +211,11 @@ def test_a_property_may_stand_for_a_value_and_no_method_for_a_property(tmp_path:
         load("targets", f"{file}:Mine")
     file.write_text(store + "ports = [1, '2']")
     with pytest.raises(UsageError, match="its ports holds what it may not: one of it is '2', which is no int"):
+        load("targets", f"{file}:Mine")
+    file.write_text(store + "leadership = 'forwarded'")
+    assert load("targets", f"{file}:Mine")
+    file.write_text(store + "leadership = 'both'")
+    with pytest.raises(UsageError, match="its leadership is 'both', and can be 'primary', 'forwarded', 'none'"):
         load("targets", f"{file}:Mine")
     file.write_text(store + "client = None")
     with pytest.raises(UsageError, match="its client is no method"):

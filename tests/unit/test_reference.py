@@ -161,7 +161,7 @@ async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
         async def execute(self, command: list[str]) -> Any:
             return self.state.apply(command) if command[0] == "RPUSH" else self.state.read(command)
 
-    server = Server("n2", Primary(), {})
+    server = Server("n2", Primary(), {}, "")
     assert await server.answer(["SERVED", "RPUSH", "l", "1"]) == [b"n2", 7, 1]
     assert await server.answer(["SERVED", "LRANGE", "l", "0", "-1"]) == [b"n2", 7, [b"1"]]
     assert await server.answer(["SERVED", "PING"]) == [b"n2", 7, "PONG"]

@@ -23,7 +23,14 @@ class VoteWithoutCheckingTheLog(Raft):
         return True
 
 
-@bug(**_REGISTERS, nemesis="kill,netem", options={"kill": "primary", "netem": "all"}, overlap=True)
+@bug(
+    replication="raft",
+    checker="split-brain",
+    workload="register",
+    nemesis="kill,netem",
+    options={"kill": "primary", "netem": "all"},
+    overlap=True,
+)
 class VoteTwice(Raft):
     """Does not write down whom it voted for, and votes again in the same term: two primaries share a term, and each
     takes the other's entries for its own.

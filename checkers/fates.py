@@ -1,0 +1,114 @@
+"""What became of acknowledged writes in the end: of appends, of registers' values, of sets' elements.
+
+A fate is told only where it is certain. A value that is gone may have been overwritten: that its own side did it is
+certain where the node that acknowledged it has acknowledged another one afterwards; that it is lost, where nothing else
+that was written could have come after it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from checkers.final_reads import final_reads, rows_of
+from checkers.lists import APPEND, Lists
+from harness.columns import Ints, hashable
+from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations
+from harness.periods import HEAL
+
+FATES: Final = ("kept", "lost", "overwritten", "unknown")
+KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
+
+
+def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
+    """The fate of each operation, a code into ``FATES``; unknown for all but acknowledged writes."""
+    found = np.full(len(operations), UNKNOWN, dtype=np.int8)
+    names = set(operations.history.functions)
+    if APPEND in names and lists.repeated() is None:
+        acknowledged = (operations.type[lists.appends] == OK) & lists.has_final[lists.append_key]
+        found[lists.appends[acknowledged]] = np.where(lists.lost[acknowledged], LOST, KEPT)
+    if names & {"write", "cas"}:
+        _registers(operations, found)
+    if "add" in names:
+        _sets(operations, found)
+    return found
+
+
+def _registers(operations: Operations, found: NDArray[np.int8]) -> None:
+    rows = np.array(rows_of(operations, "write", "cas", "delete"), dtype=np.int64)
+    rows = rows[operations.type[rows] != FAIL]
+    key, call, ret = operations.key[rows], operations.call[rows], operations.ret[rows]
+    finals = _final_values(operations, rows)
+    # The latest moment at which each node has begun a write of each key that it acknowledged.
+    server = operations.server[rows].astype(np.int64)
+    side = key * (len(operations.history.nodes) + 1) + server
+    latest = np.full(int(side.max(initial=0)) + 1, -1, dtype=np.int64)
+    own = (operations.type[rows] == OK) & (server > 0)
+    np.maximum.at(latest, side[own], call[own])
+    # The latest moment at which another write of the key may still have taken effect.
+    keys = int(key.max(initial=0)) + 1
+    most, second = np.full(keys, -1, dtype=np.int64), np.full(keys, -1, dtype=np.int64)
+    for k, end in zip(key.tolist(), ret.tolist(), strict=True):
+        if end > most[k]:
+            most[k], second[k] = end, most[k]
+        elif end > second[k]:
+            second[k] = end
+    for at in np.flatnonzero(operations.type[rows] == OK).tolist():
+        row, k = int(rows[at]), int(key[at])
+        if k not in finals:
+            continue
+        others = second[k] if ret[at] == most[k] else most[k]
+        if _written(operations, row) in finals[k]:
+            found[row] = KEPT
+        elif own[at] and latest[side[at]] > ret[at]:
+            found[row] = OVERWRITTEN
+        elif others < call[at]:
+            found[row] = LOST
+
+
+def _written(operations: Operations, row: int) -> Any:
+    """What a write left behind."""
+    argument = operations.argument(row)
+    match operations.name(row):
+        case "cas":
+            return hashable(argument[1]) if isinstance(argument, list | tuple) and len(argument) == 2 else _NO_VALUE
+        case "delete":
+            return None
+    return hashable(argument)
+
+
+_NO_VALUE: Final = object()
+
+
+def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
+    """By key what reads found that began after every fault was healed and all writes of known outcome had returned."""
+    healed = [e.time for e in operations.history.special(NEMESIS_PROCESS) if e.f == HEAL and e.type != "invoke"]
+    over = np.full(len(operations.history.keys), max(healed, default=-1), dtype=np.int64)
+    done = operations.ret[writes] != NEVER
+    np.maximum.at(over, operations.key[writes][done], operations.ret[writes][done])
+    found: dict[int, set[Any]] = {}
+    rows = np.array(rows_of(operations, "read", "read-local"), dtype=np.int64)
+    rows = rows[(operations.type[rows] == OK) & (operations.call[rows] > over[operations.key[rows]])]
+    for row in rows.tolist():
+        found.setdefault(int(operations.key[row]), set()).add(hashable(operations.result(row)))
+    return found
+
+
+def _sets(operations: Operations, found: NDArray[np.int8]) -> None:
+    held = {
+        key: [{hashable(one) for one in operations.result(row) or ()} for row in rows.values()]
+        for key, rows in final_reads(operations, "members-local").items()
+    }
+    removed = {
+        (operations.key_name(row), hashable(operations.argument(row)))
+        for row in rows_of(operations, "remove")
+        if operations.type[row] != FAIL
+    }
+    for row in rows_of(operations, "add"):
+        key, element = operations.key_name(row), hashable(operations.argument(row))
+        if operations.type[row] != OK or key not in held or (key, element) in removed:
+            continue
+        by = [element in one for one in held[key]]
+        found[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST

@@ -1,0 +1,141 @@
+"""Who was primary when: from what nodes said of themselves, and from the writes that they acknowledged.
+
+Both are intervals: a node that acknowledges a write is primary at some moment between its invocation and its
+completion, one that says so at some moment between the question and the answer. A reign is certain from the end of the
+first such interval to the beginning of the last, if nothing speaks for an interruption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.columns import NOTHING, Ints
+from harness.history import OK, Operations
+from harness.roles import PRIMARY, Sighting
+
+GAP: Final = 1_000_000_000
+"""Nanoseconds without a sign of a primary after which nobody knows whether it went on being one."""
+_STEP: Final = GAP // 2
+_READS: Final = ("read", "get", "members", "peek")
+
+
+class Reign(NamedTuple):
+    """A node was primary from ``start`` to ``end`` (ns), in ``term`` if that is known, without an interruption."""
+
+    node: str
+    term: int | None
+    start: int
+    end: int
+
+
+class Overlap(NamedTuple):
+    """Nodes were primary at the same time, from ``start`` to ``end`` (ns)."""
+
+    start: int
+    end: int
+    nodes: frozenset[str]
+
+
+def acknowledged_writes(operations: Operations) -> Ints:
+    """The rows of the writes that were acknowledged, and of which it is known by whom. Reads are none."""
+    functions = operations.history.functions
+    writes = np.array([not name.startswith(_READS) for name in functions], dtype=bool)
+    if not len(operations) or not len(writes):
+        return np.zeros(0, dtype=np.int64)
+    return np.flatnonzero((operations.type == OK) & writes[operations.f] & (operations.server > 0))
+
+
+def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Reign]:
+    """The reigns of every node, as ``writes`` and what was ``seen`` tell of them."""
+    names = operations.history.nodes
+    server, term = operations.server[writes], operations.term[writes]
+    call, ret = operations.call[writes], operations.ret[writes]
+    nodes = {names[code] for code in np.unique(server).tolist()} | {one.node for one in seen}
+    found: list[Reign] = []
+    for node in sorted(name for name in nodes if name is not None):
+        mine = server == names.index(node) if node in names else np.zeros(len(server), dtype=bool)
+        signs = [sign for one in seen if one.node == node and one.role is not None for sign in _signs(one)]
+        extra = np.array(signs, dtype=np.int64).reshape(-1, 4)
+        start = np.concatenate([call[mine], extra[:, 0]])
+        end = np.concatenate([ret[mine], extra[:, 1]])
+        primary = np.concatenate([np.ones(int(mine.sum()), dtype=bool), extra[:, 2] == 1])
+        terms = np.concatenate([term[mine], extra[:, 3]])
+        order = np.argsort(end, kind="stable")
+        found += _split(node, start[order], end[order], primary[order], terms[order])
+    return sorted(found, key=lambda reign: (reign.start, reign.end, reign.node))
+
+
+def _signs(one: Sighting) -> list[tuple[int, int, int, int]]:
+    """A sighting as moments: start, end, whether of a primary, term. One that lasts is many of them."""
+    primary, term = int(one.role == PRIMARY), NOTHING if one.term is None else one.term
+    if not one.lasting:
+        return [(one.start, one.end, primary, term)]
+    return [(at, at, primary, term) for at in (*range(one.start, one.end, _STEP), one.end)]
+
+
+def _split(node: str, start: Ints, end: Ints, primary: NDArray[np.bool_], terms: Ints) -> list[Reign]:
+    """One node's signs, in the order of their ends, as reigns."""
+    if not len(end):
+        return []
+    # The last term that was known at each sign, over all of them: within a reign it cannot be another's.
+    places = np.where(terms != NOTHING, np.arange(len(terms)), -1)
+    np.maximum.accumulate(places, out=places)
+    known = np.where(places >= 0, terms[places], NOTHING)
+    breaks = np.ones(len(end), dtype=bool)
+    changed = (known[1:] != known[:-1]) & (known[:-1] != NOTHING)
+    breaks[1:] = ~primary[1:] | ~primary[:-1] | (start[1:] - end[:-1] > GAP) | changed
+    begin = np.flatnonzero(breaks)
+    latest = np.maximum.reduceat(start, begin)
+    lengths = np.diff([*begin.tolist(), len(end)])
+    found = []
+    for at, last, length in zip(begin.tolist(), latest.tolist(), lengths.tolist(), strict=True):
+        if not primary[at]:
+            continue
+        own = terms[at : at + length]
+        own = own[own != NOTHING]
+        if last >= end[at]:
+            found.append(Reign(node, int(own[0]) if len(own) else None, int(end[at]), last))
+    return found
+
+
+def overlaps(found: Sequence[Reign]) -> list[Overlap]:
+    """The times in which two nodes were certainly primary, for every two reigns that meet."""
+    meeting: list[Overlap] = []
+    open_: list[Reign] = []
+    for reign in found:
+        open_ = [one for one in open_ if one.end > reign.start]
+        meeting += [
+            Overlap(reign.start, min(one.end, reign.end), frozenset({one.node, reign.node}))
+            for one in open_
+            if one.node != reign.node and min(one.end, reign.end) > reign.start
+        ]
+        open_.append(reign)
+    return meeting
+
+
+def merged(meeting: Sequence[Overlap]) -> list[Overlap]:
+    """Overlaps that follow one another within ``GAP`` as one."""
+    found: list[Overlap] = []
+    for one in sorted(meeting, key=lambda one: (one.start, one.end)):
+        if found and one.start <= found[-1].end + GAP:
+            last = found[-1]
+            found[-1] = Overlap(last.start, max(last.end, one.end), last.nodes | one.nodes)
+        else:
+            found.append(one)
+    return found
+
+
+def terms_of(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> Ints:
+    """The term in which each write was acknowledged: as its completion says, or as its node said before and after."""
+    terms = operations.term[writes].copy()
+    names = operations.history.nodes
+    call, ret, server = operations.call[writes], operations.ret[writes], operations.server[writes]
+    for one in seen:
+        if one.lasting and one.role == PRIMARY and one.term is not None and one.node in names:
+            mine = (terms == NOTHING) & (server == names.index(one.node)) & (call >= one.start) & (ret <= one.end)
+            terms[mine] = one.term
+    return terms
