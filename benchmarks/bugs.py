@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from targets.reference.bugs import BUGS, Bug
-from targets.reference.bugs.__main__ import table
-from targets.reference.bugs.bug import MOST_SEEDS, SEEDS_FILE
+from harness.targets.reference.bugs import BUGS, Bug
+from harness.targets.reference.bugs.__main__ import table
+from harness.targets.reference.bugs.bug import MOST_SEEDS, SEEDS_FILE
 
 STEPS: Final = (2, 5, 10, 25, 50, 100, MOST_SEEDS)
 """A bug that is found within one of these numbers of seeds is said to be found within the next: another version of the

@@ -15,8 +15,8 @@ from pathlib import Path
 from harness.cluster import Cluster, wait_until
 from harness.environments import namespaces
 from harness.environments.local import LocalEnvironment
-from nemeses.netem import Netem
-from targets.reference.target import Reference
+from harness.nemeses.netem import Netem
+from harness.targets.reference.target import Reference
 
 SECONDS = 4
 DELAYS = (0.0, 0.001, 0.01, 0.1)

@@ -129,7 +129,7 @@ def impossible(clients: int) -> list[Event]:
 
 def measure(path: str) -> None:
     """In a fresh process: check one file, and print seconds, memory and verdict."""
-    from checkers.linearizability import Linearizable
+    from harness.checkers.linearizability import Linearizable
     from harness.verdict import Budget
 
     history: History = read_jsonl(Path(path))

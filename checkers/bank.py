@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.findings import Findings
-from checkers.sums import Sums
-from checkers.timeline import Timeline, begins, ends, select
+from harness.checkers.findings import Findings
+from harness.checkers.sums import Sums
+from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.columns import LARGEST, Ints
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, History, Operations

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
-from checkers.lists import Lists, Path
-from checkers.witness import Clock, sentence, witness
+from harness.checkers.lists import Lists, Path
+from harness.checkers.witness import Clock, sentence, witness
 from harness.history import FAIL, NEVER, OK, History
 from harness.periods import Period, active, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict

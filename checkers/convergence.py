@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from checkers.final_reads import final_reads, rows_of
-from checkers.witness import witness
+from harness.checkers.final_reads import final_reads, rows_of
+from harness.checkers.witness import witness
 from harness.columns import hashable
 from harness.history import FAIL, History
 from harness.periods import all_faults

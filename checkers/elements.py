@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.final_reads import final_reads
-from checkers.findings import Findings
-from checkers.timeline import begins, ends, select
+from harness.checkers.final_reads import final_reads
+from harness.checkers.findings import Findings
+from harness.checkers.timeline import begins, ends, select
 from harness.columns import Ints, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, History, Operations

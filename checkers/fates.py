@@ -12,8 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.final_reads import final_reads, rows_of
-from checkers.lists import APPEND, Lists
+from harness.checkers.final_reads import final_reads, rows_of
+from harness.checkers.lists import APPEND, Lists
 from harness.columns import Ints, hashable
 from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations
 from harness.periods import HEAL

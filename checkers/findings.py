@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from checkers.witness import Clock, sentence, witness
+from harness.checkers.witness import Clock, sentence, witness
 from harness.history import NEVER, Operations
 from harness.periods import active, fault_periods
 from harness.verdict import Anomaly, Verdict, Witness

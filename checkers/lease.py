@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.findings import Findings
-from checkers.timeline import Timeline, begins, ends, select
+from harness.checkers.findings import Findings
+from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.final_reads import rows_of
+from harness.checkers.final_reads import rows_of
 from harness.columns import Ints, codes, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations

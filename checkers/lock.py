@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from checkers.findings import Findings
-from checkers.timeline import Timeline, begins, ends, select
+from harness.checkers.findings import Findings
+from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.columns import NOTHING, OTHER, Ints
 from harness.history import FAIL, INFO, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict

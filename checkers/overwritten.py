@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from checkers.final_reads import final_reads, rows_of
-from checkers.witness import Clock, sentence, witness
+from harness.checkers.final_reads import final_reads, rows_of
+from harness.checkers.witness import Clock, sentence, witness
 from harness.history import FAIL, OK, History
 from harness.periods import active, all_faults, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict

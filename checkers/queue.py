@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from checkers.findings import Findings
-from checkers.timeline import begins, select
-from checkers.witness import witness
+from harness.checkers.findings import Findings
+from harness.checkers.timeline import begins, select
+from harness.checkers.witness import witness
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, NEVER, OK, History, Operations

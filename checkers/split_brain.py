@@ -19,11 +19,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.branches import Fork, ListHistory, fork_line, forks_of
-from checkers.fates import FATES, LOST, fates
-from checkers.lists import Lists
-from checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
-from checkers.witness import Clock, witness
+from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
+from harness.checkers.fates import FATES, LOST, fates
+from harness.checkers.lists import Lists
+from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.witness import Clock, witness
 from harness.columns import NOTHING, Ints
 from harness.history import MONITOR_PROCESS, OK, History, Operations
 from harness.periods import active, fault_periods

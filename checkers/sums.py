@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.timeline import Timeline, begins, ends
+from harness.checkers.timeline import Timeline, begins, ends
 from harness.columns import Ints
 from harness.history import FAIL, INFO, OK, Operations
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.final_reads import final_reads
-from checkers.findings import Findings
-from checkers.sums import Sums
-from checkers.timeline import Timeline, begins, ends, select
+from harness.checkers.final_reads import final_reads
+from harness.checkers.findings import Findings
+from harness.checkers.sums import Sums
+from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.columns import NOTHING, OTHER, SINGLE, Ints
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, History, Operations

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from checkers.findings import Findings
-from checkers.timeline import select
+from harness.checkers.findings import Findings
+from harness.checkers.timeline import select
 from harness.columns import NOTHING, OTHER, SINGLE, hashable
 from harness.history import OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict

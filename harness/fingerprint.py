@@ -40,7 +40,7 @@ def _sources(package: str) -> Iterator[tuple[str, Path]]:
         return
     for folder in map(Path, spec.submodule_search_locations or ()):
         for path in folder.rglob("*.py"):
-            yield f"{package}/{path.relative_to(folder)}", path
+            yield f"{package.replace('.', '/')}/{path.relative_to(folder)}", path
     if not spec.submodule_search_locations and spec.has_location and spec.origin is not None:
         yield package, Path(spec.origin)
 

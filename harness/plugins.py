@@ -55,9 +55,14 @@ def names(kind: str) -> list[str]:
 
 
 def packages() -> list[str]:
-    """The top-level packages that plug-ins are installed in, and the engine's own."""
-    found = {entry.module.partition(".")[0] for kind in KINDS for entry in _installed(kind)}
-    return sorted(found | {__name__.partition(".")[0]})
+    """The packages that plug-ins are installed in, and the engine's own.
+
+    Of a package within a package both are named: where this product is run from a clone, the folders of its plug-ins
+    are linked into the engine's, and whoever walks through that does not come to them.
+    """
+    modules = [entry.module.split(".") for kind in KINDS for entry in _installed(kind)]
+    found = {".".join(names[:depth]) for names in modules for depth in (1, 2) if depth < len(names)}
+    return sorted(found | {names[0] for names in modules} | {__name__.partition(".")[0]})
 
 
 @overload

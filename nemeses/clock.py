@@ -15,10 +15,10 @@ from harness.environments.base import run_tool
 from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo, UsageError
 from harness.faults import clock, dial
+from harness.nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
 _OFFSETS = (0.05, 0.5, 5.0, 60.0)
 _RATES = (0.8, 0.95, 1.0, 1.05, 1.2)

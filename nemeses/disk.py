@@ -16,10 +16,10 @@ from harness.environments.tools import ask
 from harness.errors import NothingToDo, UsageError
 from harness.faults import disk, process, witness
 from harness.faults.disk import Flipped
+from harness.nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Seconds, Share, Text
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 
 _AIMS = ("primary", "one", "minority")
 """Never a majority: what all copies of the data have lost, no store can have kept."""

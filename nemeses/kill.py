@@ -16,9 +16,9 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
+from harness.nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_said, terminating
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_said, terminating
 
 
 class Kill(Nemesis):

@@ -12,10 +12,10 @@ import msgspec
 from harness.capability import Capability
 from harness.cluster import Cluster, holds_within
 from harness.errors import NothingToDo
+from harness.nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number
 from harness.target import ChangesMembers, Target
-from nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 
 _CHANGE_SECONDS = 3.0
 """How long a store may take to let nodes leave, beside the failover that it takes when the primary does."""

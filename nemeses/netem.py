@@ -18,12 +18,12 @@ from harness.environments.tools import ask
 from harness.errors import UsageError
 from harness.faults import netem
 from harness.faults.network import Direction
+from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
+from harness.nemeses.quality import KINDS, PACKETS, SHARES, Limits, Quality, draw, holds, measured, usable
+from harness.nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Kilobytes, Seconds
 from harness.target import Target
-from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
-from nemeses.quality import KINDS, PACKETS, SHARES, Limits, Quality, draw, holds, measured, usable
-from nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 
 _ENOUGH = 20
 """Datagrams over each link by which it is known well enough beforehand."""

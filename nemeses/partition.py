@@ -21,11 +21,11 @@ from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
 from harness.faults import network
 from harness.faults.network import Direction, How
+from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
+from harness.nemeses.victims import minority, primary, shuffled
 from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
-from nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
-from nemeses.victims import minority, primary, shuffled
 
 PRIMARY_MINORITY = "primary-minority"
 KINDS = (

@@ -13,9 +13,9 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
+from harness.nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
 
 _LOOK_SECONDS = 0.3
 """The time between two looks at a server that stands still, in which it uses no CPU time."""

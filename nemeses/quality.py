@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import msgspec
 
 from harness.errors import FaultError
+from harness.nemeses.links import Link, Watched
 from harness.options import Number, Seconds, Share
-from nemeses.links import Link, Watched
 
 PACKETS = Share(0.001, 1, zero="none")
 SHARES = ("loss", "duplicate", "reorder", "corrupt")

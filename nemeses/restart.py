@@ -16,9 +16,20 @@ import msgspec
 from harness.capability import Capability
 from harness.cluster import Cluster, wait_until
 from harness.errors import NodeError, NothingToDo
+from harness.nemeses.victims import (
+    Aim,
+    Aimed,
+    aims,
+    processes,
+    resolve,
+    revive,
+    shuffled,
+    table_said,
+    tell,
+    terminating,
+)
 from harness.nemesis import LASTS, Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, processes, resolve, revive, shuffled, table_said, tell, terminating
 
 _READY_SECONDS = 10.0
 """How long a node may take to be ready again, unless the fault is over before."""

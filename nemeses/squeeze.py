@@ -20,10 +20,10 @@ from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo
 from harness.faults import limits, squeeze
 from harness.faults.limits import Counts
+from harness.nemeses.victims import Aim, Aimed, aims, resolve, revive, shuffled
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
-from nemeses.victims import Aim, Aimed, aims, resolve, revive, shuffled
 
 _MIB = 1 << 20
 

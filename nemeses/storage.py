@@ -21,10 +21,10 @@ from harness.errors import FaultError, UsageError
 from harness.faults import misbehave, process, witness
 from harness.faults.misbehave import Kind as Misbehaviour
 from harness.faults.witness import PATIENCE
+from harness.nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Seconds, Share, Text
 from harness.target import Target
-from nemeses.victims import ANY, Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
 
 _DRAWN = ("lost", "slow", "errors", "readonly", "torn", "unreadable")
 """Not ``wrong``: a store without checksums believes what it reads, and promises nothing for that."""

@@ -26,8 +26,8 @@ from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds
 from harness.target import ChangesMembers, Client, Leadership, Target
-from targets.certificates import Authority
-from targets.etcd_calls import Calls
+from harness.targets.certificates import Authority
+from harness.targets.etcd_calls import Calls
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380

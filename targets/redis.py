@@ -26,8 +26,8 @@ from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
 from harness.target import ChangesMembers, Client, Leadership, Target
-from targets.redis_commands import READS, REFUSED, apply
-from targets.resp import connect, quick, quick_each, quick_info
+from harness.targets.redis_commands import READS, REFUSED, apply
+from harness.targets.resp import connect, quick, quick_each, quick_info
 
 PORT = 6379
 SENTINEL_PORT = 26379

@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from checkers.linearizability.models import MODELS, UNKNOWN, Call, Model
-from checkers.linearizability.search import Timed
+from harness.checkers.linearizability.models import MODELS, UNKNOWN, Call, Model
+from harness.checkers.linearizability.search import Timed
 from harness.history import NEVER
 
 Shape = tuple[str, Sequence[Any], Sequence[Any]]

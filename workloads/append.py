@@ -15,8 +15,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.branches import Branches
-from checkers.split_brain import SplitBrain
+from harness.checkers.branches import Branches
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream, phases
 from harness.operation import Event, Operation
 from harness.options import Number

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.bank import Bank
+from harness.checkers.bank import Bank
 from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Operation
 from harness.options import Number

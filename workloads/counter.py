@@ -12,14 +12,14 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.convergence import Convergence
-from checkers.total import Total
+from harness.checkers.convergence import Convergence
+from harness.checkers.total import Total
 from harness.generator import Generator, Stream
 from harness.operation import Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
 from harness.workload import Workload
-from workloads.final import every_node_reads
+from harness.workloads.final import every_node_reads
 
 
 class CounterWorkload(Workload):

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.lease import Lease
+from harness.checkers.lease import Lease
 from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds

@@ -14,13 +14,13 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from checkers.lock import Lock
+from harness.checkers.lock import Lock
 from harness.generator import Generator, Process
 from harness.operation import NEMESIS, Event, Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
 from harness.workload import Workload
-from workloads.turns import Turns
+from harness.workloads.turns import Turns
 
 
 class LockWorkload(Workload):

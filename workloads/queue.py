@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.queue import Queue
+from harness.checkers.queue import Queue
 from harness.generator import Generator, Stream, each_process, limit, then
 from harness.operation import Event, Operation
 from harness.options import Number

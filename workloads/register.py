@@ -13,8 +13,8 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from checkers.linearizability import Linearizable
-from checkers.split_brain import SplitBrain
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Event, Operation
 from harness.options import Number

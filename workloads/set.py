@@ -13,15 +13,15 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.convergence import Convergence
-from checkers.elements import Elements
-from checkers.split_brain import SplitBrain
+from harness.checkers.convergence import Convergence
+from harness.checkers.elements import Elements
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
 from harness.workload import Answers, Workload
-from workloads.final import every_node_reads
+from harness.workloads.final import every_node_reads
 
 
 class SetWorkload(Workload):

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from checkers.unique_ids import UniqueIds
+from harness.checkers.unique_ids import UniqueIds
 from harness.generator import Generator, Stream
 from harness.operation import Operation
 from harness.options import Number

@@ -16,8 +16,8 @@ from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, named, show
 
 if TYPE_CHECKING:
-    from checkers.linearizability.models import Model
-    from checkers.linearizability.partitions import Checked
+    from harness.checkers.linearizability.models import Model
+    from harness.checkers.linearizability.partitions import Checked
 
 _REPORTED = 10
 """How many anomalies are explained; all are counted."""
@@ -42,13 +42,13 @@ class Linearizable(Checker):
     @staticmethod
     def models() -> dict[str, type[Model]]:
         """The models that come with the product, by name."""
-        from checkers.linearizability.models import MODELS
+        from harness.checkers.linearizability.models import MODELS
 
         return MODELS
 
     @classmethod
     def against(cls, model: object, executor: Executor | None, initial: Any) -> Self:
-        from checkers.linearizability.model import Model
+        from harness.checkers.linearizability.model import Model
 
         if not isinstance(model, str | Model):
             wanted = f"{Model.__module__}.{Model.__qualname__}"
@@ -57,12 +57,12 @@ class Linearizable(Checker):
 
     def warm(self) -> None:
         """Have the search compiled, in the background, by the time that it may be needed."""
-        from checkers.linearizability.warm import warm_in_background
+        from harness.checkers.linearizability.warm import warm_in_background
 
         warm_in_background()
 
     def _model(self) -> Model:
-        from checkers.linearizability.models import MODELS
+        from harness.checkers.linearizability.models import MODELS
 
         if not isinstance(self._given, str):
             return self._given
@@ -92,7 +92,7 @@ class Linearizable(Checker):
 
     def blind(self, history: History) -> str:
         """Why no answer in the history could have been wrong; empty where some could."""
-        from checkers.linearizability.blind import is_blind
+        from harness.checkers.linearizability.blind import is_blind
 
         if not is_blind(self._model(), history.operations()):
             return ""
@@ -103,9 +103,9 @@ class Linearizable(Checker):
     ) -> Verdict:
         import numpy as np
 
-        from checkers.linearizability import blocks
-        from checkers.linearizability.explain import Explainer
-        from checkers.linearizability.registers import encode
+        from harness.checkers.linearizability import blocks
+        from harness.checkers.linearizability.explain import Explainer
+        from harness.checkers.linearizability.registers import encode
 
         encoded = encode(operations, self._initial, model)
         evidence |= {"operations_checked": len(encoded.row), "keys": int((np.bincount(encoded.key) > 0).sum())}
@@ -141,8 +141,8 @@ class Linearizable(Checker):
         """Search the given rows, and put what was found together with what is known already."""
         unfinished: list[str] = []
         if len(rows):
-            from checkers.linearizability.explain import explain_search
-            from checkers.linearizability.partitions import check_all, partitions
+            from harness.checkers.linearizability.explain import explain_search
+            from harness.checkers.linearizability.partitions import check_all, partitions
 
             parts = partitions(model, operations, rows)
             evidence.setdefault("keys", len(parts))

@@ -8,8 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from checkers.linearizability.models import Call, Model
-from checkers.linearizability.partitions import Partition, partitions
+from harness.checkers.linearizability.models import Call, Model
+from harness.checkers.linearizability.partitions import Partition, partitions
 from harness.columns import Ints
 from harness.history import OK, Operations
 

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
+from harness.checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from harness.columns import Ints
 
 ALWAYS: Final = np.iinfo(np.int64).min

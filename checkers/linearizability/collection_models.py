@@ -6,7 +6,7 @@ import collections
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from checkers.linearizability.model import Call, Model, State, number, same
+from harness.checkers.linearizability.model import Call, Model, State, number, same
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.words import show

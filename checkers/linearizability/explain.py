@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from checkers.linearizability.blocks import ALWAYS, Blocks, Violation
-from checkers.linearizability.minimal import closest, minimal
-from checkers.linearizability.models import Model
-from checkers.linearizability.partitions import Checked
-from checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
-from checkers.linearizability.search import Timed
-from checkers.witness import Clock, sentence, witness
+from harness.checkers.linearizability.blocks import ALWAYS, Blocks, Violation
+from harness.checkers.linearizability.minimal import closest, minimal
+from harness.checkers.linearizability.models import Model
+from harness.checkers.linearizability.partitions import Checked
+from harness.checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
+from harness.checkers.linearizability.search import Timed
+from harness.checkers.witness import Clock, sentence, witness
 from harness.history import Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Witness

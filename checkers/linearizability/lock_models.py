@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from checkers.linearizability.model import Call, Model, State, number, same, whole
+from harness.checkers.linearizability.model import Call, Model, State, number, same, whole
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.words import show

@@ -11,8 +11,8 @@ import time
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from checkers.linearizability.models import Model
-from checkers.linearizability.search import Outcome, Timed, prepared, search
+from harness.checkers.linearizability.models import Model
+from harness.checkers.linearizability.search import Outcome, Timed, prepared, search
 from harness.history import NEVER
 from harness.verdict import Budget
 

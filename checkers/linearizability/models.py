@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from checkers.linearizability.collection_models import Counter, FifoQueue, Set, Stack, UnorderedQueue
-from checkers.linearizability.lock_models import FencedLock, Mutex, ReentrantMutex, Semaphore
-from checkers.linearizability.model import UNKNOWN, Call, Model
-from checkers.linearizability.register_models import CasRegister, KeyValue, ListAppend, MultiRegister, Register
+from harness.checkers.linearizability.collection_models import Counter, FifoQueue, Set, Stack, UnorderedQueue
+from harness.checkers.linearizability.lock_models import FencedLock, Mutex, ReentrantMutex, Semaphore
+from harness.checkers.linearizability.model import UNKNOWN, Call, Model
+from harness.checkers.linearizability.register_models import CasRegister, KeyValue, ListAppend, MultiRegister, Register
 
 __all__ = ["MODELS", "UNKNOWN", "Call", "Model", "lacks", "lacks_step", "name_of"]
 

@@ -8,8 +8,8 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
-from checkers.linearizability.models import UNKNOWN, Call, Model, lacks, lacks_step
-from checkers.linearizability.search import Outcome, Timed, search
+from harness.checkers.linearizability.models import UNKNOWN, Call, Model, lacks, lacks_step
+from harness.checkers.linearizability.search import Outcome, Timed, search
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, OK, Operations

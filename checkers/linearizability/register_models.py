@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from checkers.linearizability.model import UNKNOWN, Call, Model, State, pair, same
+from harness.checkers.linearizability.model import UNKNOWN, Call, Model, State, pair, same
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.words import show

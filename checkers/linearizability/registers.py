@@ -8,8 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from checkers.linearizability.models import Model, lacks
-from checkers.linearizability.register_models import CasRegister
+from harness.checkers.linearizability.models import Model, lacks
+from harness.checkers.linearizability.register_models import CasRegister
 from harness.columns import NOTHING as NO_VALUE
 from harness.columns import OTHER, SINGLE, Ints, hashable
 from harness.errors import HistoryError

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from checkers.linearizability.models import Call, Model
+from harness.checkers.linearizability.models import Call, Model
 from harness.columns import Ints
 from harness.errors import SplitbrainError, UsageError
 from harness.history import NEVER
@@ -80,7 +80,7 @@ class _Problem:
     """One partition as arrays, with the part of the model's transitions that was asked for so far."""
 
     def __init__(self, model: Model, operations: Sequence[Timed]) -> None:
-        from checkers.linearizability import kernel
+        from harness.checkers.linearizability import kernel
 
         self._kernel = kernel
         self._model = model
@@ -233,7 +233,7 @@ class _Store:
     """The arrays that the kernel keeps its configurations in."""
 
     def __init__(self, width: int, capacity: int) -> None:
-        from checkers.linearizability import kernel
+        from harness.checkers.linearizability import kernel
 
         self.rows = np.zeros((capacity, width), dtype=np.int64)
         self._kernel = kernel

@@ -1,4 +1,4 @@
-"""Compile the search's kernels and keep them on disk: ``python -m checkers.linearizability.warm``."""
+"""Compile the search's kernels and keep them on disk: ``python -m harness.checkers.linearizability.warm``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 def warm() -> None:
     """Run each kernel once on next to nothing; what is compiled already is only loaded."""
-    from checkers.linearizability.model import Call
-    from checkers.linearizability.register_models import Register
-    from checkers.linearizability.search import Timed, search
+    from harness.checkers.linearizability.model import Call
+    from harness.checkers.linearizability.register_models import Register
+    from harness.checkers.linearizability.search import Timed, search
     from harness.verdict import Budget
 
     write, read = Call("write", None, 1, None), Call("read", None, None, 1)
@@ -21,7 +21,7 @@ def warm() -> None:
 def warm_in_background() -> None:
     """The same in a process of its own, which compiling would otherwise slow down for seconds."""
     subprocess.Popen(
-        [sys.executable, "-P", "-m", "checkers.linearizability.warm"],
+        [sys.executable, "-P", "-m", "harness.checkers.linearizability.warm"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -18,15 +18,12 @@ from harness.environments.engine import IMAGE, connect
 from harness.errors import MissingError, NodeError
 
 BASE: Final = "splitbrain/base:latest"
-_ROOT: Final = Path(__file__).parents[2]
+_DOCKERFILE: Final = Path(__file__).with_name("Dockerfile")
 
 
 def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
     """Build the node image and return its name; with ``bootstrap`` on a base made from this machine's own sources."""
     client = connect()
-    dockerfile = _ROOT / "Dockerfile"
-    if not dockerfile.is_file():
-        raise MissingError(f"{dockerfile} is not there: build the image from a clone of the repository")
     arguments = {}
     if bootstrap:
         _bootstrap(client, say)
@@ -35,7 +32,7 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
     say(f"building {IMAGE}")
     try:
         for chunk in client.api.build(
-            fileobj=_context(dockerfile),
+            fileobj=_context(),
             custom_context=True,
             tag=IMAGE,
             buildargs=arguments,
@@ -55,11 +52,11 @@ def _hint(bootstrap: bool) -> str:
     return "" if bootstrap else "; where the base image cannot be pulled, add --bootstrap"
 
 
-def _context(dockerfile: Path) -> io.BytesIO:
+def _context() -> io.BytesIO:
     """The build context: the Dockerfile alone."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        tar.add(dockerfile, "Dockerfile")
+        tar.add(_DOCKERFILE, "Dockerfile")
     context.seek(0)
     return context
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeVar
 
-from targets.reference.clocks import Stamp
+from harness.targets.reference.clocks import Stamp
 
 Dot = tuple[str, int]
 """One change: the node that made it, and its number among that node's changes of the key."""

@@ -8,8 +8,8 @@ from typing import Any, Final
 from hiredis import ReplyError
 
 from harness.operation import Failed, Indeterminate, Operation, Served
-from targets.reference.server import CLIENT_PORT
-from targets.resp import connect
+from harness.targets.reference.server import CLIENT_PORT
+from harness.targets.resp import connect
 
 _TRIES: Final = 4
 _PATIENCE: Final = 0.4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from targets.reference.host import Host
-from targets.reference.journal import Journal
+from harness.targets.reference.host import Host
+from harness.targets.reference.journal import Journal
 
 Stamp = tuple[float, int, str]
 """Seconds since 1970, a counter within that, and the node: totally ordered, and never given twice."""

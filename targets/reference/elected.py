@@ -14,12 +14,12 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar, Final
 
-from targets.reference.host import Timer
-from targets.reference.journal import Journal
-from targets.reference.log import Entry, Log
-from targets.reference.peers import Message
-from targets.reference.replica import BASIC, READS, NotPrimary, Site, Unknown
-from targets.reference.state import Answer, State
+from harness.targets.reference.host import Timer
+from harness.targets.reference.journal import Journal
+from harness.targets.reference.log import Entry, Log
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import BASIC, READS, NotPrimary, Site, Unknown
+from harness.targets.reference.state import Answer, State
 
 HEARTBEAT: Final = 0.1
 ELECTION: Final = (0.3, 0.6)

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from targets.reference.cells import dump, load
-from targets.reference.leaderless import Leaderless
-from targets.reference.peers import Message
+from harness.targets.reference.cells import dump, load
+from harness.targets.reference.leaderless import Leaderless
+from harness.targets.reference.peers import Message
 
 FANOUT: Final = 2
 """How many peers each new rumour is told to."""

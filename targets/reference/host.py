@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from targets.reference.peers import Message, Peers
+from harness.targets.reference.peers import Message, Peers
 
 Send = Callable[[str, Message], None]
 """Sends a message to a peer, soon or never. Nobody may change a message once it is sent."""

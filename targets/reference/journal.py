@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterable
 from typing import Any
 
-from targets.reference.host import File
+from harness.targets.reference.host import File
 
 Record = dict[str, Any]
 

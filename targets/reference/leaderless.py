@@ -12,13 +12,13 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
-from targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load, stamps
-from targets.reference.clocks import HybridClock, WallClock
-from targets.reference.journal import Journal, Record
-from targets.reference.merkle import ROOT, Tree, leaf_of
-from targets.reference.peers import Message
-from targets.reference.replica import BASIC, READS, Site, Unavailable
-from targets.reference.state import Answer
+from harness.targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load, stamps
+from harness.targets.reference.clocks import HybridClock, WallClock
+from harness.targets.reference.journal import Journal, Record
+from harness.targets.reference.merkle import ROOT, Tree, leaf_of
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import BASIC, READS, Site, Unavailable
+from harness.targets.reference.state import Answer
 
 ANTI_ENTROPY: Final = 1.0
 """Seconds between two comparisons with a random peer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from targets.reference.journal import Journal, Record
+from harness.targets.reference.journal import Journal, Record
 
 
 class Entry(NamedTuple):

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from targets.reference.replica import Replica
+from harness.targets.reference.replica import Replica
 
 METRICS_PORT: Final = 6402
 _MEANINGS: Final[Mapping[str, str]] = {

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from targets.reference.cells import dump
-from targets.reference.leaderless import Leaderless
-from targets.reference.peers import Message
-from targets.reference.replica import Site
+from harness.targets.reference.cells import dump
+from harness.targets.reference.leaderless import Leaderless
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import Site
 
 RESEND: Final = 0.2
 """Seconds until what a peer has not confirmed is sent again."""

@@ -69,7 +69,7 @@ class Options:
         of=_LEADERLESS,
     )
     merge: str = _option(
-        "targets.reference.merges:longest",
+        "harness.targets.reference.merges:longest",
         "with conflict=merge: from a list of values to one value",
         of=_LEADERLESS,
     )

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from targets.reference.elected import Elected
-from targets.reference.log import Entry
-from targets.reference.peers import Message
-from targets.reference.replica import Unavailable
-from targets.reference.state import Answer
+from harness.targets.reference.elected import Elected
+from harness.targets.reference.log import Entry
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import Unavailable
+from harness.targets.reference.state import Answer
 
 
 class PrimaryBackup(Elected):

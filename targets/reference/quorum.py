@@ -15,12 +15,12 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from targets.reference.cells import dump, load
-from targets.reference.journal import Record
-from targets.reference.leaderless import Leaderless
-from targets.reference.peers import Message
-from targets.reference.replica import READS, NotPrimary, Site, Unavailable, Unknown
-from targets.reference.state import Answer
+from harness.targets.reference.cells import dump, load
+from harness.targets.reference.journal import Record
+from harness.targets.reference.leaderless import Leaderless
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import READS, NotPrimary, Site, Unavailable, Unknown
+from harness.targets.reference.state import Answer
 
 PATIENCE: Final = 0.35
 """Seconds that a coordinator waits for a quorum."""

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from targets.reference.elected import ELECTION, Elected
-from targets.reference.log import Entry
-from targets.reference.peers import Message
-from targets.reference.replica import Site, Unavailable
-from targets.reference.state import Answer, State
+from harness.targets.reference.elected import ELECTION, Elected
+from harness.targets.reference.log import Entry
+from harness.targets.reference.peers import Message
+from harness.targets.reference.replica import Site, Unavailable
+from harness.targets.reference.state import Answer, State
 
 LEASE: Final = ELECTION[0] / 2
 """Seconds that a primary may answer reads by itself after a majority followed it. Those who followed do not vote for

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from targets.reference.host import Host, Send
-from targets.reference.options import Options
-from targets.reference.peers import Message
-from targets.reference.state import Answer
+from harness.targets.reference.host import Host, Send
+from harness.targets.reference.options import Options
+from harness.targets.reference.peers import Message
+from harness.targets.reference.state import Answer
 
 READS = frozenset({"GET", "SMEMBERS", "HGETALL", "LRANGE"})
 """The commands that change nothing."""
@@ -47,8 +47,8 @@ class Site:
 class Replica(Protocol):
     """One node's part in a way of replicating.
 
-    A planted bug is a class that overrides a method or two of one of these (see ``targets.reference.bugs``), so the
-    steps that such a bug gets wrong are methods of their own.
+    A planted bug is a class that overrides a method or two of one of these (see ``harness.targets.reference.bugs``), so
+    the steps that such a bug gets wrong are methods of their own.
     """
 
     role: str

@@ -1,4 +1,4 @@
-"""One node of the reference store as a process: ``python -m targets.reference.server --name n1 ...``.
+"""One node of the reference store as a process: ``python -m harness.targets.reference.server --name n1 ...``.
 
 It listens on three ports of its address: for clients (RESP, so that redis-cli can talk to it), for its peers, and for
 whoever collects metrics. Where it has a secret, clients and peers have to say it first, as they do to Redis.
@@ -16,18 +16,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from targets.reference import metrics, resp
-from targets.reference.bugs import plant
-from targets.reference.elected import Elected
-from targets.reference.gossip import Gossip
-from targets.reference.host import Host, RealHost
-from targets.reference.multi_primary import MultiPrimary
-from targets.reference.options import Options
-from targets.reference.primary_backup import PrimaryBackup
-from targets.reference.quorum import Quorum
-from targets.reference.raft import Raft
-from targets.reference.replica import READS, NotPrimary, Replica, Site, Unavailable, Unknown
-from targets.reference.state import WrongTypeError
+from harness.targets.reference import metrics, resp
+from harness.targets.reference.bugs import plant
+from harness.targets.reference.elected import Elected
+from harness.targets.reference.gossip import Gossip
+from harness.targets.reference.host import Host, RealHost
+from harness.targets.reference.multi_primary import MultiPrimary
+from harness.targets.reference.options import Options
+from harness.targets.reference.primary_backup import PrimaryBackup
+from harness.targets.reference.quorum import Quorum
+from harness.targets.reference.raft import Raft
+from harness.targets.reference.replica import READS, NotPrimary, Replica, Site, Unavailable, Unknown
+from harness.targets.reference.state import WrongTypeError
 
 CLIENT_PORT = 6400
 REPLICATIONS: dict[str, type[Replica]] = {

@@ -16,13 +16,13 @@ from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
 from harness.options import Code, Limit, Nodes, Number, Text
 from harness.target import ChangesMembers, Client, Leadership, Target
-from targets.reference.bugs import BUGS, Bug
-from targets.reference.client import ReferenceClient
-from targets.reference.metrics import METRICS_PORT
-from targets.reference.options import Options as NodeOptions
-from targets.reference.peers import PEER_PORT
-from targets.reference.server import CLIENT_PORT
-from targets.resp import quick, quick_info
+from harness.targets.reference.bugs import BUGS, Bug
+from harness.targets.reference.client import ReferenceClient
+from harness.targets.reference.metrics import METRICS_PORT
+from harness.targets.reference.options import Options as NodeOptions
+from harness.targets.reference.peers import PEER_PORT
+from harness.targets.reference.server import CLIENT_PORT
+from harness.targets.resp import quick, quick_info
 
 MERGES = NodeOptions.merge.partition(":")[0]
 """The module of the functions that come along."""
@@ -60,7 +60,7 @@ class Reference(Target):
     workloads: ClassVar[frozenset[str]] = frozenset({"register", "append", "converge", "set", "counter", "unique-ids"})
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
-    ships: ClassVar[Sequence[str]] = ("targets.reference",)
+    ships: ClassVar[Sequence[str]] = ("harness.targets.reference",)
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
     claims: ClassVar[str] = (
         "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "
@@ -115,7 +115,7 @@ class Reference(Target):
         return self._options.replication in ("raft", "primary-backup")
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        argv = [node.python, "-m", "targets.reference.server", "--name", node.name]
+        argv = [node.python, "-m", "harness.targets.reference.server", "--name", node.name]
         for other in cluster.nodes:
             argv += ["--node", f"{other.name}={other.address}"]
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]

@@ -282,7 +282,7 @@ def test_debug_is_listed(splitbrain: Command) -> None:
 
 STORE = f"""
 import asyncio
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 {ODD_CLIENT}
 class Raises(Client):
     async def odd(self, operation):
@@ -311,7 +311,7 @@ def test_a_client_that_raises_what_looks_like_a_cancellation_loses_no_worker(
 
 
 ANSWERS = """
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 class Client:
     def __init__(self, inner): self.inner = inner

@@ -61,7 +61,11 @@ GOOD = """\
             2,
             "there is no package no.such to take",
         ),
-        (["hunt", "reference", "--timetable", "targets.reference.bugs:t.json"], 2, "bugs:t.json cannot be read"),
+        (
+            ["hunt", "reference", "--timetable", "harness.targets.reference.bugs:t.json"],
+            2,
+            "bugs:t.json cannot be read",
+        ),
         (["hunt", "reference", "--timetable", "bad.jsonl"], 2, "bad.jsonl is not a timetable"),
         (["check", "nowhere.jsonl"], 2, "there is no history at nowhere.jsonl"),
         (["check", "good.jsonl", "--model", "spreadsheet"], 2, "there is no model named 'spreadsheet'"),
@@ -170,7 +174,7 @@ def test_check_gives_the_verdict_and_its_exit_code(splitbrain: Command, tmp_path
 
 
 TOGGLE = """
-from checkers.linearizability.models import Model, UNKNOWN
+from harness.checkers.linearizability.models import Model, UNKNOWN
 
 class Toggle(Model):
     def init(self):

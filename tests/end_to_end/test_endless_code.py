@@ -17,8 +17,8 @@ BEGIN = f"""
 import asyncio, time
 from harness.generator import repeat
 from harness.operation import Failed, Operation
-from targets.reference.target import Reference
-from workloads.register import Register
+from harness.targets.reference.target import Reference
+from harness.workloads.register import Register
 {ODD_CLIENT}
 class Base(Reference):
     name = "store"

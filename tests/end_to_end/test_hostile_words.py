@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import hiredis
 import pytest
 
-from targets.resp import Link
+from harness.targets.resp import Link
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -26,7 +26,7 @@ STORE = f"""
 import random
 
 from harness.operation import Failed, Indeterminate
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 NASTY = {NASTY!r}
 

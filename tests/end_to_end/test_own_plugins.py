@@ -36,4 +36,4 @@ def test_ones_own_model_refutes_a_store_that_forgets(splitbrain: Command, tmp_pa
     assert splitbrain("check", str(history), "--model", f"{OWN}/toggle.py:Toggle").returncode == 1
     wrong = splitbrain("check", str(history), "--model", f"{OWN}/dark.py:Dark")
     assert (wrong.returncode, len(wrong.stderr.splitlines())) == (2, 1)
-    assert "Dark is no model: it does not extend checkers.linearizability.model.Model" in wrong.stderr
+    assert "Dark is no model: it does not extend harness.checkers.linearizability.model.Model" in wrong.stderr

@@ -14,10 +14,10 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 PLANTED = """
 import pathlib
-from checkers.evidence import Evidence
-from nemeses.kill import Kill
-from targets.reference.target import Reference
-from workloads.register import Register
+from harness.checkers.evidence import Evidence
+from harness.nemeses.kill import Kill
+from harness.targets.reference.target import Reference
+from harness.workloads.register import Register
 
 pathlib.Path("loaded").touch()
 
@@ -143,7 +143,7 @@ def test_what_is_typed_is_trusted(tmp_path: Path, splitbrain: Command, monkeypat
 
 
 def test_a_merge_that_comes_along_needs_no_trust(splitbrain: Command, tmp_path: Path) -> None:
-    options = ["replication=gossip", "conflict=merge", "merge=targets.reference.merges:greatest"]
+    options = ["replication=gossip", "conflict=merge", "merge=harness.targets.reference.merges:greatest"]
     given = [word for option in options for word in ("-o", option)]
     asked = ["reference", "--on", "simulation", "--workload", "converge", "--time", "2", "--nodes", "3", "--runs", "r"]
     assert splitbrain("run", *asked, *given).returncode == 0

@@ -12,8 +12,8 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 SIMULATED = ["run", "reference", "--on", "simulation", "--runs", "r"]
 NAMESAKES = """
-from nemeses.kill import Kill
-from checkers.total import Total as Base
+from harness.nemeses.kill import Kill
+from harness.checkers.total import Total as Base
 class Mine(Kill):
     pass
 class Other(Kill):

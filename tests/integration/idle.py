@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import nemeses.disk
-import nemeses.storage
 from harness.cli import main
 from harness.environments.base import run_tool
 from harness.environments.tools import Request
 from harness.faults import disk, misbehave
+from harness.nemeses import disk as nemesis_disk
+from harness.nemeses import storage as nemesis_storage
 
 ANSWERS: dict[Callable[..., Any], Any] = {
     disk.fill: 512 << 20,
@@ -31,6 +31,6 @@ async def run_idle_tool(node: Any, request: Request[Any], **more: Any) -> Any:
 
 
 if __name__ == "__main__":
-    for module in (nemeses.disk, nemeses.storage):
+    for module in (nemesis_disk, nemesis_storage):
         module.run_tool = run_idle_tool  # type: ignore[attr-defined]
     main()

@@ -17,9 +17,9 @@ from harness.environments import namespaces
 from harness.environments.base import Environment
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.ssh import SshEnvironment
+from harness.nemeses.storage import Storage
 from harness.plugins import load
-from nemeses.storage import Storage
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.integration import hosts
 
 Scenario = Callable[[Cluster], Awaitable[None]]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from checkers.evidence import Evidence
+from harness.checkers.evidence import Evidence
 from harness.cluster import Cluster
 from harness.environments import base
 from harness.environments.simulation.environment import SimulatedNode
@@ -24,9 +24,9 @@ from harness.plugins import load
 from harness.recording import read_jsonl
 from harness.runner import Run
 from harness.store import RunDirectory
+from harness.targets.reference.target import Reference
 from harness.verdict import Budget
-from targets.reference.target import Reference
-from workloads.register import Register
+from harness.workloads.register import Register
 
 CHANGES = (process.kill, process.terminate, process.pause, process.resume, clock.skew, squeeze.squeeze)
 """What is asked of tools that changes something, and is not for a heal."""

@@ -17,10 +17,10 @@ from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.faults import process, vdso
-from nemeses.clock import Clock
-from targets.etcd import Etcd
-from targets.redis import PORT, Redis
-from targets.resp import quick
+from harness.nemeses.clock import Clock
+from harness.targets.etcd import Etcd
+from harness.targets.redis import PORT, Redis
+from harness.targets.resp import quick
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS, reference, serving
 

@@ -20,10 +20,10 @@ from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.faults import process
+from harness.nemeses.disk import Disk
+from harness.nemeses.storage import Storage
 from harness.nemesis import Plan
-from nemeses.disk import Disk
-from nemeses.storage import Storage
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS

@@ -12,13 +12,13 @@ from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import MissingError, NothingToDo
 from harness.faults import process
+from harness.nemeses.disk import Disk
+from harness.nemeses.kill import Kill
+from harness.nemeses.partition import Partition
+from harness.nemeses.pause import Pause
+from harness.nemeses.restart import Restart
 from harness.target import Target
-from nemeses.disk import Disk
-from nemeses.kill import Kill
-from nemeses.partition import Partition
-from nemeses.pause import Pause
-from nemeses.restart import Restart
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.integration.inside import on
 
 Store = TypeVar("Store", bound=Target)

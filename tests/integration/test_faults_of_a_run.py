@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from checkers.evidence import Evidence
 from harness.capability import Capability
+from harness.checkers.evidence import Evidence
 from harness.cluster import Cluster
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import NothingToDo
@@ -22,9 +22,9 @@ from harness.recording import read_jsonl
 from harness.runner import Run
 from harness.store import RunDirectory
 from harness.target import Target
+from harness.targets.reference.target import Reference
 from harness.verdict import Budget, Verdict
-from targets.reference.target import Reference
-from workloads.register import Register
+from harness.workloads.register import Register
 
 
 class Idle(Nemesis):

@@ -20,8 +20,8 @@ from harness.environments.tools import ask
 from harness.faults import guard, network
 from harness.faults.guard import CHAINS
 from harness.faults.network import Peer
-from targets.reference.server import CLIENT_PORT
-from targets.reference.target import Reference
+from harness.targets.reference.server import CLIENT_PORT
+from harness.targets.reference.target import Reference
 from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on

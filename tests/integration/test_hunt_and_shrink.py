@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from harness.campaign import run_one
 from harness.experiment import Experiment
 from harness.hunting import run_directly
-from targets.reference.bugs import BUGS
+from harness.targets.reference.bugs import BUGS
 from tests.conftest import SPLITBRAIN
 from tests.end_to_end.test_command_line import STORE
 
@@ -147,7 +147,9 @@ def test_options_of_nemeses_that_are_left_out_are_left_out(splitbrain: Command, 
 
 
 def test_a_run_with_a_nemesis_of_ones_own_shrinks(splitbrain: Command, tmp_path: Path) -> None:
-    (tmp_path / "my_kill.py").write_text("from nemeses.kill import Kill\nclass Mine(Kill):\n    name = 'my-kill'\n")
+    (tmp_path / "my_kill.py").write_text(
+        "from harness.nemeses.kill import Kill\nclass Mine(Kill):\n    name = 'my-kill'\n"
+    )
     faults = ["--nemesis", "./my_kill.py:Mine,pause", "-o", "kill=all"]
     done = splitbrain("hunt", *NO_FSYNC, *faults, "--overlap", "--seeds", "9", "--stop")
     assert done.returncode == 1, done.stdout + done.stderr

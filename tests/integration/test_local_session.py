@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness import Budget, Checker, Experiment, History, UsageError, Verdict, run
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.end_to_end.test_command_line import STORE
 
 pytestmark = pytest.mark.needs("local")

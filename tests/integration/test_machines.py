@@ -17,15 +17,15 @@ from harness.environments.local import LocalEnvironment
 from harness.environments.tools import ask
 from harness.errors import NodeError
 from harness.faults import process
+from harness.nemeses.disk import Disk
+from harness.nemeses.kill import Kill
+from harness.nemeses.restart import Restart
+from harness.nemeses.squeeze import Squeeze
+from harness.nemeses.storage import Storage
+from harness.nemeses.victims import primary
 from harness.nemesis import Plan
 from harness.operation import Operation
-from nemeses.disk import Disk
-from nemeses.kill import Kill
-from nemeses.restart import Restart
-from nemeses.squeeze import Squeeze
-from nemeses.storage import Storage
-from nemeses.victims import primary
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.test_faults import ENVIRONMENTS, reference, serving, states

@@ -11,12 +11,12 @@ import pytest
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.simulation.environment import SimulationEnvironment
 from harness.errors import NothingToDo
+from harness.nemeses.membership import Membership
+from harness.nemeses.victims import primary, revive
 from harness.operation import Operation
-from nemeses.membership import Membership
-from nemeses.victims import primary, revive
-from targets.etcd import Etcd
-from targets.redis import Redis
-from targets.reference.target import Reference
+from harness.targets.etcd import Etcd
+from harness.targets.redis import Redis
+from harness.targets.reference.target import Reference
 from tests.integration.inside import on, simulated
 from tests.integration.test_faults import ENVIRONMENTS, serving, states
 

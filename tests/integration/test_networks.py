@@ -14,11 +14,11 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node
 from harness.errors import FaultError
+from harness.nemeses.links import CLIENTS
+from harness.nemeses.netem import Netem
+from harness.nemeses.partition import KINDS, Partition, links_of
 from harness.nemesis import Plan, Proof
 from harness.options import options_of
-from nemeses.links import CLIENTS
-from nemeses.netem import Netem
-from nemeses.partition import KINDS, Partition, links_of
 from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.observers import Link, now, observed
@@ -437,7 +437,7 @@ def test_on_local_nodes(environment: str, scenario: Any) -> None:
 
 
 PRETENDS = """
-import nemeses.{module} as module
+import harness.nemeses.{module} as module
 
 real = module.run_tool
 

@@ -17,12 +17,12 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node
 from harness.errors import FaultError
+from harness.nemeses.clock import Clock
+from harness.nemeses.kill import Kill
+from harness.nemeses.pause import Pause
+from harness.nemeses.restart import Restart
+from harness.nemeses.squeeze import Squeeze
 from harness.target import Target
-from nemeses.clock import Clock
-from nemeses.kill import Kill
-from nemeses.pause import Pause
-from nemeses.restart import Restart
-from nemeses.squeeze import Squeeze
 from tests.integration.inside import on
 from tests.integration.test_machines import Simple, running, until
 

@@ -18,8 +18,8 @@ from harness.faults import listeners, process
 from harness.operation import Failed, Operation
 from harness.ownership import Ownership, StrangerError
 from harness.plugins import load
-from targets.etcd import Etcd
-from targets.reference.server import CLIENT_PORT
+from harness.targets.etcd import Etcd
+from harness.targets.reference.server import CLIENT_PORT
 from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on

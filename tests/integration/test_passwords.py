@@ -13,13 +13,13 @@ from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NothingToDo
 from harness.faults import process
-from targets import etcd
-from targets.certificates import Authority
-from targets.etcd import Etcd
-from targets.redis import PORT, SENTINEL_PORT, Redis
-from targets.reference.peers import PEER_PORT
-from targets.reference.server import CLIENT_PORT
-from targets.reference.target import Reference
+from harness.targets import etcd
+from harness.targets.certificates import Authority
+from harness.targets.etcd import Etcd
+from harness.targets.redis import PORT, SENTINEL_PORT, Redis
+from harness.targets.reference.peers import PEER_PORT
+from harness.targets.reference.server import CLIENT_PORT
+from harness.targets.reference.target import Reference
 from tests.integration.inside import on
 
 
@@ -127,7 +127,7 @@ async def the_reference_store_lets_nobody_else_in(cluster: Cluster) -> None:
             for words in ('{"kind": "vote", "term": 1000000}\n' * 9, "x" * (len(store.secret) + 1), "\n" * 99):
                 assert await says(node, PEER_PORT, words) == ""
             assert await says(node, CLIENT_PORT, f"AUTH {store.secret}\r\n") == "+OK\r\n"
-            await assert_hidden(node, store.secret, {".splitbrain-secret"}, "targets.reference.server")
+            await assert_hidden(node, store.secret, {".splitbrain-secret"}, "harness.targets.reference.server")
         assert max(role.term or 0 for role in await store.roles(cluster)) < 1000
 
     await closed_to_others()

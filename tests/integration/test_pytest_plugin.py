@@ -91,7 +91,7 @@ def test_a_wrong_marker_fails_in_a_sentence(pytester: pytest.Pytester, fields: s
 
 
 STORE = """
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 class MyStore(Reference):
     name = "my-store"

@@ -13,7 +13,7 @@ from harness.cluster import Cluster, wait_until
 from harness.environments.base import run_tool
 from harness.environments.tools import ask
 from harness.faults.process import look
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 from tests.integration.inside import on
 
 SECURITY = Path(__file__).parents[2] / "SECURITY.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from targets.reference.bugs import BUGS
+from harness.targets.reference.bugs import BUGS
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -73,8 +73,8 @@ def primaries(events: list[dict[str, Any]], start: int, end: int) -> set[str]:
 KEPT = """
 import json
 from pathlib import Path
-from targets.redis import PORT, Redis
-from targets.resp import quick, quick_each
+from harness.targets.redis import PORT, Redis
+from harness.targets.resp import quick, quick_each
 
 class Kept(Redis):
     \"\"\"Writes down what every server holds whenever a client is closed: for the last time as the run ends.\"\"\"

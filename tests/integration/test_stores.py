@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from targets.reference.bugs import BUGS
-from targets.reference.metrics import METRICS_PORT
-from targets.reference.server import CLIENT_PORT
+from harness.targets.reference.bugs import BUGS
+from harness.targets.reference.metrics import METRICS_PORT
+from harness.targets.reference.server import CLIENT_PORT
 from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -189,7 +189,7 @@ def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: 
 @pytest.mark.needs("redis")
 @pytest.mark.parametrize("replication", ["raft", "gossip"])
 def test_a_wrong_command_is_refused_and_changes_nothing(tmp_path: Path, replication: str) -> None:
-    command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
+    command = [sys.executable, "-m", "harness.targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
     options = json.dumps({"replication": replication})
     server = subprocess.Popen([*command, "--data", str(tmp_path), "--options", options], stdout=subprocess.PIPE)
     try:
@@ -216,7 +216,7 @@ def test_a_wrong_command_is_refused_and_changes_nothing(tmp_path: Path, replicat
 @pytest.mark.usefixtures("loopback")
 @pytest.mark.needs("redis")
 def test_redis_cli_talks_to_the_reference_store(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
+    command = [sys.executable, "-m", "harness.targets.reference.server", "--name", "n1", "--node", "n1=127.0.0.1"]
     server = subprocess.Popen([*command, "--data", str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert server.stdout is not None

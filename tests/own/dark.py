@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from checkers.final_reads import rows_of
-from checkers.witness import witness
+from harness.checkers.final_reads import rows_of
+from harness.checkers.witness import witness
 from harness.history import History
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar
 
-from checkers.linearizability.model import UNKNOWN, Call, Model, State
+from harness.checkers.linearizability.model import UNKNOWN, Call, Model, State
 
 
 class Toggle(Model):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from toggle import Toggle
 
-from checkers.linearizability import Linearizable
+from harness.checkers.linearizability import Linearizable
 from harness.generator import Generator, Stream, each_process, limit, repeat, until_ok
 from harness.operation import Operation
 from harness.options import Share

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from checkers.bank import Bank
+from harness.checkers.bank import Bank
 from harness.history import History
 from harness.verdict import Budget
 from tests.random_runs import Done, RefusedError, done, run

@@ -8,7 +8,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkers.linearizability import Linearizable
+from harness.checkers.linearizability import Linearizable
 from harness.verdict import Budget
 from tests.histories import Op, brute_force, history
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load
+from harness.targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load
 
 NODES = ("n1", "n2", "n3")
 VALUES = ("a", "b", "c")

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from checkers.linearizability import Linearizable
-from checkers.total import Total
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.total import Total
 from harness.history import History
 from harness.verdict import Budget
 from tests.random_runs import FOREVER, Done, done, run

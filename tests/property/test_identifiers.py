@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import Any
 
-from checkers.unique_ids import UniqueIds
+from harness.checkers.unique_ids import UniqueIds
 from harness.verdict import Budget
 from tests.random_runs import done, run
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkers.lease import Lease
+from harness.checkers.lease import Lease
 from harness.history import FAIL, INFO, OK, History
 from harness.verdict import Budget
 from tests.random_runs import run

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkers.lock import Lock
+from harness.checkers.lock import Lock
 from harness.history import History
 from harness.verdict import Budget
 from tests.random_runs import FOREVER, Done, RefusedError, done, run

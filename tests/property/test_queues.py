@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from checkers.linearizability import Linearizable
-from checkers.queue import Queue
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.queue import Queue
 from harness.history import History
 from harness.verdict import Budget
 from tests.random_runs import FOREVER, Done, done, run

@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from checkers.linearizability import Linearizable
-from checkers.linearizability.minimal import minimal
-from checkers.linearizability.models import MODELS, CasRegister
-from checkers.linearizability.partitions import partitions
-from checkers.linearizability.search import search
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.linearizability.minimal import minimal
+from harness.checkers.linearizability.models import MODELS, CasRegister
+from harness.checkers.linearizability.partitions import partitions
+from harness.checkers.linearizability.search import search
 from harness.verdict import Budget
 from tests.histories import Op, history
 from tests.models import SHAPES, brute_force, random_history

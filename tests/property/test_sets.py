@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from checkers.elements import Elements
+from harness.checkers.elements import Elements
 from harness.history import History
 from harness.verdict import Budget
 from tests.random_runs import FOREVER, Done, done, run

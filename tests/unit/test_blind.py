@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from checkers.elements import Elements
-from checkers.linearizability import Linearizable
-from checkers.overwritten import Overwritten
-from checkers.total import Total
+from harness.checkers.elements import Elements
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.overwritten import Overwritten
+from harness.checkers.total import Total
 from harness.conduct import simulate
 from harness.experiment import Experiment
 from harness.history import History, from_events
@@ -80,7 +80,7 @@ def test_what_has_no_checkers_or_no_success_is_no_pass() -> None:
 WORKLOAD = """
 from harness.generator import limit, repeat
 from harness.operation import Operation
-from workloads.register import Register
+from harness.workloads.register import Register
 
 class Unchecked(Register):
     name = "register"

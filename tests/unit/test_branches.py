@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from checkers.branches import Branches, forks_of, tree, wrong_elements
-from checkers.lists import Lists
+from harness.checkers.branches import Branches, forks_of, tree, wrong_elements
+from harness.checkers.lists import Lists
 from harness.history import History, from_events
 from harness.operation import NEMESIS, Event, ServedBy
 from harness.verdict import Budget, Verdict
-from workloads.append import Append
+from harness.workloads.append import Append
 
 
 class Did(NamedTuple):

@@ -172,7 +172,7 @@ def test_what_shows_nothing_is_unknown(checker: str, operations: list[tuple[Step
 
 
 def test_a_stale_read_is_told_and_an_anomaly_where_it_is_asked_for() -> None:
-    from checkers.elements import Elements
+    from harness.checkers.elements import Elements
 
     steps = [*ok(0, "add", 1), *ok(1, "read", None, []), *ok(1, "read", None, [1])]
     told = Elements().check(history(*steps), Budget())

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from checkers.convergence import Convergence
-from checkers.elements import Elements
-from checkers.overwritten import Overwritten
-from checkers.total import Total
+from harness.checkers.convergence import Convergence
+from harness.checkers.elements import Elements
+from harness.checkers.overwritten import Overwritten
+from harness.checkers.total import Total
 from harness.history import from_events
 from harness.operation import Event
 from harness.verdict import Budget, Checker, Verdict

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 from benchmarks.linearizability import CASES
-from checkers.linearizability import Linearizable
-from checkers.total import Total
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.total import Total
 from harness.console.verdict import print_verdict
 from harness.experiment import Experiment
 from harness.history import from_events

@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 
 from harness.dealing import LEAST_SECONDS, deal, no_time_for
+from harness.nemeses.kill import Kill
+from harness.nemeses.membership import Membership
+from harness.nemeses.partition import KINDS, Partition
 from harness.nemesis import Nemesis
 from harness.plugins import load, names
 from harness.timetable import Fault
-from nemeses.kill import Kill
-from nemeses.membership import Membership
-from nemeses.partition import KINDS, Partition
 
 ZONES = {"n1": "a", "n2": "b", "n3": "c", "n4": "a", "n5": "b"}
 FAILOVER = 4.0

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from checkers.linearizability import Linearizable
+from harness.checkers.linearizability import Linearizable
 from harness.errors import HistoryError
 from harness.history import History
 from harness.interop import edn, jepsen, read_history

@@ -17,8 +17,8 @@ from harness.environments.tools import Request
 from harness.errors import UsageError
 from harness.faults import disk, process, witness
 from harness.faults.files import data
-from nemeses.disk import Disk
-from nemeses.victims import revive
+from harness.nemeses.disk import Disk
+from harness.nemeses.victims import revive
 
 LONG = 64_000_000
 RECORDS = {40_000: b"first record", 8_000_000: b"x" * 9000, 8_020_000: b"last"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from checkers.evidence import Evidence
+from harness.checkers.evidence import Evidence
 from harness.console.verdict import evidence_lines
 from harness.experiment import Experiment
 from harness.history import from_events

@@ -13,7 +13,9 @@ from harness.fingerprint import fingerprint
 
 
 def test_it_changes_with_the_source_of_whatever_plugs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {"harness", "targets", "workloads", "nemeses", "checkers"} <= set(module.packages())
+    assert {"harness", *(f"harness.{kind}" for kind in ("targets", "workloads", "nemeses", "checkers"))} <= set(
+        module.packages()
+    )
     (tmp_path / "my_plugins/inner").mkdir(parents=True)
     (tmp_path / "my_plugins/__init__.py").touch()
     (deep := tmp_path / "my_plugins/inner/store.py").write_text("LIMIT = 1")

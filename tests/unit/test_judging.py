@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from checkers.completeness import Completeness
+from harness.checkers.completeness import Completeness
 from harness.experiment import Experiment
 from harness.history import History, from_events
 from harness.judging import checkers_of, judge
@@ -16,7 +16,7 @@ from harness.recording import Recorder
 from harness.report import write_report
 from harness.store import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
-from workloads.register import Register
+from harness.workloads.register import Register
 
 SECOND = 10**9
 

@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 import pytest
 
 from benchmarks.linearizability import simulate
-from checkers.linearizability import Linearizable
+from harness.checkers.linearizability import Linearizable
 from harness.errors import HistoryError, UsageError
 from harness.history import from_events
 from harness.operation import Event
@@ -123,7 +123,7 @@ def test_partitions_can_be_searched_by_other_processes() -> None:
 
 def test_without_the_compiler_the_verdicts_are_the_same() -> None:
     code = (
-        "import random; from tests.models import *; from checkers.linearizability.search import search; "
+        "import random; from tests.models import *; from harness.checkers.linearizability.search import search; "
         "from harness.verdict import Budget; rng = random.Random(3); "
         "print([[search(MODELS[n](), random_history(rng, n, 6), Budget(), depth_first=d).verdict "
         "for d in (True, False)] for n in sorted(MODELS) for _ in range(8)])"

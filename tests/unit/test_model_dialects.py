@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from checkers.linearizability import Linearizable
-from checkers.linearizability.models import MODELS, Call
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.linearizability.models import MODELS, Call
 from harness.errors import HistoryError, UsageError
 from harness.history import History, from_events
 from harness.interop import read_history
@@ -363,7 +363,7 @@ def test_an_explanation_names_every_operation_that_is_needed_and_few_others(
 
 
 def test_a_model_of_ones_own_that_fails_is_a_usage_error(tmp_path: Path) -> None:
-    from checkers.linearizability.models import Model
+    from harness.checkers.linearizability.models import Model
 
     class Broken(Model):
         def init(self) -> Any:
@@ -381,7 +381,7 @@ def test_a_model_of_ones_own_begins_where_it_is_told_to(tmp_path: Path) -> None:
     from harness.cli.check import check as command
 
     (tmp_path / "mine.py").write_text(
-        "from checkers.linearizability.register_models import Register\n"
+        "from harness.checkers.linearizability.register_models import Register\n"
         "class Mine(Register):\n    pass\n"
         "class Fixed(Register):\n    def __init__(self):\n        super().__init__()\n"
     )

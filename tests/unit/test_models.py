@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from checkers.linearizability.models import MODELS, UNKNOWN, Call
+from harness.checkers.linearizability.models import MODELS, UNKNOWN, Call
 
 Step = tuple[str, Any, Any]
 

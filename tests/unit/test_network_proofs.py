@@ -19,12 +19,12 @@ from harness.environments.simulation.loop import SimulatedLoop
 from harness.environments.tools import Request
 from harness.errors import FaultError
 from harness.faults import probe
+from harness.nemeses.links import CLIENTS
+from harness.nemeses.netem import Netem, links_of, placed
+from harness.nemeses.partition import Partition, apart_from_each_other, cuts_only, links_cut, some_links
+from harness.nemeses.quality import KINDS, STRENGTHS, draw
 from harness.nemesis import Proof
-from nemeses.links import CLIENTS
-from nemeses.netem import Netem, links_of, placed
-from nemeses.partition import Partition, apart_from_each_other, cuts_only, links_cut, some_links
-from nemeses.quality import KINDS, STRENGTHS, draw
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 NAMES = ["n1", "n2", "n3"]
 ZONES = dict.fromkeys(NAMES, "a")

@@ -27,7 +27,7 @@ from harness.options import (
 )
 from harness.plugins import distribute, load, names, parse_options
 from harness.suitable import refuse_unsuitable
-from targets.reference.bugs import BUGS
+from harness.targets.reference.bugs import BUGS
 
 NODES = ["n1", "n2", "n3"]
 
@@ -266,7 +266,10 @@ def test_a_store_of_ones_own_without_limits_takes_finite_numbers(tmp_path: Path)
         ({"r": "1"}, "-o r is for replication=quorum, and does nothing with raft"),
         ({"replication": "quorum", "reads": "local"}, "-o reads is for replication=raft"),
         ({"replication": "gossip", "witness": "n1"}, "-o witness is for replication=primary-backup"),
-        ({"replication": "gossip", "merge": "targets.reference.merges:union"}, "-o merge is for conflict=merge"),
+        (
+            {"replication": "gossip", "merge": "harness.targets.reference.merges:union"},
+            "-o merge is for conflict=merge",
+        ),
     ],
 )
 def test_an_option_that_another_replication_has_is_refused(options: dict[str, str], said: str) -> None:

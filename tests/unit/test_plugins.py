@@ -11,21 +11,21 @@ from typing import Final
 
 import pytest
 
-from checkers.bank import Bank
-from checkers.branches import Branches
-from checkers.completeness import Completeness
-from checkers.convergence import Convergence
-from checkers.elements import Elements
-from checkers.evidence import Evidence
-from checkers.lease import Lease
-from checkers.linearizability import Linearizable
-from checkers.lock import Lock
-from checkers.overwritten import Overwritten
-from checkers.queue import Queue
-from checkers.split_brain import SplitBrain
-from checkers.total import Total
-from checkers.unique_ids import UniqueIds
 from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
+from harness.checkers.bank import Bank
+from harness.checkers.branches import Branches
+from harness.checkers.completeness import Completeness
+from harness.checkers.convergence import Convergence
+from harness.checkers.elements import Elements
+from harness.checkers.evidence import Evidence
+from harness.checkers.lease import Lease
+from harness.checkers.linearizability import Linearizable
+from harness.checkers.lock import Lock
+from harness.checkers.overwritten import Overwritten
+from harness.checkers.queue import Queue
+from harness.checkers.split_brain import SplitBrain
+from harness.checkers.total import Total
+from harness.checkers.unique_ids import UniqueIds
 from harness.environments.base import Environment, HasImage, Refuses
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
@@ -33,35 +33,35 @@ from harness.environments.simulation.environment import SimulationEnvironment
 from harness.environments.ssh import SshEnvironment
 from harness.errors import UsageError
 from harness.experiment import Experiment
+from harness.nemeses.clock import Clock
+from harness.nemeses.disk import Disk
+from harness.nemeses.kill import Kill
+from harness.nemeses.membership import Membership
+from harness.nemeses.netem import Netem
+from harness.nemeses.partition import Partition
+from harness.nemeses.pause import Pause
+from harness.nemeses.restart import Restart
+from harness.nemeses.squeeze import Squeeze
+from harness.nemeses.storage import Storage
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.plugins import KINDS, load, names
 from harness.suitable import refuse_unsuitable
 from harness.target import KnowsItself, Target
+from harness.targets.etcd import Etcd
+from harness.targets.redis import Redis
+from harness.targets.reference.target import Reference
 from harness.verdict import Checker, HasModels
 from harness.workload import Workload
-from nemeses.clock import Clock
-from nemeses.disk import Disk
-from nemeses.kill import Kill
-from nemeses.membership import Membership
-from nemeses.netem import Netem
-from nemeses.partition import Partition
-from nemeses.pause import Pause
-from nemeses.restart import Restart
-from nemeses.squeeze import Squeeze
-from nemeses.storage import Storage
-from targets.etcd import Etcd
-from targets.redis import Redis
-from targets.reference.target import Reference
-from workloads.append import Append
-from workloads.bank import BankWorkload
-from workloads.converge import Converge
-from workloads.counter import CounterWorkload
-from workloads.lease import LeaseWorkload
-from workloads.lock import LockWorkload
-from workloads.queue import QueueWorkload
-from workloads.register import Register
-from workloads.set import SetWorkload
-from workloads.unique_ids import UniqueIdsWorkload
+from harness.workloads.append import Append
+from harness.workloads.bank import BankWorkload
+from harness.workloads.converge import Converge
+from harness.workloads.counter import CounterWorkload
+from harness.workloads.lease import LeaseWorkload
+from harness.workloads.lock import LockWorkload
+from harness.workloads.queue import QueueWorkload
+from harness.workloads.register import Register
+from harness.workloads.set import SetWorkload
+from harness.workloads.unique_ids import UniqueIdsWorkload
 
 ROOT: Final = Path(__file__).parents[2]
 OWN: Final = ROOT / "tests" / "own"
@@ -203,7 +203,7 @@ def test_a_class_that_is_not_what_its_kind_must_be_is_refused_by_name(tmp_path: 
 
 def test_a_property_may_stand_for_a_value_and_no_method_for_a_property(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    store = "from targets.reference.target import Reference\nclass Mine(Reference):\n    "
+    store = "from harness.targets.reference.target import Reference\nclass Mine(Reference):\n    "
     file.write_text(store + "failover = property(lambda self: 1.0)")
     assert load("targets", f"{file}:Mine")
     file.write_text(store + "def membership(self): return self")

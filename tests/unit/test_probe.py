@@ -10,7 +10,7 @@ from typing import Any
 from harness.cluster import Cluster
 from harness.environments.tools import Request
 from harness.faults import probe
-from nemeses.links import CLIENTS, watch
+from harness.nemeses.links import CLIENTS, watch
 
 ADDRESSES = {"n1": "127.66.0.1", "n2": "127.66.0.2", CLIENTS: "127.66.0.254"}
 

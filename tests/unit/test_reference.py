@@ -13,20 +13,20 @@ from typing import Any
 import pytest
 
 from harness.environments.simulation.disk import SimulatedDisk
-from targets.reference import metrics, resp
-from targets.reference.bugs import BUGS, plant
-from targets.reference.bugs.bug import SEEDS_FILE
-from targets.reference.elected import Elected
-from targets.reference.host import RealFile
-from targets.reference.journal import DiskError, Journal
-from targets.reference.log import Entry, Log
-from targets.reference.merkle import ROOT, Tree
-from targets.reference.options import Options
-from targets.reference.quorum import Quorum
-from targets.reference.raft import Raft
-from targets.reference.replica import Site
-from targets.reference.server import Server
-from targets.reference.state import State, WrongTypeError
+from harness.targets.reference import metrics, resp
+from harness.targets.reference.bugs import BUGS, plant
+from harness.targets.reference.bugs.bug import SEEDS_FILE
+from harness.targets.reference.elected import Elected
+from harness.targets.reference.host import RealFile
+from harness.targets.reference.journal import DiskError, Journal
+from harness.targets.reference.log import Entry, Log
+from harness.targets.reference.merkle import ROOT, Tree
+from harness.targets.reference.options import Options
+from harness.targets.reference.quorum import Quorum
+from harness.targets.reference.raft import Raft
+from harness.targets.reference.replica import Site
+from harness.targets.reference.server import Server
+from harness.targets.reference.state import State, WrongTypeError
 
 
 def journal(folder: Path) -> Journal:
@@ -204,7 +204,7 @@ def test_replies_are_encoded() -> None:
 
 
 def test_merkle_trees_find_exactly_the_leaves_that_differ() -> None:
-    from targets.reference.merkle import leaf_of
+    from harness.targets.reference.merkle import leaf_of
 
     mine = {f"k{number}": number for number in range(200)}
     theirs = {**mine, "k7": -1, "new": 1}
@@ -240,7 +240,7 @@ def test_every_bug_says_what_it_breaks_and_changes_its_replica() -> None:
 
 def test_a_bug_alone_says_which_replication_is_meant() -> None:
     from harness.errors import UsageError
-    from targets.reference.target import Reference
+    from harness.targets.reference.target import Reference
 
     assert Reference(Reference.Options(bug="small-quorums"))._options.replication == "quorum"
     assert Reference(Reference.Options(bug="stale-reads"))._options.replication == "raft"
@@ -252,10 +252,10 @@ def test_a_bug_alone_says_which_replication_is_meant() -> None:
 
 
 def test_the_table_of_bugs_is_up_to_date() -> None:
-    from targets.reference.bugs.__main__ import table
+    from harness.targets.reference.bugs.__main__ import table
 
     kept = Path(__file__).parents[2] / "targets/reference/BUGS.md"
-    assert kept.read_text() == table() + "\n", "python -m targets.reference.bugs > targets/reference/BUGS.md"
+    assert kept.read_text() == table() + "\n", "python -m harness.targets.reference.bugs > targets/reference/BUGS.md"
     assert json.loads(SEEDS_FILE.read_text()).keys() == BUGS.keys(), "make bench-bugs"
 
 

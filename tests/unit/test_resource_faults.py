@@ -12,8 +12,8 @@ from harness.cluster import Cluster
 from harness.errors import FaultError
 from harness.faults import clock, dial, limits
 from harness.faults.vdso import NONE, Skew
-from nemeses.clock import Asked, Clock
-from nemeses.squeeze import Squeeze, _is_scarce, _left
+from harness.nemeses.clock import Asked, Clock
+from harness.nemeses.squeeze import Squeeze, _is_scarce, _left
 
 ZONES = {"n1": "a", "n2": "b", "n3": "c"}
 

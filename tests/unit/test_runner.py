@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from checkers.evidence import Evidence
 from harness.capability import Capability
+from harness.checkers.evidence import Evidence
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
 from harness.environments.simulation.environment import SimulationEnvironment
@@ -27,8 +27,8 @@ from harness.runner import Run
 from harness.store import RunDirectory
 from harness.target import Client, Target
 from harness.verdict import Budget
-from workloads.counter import CounterWorkload
-from workloads.register import Register
+from harness.workloads.counter import CounterWorkload
+from harness.workloads.register import Register
 
 
 class Memory(Target):

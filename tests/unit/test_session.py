@@ -21,7 +21,7 @@ import harness
 from harness import Budget, Checker, Experiment, History, Outcome, UsageError, Verdict, check, hunt, run, shrink
 from harness.cli.wording import as_options
 from harness.plugins import load_file
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -33,7 +33,7 @@ from typing import Annotated
 import msgspec
 
 from harness.options import Number
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 
 class Mine(Reference):

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import MissingError
 from harness.shipping import folders, packed
-from targets.reference.target import Reference
+from harness.targets.reference.target import Reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,9 +22,10 @@ def test_what_the_reference_store_ships_runs_elsewhere_with_nothing_else(tmp_pat
         entries = tar.getmembers()
         tar.extractall(tmp_path, filter="data")
     assert {(entry.uid, entry.gid, entry.mode) for entry in entries} == {(0, 0, 0o644)}
-    sources = {str(path.relative_to(ROOT)) for path in (ROOT / "targets/reference").rglob("*.py")}
-    assert {entry.name.removeprefix("below/") for entry in entries} == {*sources, "targets/__init__.py"}
-    command = [sys.executable, "-S", "-m", "targets.reference.server", "--help"]
+    sources = {f"harness/{path.relative_to(ROOT)}" for path in (ROOT / "targets/reference").rglob("*.py")}
+    parents = {"harness/__init__.py", "harness/targets/__init__.py"}
+    assert {entry.name.removeprefix("below/") for entry in entries} == {*sources, *parents}
+    command = [sys.executable, "-S", "-m", "harness.targets.reference.server", "--help"]
     environment = {"PYTHONPATH": str(tmp_path / "below"), "PYTHONSAFEPATH": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ from harness.environments.tools import ask
 from harness.errors import MissingError, SplitbrainError
 from harness.faults import netem, network, process
 from harness.faults.network import Peer
-from nemeses.links import watch
+from harness.nemeses.links import watch
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:

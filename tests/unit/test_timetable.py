@@ -13,8 +13,8 @@ from harness.dealing import deal
 from harness.errors import UsageError
 from harness.experiment import Experiment
 from harness.plugins import load, names
+from harness.targets.reference.bugs import BUGS
 from harness.timetable import Fault, Timetable, read_timetable, refuse_misplanned
-from targets.reference.bugs import BUGS
 
 ORDER = ["n1", "n2", "n3"]
 KILL = {"name": "kill", "start": 1, "stop": 2, "plan": {"aim": "n1", "order": ORDER}}

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from checkers.linearizability.models import UNKNOWN, Call, CasRegister
-from checkers.witness import Clock, sentence
+from harness.checkers.linearizability.models import UNKNOWN, Call, CasRegister
+from harness.checkers.witness import Clock, sentence
 from harness.history import from_events
 from harness.verdict import Witness
 from harness.words import count, operation, printable, show

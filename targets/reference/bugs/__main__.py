@@ -1,8 +1,8 @@
-"""``python -m targets.reference.bugs`` prints the table of planted bugs, ``targets/reference/BUGS.md``."""
+"""``python -m harness.targets.reference.bugs`` prints the table of planted bugs, ``targets/reference/BUGS.md``."""
 
 from __future__ import annotations
 
-from targets.reference.bugs import BUGS
+from harness.targets.reference.bugs import BUGS
 
 
 def table() -> str:

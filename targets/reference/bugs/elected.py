@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from targets.reference.bugs.bug import bug
-from targets.reference.journal import Journal
-from targets.reference.log import Log
-from targets.reference.peers import Message
-from targets.reference.primary_backup import PrimaryBackup
-from targets.reference.replica import Site
+from harness.targets.reference.bugs.bug import bug
+from harness.targets.reference.journal import Journal
+from harness.targets.reference.log import Log
+from harness.targets.reference.peers import Message
+from harness.targets.reference.primary_backup import PrimaryBackup
+from harness.targets.reference.replica import Site
 
 _REGISTERS = {"replication": "primary-backup", "checker": "linearizable", "workload": "register"}
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from targets.reference.bugs.bug import bug
-from targets.reference.cells import Counter, Elements, Last, dump
-from targets.reference.clocks import HybridClock, WallClock
-from targets.reference.gossip import Gossip
-from targets.reference.leaderless import Leaderless
-from targets.reference.multi_primary import MultiPrimary
-from targets.reference.peers import Message
-from targets.reference.quorum import Quorum
-from targets.reference.replica import Site
+from harness.targets.reference.bugs.bug import bug
+from harness.targets.reference.cells import Counter, Elements, Last, dump
+from harness.targets.reference.clocks import HybridClock, WallClock
+from harness.targets.reference.gossip import Gossip
+from harness.targets.reference.leaderless import Leaderless
+from harness.targets.reference.multi_primary import MultiPrimary
+from harness.targets.reference.peers import Message
+from harness.targets.reference.quorum import Quorum
+from harness.targets.reference.replica import Site
 
 _QUORUMS = {"replication": "quorum", "checker": "linearizable", "workload": "register"}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from targets.reference.bugs.bug import bug
-from targets.reference.journal import Journal
-from targets.reference.log import Log
-from targets.reference.peers import Message
-from targets.reference.raft import Raft
-from targets.reference.replica import READS, NotPrimary, Site
-from targets.reference.state import Answer, State
+from harness.targets.reference.bugs.bug import bug
+from harness.targets.reference.journal import Journal
+from harness.targets.reference.log import Log
+from harness.targets.reference.peers import Message
+from harness.targets.reference.raft import Raft
+from harness.targets.reference.replica import READS, NotPrimary, Site
+from harness.targets.reference.state import Answer, State
 
 _REGISTERS = {"replication": "raft", "checker": "linearizable", "workload": "register"}
 
