@@ -12,6 +12,7 @@ import base64
 import inspect
 import json
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -91,6 +92,10 @@ def command(python: str, request: Request[Any], call: str = "", file: str = "") 
     return [python, "-I", "-S", "-c", _BOOT, sources_of(request.do.__module__), request.do.__name__, given, call, file]
 
 
+_PARSING = threading.Lock()
+"""CPython's parser counts how deep it is for all threads together, and fails where two parse at once."""
+
+
 @cache
 def sources_of(tool: str) -> str:
     """A tool and the modules that it is made of: pairs of name and text, what is needed first coming first.
@@ -119,7 +124,9 @@ def sources_of(tool: str) -> str:
 
 def imports_of(text: str) -> Iterator[str]:
     """The modules that a source imports, wherever it does."""
-    for node in ast.walk(ast.parse(text)):
+    with _PARSING:
+        tree = ast.parse(text)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == _FAULTS:

@@ -80,7 +80,7 @@ async def run(options: SshEnvironment.Options, names: list[str]) -> AsyncIterato
     """The same on machines that are prepared."""
     environment = SshEnvironment(options=options)
     try:
-        nodes = await environment.start(names, Path(options.key).parent, "guard")
+        nodes = await environment.start(names, Path(options.key).parent, "guard", Reference.ships)
         yield environment, Cluster(environment, nodes, 0, dict.fromkeys(names, "a"))
     finally:
         await environment.stop()

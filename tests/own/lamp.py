@@ -34,20 +34,21 @@ class Lamp(Target):
 
     def __init__(self, options: Options) -> None:
         self._options = options
+        self._first = ""
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         argv = [node.python, "-m", "lamp_server", node.address, str(PORT), str(self._options.delay / 1000)]
         await node.start("lamp", argv, {"PYTHONPATH": node.shipped})
 
     async def form(self, cluster: Cluster) -> None:
-        """Nothing to do."""
+        self._first = cluster.nodes[0].name
 
     async def ready(self, cluster: Cluster) -> bool:
         return await asks(cluster.nodes[0].address, "look", 1.0) is not None
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        first, *others = cluster.nodes
-        return [Role(first.name, "primary"), *(Role(node.name, "replica") for node in others)]
+        names = [node.name for node in cluster.nodes]
+        return [Role(name, "primary" if name == self._first else "replica") for name in names]
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         return Switch(cluster.nodes[0].address, timeout)
