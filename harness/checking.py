@@ -20,8 +20,8 @@ from harness.judging import judge, judge_run, load_checkers, nothing_in, unless_
 from harness.own import AnyChecker, AnyWorkload, adopt
 from harness.plugins import is_file, load, load_file
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory, find_history
 from harness.seal import Integrity
-from harness.store import RunDirectory, find_history
 from harness.trust import code_of_judges, refuse_code
 from harness.verdict import Budget, HasModels, Verdict, combine
 

@@ -18,8 +18,8 @@ from harness.judging import checkers_of, judge_run
 from harness.operation import Event
 from harness.options import plain
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory
 from harness.runner import Run
-from harness.store import RunDirectory
 from harness.verdict import Checker, Verdict
 
 

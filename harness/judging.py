@@ -15,8 +15,8 @@ from harness.history import OK, History
 from harness.own import Own
 from harness.plugins import load, names
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory
 from harness.seal import Integrity
-from harness.store import RunDirectory
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
 

@@ -24,8 +24,8 @@ from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
 from harness.recording import Recorder
+from harness.run_directory import RunDirectory, written
 from harness.seal import Seal
-from harness.store import RunDirectory, written
 from harness.target import Client, Target
 from harness.timetable import Fault, Timetable, by_worker
 from harness.watching import watch_roles

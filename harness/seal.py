@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.history import MONITOR_PROCESS, TYPES, History, Operations
 from harness.operation import FINISHED, EventType
-from harness.store import RunDirectory
+from harness.run_directory import RunDirectory
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import count
 

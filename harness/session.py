@@ -40,9 +40,9 @@ from harness.isolated import run_apart
 from harness.judging import judge_run
 from harness.own import AnyChecker, AnyNemesis, AnyTarget, AnyWorkload, Own, bring, refuse_while_loading, several
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory
 from harness.runner import Run
 from harness.shrinking import Shrinker, describe
-from harness.store import RunDirectory
 from harness.trust import code_of, refuse_code
 from harness.verdict import Budget, Verdict
 from harness.words import count

@@ -15,7 +15,7 @@ from harness.cli.wording import as_options
 from harness.console.verdict import json_line, print_judged, print_verdict
 from harness.errors import SplitbrainError, UsageError
 from harness.interop import KEYED, read_history
-from harness.store import RunDirectory, find_history
+from harness.run_directory import RunDirectory, find_history
 from harness.verdict import Budget
 from harness.words import printable
 

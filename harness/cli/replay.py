@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.conduct import report, simulate
 from harness.console.verdict import for_scripts, json_line, print_run
 from harness.errors import SplitbrainError, UsageError
-from harness.store import RunDirectory, find_history
+from harness.run_directory import RunDirectory, find_history
 from harness.trust import code_of, refuse_code
 
 

@@ -11,7 +11,7 @@ import msgspec
 from rich.console import Console
 
 from harness.periods import turns_of
-from harness.store import RunDirectory
+from harness.run_directory import RunDirectory
 from harness.verdict import Verdict
 from harness.words import HIDDEN, count, printable
 

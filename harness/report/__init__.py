@@ -13,7 +13,7 @@ from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
 from harness.recording import read_jsonl
-from harness.store import RunDirectory
+from harness.run_directory import RunDirectory
 from harness.verdict import Anomaly, Verdict, Witness
 from harness.words import operation, printable
 

@@ -22,8 +22,8 @@ from harness.experiment import Experiment
 from harness.faults import clock, process, squeeze
 from harness.plugins import load
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory
 from harness.runner import Run
-from harness.store import RunDirectory
 from harness.targets.reference.target import Reference
 from harness.verdict import Budget
 from harness.workloads.register import Register

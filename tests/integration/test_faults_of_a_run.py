@@ -19,8 +19,8 @@ from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.operation import Event
 from harness.recording import read_jsonl
+from harness.run_directory import RunDirectory
 from harness.runner import Run
-from harness.store import RunDirectory
 from harness.target import Target
 from harness.targets.reference.target import Reference
 from harness.verdict import Budget, Verdict

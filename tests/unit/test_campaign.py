@@ -132,7 +132,7 @@ def test_outcomes_that_are_alike_are_together(tmp_path: Path) -> None:
     ],
 )
 def test_directories_are_named_plainly(tmp_path: Path, target: str, workload: str, name: str) -> None:
-    from harness.store import RunDirectory
+    from harness.run_directory import RunDirectory
 
     experiment = Experiment(target, workload)
     assert RunDirectory.create(tmp_path, experiment).path.name.rpartition("-")[0] == name

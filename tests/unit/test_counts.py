@@ -22,7 +22,7 @@ from harness.judging import judge
 from harness.operation import NEMESIS, Event
 from harness.recording import Recorder
 from harness.report import _overview, write_report
-from harness.store import RunDirectory, junit
+from harness.run_directory import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Verdict, combine
 from tests.histories import Op, history
 

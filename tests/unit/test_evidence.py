@@ -9,7 +9,7 @@ from harness.experiment import Experiment
 from harness.history import from_events
 from harness.nemesis import Proof
 from harness.operation import MONITOR, NEMESIS, Event, EventType
-from harness.store import junit
+from harness.run_directory import junit
 from harness.verdict import Budget, Verdict, combine
 
 PLANNED = {"asked": ["kill"], "faults": [{"name": "kill", "start": 0, "stop": 1}]}

@@ -14,7 +14,7 @@ from harness.judging import checkers_of, judge
 from harness.operation import FINISHED, MONITOR, STOPPED, Event
 from harness.recording import Recorder
 from harness.report import write_report
-from harness.store import RunDirectory, junit
+from harness.run_directory import RunDirectory, junit
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
 from harness.workloads.register import Register
 

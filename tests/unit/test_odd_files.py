@@ -13,7 +13,7 @@ import pytest
 from harness.errors import HistoryError, UsageError
 from harness.interop import read_history, source
 from harness.recording import read_jsonl
-from harness.store import find_history
+from harness.run_directory import find_history
 
 OWN = [
     '{"index":0,"time":1,"process":0,"type":"invoke","f":"write","key":"a:b","value":"x: y"}',

@@ -23,8 +23,8 @@ from harness.operation import FINISHED, MONITOR, NEMESIS, ROLE, STOPPED, Event, 
 from harness.ownership import Ownership
 from harness.recording import Recorder, read_jsonl
 from harness.roles import leadership, sightings
+from harness.run_directory import RunDirectory
 from harness.runner import Run
-from harness.store import RunDirectory
 from harness.target import Client, Target
 from harness.verdict import Budget
 from harness.workloads.counter import CounterWorkload

@@ -16,7 +16,7 @@ from harness.assembly import assemble
 from harness.conduct import simulate
 from harness.experiment import Experiment
 from harness.judging import judge_run
-from harness.store import RunDirectory
+from harness.run_directory import RunDirectory
 from harness.verdict import Verdict
 
 Lines = list[dict[str, Any]]

@@ -17,7 +17,7 @@ from harness.cli.app import app
 from harness.environments import namespaces
 from harness.options import Nodes, Number, Option, options_of
 from harness.plugins import load, names
-from harness.store import RunDirectory
+from harness.run_directory import RunDirectory
 
 COUNT = 200
 SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
