@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 
 from harness.checkers.lists import Lists, Path
-from harness.checkers.witness import Clock, sentence, witness
-from harness.history import FAIL, NEVER, OK, History
-from harness.periods import Period, active, fault_periods
+from harness.checkers.witness import Clock, anomaly, sentence, witness
+from harness.history import FAIL, OK, History
+from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, named, show
 
@@ -293,12 +293,7 @@ class _Explainer:
 
     def _anomaly(self, kind: str, text: str, key: int, rows: Sequence[int]) -> Anomaly:
         operations = self._lists.operations
-        rows = list(dict.fromkeys(rows))
-        start = min((int(operations.call[row]) for row in rows), default=0)
-        ends = [int(operations.ret[row] if operations.ret[row] != NEVER else operations.call[row]) for row in rows]
-        faults = active(self._periods, start, max(ends, default=0))
-        name = operations.history.keys[key]
-        return Anomaly(kind, text, [witness(operations, row) for row in rows], name, faults)
+        return anomaly(operations, self._periods, kind, text, rows, key=operations.history.keys[key])
 
     def fork(self, fork: Fork) -> Anomaly:
         history = ListHistory(self._lists, fork.key)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.checkers.final_reads import final_reads, rows_of
-from harness.checkers.witness import witness
+from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
+from harness.checkers.witness import about
 from harness.columns import hashable
 from harness.history import FAIL, History
-from harness.periods import all_faults
+from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, show
 
@@ -30,7 +30,7 @@ class Convergence(Checker):
 
     def check(self, history: History, budget: Budget) -> Verdict:
         operations = history.operations()
-        faults = all_faults(history)
+        periods = fault_periods(history)
         reads = final_reads(operations, self._final)
         compared = {key: rows for key, rows in reads.items() if len(rows) > 1}
         evidence = {"keys_compared": len(compared)}
@@ -42,19 +42,18 @@ class Convergence(Checker):
             if len({hashable(value) for value in held.values()}) > 1:
                 said = ", ".join(f"{node} holds {_brief(value)}" for node, value in sorted(held.items()))
                 text = (
-                    f"Key {key}: all faults were over and nothing was written any more, yet {said}. "
+                    f"{about(key)}all faults were over and nothing was written any more, yet {said}. "
                     "Nodes that have received the same writes must hold the same."
                 )
-                witnesses = [witness(operations, row) for _, row in sorted(rows.items())]
-                anomalies.append(Anomaly("diverged", text, witnesses, key, faults))
-        anomalies += self._invented(operations, reads, faults)
+                anomalies.append(final_anomaly(operations, periods, "diverged", text, rows.values(), key))
+        anomalies += self._invented(operations, reads, periods)
         if anomalies:
             keys = len({repr(anomaly.key) for anomaly in anomalies})
             reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {count(len(compared), 'key')}"
             return Verdict("invalid", reason, anomalies[:_REPORTED], evidence, found=len(anomalies))
         return Verdict("valid", evidence=evidence)
 
-    def _invented(self, operations: Any, reads: Any, faults: list[str]) -> list[Anomaly]:
+    def _invented(self, operations: Any, reads: Any, periods: list[Period]) -> list[Anomaly]:
         """Final values that no write can have written."""
         writes = rows_of(operations, "write")
         if not writes:
@@ -69,8 +68,8 @@ class Convergence(Checker):
                 values = result if isinstance(result, list) else [] if result is None else [result]
                 for value in values:
                     if (key, value) not in written:
-                        text = f"Key {key}: {node} holds {show(value)} in the end, but no write of it took effect."
-                        found.append(Anomaly("invented", text, [witness(operations, row)], key, faults))
+                        text = f"{about(key)}{node} holds {show(value)} in the end, but no write of it took effect."
+                        found.append(final_anomaly(operations, periods, "invented", text, [row], key))
         return found
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, OK, History, Operations
-from harness.periods import HEAL, PROVE, Turns, fault_periods, turns
+from harness.periods import HEAL, PROVE, Turns, fault_action, fault_periods, turns
 from harness.roles import PRIMARY, sightings
 from harness.verdict import Budget, Checker, Verdict
 
@@ -75,8 +75,9 @@ def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
     elif ok < _LEAST_OF_ALL * total:
         yield f"only {ok} of {total} operations succeeded"
     for event in history.special(NEMESIS_PROCESS):
-        if event.type == "info" and not event.f.startswith(PROVE):
-            what = "the faults were not healed" if event.f == HEAL else f"{event.f} did not do what it should"
+        action, _ = fault_action(event.f)
+        if event.type == "info" and action != PROVE:
+            what = "the faults were not healed" if action == HEAL else f"{event.f} did not do what it should"
             yield f"{what} ({event.error})"
     mixed = {name: mine for name, mine in evidence["faults"].items() if mine["mixed"]}
     if 2 * len(proved := [name for name, mine in mixed.items() if mine["proved"]]) < len(mixed):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from harness.checkers.final_reads import final_reads, rows_of
 from harness.checkers.lists import APPEND, Lists
 from harness.columns import Ints, hashable
-from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations
-from harness.periods import HEAL
+from harness.history import FAIL, NEVER, OK, Operations
+from harness.periods import healed_at
 
 FATES: Final = ("kept", "lost", "overwritten", "unknown")
 KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
@@ -84,8 +84,7 @@ _NO_VALUE: Final = object()
 
 def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
     """By key what reads found that began after every fault was healed and all writes of known outcome had returned."""
-    healed = [e.time for e in operations.history.special(NEMESIS_PROCESS) if e.f == HEAL and e.type != "invoke"]
-    over = np.full(len(operations.history.keys), max(healed, default=-1), dtype=np.int64)
+    over = np.full(len(operations.history.keys), healed_at(operations.history), dtype=np.int64)
     done = operations.ret[writes] != NEVER
     np.maximum.at(over, operations.key[writes][done], operations.ret[writes][done])
     found: dict[int, set[Any]] = {}

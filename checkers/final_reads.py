@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from harness.checkers.witness import anomaly
 from harness.history import OK, Operations
+from harness.periods import Period
+from harness.verdict import Anomaly
 
 
 def final_reads(operations: Operations, function: str) -> Mapping[Any, Mapping[str, int]]:
@@ -24,3 +27,10 @@ def rows_of(operations: Operations, *functions: str) -> list[int]:
     codes = [code for code, name in enumerate(operations.history.functions) if name in functions]
     rows: list[int] = np.flatnonzero(np.isin(operations.f, codes)).tolist()
     return rows
+
+
+def final_anomaly(
+    operations: Operations, periods: Sequence[Period], kind: str, text: str, rows: Iterable[int], key: Any
+) -> Anomaly:
+    """The anomaly of what nodes hold in the end, with all faults of the run: any of them may be the cause."""
+    return anomaly(operations, periods, kind, text, rows, key=key, during=(0, int(operations.history.time[-1])))

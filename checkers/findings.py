@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from harness.checkers.witness import Clock, sentence, witness
-from harness.history import NEVER, Operations
-from harness.periods import active, fault_periods
-from harness.verdict import Anomaly, Verdict, Witness
+from harness.checkers.witness import Clock, anomaly, sentence, witness
+from harness.history import Operations
+from harness.periods import fault_periods
+from harness.verdict import Anomaly, Verdict
 from harness.words import count
 
 _EXPLAINED: Final = 10
@@ -35,19 +35,12 @@ class Findings:
 
     def add(self, kind: str, text: str, rows: Iterable[int], key: Any = None) -> None:
         """One anomaly, with the rows of the operations that show it."""
-        witnesses = [witness(self._operations, int(row)) for row in rows]
-        self._anomalies.append(Anomaly(kind, text, witnesses, key, self._faults(witnesses)))
+        self._anomalies.append(anomaly(self._operations, self._periods, kind, text, rows, key=key))
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def did(self, row: int) -> str:
         """An operation as a clause."""
         return sentence(witness(self._operations, int(row)), self.clock)
-
-    def _faults(self, witnesses: list[Witness]) -> list[str]:
-        if not witnesses:
-            return []
-        last = max(one.call if one.ret is None or one.ret == NEVER else one.ret for one in witnesses)
-        return active(self._periods, min(one.call for one in witnesses), last)
 
     def verdict(self, noun: str, evidence: dict[str, Any], unknown: str = "") -> Verdict:
         """Invalid if anything was found; else unknown if there is a reason, else valid."""

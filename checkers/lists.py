@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from harness.checkers.final_reads import rows_of
 from harness.columns import Ints, codes, hashable
 from harness.errors import HistoryError
-from harness.history import FAIL, NEMESIS_PROCESS, NEVER, OK, Operations
-from harness.periods import HEAL
+from harness.history import FAIL, NEVER, OK, Operations
+from harness.periods import healed_at
 from harness.words import named, show
 
 APPEND: Final = "append"
@@ -95,8 +95,7 @@ class Lists:
 
     def _final(self) -> NDArray[np.bool_]:
         operations = self.operations
-        healed = [e.time for e in operations.history.special(NEMESIS_PROCESS) if e.f == HEAL and e.type != "invoke"]
-        over = np.full(self.keys, max(healed, default=-1), dtype=np.int64)
+        over = np.full(self.keys, healed_at(operations.history), dtype=np.int64)
         returned = operations.ret[self.appends]
         done = returned != NEVER
         np.maximum.at(over, self.append_key[done], returned[done])

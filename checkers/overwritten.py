@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.checkers.final_reads import final_reads, rows_of
-from harness.checkers.witness import Clock, sentence, witness
+from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
+from harness.checkers.witness import Clock, about, anomaly, sentence, witness
 from harness.history import FAIL, OK, History
-from harness.periods import active, all_faults, fault_periods
+from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, show
 
@@ -50,13 +50,12 @@ class Overwritten(Checker):
                         gone = operations.name(then) == "delete"
                         seen, did = witness(operations, saw), witness(operations, then)
                         text = (
-                            f"Key {key}: {sentence(seen, clock)}, so it knew {show(value)}. Then "
+                            f"{about(key)}{sentence(seen, clock)}, so it knew {show(value)}. Then "
                             f"{_did(did, clock)}, which was acknowledged. Yet in the end {node} holds {show(value)}."
                         )
-                        faults = active(periods, seen.call, did.ret or did.call)
                         kind = "resurrected" if gone else "lost update"
-                        anomalies.append(Anomaly(kind, text, [seen, did, witness(operations, row)], key, faults))
-        anomalies += _vanished(operations, finals, all_faults(history))
+                        anomalies.append(anomaly(operations, periods, kind, text, [saw, then, row], key=key))
+        anomalies += _vanished(operations, finals, periods)
         evidence = {"values_certainly_replaced": len(replaced)}
         if anomalies:
             reason = (
@@ -84,7 +83,7 @@ def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
     return replaced
 
 
-def _vanished(operations: Any, finals: Any, faults: list[str]) -> list[Anomaly]:
+def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anomaly]:
     """Keys that hold nothing although a write was acknowledged and nobody ever tried to delete them."""
     deleted = {operations.key_name(row) for row in rows_of(operations, "delete") if operations.type[row] != FAIL}
     written: dict[Any, int] = {}
@@ -96,10 +95,10 @@ def _vanished(operations: Any, finals: Any, faults: list[str]) -> list[Anomaly]:
         for node, row in rows.items():
             if operations.result(row) is None and key in written and key not in deleted:
                 text = (
-                    f"Key {key}: a write was acknowledged and nobody deleted the key, yet {node} holds nothing at last."
+                    f"{about(key)}a write was acknowledged and nobody deleted the key, yet {node} holds nothing at "
+                    "last."
                 )
-                witnesses = [witness(operations, written[key]), witness(operations, row)]
-                found.append(Anomaly("lost write", text, witnesses, key, faults))
+                found.append(final_anomaly(operations, periods, "lost write", text, [written[key], row], key))
     return found
 
 

@@ -23,7 +23,7 @@ from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
 from harness.checkers.fates import FATES, LOST, fates
 from harness.checkers.lists import Lists
 from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
-from harness.checkers.witness import Clock, witness
+from harness.checkers.witness import Clock, anomaly, witness
 from harness.columns import NOTHING, Ints
 from harness.history import MONITOR_PROCESS, OK, History, Operations
 from harness.periods import active, fault_periods
@@ -266,8 +266,8 @@ class Picture:
         if costs := self._costs(episode):
             lines.append(costs)
         shown = [row for one in self.late for row in one.rows[:2] if {one.node, one.other} <= {*episode.nodes}]
-        operations = [witness(self.operations, row) for row in shown[:4]]
-        return Anomaly(SPLIT_BRAIN, "\n".join(lines), operations, faults=episode.faults)
+        during = episode.start, episode.end
+        return anomaly(self.operations, self.periods, SPLIT_BRAIN, "\n".join(lines), shown[:4], during=during)
 
     def _costs(self, episode: Episode) -> str:
         """How stale reads were at a primary, for how long writes failed, and when the store was back."""

@@ -1,9 +1,13 @@
-"""Operations as the witnesses of an anomaly: as data, and as a clause of a sentence."""
+"""Anomalies, and the operations that witness them: as data, and as a clause of a sentence."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from harness.history import NEVER, TYPES, History, Operations
-from harness.verdict import Witness
+from harness.periods import Period, active
+from harness.verdict import Anomaly, Witness
 from harness.words import count, named, operation, show
 
 
@@ -40,6 +44,33 @@ def witness(operations: Operations, row: int) -> Witness:
         node=operations.node_name(row),
         index=operations.history.index_of(int(operations.invoked[row])),
     )
+
+
+def anomaly(
+    operations: Operations,
+    periods: Sequence[Period],
+    kind: str,
+    text: str,
+    rows: Iterable[int],
+    *,
+    key: Any = None,
+    during: tuple[int, int] | None = None,
+) -> Anomaly:
+    """The anomaly that the operations of these rows show; each stands in it once, in the order of their invocations.
+
+    Its faults are those of ``periods`` that were active between the first and the last of these operations, or
+    ``during`` another time (ns): what nodes hold in the end comes of faults that are long over.
+    """
+    witnesses = sorted((witness(operations, int(row)) for row in dict.fromkeys(rows)), key=lambda one: one.call)
+    if during is None and witnesses:
+        during = witnesses[0].call, max(one.call if one.ret is None else one.ret for one in witnesses)
+    faults = active(periods, *during) if during is not None else []
+    return Anomaly(kind, text, witnesses, key, faults)
+
+
+def about(key: Any) -> str:
+    """The beginning of a text that is about one key; empty in a history without keys."""
+    return f"Key {named(key)}: " if key is not None else ""
 
 
 def sentence(one: Witness, clock: Clock) -> str:

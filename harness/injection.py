@@ -13,7 +13,7 @@ from harness.dealing import LEAST_SECONDS
 from harness.errors import FaultError, NothingToDo, SplitbrainError
 from harness.nemesis import LASTS, Nemesis
 from harness.operation import NEMESIS, Operation
-from harness.periods import PROVE, START
+from harness.periods import PROVE, START, fault_action
 from harness.target import Target
 
 _HEAL_SECONDS: Final = 0.5
@@ -56,10 +56,10 @@ class Injection:
 
     async def do(self, operation: Operation) -> Any:
         """Start or stop a fault; what was done."""
-        action, _, name = operation.f.partition("-")
+        action, name = fault_action(operation.f)
         nemesis, plan = self._nemeses[name], operation.value
         async with self._turns[name]:
-            if action + "-" == START:
+            if action == START:
                 over = self._clock() + int(plan[LASTS] * 1e9)
                 done = await self._inject(nemesis, plan, over - int(LEAST_SECONDS * 1e9))
                 seconds = max(_LEAST_PROOF_SECONDS, min((over - self._clock()) / 1e9, PROOF_SECONDS))

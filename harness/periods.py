@@ -46,7 +46,7 @@ def fault_periods(history: History) -> list[Period]:
         found.append(replace(opened.pop(name), end=end))
 
     for event in history.special(NEMESIS_PROCESS):
-        action, name = _parts(event.f)
+        action, name = fault_action(event.f)
         if action == START:
             if event.type == "invoke":
                 if name in opened:
@@ -69,9 +69,15 @@ def fault_periods(history: History) -> list[Period]:
     return sorted(found, key=lambda period: period.start)
 
 
-def _parts(f: str) -> tuple[str, str]:
-    """What the nemesis did, and the fault's name: ``start-`` and ``partition``."""
+def fault_action(f: str) -> tuple[str, str]:
+    """What the nemesis did, and the fault's name: ``start-`` and ``partition``; ``heal`` has no name beside it."""
     return next(((action, f.removeprefix(action)) for action in (START, PROVE, STOP) if f.startswith(action)), (f, ""))
+
+
+def healed_at(history: History) -> int:
+    """When all faults were over (ns); -1 where the history tells of no heal."""
+    ends = [e.time for e in history.special(NEMESIS_PROCESS) if e.f == HEAL and e.type != "invoke"]
+    return max(ends, default=-1)
 
 
 class Turns(msgspec.Struct):
@@ -130,7 +136,7 @@ def turns(history: History) -> dict[str, Turns]:
         for fault in planned.value["faults"]:
             of(fault["name"]).planned += 1
     for event in history.special(NEMESIS_PROCESS):
-        action, name = _parts(event.f)
+        action, name = fault_action(event.f)
         if event.type == "invoke" or action not in (START, PROVE):
             continue
         mine = of(name)
@@ -149,12 +155,12 @@ def active(periods: Sequence[Period], start: int, end: int) -> list[str]:
     return list(dict.fromkeys(describe(p) for p in periods if p.start <= end and p.end >= start))
 
 
-def all_faults(history: History) -> list[str]:
-    """Every fault of a run, described, each once."""
-    return list(dict.fromkeys(describe(period) for period in fault_periods(history)))
-
-
 def describe(period: Period) -> str:
     """One fault in a few words: its name and, where it says so, what it did."""
-    said = period.what.get("said") if isinstance(period.what, dict) else None
-    return f"{period.name} ({said})" if said else period.name
+    deed = deed_of(period.what)
+    return f"{period.name} ({deed})" if deed else period.name
+
+
+def deed_of(what: Any) -> str | None:
+    """What a fault did, in the nemesis' own words, where the value of its start says so."""
+    return what.get("said") if isinstance(what, dict) else None

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from harness.experiment import Experiment
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
-from harness.periods import HEAL, START, STOP
+from harness.periods import HEAL, START, fault_action
 from harness.timetable import Fault, Planned, Timetable
 from harness.verdict import Verdict
 from harness.words import count
@@ -34,13 +34,13 @@ def timetable_of(history: History, workers: int) -> Timetable:
     started: dict[str, tuple[float, Any]] = {}
     faults, healed = [], float(history.time[-1]) / 1e9 if len(history) else 0.0
     for event in history.special(NEMESIS_PROCESS):
-        at, name = event.time / 1e9, event.f.removeprefix(START).removeprefix(STOP)
+        at, (action, name) = event.time / 1e9, fault_action(event.f)
         if event.type != "invoke":
             continue
-        if event.f == HEAL:
+        if action == HEAL:
             healed = at
             break
-        if event.f.startswith(START):
+        if action == START:
             started[name] = (at, event.value)
         elif name in started:
             begun, plan = started.pop(name)

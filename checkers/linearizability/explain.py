@@ -13,11 +13,11 @@ from harness.checkers.linearizability.models import Model
 from harness.checkers.linearizability.partitions import Checked
 from harness.checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from harness.checkers.linearizability.search import Timed
-from harness.checkers.witness import Clock, sentence, witness
+from harness.checkers.witness import Clock, about, anomaly, sentence, witness
 from harness.history import Operations
-from harness.periods import Period, active
+from harness.periods import Period
 from harness.verdict import Anomaly, Witness
-from harness.words import count, named, show
+from harness.words import count, show
 
 
 class Explainer:
@@ -33,19 +33,14 @@ class Explainer:
         """The anomaly of a violation, with the faults that were active meanwhile."""
         key = self._operations.source.history.keys[violation.key]
         kind, text = getattr(self, f"_{violation.kind}")(violation)
-        rows = list(dict.fromkeys(row for row in violation.rows if row >= 0))
-        witnesses = sorted((self._witness(row) for row in rows), key=lambda one: one.call)
-        start = min(one.call for one in witnesses)
-        end = max(one.call if one.ret is None else one.ret for one in witnesses)
-        faults = active(self._periods, start, end)
-        about = f"Key {named(key)}: " if key is not None else ""
+        rows = [int(self._operations.row[row]) for row in violation.rows if row >= 0]
         stale, newer = self.staleness(violation)
         if newer and kind == "stale read":
             text += (
                 f" It is at least {self._clock.between(0, stale)} stale: {count(newer, 'newer write')} had completed."
             )
-        text = about + text
-        return Anomaly(kind, text[:1].upper() + text[1:], witnesses, key, faults)
+        text = about(key) + text
+        return anomaly(self._operations.source, self._periods, kind, text[:1].upper() + text[1:], rows, key=key)
 
     def staleness(self, violation: Violation) -> tuple[int, int]:
         """How far from atomic the operation that came too late is: (ns, newer writes).
@@ -179,15 +174,13 @@ def explain_search(model: Model, operations: Operations, checked: Checked, perio
     clock = Clock(operations.history)
     kept.sort(key=lambda op: (op.ret, op.start))
     last = sorted(kept, key=lambda op: (min(op.ret, furthest.ret), op.start))[-_SHOWN:]
-    witnesses = sorted((witness(operations, op.row) for op in last), key=lambda one: one.call)
     key = checked.partition.key
-    about = f"Key {named(key)}: " if key is not None else ""
     shown = "" if len(last) == len(kept) else f" (the last {len(last)} are shown)"
-    text = f"{about}no order of these {len(kept):,} operations{shown} explains all of them. "
+    text = f"{about(key)}no order of these {len(kept):,} operations{shown} explains all of them. "
     text += f"The one that none can place: {sentence(witness(operations, furthest.row), clock)}. "
     text += _furthest(model, kept, furthest)
-    start = min(one.call for one in witnesses)
-    return Anomaly("not linearizable", text, witnesses, key, active(periods, start, furthest.ret))
+    during = min(op.start for op in last), furthest.ret
+    return anomaly(operations, periods, "not linearizable", text, [op.row for op in last], key=key, during=during)
 
 
 def _furthest(model: Model, kept: Sequence[Timed], furthest: Timed) -> str:

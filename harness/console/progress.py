@@ -17,7 +17,7 @@ from rich.text import Text
 from harness.history import from_events
 from harness.judging import check
 from harness.operation import MONITOR, NEMESIS, Event
-from harness.periods import HEAL, PROVE, START
+from harness.periods import HEAL, PROVE, START, deed_of, fault_action
 from harness.runner import Run
 from harness.verdict import Budget, Checker
 from harness.words import count, printable
@@ -65,12 +65,13 @@ class Progress:
     def saw(self, event: Event) -> None:
         """Count an event of the history."""
         if event.process == NEMESIS:
+            action, name = fault_action(event.f)
             if event.type == "info":
-                what = f"{event.f.removeprefix(PROVE)} is not proved" if event.f.startswith(PROVE) else event.f
+                what = f"{name} is not proved" if action == PROVE else event.f
                 self._print(f"splitbrain: {what}: {event.error}", "yellow")
-            elif event.f.startswith(START):
-                self._fault = self._fault_words(event)
-            elif event.type == "ok" or event.f == HEAL:
+            elif action == START:
+                self._fault = f"{name} {deed_of(event.value) or '...'}"
+            elif event.type == "ok" or action == HEAL:
                 self._fault = ""
         elif event.process != MONITOR and event.type != "invoke":
             self._done[event.type] += 1
@@ -78,11 +79,6 @@ class Progress:
     @property
     def _total(self) -> int:
         return sum(self._done.values())
-
-    def _fault_words(self, event: Event) -> str:
-        name = event.f.removeprefix(START)
-        said = event.value.get("said") if isinstance(event.value, dict) else None
-        return f"{name} {said}" if said else f"{name} ..."
 
     def _line(self) -> Text:
         now = time.monotonic()

@@ -263,7 +263,7 @@ def test_a_fork_is_told_as_it_was_seen() -> None:
     fork, lost = verdict.anomalies
     assert fork.kind == "fork"
     assert fork.text.startswith("k3 forked after 41: n1 went on with 42 44 47 (lost), n3 with 43 45 (kept). ")
-    assert [one.value for one in fork.operations] == [42, [41, 42, 44], 43, [41, 43]]
+    assert [one.value for one in fork.operations] == [42, 43, [41, 42, 44], [41, 43]]
     assert lost.text == "3 appends to k3 were acknowledged by n1, and no read has them in the end: 42 44 47."
     assert verdict.evidence["trees"] == {
         "k3": {

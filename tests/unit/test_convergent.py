@@ -132,3 +132,34 @@ def test_elements(steps: list[Step], found: set[str]) -> None:
 def test_totals_lie_between_two_bounds(total: int, validity: str) -> None:
     steps = [(0, "increment", 5, 5, "ok"), (0, "increment", 2, 2, "info"), (10, "increment", 9, 9, "fail")]
     assert judge(Total("read-local", linearizable=False), *steps, last(1, total)).validity == validity
+
+
+def test_an_anomaly_carries_its_operations_in_order_and_the_faults_meanwhile() -> None:
+    """What nodes hold in the end comes of faults that are long over, so that those of the whole run are told."""
+    events = [
+        Event(0, 10, "nemesis", "invoke", "start-kill", value={}),
+        Event(0, 20, "nemesis", "ok", "start-kill", value={"said": "n2"}),
+        Event(0, 30, "nemesis", "ok", "stop-kill"),
+    ]
+    for process, time in ((1, 500), (0, 400)):
+        events += [
+            Event(0, time, process, "invoke", "read-local", "k", None, f"n{process + 1}"),
+            Event(0, time + 10, process, "ok", "read-local", "k", process, f"n{process + 1}"),
+        ]
+    events.sort(key=lambda event: event.time)
+    (anomaly,) = Convergence().check(from_events(events), Budget()).anomalies
+    assert (anomaly.key, anomaly.faults) == ("k", ["kill (n2)"])
+    assert [one.call for one in anomaly.operations] == [400, 500]
+
+
+def test_faults_that_were_over_before_the_operations_of_an_anomaly_are_not_told_with_it() -> None:
+    events = [
+        Event(0, 10, "nemesis", "invoke", "start-kill", value={}),
+        Event(0, 30, "nemesis", "ok", "stop-kill"),
+        Event(0, 40, "nemesis", "invoke", "start-pause", value={}),
+    ]
+    for time, f, value in ((50, "write", 1), (60, "write", 2), (70, "read-local", 1)):
+        events += [Event(0, time, 0, "invoke", f, "k", value, "n1"), Event(0, time + 5, 0, "ok", f, "k", value, "n1")]
+    (anomaly,) = Overwritten().check(from_events(events), Budget()).anomalies
+    assert (anomaly.kind, anomaly.faults) == ("lost update", ["pause"])
+    assert [one.call for one in anomaly.operations] == [50, 60, 70]

@@ -98,6 +98,14 @@ def test_the_engine_knows_of_no_command_line() -> None:
         assert not {name for name in names if name.startswith("harness.cli")}, path
 
 
+def test_anomalies_are_built_in_one_way() -> None:
+    """So that each has its operations in order, and the faults meanwhile."""
+    for path in [*(ROOT / "checkers").rglob("*.py"), *(ROOT / "harness").rglob("*.py")]:
+        calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+        made = any(isinstance(func, ast.Name) and func.id == "Anomaly" for func in calls)
+        assert made == (path == ROOT / "checkers/witness.py"), path
+
+
 def strings(path: Path) -> set[str]:
     """What a module says in its code: docstrings, and the like after names, are left out."""
     tree = ast.parse(path.read_text())
