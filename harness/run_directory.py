@@ -18,8 +18,9 @@ from harness.experiment import Experiment
 from harness.faults.output import is_shortened
 from harness.operation import Event
 from harness.periods import turns_of
+from harness.summary import anomaly_count
 from harness.verdict import Verdict
-from harness.words import count, printable
+from harness.words import printable
 
 
 class RunDirectory:
@@ -143,8 +144,8 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
     for checker, part in parts.items():
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=printable(checker), time=f"{seconds:.3f}")
         if part.validity == "invalid":
-            found = count(part.total, "anomaly", "anomalies")
-            message = printable(f"{found}: {part.reason}" if part.reason else found)
+            number = anomaly_count(part)
+            message = printable(f"{number}: {part.reason}" if part.reason else number)
             failure = ElementTree.SubElement(case, "failure", message=message)
             failure.text = printable("\n\n".join(f"{anomaly.kind}: {anomaly.text}" for anomaly in part.anomalies))
         elif part.validity == "unknown":

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.console import Console
 
-from harness.periods import turns_of
 from harness.run_directory import RunDirectory
+from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Verdict
-from harness.words import HIDDEN, count, printable
+from harness.words import HIDDEN, printable
 
 if TYPE_CHECKING:
     from harness.conduct import Outcome
@@ -36,7 +36,7 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     for line in unknown_lines(verdict):
         _print(console, line)
     if verdict.total:
-        _print(console, found_line(verdict))
+        _print(console, anomaly_count(verdict))
     for number, anomaly in enumerate(verdict.anomalies[:_SHOWN], 1):
         _print(console, f"\n{number}. {anomaly.kind}", "bold")
         width = min(console.width, 110) - 3
@@ -56,34 +56,7 @@ def _print_story(verdict: Verdict, text: str, console: Console) -> None:
     for line in unknown_lines(verdict):
         _print(console, line)
     by = ", ".join(f"{part.total:,} of {name}" for name, part in verdict.parts.items() if part.total)
-    _print(console, f"{found_line(verdict)}{f': {by}' if by else ''}")
-
-
-def found_line(verdict: Verdict) -> str:
-    """How many anomalies there are, in the words of every output."""
-    return count(verdict.total, "anomaly", "anomalies")
-
-
-def unknown_lines(verdict: Verdict) -> list[str]:
-    """Beside anomalies: what nobody knows, since a checker broke or the run was cut short."""
-    if verdict.validity != "invalid":
-        return []
-    return [f"unknown: {name}: {p.reason}" for name, p in verdict.parts.items() if p.validity == "unknown"]
-
-
-def evidence_lines(evidence: dict[str, Any]) -> list[str]:
-    """What the verdict rests on, a sentence a line."""
-    lines = []
-    if "operations" in evidence:
-        lines.append(
-            f"{count(evidence['operations'], 'operation')}: {evidence['ok']:,} ok, {evidence['fail']:,} failed, "
-            f"{evidence['info']:,} unknown; at most {evidence['most_concurrent_on_one_key']} at once on one key; "
-            f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
-        )
-    lines += [f"{name}: {mine.said()}" for name, mine in turns_of(evidence).items()]
-    if shortened := evidence.get("shortened_logs"):
-        lines.append(f"of long logs the first and the last 8 MiB were kept: {', '.join(shortened)}")
-    return lines
+    _print(console, f"{anomaly_count(verdict)}{f': {by}' if by else ''}")
 
 
 def for_scripts(outcome: Outcome) -> dict[str, Any]:

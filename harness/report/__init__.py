@@ -8,12 +8,12 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from harness.console.verdict import evidence_lines, found_line, unknown_lines
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
 from harness.recording import read_jsonl
 from harness.run_directory import RunDirectory
+from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Anomaly, Verdict, Witness
 from harness.words import operation, printable
 
@@ -45,7 +45,7 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
     return environment.get_template("report.html.j2").render(
         experiment=experiment,
         verdict=verdict,
-        found=found_line(verdict),
+        anomaly_count=anomaly_count(verdict),
         unknown=unknown_lines(verdict),
         evidence=evidence_lines({**verdict.evidence, "faults": {}}),
         turns=turns_of(verdict.evidence),

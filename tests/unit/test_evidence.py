@@ -4,12 +4,12 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.checkers.evidence import Evidence
-from harness.console.verdict import evidence_lines
 from harness.experiment import Experiment
 from harness.history import from_events
 from harness.nemesis import Proof
 from harness.operation import MONITOR, NEMESIS, Event, EventType
 from harness.run_directory import junit
+from harness.summary import evidence_lines
 from harness.verdict import Budget, Verdict, combine
 
 PLANNED = {"asked": ["kill"], "faults": [{"name": "kill", "start": 0, "stop": 1}]}

@@ -98,6 +98,12 @@ def test_the_engine_knows_of_no_command_line() -> None:
         assert not {name for name in names if name.startswith("harness.cli")}, path
 
 
+def test_the_report_and_the_console_do_not_know_each_other() -> None:
+    for here, there in (("report", "console"), ("console", "report")):
+        for path in (ROOT / "harness" / here).rglob("*.py"):
+            assert not {name for name in imports(path) if name.startswith(f"harness.{there}")}, path
+
+
 def test_anomalies_are_built_in_one_way() -> None:
     """So that each has its operations in order, and the faults meanwhile."""
     for path in [*(ROOT / "checkers").rglob("*.py"), *(ROOT / "harness").rglob("*.py")]:
