@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -67,35 +67,33 @@ def assemble(experiment: Experiment, own: Own = NOTHING) -> Parts:
     if experiment.unnamed and not own.objects:
         raise UsageError(f"this experiment cannot be run from its description: {'; '.join(experiment.unnamed)}")
     checkers = load_checkers(experiment.checkers, own)
-    _refuse_namesakes(experiment, own)
-    options = distribute(experiment.options, _owners(experiment, own), experiment.node_names)
-    target, workload = own.load("targets", experiment.target), own.load("workloads", experiment.workload)
-    first, second = (
-        _made(target, options[_owner("target", target)]),
-        _made(workload, options[_owner("workload", workload)]),
-    )
-    chosen = [_made(own.load("nemeses", name), options[f"nemesis {name}"]) for name in _named(experiment, own)]
-    owned: list[tuple[str, Part]] = [(_owner("target", target), first), (_owner("workload", workload), second)]
-    owned += [(f"nemesis {name}", nemesis) for name, nemesis in zip(_named(experiment, own), chosen, strict=True)]
-    for owner, part in owned:
+    loaded = _loaded(experiment, own)
+    _refuse_namesakes(loaded.nemeses)
+    options = distribute(experiment.options, loaded.owners() | _place(experiment), experiment.node_names)
+    target = _made(loaded.target, options[_owner("target", loaded.target)])
+    workload = _made(loaded.workload, options[_owner("workload", loaded.workload)])
+    nemeses = {name: _made(part, options[f"nemesis {name}"]) for name, part in loaded.nemeses.items()}
+    owned: dict[str, Part] = {_owner("target", target): target, _owner("workload", workload): workload}
+    owned |= {f"nemesis {name}": nemesis for name, nemesis in nemeses.items()}
+    for owner, part in owned.items():
         if why := part.misfit(experiment.zone_of):
             raise UsageError(f"{why} ({owner})")
-    found = {nemesis.name: nemesis for nemesis in chosen}
+    by_own_name = {nemesis.name: nemesis for nemesis in nemeses.values()}
+    asked, every = _nemeses(experiment, own)
     if experiment.timetable is not None:
-        idle = [name for name in experiment.nemeses if name != CHAOS and name not in _nemeses(experiment, own)[0]]
+        idle = [name for name in experiment.nemeses if name != CHAOS and name not in asked]
         if idle:
             raise UsageError(f"{field('nemeses')} names {', '.join(idle)}, but the timetable has no fault of that")
         refuse_misplanned(
             experiment.timetable,
-            found,
+            by_own_name,
             experiment.node_names,
             experiment.time,
             experiment.concurrency,
-            second.functions,
+            workload.functions,
         )
     place = next((options[owner] for owner in _place(experiment)), None)
-    asked, every = _nemeses(experiment, own)
-    return Parts(first, second, found, checkers, frozenset(every) - frozenset(asked), place)
+    return Parts(target, workload, by_own_name, checkers, frozenset(every) - frozenset(asked), place)
 
 
 def _made(part: P | type[P], options: msgspec.Struct) -> P:
@@ -105,7 +103,8 @@ def _made(part: P | type[P], options: msgspec.Struct) -> P:
 
 def narrowed(experiment: Experiment) -> Experiment:
     """An experiment with a timetable, without the nemeses that are not in it, and without what only they declare."""
-    declared = {name for plugin in _owners(experiment, NOTHING).values() for name in plugin.Options.__struct_fields__}
+    owners = _loaded(experiment, NOTHING).owners() | _place(experiment)
+    declared = {name for plugin in owners.values() for name in plugin.Options.__struct_fields__}
     options = {name: value for name, value in experiment.options.items() if name in declared}
     return replace(experiment, nemeses=tuple(_nemeses(experiment, NOTHING)[0]), options=options)
 
@@ -120,39 +119,44 @@ def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:
     return asked, names("nemeses") if CHAOS in experiment.nemeses else []
 
 
-def _refuse_namesakes(experiment: Experiment, own: Own) -> None:
+@dataclass(frozen=True)
+class _Loaded:
+    """The target, the workload and the nemeses of an experiment, each a class yet, or an object of a program."""
+
+    target: Target | type[Target]
+    workload: Workload | type[Workload]
+    nemeses: Mapping[str, Nemesis | type[Nemesis]]
+    """By the names to load them by."""
+
+    def owners(self) -> dict[str, type[Plugin]]:
+        """Whom options may belong to, by what they are."""
+        return {
+            _owner("target", self.target): class_of(self.target),
+            _owner("workload", self.workload): class_of(self.workload),
+            **{f"nemesis {name}": class_of(nemesis) for name, nemesis in self.nemeses.items()},
+        }
+
+
+def _loaded(experiment: Experiment, own: Own) -> _Loaded:
+    """The parts, the nemeses being those that are asked for, or are taken where they can be had, each once."""
+    asked, every = _nemeses(experiment, own)
+    nemeses = {name: own.load("nemeses", name) for name in (*asked, *every)}
+    return _Loaded(own.load("targets", experiment.target), own.load("workloads", experiment.workload), nemeses)
+
+
+def _refuse_namesakes(nemeses: Mapping[str, Nemesis | type[Nemesis]]) -> None:
     """Raise ``UsageError`` for two nemeses of one name: neither history nor verdict could tell them apart."""
-    named: dict[str, str] = {}
-    for name in _named(experiment, own):
-        called = own.load("nemeses", name).name
-        if called in named:
+    known: dict[str, str] = {}
+    for name, nemesis in nemeses.items():
+        if (other := known.setdefault(nemesis.name, name)) != name:
             raise UsageError(
-                f"{field('nemeses')} has two nemeses that are called {called}, {named[called]} and {name}: "
+                f"{field('nemeses')} has two nemeses that are called {nemesis.name}, {other} and {name}: "
                 "give one of the classes another `name`"
             )
-        named[called] = name
-
-
-def _named(experiment: Experiment, own: Own) -> Iterable[str]:
-    """The nemeses that are asked for, or are taken where they can be had, each once."""
-    asked, every = _nemeses(experiment, own)
-    return dict.fromkeys([*asked, *every])
 
 
 def _owner(kind: str, plugin: Part | type[Part]) -> str:
     return f"{kind} {plugin.name}"
-
-
-def _owners(experiment: Experiment, own: Own) -> dict[str, type[Plugin]]:
-    """The plug-ins that options may belong to, by what they are: the target, the workload, the nemeses, the place."""
-    target, workload = own.load("targets", experiment.target), own.load("workloads", experiment.workload)
-    nemeses = {f"nemesis {name}": class_of(own.load("nemeses", name)) for name in _named(experiment, own)}
-    return {
-        _owner("target", target): class_of(target),
-        _owner("workload", workload): class_of(workload),
-        **nemeses,
-        **_place(experiment),
-    }
 
 
 def _place(experiment: Experiment) -> dict[str, type[Environment]]:

@@ -77,7 +77,7 @@ class Prepared:
                     f"{'; '.join(own.here_only)}"
                 )
         elif isinstance(self.environment, HasImage):
-            self.experiment = replace(self.experiment, image_digest=self.environment.digest())
+            self.experiment = replace(self.experiment, image_digest=self.environment.pin_image())
 
     def conduct(self, runs: Path, attendant: Attendant | None = None) -> Outcome:
         """Run, judge and report, in this thread, which must not have an event loop."""

@@ -183,8 +183,8 @@ class Guards(Protocol):
 class HasImage(Protocol):
     """An environment whose servers are of an image."""
 
-    def digest(self) -> str:
-        """What the image can be told by, whatever its name comes to mean; this environment takes no other one then."""
+    def pin_image(self) -> str:
+        """Take no other image from now on, whatever its name comes to mean; the digest that it can be told by."""
         ...
 
 

@@ -81,8 +81,7 @@ class DockerEnvironment(RealEnvironment):
             return str(error)
         return None
 
-    def digest(self) -> str:
-        """What the image of the servers can be told by, for ever. From now on this environment uses no other one."""
+    def pin_image(self) -> str:
         client = connect()
         servers = image_of(client, self._image)
         self._images = Images(node_image(client).id, servers.id, self._image or IMAGE)
@@ -91,7 +90,7 @@ class DockerEnvironment(RealEnvironment):
     async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         self._client = await asyncio.to_thread(connect)
         if self._images is None:
-            await asyncio.to_thread(self.digest)
+            await asyncio.to_thread(self.pin_image)
         assert self._images is not None
         # Runs of other directories may have the same name.
         self._run_id = f"{re.sub('[^A-Za-z0-9_.-]', '-', run_id)}-{secrets.token_hex(6)}"

@@ -369,7 +369,7 @@ def test_a_name_that_moves_changes_no_run_that_has_begun(tmp_path: Path) -> None
     async def main() -> None:
         environment = DockerEnvironment(f"{name}:1")
         try:
-            assert environment.digest() in (ours.id, *ours.attrs["RepoDigests"])
+            assert environment.pin_image() in (ours.id, *ours.attrs["RepoDigests"])
             client.images.remove(f"{name}:1")
             [node] = await environment.start(["n1"], tmp_path, "moved")
             await node.start("sleeper", SLEEP)
