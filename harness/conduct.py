@@ -25,7 +25,7 @@ from harness.verdict import Checker, Verdict
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run. As text it is what the command line prints of it."""
+    """What came of a run. As text it is what the command line prints of it, but for its options: these are fields."""
 
     experiment: Experiment
     verdict: Verdict

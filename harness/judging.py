@@ -20,6 +20,8 @@ from harness.seal import Integrity
 from harness.verdict import Budget, Checker, Verdict, combine
 from harness.workload import Workload
 
+NOBODY: Final = "nobody"
+"""Who stands in a verdict in place of checkers."""
 NO_OPERATION: Final = "there is no operation of a client in the history"
 NO_SUCCESS: Final = "no operation of a client succeeded"
 
@@ -30,9 +32,9 @@ def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> 
     Raises ``HistoryError`` for a history whose invocations and completions do not fit together.
     """
     nothing = nothing_in(history)
-    verdict = combine({name: check(name, checker, history, budget) for name, checker in checkers.items()})
-    why = nothing if checkers else "nothing was checked"
-    return replace(verdict, validity="unknown", reason=why) if why and verdict.validity == "valid" else verdict
+    judges = checkers or {NOBODY: Nobody()}
+    verdict = combine({name: check(name, checker, history, budget) for name, checker in judges.items()})
+    return replace(verdict, validity="unknown", reason=nothing) if nothing and verdict.validity == "valid" else verdict
 
 
 def nothing_in(history: History) -> str:
@@ -107,10 +109,10 @@ def checkers_of(
     if directory is not None:
         always["integrity"] = Integrity(directory)
     if not workload.checkers() and not experiment.checkers:
-        always["nobody"] = _Nobody(workload.name)
+        always[NOBODY] = Nobody(f": the workload {workload.name} has no checkers, and {field('checkers')} names none")
     own = {**workload.checkers(), **always}
     asked = load_checkers(experiment.checkers) if asked is None else asked
-    return {**{f"{name} (--checker)" if name in own else name: one for name, one in asked.items()}, **own}
+    return {**{f"{name} (asked for)" if name in own else name: one for name, one in asked.items()}, **own}
 
 
 def _asked_for(experiment: Experiment) -> list[str]:
@@ -120,14 +122,14 @@ def _asked_for(experiment: Experiment) -> list[str]:
     return [load("nemeses", name).name for name in experiment.nemeses if name in names("nemeses")]
 
 
-class _Nobody(Checker):
-    """In place of checkers: a run that nobody looks at is no pass."""
+class Nobody(Checker):
+    """In place of checkers: what nobody looks at is no pass. ``why`` goes on after what it says."""
 
-    def __init__(self, workload: str) -> None:
-        self._said = f"nothing was checked: the workload {workload} has no checkers, and --checker names none"
+    def __init__(self, why: str = "") -> None:
+        self._why = why
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        return Verdict("unknown", self._said)
+        return Verdict("unknown", f"nothing was checked{self._why}")
 
 
 def judge_run(

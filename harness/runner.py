@@ -13,7 +13,7 @@ from typing import Any
 from harness.cluster import Cluster, wait_until
 from harness.dealing import deal, no_time_for
 from harness.environments.base import Environment, Guards, Node
-from harness.errors import MissingError, NodeError, SplitbrainError, StuckError
+from harness.errors import MissingError, NodeError, SplitbrainError, StuckError, field
 from harness.experiment import Experiment
 from harness.generator import Generator, any_of, at_times, on_clients, on_nemesis, stagger, synchronize, time_limit
 from harness.injection import Injection
@@ -287,7 +287,8 @@ class Run:
                 await interpreter.run(time_limit(self._final_seconds, synchronize(on_clients(final))))
                 if self.clock() >= over_at:
                     who = whose(self._workload, "final")
-                    self.stop(f"the operations of {who} had not ended after {self._final_seconds:g} s (see --recovery)")
+                    seconds = f"{self._final_seconds:g} s (see {field('recovery')})"
+                    self.stop(f"the operations of {who} had not ended after {seconds}")
             self._phase = None
             await ownership.conclude(whole=recovered)
         finally:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from harness.checking import Judged, judge_again, judge_by, judge_history
-from harness.cli.wording import as_options
+from harness.cli.wording import as_options, worded
 from harness.console.verdict import json_line, print_judged, print_verdict
 from harness.errors import SplitbrainError, UsageError
 from harness.interop import KEYED, read_history
@@ -26,7 +26,7 @@ def check_run(path: Path, budget: Budget, checkers: Sequence[str], *, report: bo
     if as_json:
         print(json_line(outcome.verdict))
     else:
-        print_judged(outcome.verdict)
+        print_judged(worded(outcome.verdict))
         if report and RunDirectory(path).report.exists():
             print(f"  report: {RunDirectory(path).report}")
     if outcome.unsaved:
@@ -66,7 +66,7 @@ def _print(judged: Judged, *, as_json: bool) -> int:
         print("\n".join(printable(as_options(f"note: {note}")) for note in judged.notes))
     if KEYED in judged.notes:
         verdict.anomalies.clear()  # they would be about values that nobody wrote
-    print_verdict(verdict)
+    print_verdict(worded(verdict))
     return verdict.exit_code
 
 

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.cli.wording import as_options
 from harness.experiment import Experiment
 from harness.hunting import Hunt
 from harness.trust import code_of
@@ -101,7 +102,7 @@ def _print(this: Hunt, *, as_json: bool) -> None:
         seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
         print(f"\n{printable('; '.join(first.signatures) or first.validity)}")
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
-        print(printable(f"  {first.reason}\n  {first.directory}"))
+        print(printable(f"  {as_options(first.reason)}\n  {first.directory}"))
         if first.validity == "invalid" and this.experiment.environment == "simulation":
             trust = "--trust " if code_of(this.experiment) else ""
             print(printable(f"  smaller: splitbrain shrink {trust}{first.directory}"))

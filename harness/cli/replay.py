@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from pathlib import Path
 
+from harness.cli.wording import worded
 from harness.conduct import report, simulate
 from harness.console.verdict import for_scripts, json_line, print_run
 from harness.errors import SplitbrainError, UsageError
@@ -33,7 +34,7 @@ def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
         print(json_line({**for_scripts(outcome), "replay": same}))
     elif differs is None:
         print(f"the same history, {len(new):,} events, byte for byte")
-        print_run(outcome, as_json=False)
+        print_run(outcome, worded, as_json=False)
     if differs is not None:
         raise SplitbrainError(
             f"the replay differs from line {differs} of the history on: other code has run; see {history}"

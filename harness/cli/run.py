@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.cli.stopping import end_on_signals, tell
-from harness.cli.wording import as_options
+from harness.cli.wording import as_options, worded
 from harness.conduct import Attendant
 from harness.console.progress import Progress
 from harness.console.verdict import print_run
@@ -30,7 +30,7 @@ def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
         return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
     with Progress(prepared.parts.workload.checkers(), experiment.time, quiet=as_json) as progress:
         outcome = prepared.conduct(runs, _Terminal(progress))
-    print_run(outcome, as_json=as_json)
+    print_run(outcome, worded, as_json=as_json)
     return outcome.exit_code
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness import session
 from harness.cli.stopping import undisturbed
+from harness.cli.wording import worded
 from harness.console.verdict import print_run
 from harness.words import printable
 
@@ -23,5 +24,5 @@ def shrink(path: Path, runs: Path, seconds: float, *, trust: bool, as_json: bool
         outcome = session.shrink(
             path, seconds, runs=runs, trust=trust, say=say, found=lambda: stack.enter_context(undisturbed())
         )
-        print_run(outcome, as_json=as_json)
+        print_run(outcome, worded, as_json=as_json)
     return outcome.verdict.exit_code

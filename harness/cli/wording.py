@@ -5,19 +5,25 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from msgspec.structs import replace
 from typer.core import TyperGroup
 
 from harness.errors import UsageError
+
+if TYPE_CHECKING:  # it brings NumPy along, which the command line can do without until it runs something
+    from harness.verdict import Verdict
 
 _OTHERWISE: Final = {"nemeses": "nemesis", "environment": "on", "checkers": "checker"}
 """What options are called that have another name than the field."""
 _FIELDS: Final = (
     *("nodes", "time", "rate", "concurrency", "timeout", "interval", "recovery", "seed", "zones", "image", "target"),
-    *("workload", "timetable", "directory", "model", "initial", "executor", "report", "independent", "trust"),
+    *("workload", "timetable", "directory", "model", "initial", "executor", "report", "independent", "trust", "bug"),
     *_OTHERWISE,
 )
+OPTIONS: Final = {name: f"--{_OTHERWISE.get(name, name)}" for name in _FIELDS}
+"""By field, what the command line calls it."""
 _NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)})(?:=([^`]*))?`")
 
 
@@ -26,10 +32,15 @@ def as_options(message: str) -> str:
 
     def option(found: re.Match[str]) -> str:
         name, value = found[1], found[2]
-        flag = f"--{_OTHERWISE.get(name, name)}"
-        return flag if value in (None, "True") else f"{flag} {value}"
+        return OPTIONS[name] if value in (None, "True") else f"{OPTIONS[name]} {value}"
 
     return _NAMED.sub(option, message)
+
+
+def worded(verdict: Verdict) -> Verdict:
+    """A verdict whose reasons name the command's options, for the terminal; files, and programs, have it as it was."""
+    parts = {name: worded(part) for name, part in verdict.parts.items()}
+    return replace(verdict, reason=as_options(verdict.reason), parts=parts)
 
 
 class Commands(TyperGroup):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import textwrap
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,26 +66,26 @@ def for_scripts(outcome: Outcome) -> dict[str, Any]:
     return {"directory": str(outcome.directory), "report": str(report), "verdict": outcome.verdict}
 
 
-def print_run(outcome: Outcome, *, as_json: bool) -> None:
-    """The outcome of a run, and where everything is."""
+def print_run(outcome: Outcome, worded: Callable[[Verdict], Verdict], *, as_json: bool) -> None:
+    """The outcome of a run, and where everything is; ``worded`` puts a verdict into the words of the command line."""
     if as_json:
         print(json_line(for_scripts(outcome)))
     else:
-        _print_outcome(outcome, Console(highlight=False))
+        _print_outcome(outcome, worded(outcome.verdict), Console(highlight=False))
     if outcome.unsaved:
         print(printable(f"splitbrain: {outcome.unsaved}"), file=sys.stderr)
 
 
 def as_text(outcome: Outcome) -> str:
-    """The outcome of a run as ``print_run`` prints it, without colours."""
+    """The outcome of a run as ``print_run`` prints it, without colours; it names fields, not options."""
     console = Console(file=io.StringIO(), width=_WIDTH, highlight=False, color_system=None)
-    _print_outcome(outcome, console)
+    _print_outcome(outcome, outcome.verdict, console)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.rstrip("\n")
 
 
-def _print_outcome(outcome: Outcome, console: Console) -> None:
-    print_judged(outcome.verdict, console)
+def _print_outcome(outcome: Outcome, verdict: Verdict, console: Console) -> None:
+    print_judged(verdict, console)
     _print(console, f"  again:  {outcome.again}")
     if (report := RunDirectory(outcome.directory).report).exists():
         _print(console, f"  report: {report}")

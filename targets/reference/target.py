@@ -14,6 +14,7 @@ import msgspec
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError
+from harness.errors import field as named
 from harness.options import Code, Limit, Nodes, Number, Text
 from harness.target import ChangesMembers, Client, Leadership, Target
 from harness.targets.reference.bugs import BUGS, Bug
@@ -84,7 +85,8 @@ class Reference(Target):
         if len(modes) > 1 or (modes and replication != modes[0]):
             chosen = f", not {replication}" if len(modes) == 1 else ""
             raise UsageError(
-                f"--bug {options.bug} is of replication={' and '.join(modes)}{chosen}: a run has only one replication"
+                f"{named('bug', options.bug)} is of replication={' and '.join(modes)}{chosen}: "
+                "a run has only one replication"
             )
         for field in fields(NodeOptions):
             knows = field.metadata["of"]

@@ -66,7 +66,7 @@ def test_who_compares_final_reads_needs_one(checker: Any) -> None:
 
 
 def test_what_has_no_checkers_or_no_success_is_no_pass() -> None:
-    assert judge(locks("acquire", "release"), {}, Budget()).reason == "nothing was checked"
+    assert judge(locks("acquire", "release"), {}, Budget()).reason == "nobody: nothing was checked"
     failed = [Event(0, 0, 0, "invoke", "write", "k", 1), Event(1, 1, 0, "fail", "write", "k", 1)]
 
     class Content(Checker):
@@ -95,7 +95,10 @@ class OneRead(Register):
 
 @pytest.mark.parametrize(
     ("workload", "said"),
-    [("Unchecked", "nothing was checked: the workload "), ("OneRead", "nothing in it could be wrong")],
+    [
+        ("Unchecked", "nothing was checked: the workload register has no checkers, and `checkers` names none"),
+        ("OneRead", "nothing in it could be wrong"),
+    ],
 )
 def test_a_run_that_tests_nothing_is_no_pass(tmp_path: Path, workload: str, said: str) -> None:
     (tmp_path / "mine.py").write_text(WORKLOAD)
@@ -104,6 +107,20 @@ def test_a_run_that_tests_nothing_is_no_pass(tmp_path: Path, workload: str, said
     verdict = simulate(experiment, tmp_path / "runs").verdict
     assert verdict.validity == "unknown"
     assert said in verdict.reason
+
+
+def test_a_verdict_speaks_of_fields_and_in_the_terminal_of_options(
+    tmp_path: Path, splitbrain: Callable[..., Any]
+) -> None:
+    (tmp_path / "mine.py").write_text(WORKLOAD)
+    words = ["--workload", "./mine.py:Unchecked", "--on", "simulation", "--time", "1", "--runs", "r"]
+    done = splitbrain("run", "reference", *words)
+    assert done.returncode == 3
+    assert "has no checkers, and --checker names none" in done.stdout
+    (run,) = (tmp_path / "r").iterdir()
+    assert "has no checkers, and `checkers` names none" in (run / "verdict.json").read_text()
+    done = splitbrain("check", f"r/{run.name}", "--trust")
+    assert "has no checkers, and --checker names none" in done.stdout
 
 
 @pytest.mark.parametrize("kind", ["fail", "info"])

@@ -66,7 +66,7 @@ def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path
     experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:{name}",))
     found = checkers_of(experiment, Register(Register.Options()), RunDirectory.create(tmp_path, experiment))
     own = {"evidence", "completeness", "integrity", "linearizable", "split-brain"}
-    assert set(found) == own | {f"{name} (--checker)"}
+    assert set(found) == own | {f"{name} (asked for)"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.wording import OPTIONS
 from harness.environments.tools import imports_of
 from harness.plugins import names
 
@@ -126,6 +127,16 @@ def test_the_engine_names_no_store() -> None:
     for path in (ROOT / "harness").rglob("*.py"):
         wrong = {text for text in strings(path) if stores.search(text)}
         assert not wrong, f"{path.relative_to(ROOT)} says {wrong}"
+
+
+def test_the_engine_speaks_of_fields_and_not_of_options() -> None:
+    """Only what prints a command has the command's options."""
+    options = re.compile(rf"(^|[ (])({'|'.join(OPTIONS.values())})\b(?!-)")
+    commands = {ROOT / "harness/experiment.py", ROOT / "targets/reference/bugs/bug.py"}
+    for folder in ("harness", *RULES):
+        for path in {*(ROOT / folder).rglob("*.py")} - commands:
+            wrong = {text for text in strings(path) if options.search(text)} if "cli" not in path.parts else set()
+            assert not wrong, f"{path.relative_to(ROOT)} says {wrong}"
 
 
 def test_what_runs_inside_a_node_needs_only_the_standard_library() -> None:

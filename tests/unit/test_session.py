@@ -280,6 +280,8 @@ def test_what_a_hunt_cannot_load_is_refused(tmp_path: Path) -> None:
          "--nemesis storage cannot be had with --on simulation: "),
         ({"image": "redis"}, "`image` is for nodes in containers: use `environment=docker`",
          "--image is for nodes in containers: use --on docker"),
+        ({"options": {"bug": "vote-twice,dropped-hint"}}, "`bug=vote-twice,dropped-hint` is of replication=quorum ",
+         "--bug vote-twice,dropped-hint is of replication=quorum "),
     ],
 )  # fmt: skip
 def test_an_error_speaks_of_fields_and_on_the_command_line_of_options(
