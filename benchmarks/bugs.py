@@ -65,26 +65,26 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="keep the numbers of seeds, and write BUGS.md")
     parser.add_argument("names", nargs="*", help="bugs; all, if none is named")
     given = parser.parse_args()
-    found: dict[str, int] = {}
+    seeds: dict[str, int] = {}
 
     def expose(name: str) -> bool:
         began = time.monotonic()
         try:
-            found[name], directory = find(BUGS[name])
+            seeds[name], directory = find(BUGS[name])
             hunted = time.monotonic() - began
             smallest = shrink(directory)
         except RuntimeError as error:
             print(f"{name:32} {error}", flush=True)
             return False
         shrunk = time.monotonic() - began - hunted
-        said = f"found within {found[name]} seeds in {hunted:.0f} s, shrunk to {smallest} in {shrunk:.0f} s"
-        print(f"{name:32} {said}", flush=True)
+        outcome = f"found within {seeds[name]} seeds in {hunted:.0f} s, shrunk to {smallest} in {shrunk:.0f} s"
+        print(f"{name:32} {outcome}", flush=True)
         return True
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         exposed = list(pool.map(expose, given.names or BUGS))
     if given.write:
-        known = json.loads(SEEDS_FILE.read_text()) | found
+        known = json.loads(SEEDS_FILE.read_text()) | seeds
         SEEDS_FILE.write_text(json.dumps({name: known[name] for name in BUGS if name in known}, indent=2) + "\n")
         again = [sys.executable, "-c", f"from {table.__module__} import table; print(table())"]
         text = subprocess.run(again, capture_output=True, text=True, check=True).stdout

@@ -191,23 +191,23 @@ class _Ledger:
             return
         table = np.array(left, dtype=np.int64)
         table = table[np.lexsort((self._call[table[:, 2]], table[:, 1], table[:, 0]))]
-        account, found, debit = table[:, 0], table[:, 1], table[:, 2]
-        pair = np.flatnonzero((np.diff(account) == 0) & (np.diff(found) == 0))
-        one, other = debit[pair], debit[pair + 1]
-        begin = np.minimum(self._call[one], self._call[other])
-        end = np.maximum(self._ret[one], self._ret[other])
+        account, balance, debit = table[:, 0], table[:, 1], table[:, 2]
+        pair = np.flatnonzero((np.diff(account) == 0) & (np.diff(balance) == 0))
+        first, second = debit[pair], debit[pair + 1]
+        begin = np.minimum(self._call[first], self._call[second])
+        end = np.maximum(self._ret[first], self._ret[second])
         between = self._paid_in(account[pair], begin, end)
-        least = np.minimum(-self._amount[one], -self._amount[other])
+        least = np.minimum(-self._amount[first], -self._amount[second])
         names = list(self._numbers)
         for number in np.flatnonzero(between < least).tolist():
             if self._findings.enough("spent twice"):
                 continue
-            rows = [int(self._row[one[number]]), int(self._row[other[number]])]
+            rows = [int(self._row[first[number]]), int(self._row[second[number]])]
             paid = int(between[number])
             meanwhile = f"At most {paid} was paid in meanwhile" if paid else "Nothing was paid in meanwhile"
             text = (
                 f"{self._findings.did(rows[0])}, and {self._findings.did(rows[1])}. Both succeeded, and both found "
-                f"{int(found[pair[number]])} in account {names[account[pair[number]]]}. {meanwhile}, so that whoever "
+                f"{int(balance[pair[number]])} in account {names[account[pair[number]]]}. {meanwhile}, so that whoever "
                 "came second must have found less: one balance was spent twice."
             )
             self._add("spent twice", text, rows)

@@ -63,8 +63,10 @@ class Branches(Checker):
         """
         lists = Lists(history.operations())
         if (again := lists.repeated()) is not None:
-            one = witness(lists.operations, again)
-            return Verdict("unknown", f"elements must be unique, but {one.key} is to hold {show(one.value)} twice")
+            append = witness(lists.operations, again)
+            return Verdict(
+                "unknown", f"elements must be unique, but {append.key} is to hold {show(append.value)} twice"
+            )
         explain = _Explainer(lists, fault_periods(history), Clock(history))
         forks = [fork for key in lists.forked for fork in forks_of(lists, key)]
         wrong = wrong_elements(lists)
@@ -85,22 +87,22 @@ class Branches(Checker):
         if forks:
             trees = {lists.key_name(key): _bounded(tree(lists, key)) for key in lists.forked[:_TREES]}
             evidence["trees"] = msgspec.to_builtins(trees)
-        found = len(forks) + len(wrong) + len(lost)
-        if not found and not len(lists.elements):
+        total = len(forks) + len(wrong) + len(lost)
+        if not total and not len(lists.elements):
             return Verdict("unknown", "no read has found any element in a list", evidence=evidence)
-        if not found and not lists.final.any():
+        if not total and not lists.final.any():
             return Verdict("unknown", "no list was read after the last append to it", evidence=evidence)
-        if not found:
+        if not total:
             return Verdict("valid", evidence=evidence)
         kinds = Counter(one.kind for one in wrong)
-        said = [
+        reasons = [
             count(len(lists.forked), "list has", "lists have") + " forked" if forks else "",
             count(int(lists.lost.sum()), "acknowledged append is", "acknowledged appends are") + " lost"
             if lost
             else "",
             *(count(number, f"{kind} element") for kind, number in kinds.items()),
         ]
-        return Verdict("invalid", ", ".join(filter(None, said)), anomalies, evidence, found=found)
+        return Verdict("invalid", ", ".join(filter(None, reasons)), anomalies, evidence, found=total)
 
 
 DUPLICATE: Final = "duplicate"
@@ -304,21 +306,21 @@ class _Explainer:
         )
         return self._anomaly("fork", text, fork.key, rows)
 
-    def wrong(self, one: Wrong) -> Anomaly:
+    def wrong(self, wrong: Wrong) -> Anomaly:
         lists = self._lists
-        read = int(lists.reads[one.read])
-        rows = [*([int(lists.appends[one.append])] if one.append >= 0 else []), read]
-        what = f"{lists.key_name(one.key)}: {sentence(witness(lists.operations, read), self._clock)}"
-        element = show(lists.name(one.element))
-        if one.kind == DUPLICATE:
+        read = int(lists.reads[wrong.read])
+        rows = [*([int(lists.appends[wrong.append])] if wrong.append >= 0 else []), read]
+        what = f"{lists.key_name(wrong.key)}: {sentence(witness(lists.operations, read), self._clock)}"
+        element = show(lists.name(wrong.element))
+        if wrong.kind == DUPLICATE:
             text = f"{what}, which has {element} twice. It was appended once."
-        elif one.kind == FAILED:
+        elif wrong.kind == FAILED:
             text = f"{what}. But the append of {element} had certainly failed, as its client was told."
-        elif one.append < 0:
+        elif wrong.append < 0:
             text = f"{what}. But nobody has ever appended {element} to it."
         else:
             text = f"{what}. But {element} was appended only after it had been read for the first time."
-        return self._anomaly(one.kind, text, one.key, rows)
+        return self._anomaly(wrong.kind, text, wrong.key, rows)
 
     def lost(self, key: int) -> Anomaly:
         lists, operations = self._lists, self._lists.operations

@@ -143,43 +143,43 @@ class _Set:
         """Name what is wrong, and count the rest. ``ended``: the last reads of the nodes say what is lost."""
         regular = len(self._reads)
         here = self._read < regular
-        element, read = self._element[here], self._read[here]
+        elements, read = self._element[here], self._read[here]
         known, removed = self._known, self._remove_call
         calls, rets = self._read_call[:regular], self._read_ret[:regular]
         low = np.searchsorted(calls, known)
         high = np.searchsorted(calls, removed)
         expected = high - low
         kept = removed == _NEVER
-        for one in np.flatnonzero(~kept & (expected > 0)).tolist():
-            expected[one] = np.count_nonzero(rets[low[one] : high[one]] < removed[one])
-        within = (read >= low[element]) & (rets[read] < removed[element])
-        missing = expected - np.bincount(element[within], minlength=self._size)
+        for element in np.flatnonzero(~kept & (expected > 0)).tolist():
+            expected[element] = np.count_nonzero(rets[low[element] : high[element]] < removed[element])
+        within = (read >= low[elements]) & (rets[read] < removed[elements])
+        missing = expected - np.bincount(elements[within], minlength=self._size)
         last_shown = np.full(self._size, -1, dtype=np.int64)
-        np.maximum.at(last_shown, element, read)
+        np.maximum.at(last_shown, elements, read)
         lost = self._lost_in_the_end()
         in_the_end = np.zeros(self._size, dtype=bool)
         in_the_end[self._element[self._read >= regular]] = True
         stale = np.zeros(self._size, dtype=bool)
         suspects = np.flatnonzero(missing > 0)
-        order = np.argsort(element, kind="stable") if len(suspects) else element
-        start = np.searchsorted(element[order], np.arange(self._size + 1)) if len(suspects) else element
-        for one in suspects.tolist():
-            window = np.arange(low[one], high[one])
-            window = window[rets[window] < removed[one]]
-            without = np.setdiff1d(window, read[order[start[one] : start[one + 1]]], assume_unique=False)
+        order = np.argsort(elements, kind="stable") if len(suspects) else elements
+        start = np.searchsorted(elements[order], np.arange(self._size + 1)) if len(suspects) else elements
+        for element in suspects.tolist():
+            window = np.arange(low[element], high[element])
+            window = window[rets[window] < removed[element]]
+            without = np.setdiff1d(window, read[order[start[element] : start[element + 1]]], assume_unique=False)
             latest = int(without[-1])
-            if lost[one]:
+            if lost[element]:
                 continue
             # Where last reads are to come, and did not, a store whose reads may be stale has lost nothing yet.
-            if last_shown[one] < latest and not in_the_end[one] and (linearizable or not ended):
-                lost[one] = True
-                self._report_lost(one, self._reads[latest])
+            if last_shown[element] < latest and not in_the_end[element] and (linearizable or not ended):
+                lost[element] = True
+                self._report_lost(element, self._reads[latest])
                 continue
-            stale[one] = True
-            since = self._time(int(known[one]))
+            stale[element] = True
+            since = self._time(int(known[element]))
             self.longest_stale = max(self.longest_stale, int(self._operations.call[self._reads[latest]]) - since)
             if linearizable:
-                self._report_stale(one, self._reads[latest])
+                self._report_stale(element, self._reads[latest])
         self._returned(linearizable=linearizable)
         there = kept & ~lost & (in_the_end if ended else self._stable(last_shown))
         acknowledged = known != _NEVER
@@ -228,25 +228,25 @@ class _Set:
         invoked, completed = operations.invoked[gone], operations.completed[gone]
         nodes = operations.history.node[invoked].tolist()
         columns = (gone.tolist(), of.tolist(), invoked.tolist(), completed.tolist(), nodes)
-        for row, one, call, ret, node in zip(*columns, strict=True):
-            known = int(self._known[one]) if heard is None else heard.get((node, one), _NEVER)
-            only_once = self._times[one] == 1 or self._last_ret[one] < call
-            if known < call and only_once and ret < removed[one]:
-                removed[one], by[one] = ret, row
+        for row, element, call, ret, node in zip(*columns, strict=True):
+            known = int(self._known[element]) if heard is None else heard.get((node, element), _NEVER)
+            only_once = self._times[element] == 1 or self._last_ret[element] < call
+            if known < call and only_once and ret < removed[element]:
+                removed[element], by[element] = ret, row
         wrong = removed[self._element] < self._read_call[self._read]
         if not linearizable:
             wrong &= self._read >= regular
         rows = np.concatenate([self._reads, self._last])
         for at in np.flatnonzero(wrong).tolist():
-            one, row = int(self._element[at]), int(rows[self._read[at]])
+            element, row = int(self._element[at]), int(rows[self._read[at]])
             if self._findings.enough("resurrected"):
                 continue
             who = "" if linearizable else ", by a node that knew it,"
             text = (
-                f"{self._title()}: {self._findings.did(by[one])}{who} and that was acknowledged. "
-                f"Yet {self._reader(row)} {show(self._name(one))}."
+                f"{self._title()}: {self._findings.did(by[element])}{who} and that was acknowledged. "
+                f"Yet {self._reader(row)} {show(self._name(element))}."
             )
-            self._findings.add("resurrected", text, [by[one], row], operations.key_name(row))
+            self._findings.add("resurrected", text, [by[element], row], operations.key_name(row))
 
     def _heard(self) -> dict[tuple[int, int], int]:
         """When each node had certainly heard of each of the elements that are removed."""
@@ -303,27 +303,29 @@ class _Set:
             self._findings.add("duplicated", text, [row], self._operations.key_name(row))
         return len(twice) > 0
 
-    def _report_lost(self, one: int, row: int) -> None:
-        self._missing(one, row, "lost", "No later read has it: it is lost." if len(self._last) == 0 else "It is lost.")
+    def _report_lost(self, element: int, row: int) -> None:
+        self._missing(
+            element, row, "lost", "No later read has it: it is lost." if len(self._last) == 0 else "It is lost."
+        )
 
-    def _report_stale(self, one: int, row: int) -> None:
-        since = int(self._operations.call[row]) - self._time(int(self._known[one]))
+    def _report_stale(self, element: int, row: int) -> None:
+        since = int(self._operations.call[row]) - self._time(int(self._known[element]))
         after = self._findings.clock.between(0, since)
-        self._missing(one, row, "stale", f"A later read has it: this one was stale, {after} after it was known.")
+        self._missing(element, row, "stale", f"A later read has it: this one was stale, {after} after it was known.")
 
-    def _missing(self, one: int, row: int, kind: str, so: str) -> None:
+    def _missing(self, element: int, row: int, kind: str, so: str) -> None:
         if self._findings.enough(kind):
             return
         operations = self._operations
-        shown = [int(self._add_row[one])]
+        shown = [int(self._add_row[element])]
         text = f"{self._title()}: {self._findings.did(shown[0])}"
-        if self._acknowledged[one] <= self._seen[one]:
+        if self._acknowledged[element] <= self._seen[element]:
             text += ", and that was acknowledged."
         else:
-            first = np.flatnonzero((self._element == one) & (self._read_ret[self._read] == self._seen[one]))[0]
+            first = np.flatnonzero((self._element == element) & (self._read_ret[self._read] == self._seen[element]))[0]
             shown.append(int(np.concatenate([self._reads, self._last])[self._read[first]]))
             text += f", and process {operations.process[shown[1]]} read it."
-        text += f" Nobody had removed it, yet {self._reader(row, shows=False)} {show(self._name(one))}. {so}"
+        text += f" Nobody had removed it, yet {self._reader(row, shows=False)} {show(self._name(element))}. {so}"
         self._findings.add(kind, text, [*shown, row], operations.key_name(row))
 
     def _reader(self, row: int, *, shows: bool = True) -> str:
@@ -342,8 +344,8 @@ class _Set:
         key = self._operations.key_name(int(rows[0]))
         return "Set" if key is None else f"Set {named(key)}"
 
-    def _name(self, one: int) -> Any:
-        name = self._names[one]
+    def _name(self, element: int) -> Any:
+        name = self._names[element]
         return name.item() if isinstance(name, np.integer) else name
 
     def _time(self, place: int) -> int:

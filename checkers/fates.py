@@ -36,7 +36,7 @@ def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
     return found
 
 
-def _registers(operations: Operations, found: NDArray[np.int8]) -> None:
+def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
     rows = np.array(rows_of(operations, "write", "cas", "delete"), dtype=np.int64)
     rows = rows[operations.type[rows] != FAIL]
     key, call, ret = operations.key[rows], operations.call[rows], operations.ret[rows]
@@ -61,11 +61,11 @@ def _registers(operations: Operations, found: NDArray[np.int8]) -> None:
             continue
         others = second[k] if ret[at] == most[k] else most[k]
         if _written(operations, row) in finals[k]:
-            found[row] = KEPT
+            fate[row] = KEPT
         elif own[at] and latest[side[at]] > ret[at]:
-            found[row] = OVERWRITTEN
+            fate[row] = OVERWRITTEN
         elif others < call[at]:
-            found[row] = LOST
+            fate[row] = LOST
 
 
 def _written(operations: Operations, row: int) -> Any:
@@ -95,7 +95,7 @@ def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
     return found
 
 
-def _sets(operations: Operations, found: NDArray[np.int8]) -> None:
+def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
     held = {
         key: [{hashable(one) for one in operations.result(row) or ()} for row in rows.values()]
         for key, rows in final_reads(operations, "members-local").items()
@@ -110,4 +110,4 @@ def _sets(operations: Operations, found: NDArray[np.int8]) -> None:
         if operations.type[row] != OK or key not in held or (key, element) in removed:
             continue
         by = [element in one for one in held[key]]
-        found[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST
+        fate[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST

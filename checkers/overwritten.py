@@ -102,7 +102,7 @@ def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anoma
     return found
 
 
-def _did(one: Any, clock: Clock) -> str:
-    if one.f == "delete":
-        return f"it deleted the key from {clock.at(one.call)} to {clock.at(one.ret)}"
-    return f"it wrote {show(one.value)} from {clock.at(one.call)} to {clock.at(one.ret)}"
+def _did(op: Any, clock: Clock) -> str:
+    if op.f == "delete":
+        return f"it deleted the key from {clock.at(op.call)} to {clock.at(op.ret)}"
+    return f"it wrote {show(op.value)} from {clock.at(op.call)} to {clock.at(op.ret)}"

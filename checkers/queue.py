@@ -81,26 +81,26 @@ class Queue(Checker):
 
 
 def _queues(operations: Operations) -> dict[Any, _Queue]:
-    found: dict[int, _Queue] = defaultdict(_Queue)
+    queues: dict[int, _Queue] = defaultdict(_Queue)
     rows = select(operations, "enqueue")
     rows = rows[operations.type[rows] != FAIL]
     value = operations.history.value
     for row, key, event in zip(
         rows.tolist(), operations.key[rows].tolist(), operations.told[rows].tolist(), strict=True
     ):
-        found[key].put[_name(value[event])].append(row)
+        queues[key].put[_name(value[event])].append(row)
     rows = select(operations, "dequeue")
     types, keys = operations.type[rows].tolist(), operations.key[rows].tolist()
     for row, kind, key, event in zip(rows.tolist(), types, keys, operations.completed[rows].tolist(), strict=True):
         if kind == INFO:
-            found[key].unknown.append(row)
+            queues[key].unknown.append(row)
         elif kind == OK and value[event] is not None:
-            found[key].taken[_name(value[event])].append(row)
+            queues[key].taken[_name(value[event])].append(row)
         elif kind == OK or (operations.error(row) or "").strip(":") == "empty":
-            found[key].empty.append(row)
+            queues[key].empty.append(row)
     rows = select(operations, "drain")
     for row, key in zip(rows.tolist(), operations.key[rows].tolist(), strict=True):
-        queue = found[key]
+        queue = queues[key]
         if operations.type[row] == INFO:
             queue.bottomless.append(row)
         elif operations.type[row] == OK:
@@ -111,7 +111,7 @@ def _queues(operations: Operations) -> dict[Any, _Queue]:
             for element in elements:
                 queue.taken[hashable(element)].append(row)
             queue.empty.append(row)
-    return {operations.history.keys[key]: queue for key, queue in found.items()}
+    return {operations.history.keys[key]: queue for key, queue in queues.items()}
 
 
 def _name(element: Any) -> Any:
@@ -247,18 +247,18 @@ class _Judge:
         call, ret = self._operations.invoked[self._empty], self._operations.completed[self._empty]
         at = np.searchsorted(starts[begin], call) - 1
         wrong = np.flatnonzero((at >= 0) & (end[at] > ret))
-        for one in wrong.tolist():
+        for attempt in wrong.tolist():
             if self._findings.enough("falsely empty"):
                 continue
-            there = rows[(starts < ret[one]) & (self._take_call[rows] > call[one])][:3].tolist()
+            there = rows[(starts < ret[attempt]) & (self._take_call[rows] > call[attempt])][:3].tolist()
             shown = [int(row) for element in there for row in (self._put[element], self._take[element])]
             names = ", ".join(show(self._names[element]) for element in there)
-            said = "; ".join(map(self._findings.did, shown))
+            takes = "; ".join(map(self._findings.did, shown))
             text = (
-                f"{self._found_empty(int(self._empty[one]))}. Yet at each moment of that something was in it: {names} "
-                f"({said})."
+                f"{self._found_empty(int(self._empty[attempt]))}. Yet at each moment of that something was in it: "
+                f"{names} ({takes})."
             )
-            self._add("falsely empty", text, [*shown, int(self._empty[one])])
+            self._add("falsely empty", text, [*shown, int(self._empty[attempt])])
 
     def overtaken(self) -> None:
         """What was enqueued before comes out before."""
@@ -276,29 +276,29 @@ class _Judge:
         due = np.where(there, soonest[back], NEVER)
         by = taken[::-1][which[back]]
         wrong = np.flatnonzero((due < self._take_call) & (self._take_call != NEVER))
-        for one in wrong.tolist():
-            self._overtaken(one, int(by[one]))
+        for element in wrong.tolist():
+            self._overtaken(element, int(by[element]))
         if self._lost:
             return
         waiting = np.flatnonzero((self._take_call == NEVER) & (due != NEVER) & (due < self._bottomless))
         used = 0
-        for one in waiting[np.argsort(due[waiting])].tolist():
-            if used < len(self._unknown) and self._unknown[used] < due[one]:
+        for element in waiting[np.argsort(due[waiting])].tolist():
+            if used < len(self._unknown) and self._unknown[used] < due[element]:
                 used += 1
             else:
-                self._overtaken(one, int(by[one]))
+                self._overtaken(element, int(by[element]))
 
-    def _overtaken(self, one: int, by: int) -> None:
+    def _overtaken(self, element: int, by: int) -> None:
         if self._findings.enough("reordered"):
             return
         did = self._findings.did
-        rows = [int(self._put[one]), int(self._put[by]), int(self._take[by])]
+        rows = [int(self._put[element]), int(self._put[by]), int(self._take[by])]
         text = f"{did(rows[0])}, and only then {did(rows[1])}. Yet {did(rows[2])}, "
-        if self._take[one] >= 0:
-            rows.append(int(self._take[one]))
-            text += f"and only then {did(rows[3])}: {show(self._names[by])} has overtaken {show(self._names[one])}."
+        if self._take[element] >= 0:
+            rows.append(int(self._take[element]))
+            text += f"and only then {did(rows[3])}: {show(self._names[by])} has overtaken {show(self._names[element])}."
         else:
-            text += f"and {show(self._names[one])} had not come out by then, nor did it later: it was overtaken."
+            text += f"and {show(self._names[element])} had not come out by then, nor did it later: it was overtaken."
         self._add("reordered", text, rows)
 
     def _within_drains(self) -> None:
@@ -318,13 +318,13 @@ class _Judge:
                 if self._findings.enough("reordered"):
                     continue
                 first = at + 1 + int(self._put_ret[order[at + 1 :]].argmin())
-                one, other = int(order[first]), int(order[at])
+                element, other = int(order[first]), int(order[at])
                 did = self._findings.did
                 text = (
-                    f"{did(int(self._put[one]))}, and only then {did(int(self._put[other]))}. Yet {did(row)}: "
-                    f"{show(self._names[other])} has overtaken {show(self._names[one])}."
+                    f"{did(int(self._put[element]))}, and only then {did(int(self._put[other]))}. Yet {did(row)}: "
+                    f"{show(self._names[other])} has overtaken {show(self._names[element])}."
                 )
-                self._add("reordered", text, [int(self._put[one]), int(self._put[other]), row])
+                self._add("reordered", text, [int(self._put[element]), int(self._put[other]), row])
 
     def _found_empty(self, row: int) -> str:
         """Who found the queue empty, and when."""

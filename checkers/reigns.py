@@ -69,12 +69,12 @@ def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> li
     return sorted(found, key=lambda reign: (reign.start, reign.end, reign.node))
 
 
-def _signs(one: Sighting) -> list[tuple[int, int, int, int]]:
+def _signs(sighting: Sighting) -> list[tuple[int, int, int, int]]:
     """A sighting as moments: start, end, whether of a primary, term. One that lasts is many of them."""
-    primary, term = int(one.role == PRIMARY), NOTHING if one.term is None else one.term
-    if not one.lasting:
-        return [(one.start, one.end, primary, term)]
-    return [(at, at, primary, term) for at in (*range(one.start, one.end, _STEP), one.end)]
+    primary, term = int(sighting.role == PRIMARY), NOTHING if sighting.term is None else sighting.term
+    if not sighting.lasting:
+        return [(sighting.start, sighting.end, primary, term)]
+    return [(at, at, primary, term) for at in (*range(sighting.start, sighting.end, _STEP), sighting.end)]
 
 
 def _split(node: str, start: Ints, end: Ints, primary: NDArray[np.bool_], terms: Ints) -> list[Reign]:
@@ -102,11 +102,11 @@ def _split(node: str, start: Ints, end: Ints, primary: NDArray[np.bool_], terms:
     return found
 
 
-def overlaps(found: Sequence[Reign]) -> list[Overlap]:
+def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
     """The times in which two nodes were certainly primary, for every two reigns that meet."""
     meeting: list[Overlap] = []
     open_: list[Reign] = []
-    for reign in found:
+    for reign in in_order:
         open_ = [one for one in open_ if one.end > reign.start]
         meeting += [
             Overlap(reign.start, min(one.end, reign.end), frozenset({one.node, reign.node}))

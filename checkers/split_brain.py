@@ -175,27 +175,27 @@ class Picture:
                     found.append((fork, branches))
         return found
 
-    def _episode(self, one: Overlap, forks: Sequence[tuple[Fork, list[Branch]]]) -> Episode:
+    def _episode(self, overlap: Overlap, forks: Sequence[tuple[Fork, list[Branch]]]) -> Episode:
         operations = self.operations
         call, ret = operations.call[self.writes], operations.ret[self.writes]
-        meanwhile = (call <= one.end) & (ret >= one.start)
-        inside = self.writes[meanwhile & (call >= one.start)]
+        meanwhile = (call <= overlap.end) & (ret >= overlap.start)
+        inside = self.writes[meanwhile & (call >= overlap.start)]
         # Who has been succeeded and acknowledges nothing any more is no second primary for the other's writes.
-        active_nodes = {operations.server_name(row) for row in self.writes[meanwhile].tolist()} & one.nodes
+        active_nodes = {operations.server_name(row) for row in self.writes[meanwhile].tolist()} & overlap.nodes
         lost = inside[self.fates[inside] == LOST] if len(active_nodes) > 1 else inside[:0]
         lost = [row for row in lost.tolist() if operations.server_name(row) in active_nodes]
         begun = set(inside.tolist())
         split = [fork for fork, branches in forks if self._shows(branches, begun)]
-        facts = list(self._facts(one, split, lost))
+        facts = list(self._facts(overlap, split, lost))
         listed = self.writes[meanwhile] if self.leadership != "forwarded" else self.writes[:0]
         listed = listed[np.argsort(self.fates[listed] != LOST, kind="stable")][:_WRITES]
         terms = dict(zip(self.writes.tolist(), self.terms.tolist(), strict=True)) if len(listed) else {}
         return Episode(
-            one.start,
-            one.end,
-            sorted(one.nodes),
-            [self._side(node, one, meanwhile) for node in sorted(one.nodes)],
-            active(self.periods, one.start, one.end),
+            overlap.start,
+            overlap.end,
+            sorted(overlap.nodes),
+            [self._side(node, overlap, meanwhile) for node in sorted(overlap.nodes)],
+            active(self.periods, overlap.start, overlap.end),
             facts if self.leadership != "none" else [],
             [fork_line(self.lists, fork, _SHORT) for fork in sorted(split, key=lambda f: not f.prefix)[:_FORKS]],
             [self._acknowledged(row, terms[row]) for row in listed.tolist()],
@@ -207,13 +207,15 @@ class Picture:
         going = [branch.nodes for branch in branches if branch.rows & begun]
         return any(not one & other for one, other in combinations(going, 2))
 
-    def _facts(self, one: Overlap, split: Sequence[Fork], lost: Sequence[int]) -> Iterator[str]:
+    def _facts(self, overlap: Overlap, split: Sequence[Fork], lost: Sequence[int]) -> Iterator[str]:
         """What no store with one primary can show, of one episode."""
         for claim in self.claims:
-            if set(claim.nodes) <= one.nodes and one.start <= claim.start <= one.end:
+            if set(claim.nodes) <= overlap.nodes and overlap.start <= claim.start <= overlap.end:
                 yield f"{named(claim.nodes[0])} and {named(claim.nodes[1])} both claimed term {claim.term}"
         for late in self.late:
-            if {late.node, late.other} <= one.nodes and one.start <= int(self.operations.ret[late.rows[0]]) <= one.end:
+            if {late.node, late.other} <= overlap.nodes and overlap.start <= int(
+                self.operations.ret[late.rows[0]]
+            ) <= overlap.end:
                 yield (
                     f"{named(late.node)} acknowledged {count(len(late.writes), 'write')} in term {late.term}, invoked "
                     f"after {named(late.other)} had acknowledged one in term {late.higher}"
@@ -224,21 +226,28 @@ class Picture:
             are = "is" if len(lost) == 1 else "are"
             yield f"{count(len(lost), 'write')} that one acknowledged while another did, too, {are} lost"
 
-    def _side(self, node: str, one: Overlap, meanwhile: NDArray[np.bool_]) -> Side:
+    def _side(self, node: str, overlap: Overlap, meanwhile: NDArray[np.bool_]) -> Side:
         operations, names = self.operations, self.history.nodes
         code = names.index(node) if node in names else -1
         own = operations.server[self.writes] == code
         fate = self.fates[self.writes]
         numbers = np.bincount(fate[own & meanwhile], minlength=len(FATES)).tolist()
         mine = [
-            reign for reign in self.reigns if reign.node == node and reign.start <= one.end and reign.end >= one.start
+            reign
+            for reign in self.reigns
+            if reign.node == node and reign.start <= overlap.end and reign.end >= overlap.start
         ]
         terms = {reign.term for reign in mine if reign.term is not None}
         terms |= {int(term) for term in self.terms[own & meanwhile].tolist() if term != NOTHING}
-        terms |= {claim.term for claim in self.claims if node in claim.nodes and one.start <= claim.start <= one.end}
-        began = min((reign.start for reign in mine), default=one.start)
+        terms |= {
+            claim.term for claim in self.claims if node in claim.nodes and overlap.start <= claim.start <= overlap.end
+        }
+        began = min((reign.start for reign in mine), default=overlap.start)
         before = (
-            own & (operations.ret[self.writes] < one.start) & (operations.ret[self.writes] >= began) & (fate == LOST)
+            own
+            & (operations.ret[self.writes] < overlap.start)
+            & (operations.ret[self.writes] >= began)
+            & (fate == LOST)
         )
         return Side(node, sorted(terms), sum(numbers), dict(zip(FATES, numbers, strict=True)), int(before.sum()))
 

@@ -62,7 +62,7 @@ class Sums:
 
     def _no_sum(self, reads: Ints, key: NDArray[Any], call: Ints, ret: Ints, rest: NDArray[Any]) -> list[int]:
         """Of these reads those whose ``rest`` is not the sum of some of what may count, asked in the order of calls."""
-        found: list[int] = []
+        impossible: list[int] = []
         order = reads[np.lexsort((call[reads], key[reads]))]
         keys, call_of, wanted = (column[order].tolist() for column in (key, call, rest))
         changes = self._invoked.order
@@ -77,7 +77,7 @@ class Sums:
             if keys[at] != current:
                 current, opened, forever, seen = keys[at], [], _Reachable(), start[at]
             # Those invoked so far are either over, open, or of unknown outcome; none comes back.
-            opened = [one for one in opened if change_ret[one] > call_of[at]]
+            opened = [change for change in opened if change_ret[change] > call_of[at]]
             while seen < end[at] and change_call[seen] < call_of[at]:
                 if infos[seen]:
                     forever = forever.plus(amounts[seen])
@@ -85,13 +85,13 @@ class Sums:
                     opened.append(seen)
                 seen += 1
             possible = forever
-            for one in opened:
-                possible = possible.plus(amounts[one])
-            for one in range(seen, end[at]):
-                possible = possible.plus(amounts[one])
+            for change in opened:
+                possible = possible.plus(amounts[change])
+            for change in range(seen, end[at]):
+                possible = possible.plus(amounts[change])
             if not possible.has(wanted[at]):
-                found.append(read)
-        return found
+                impossible.append(read)
+        return impossible
 
 
 class _Reachable:

@@ -73,17 +73,17 @@ def about(key: Any) -> str:
     return f"Key {named(key)}: " if key is not None else ""
 
 
-def sentence(one: Witness, clock: Clock) -> str:
+def sentence(op: Witness, clock: Clock) -> str:
     """One operation as a clause: "process 4 on n2 read 17 from 12.301 s to 12.304 s"."""
-    if one.f in ("read", "get"):
-        did = f"read {show(one.value)}" if one.type == "ok" else "tried to read"
-    elif one.f == "write":
-        did = f"wrote {show(one.value)}"
-    elif one.f == "cas" and isinstance(one.value, list | tuple) and len(one.value) == 2:
-        did = f"replaced {show(one.value[0])} by {show(one.value[1])}"
+    if op.f in ("read", "get"):
+        did = f"read {show(op.value)}" if op.type == "ok" else "tried to read"
+    elif op.f == "write":
+        did = f"wrote {show(op.value)}"
+    elif op.f == "cas" and isinstance(op.value, list | tuple) and len(op.value) == 2:
+        did = f"replaced {show(op.value[0])} by {show(op.value[1])}"
     else:
-        did = f"did {operation(one.f, one.value, answered=one.type == 'ok')}"
-    where = f" on {named(one.node)}" if one.node else ""
-    until = "without ever learning the outcome" if one.ret is None else f"to {clock.at(one.ret)}"
-    number = f" (index {one.index})" if clock.numbered else ""
-    return f"process {one.process}{where} {did}{number} from {clock.at(one.call)} {until}"
+        did = f"did {operation(op.f, op.value, answered=op.type == 'ok')}"
+    where = f" on {named(op.node)}" if op.node else ""
+    until = "without ever learning the outcome" if op.ret is None else f"to {clock.at(op.ret)}"
+    number = f" (index {op.index})" if clock.numbered else ""
+    return f"process {op.process}{where} {did}{number} from {clock.at(op.call)} {until}"

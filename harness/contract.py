@@ -102,13 +102,13 @@ def _wrong_value(value: object, hint: Any) -> str | None:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         if value in list(kind):
             return None
-        return f"is {value!r}, which is no {_said(kind)}: {unknown(str(value), [one.name.lower() for one in kind])}"
+        return f"is {value!r}, which is no {_name_of(kind)}: {unknown(str(value), [one.name.lower() for one in kind])}"
     wanted = Set if kind is frozenset else float | int if kind is float else kind
     if isinstance(wanted, type) and wanted.__dict__.get("_is_protocol"):
         return None  # which a type checker sees
     mistaken = (bool, kind is not bool), (str, kind is not str)
     if not isinstance(value, wanted) or any(isinstance(value, one) and wrong for one, wrong in mistaken):
-        return f"is {value!r}, which is no {_said(kind)}"
+        return f"is {value!r}, which is no {_name_of(kind)}"
     for part, of in _parts(value, get_args(hint)):
         if why := _wrong_value(part, of):
             return f"holds what it may not: one of it {why}"
@@ -124,5 +124,5 @@ def _parts(value: object, hints: Sequence[Any]) -> list[tuple[object, Any]]:
     return []
 
 
-def _said(kind: Any) -> str:
+def _name_of(kind: Any) -> str:
     return str(kind.__name__).lower()

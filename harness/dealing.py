@@ -103,10 +103,10 @@ def deal(
             _lane(name, dealer, random.Random(f"{seed}/{name}/time"), time, interval, failover, len(nemeses))
             for name, dealer in dealers.items()
         )
-        found: Iterable[Fault] = (fault for lane in lanes for fault in lane)
+        faults: Iterable[Fault] = (fault for lane in lanes for fault in lane)
     else:
-        found = _one_at_a_time(dealers, random.Random(f"{seed}/nemesis"), time, interval, failover)
-    return tuple(sorted(found, key=lambda fault: (fault.start, fault.name)))
+        faults = _one_at_a_time(dealers, random.Random(f"{seed}/nemesis"), time, interval, failover)
+    return tuple(sorted(faults, key=lambda fault: (fault.start, fault.name)))
 
 
 def _one_at_a_time(

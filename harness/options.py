@@ -33,7 +33,7 @@ _WORDS = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": 
 class Limit(Protocol):
     """What a value is held against."""
 
-    def said(self) -> str:
+    def allowed(self) -> str:
         """What is allowed, to follow "it must be"."""
         ...
 
@@ -81,7 +81,7 @@ class Number:
     units: ClassVar[Mapping[str, str]] = {}
     """What each unit is in the one that counts as 1."""
 
-    def said(self) -> str:
+    def allowed(self) -> str:
         range_ = f"{plain(self.least)} to {plain(self.most)}{f' {self.unit}' if self.unit else ''}"
         if "%" in self.units:
             range_ += f" ({100 * self.least:g}% to {100 * self.most:g}%)"
@@ -155,7 +155,7 @@ class Nodes:
     most: int | None = None
     needs: tuple[tuple[str, int], ...] = ()
 
-    def said(self) -> str:
+    def allowed(self) -> str:
         names = "the name of a node" if self.most == 1 else "names of nodes, as n1+n3"
         return ", ".join([*(word or "nothing" for word in self.words), f"or {names}"])
 
@@ -176,7 +176,7 @@ class Order:
 
     pairs: bool = False
 
-    def said(self) -> str:
+    def allowed(self) -> str:
         return f"a list of {'pairs of nodes' if self.pairs else 'nodes'}, each of them once"
 
     def admits(self, value: Any, nodes: Sequence[str]) -> bool:
@@ -195,7 +195,7 @@ class Text:
     what: str
     pattern: str = r"[^\x00-\x1f\x7f]+"
 
-    def said(self) -> str:
+    def allowed(self) -> str:
         return self.what
 
     def admits(self, value: Any, nodes: Sequence[str]) -> bool:
@@ -240,8 +240,8 @@ class Option:
         kind = "a whole number" if self.kind is int else "a number" if self.kind is float else "text"
         if self.limit is None:
             return kind
-        said = self.limit.said()
-        return f"{kind}{' ' if said.startswith('from') else ': '}{said}" if self.kind is int else said
+        allowed = self.limit.allowed()
+        return f"{kind}{' ' if allowed.startswith('from') else ': '}{allowed}" if self.kind is int else allowed
 
     def read(self, text: str) -> Any:
         """A value from the command line, of the right type. Raises ``ValueError`` for what is none."""

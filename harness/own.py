@@ -124,23 +124,23 @@ def adopt(
     gives as well.
     """
     refuse_while_loading()
-    found = _Adoption(experiment)
-    one = {
-        kind: found.take(kind, part)
+    adoption = _Adoption(experiment)
+    replaced = {
+        kind: adoption.take(kind, part)
         for kind, part in (("targets", target), ("workloads", workload))
         if part is not None
     }
-    more = [found.take("nemeses", part) for part in several(nemeses)]
-    judges = [found.take("checkers", part) for part in several(checkers)]
+    more = [adoption.take("nemeses", part) for part in several(nemeses)]
+    judges = [adoption.take("checkers", part) for part in several(checkers)]
     experiment = replace(
         experiment,
-        target=one.get("targets", experiment.target),
-        workload=one.get("workloads", experiment.workload),
+        target=replaced.get("targets", experiment.target),
+        workload=replaced.get("workloads", experiment.workload),
         nemeses=tuple(dict.fromkeys((*experiment.nemeses, *more))),
         checkers=tuple(dict.fromkeys((*experiment.checkers, *judges))),
-        unnamed=(tuple(found.unnamed) if found.objects else experiment.unnamed) or msgspec.UNSET,
+        unnamed=(tuple(adoption.unnamed) if adoption.objects else experiment.unnamed) or msgspec.UNSET,
     )
-    return experiment, Own(found.objects, tuple(found.here_only), frozenset(found.judges), found.options)
+    return experiment, Own(adoption.objects, tuple(adoption.here_only), frozenset(adoption.judges), adoption.options)
 
 
 def refuse_while_loading() -> None:

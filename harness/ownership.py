@@ -80,10 +80,10 @@ class Ownership:
             wrong += [f"port {port} of {node.name} has no server of the run" for port in missing]
         return wrong
 
-    def _compare(self, said: Mapping[str, str], *, whole: bool) -> None:
-        if whole and self._identity is None and said:
-            self._identity = next(iter(said.values()))
-        for name, identity in said.items():
+    def _compare(self, identities: Mapping[str, str], *, whole: bool) -> None:
+        if whole and self._identity is None and identities:
+            self._identity = next(iter(identities.values()))
+        for name, identity in identities.items():
             if self._identity is not None and identity != self._identity:
                 raise StrangerError(
                     f"{name} says that it is of the {self._target.name} {identity}, and not of {self._identity}, which "

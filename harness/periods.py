@@ -40,10 +40,10 @@ def fault_periods(history: History) -> list[Period]:
     """
     last = int(history.time[-1]) if len(history) else 0
     opened: dict[str, Period] = {}
-    found: list[Period] = []
+    periods: list[Period] = []
 
     def close(name: str, end: int) -> None:
-        found.append(replace(opened.pop(name), end=end))
+        periods.append(replace(opened.pop(name), end=end))
 
     for event in history.special(NEMESIS_PROCESS):
         action, name = fault_action(event.f)
@@ -66,7 +66,7 @@ def fault_periods(history: History) -> list[Period]:
             close(name, event.time)
     for name in list(opened):
         close(name, last)
-    return sorted(found, key=lambda period: period.start)
+    return sorted(periods, key=lambda period: period.start)
 
 
 def fault_action(f: str) -> tuple[str, str]:
@@ -101,7 +101,7 @@ class Turns(msgspec.Struct):
         """Whether it was asked for by name, and never proved."""
         return not self.mixed and not self.proved
 
-    def said(self) -> str:
+    def in_words(self) -> str:
         """What became of them, as a clause."""
         refused = f", {self.refused} refused" if self.refused else ""
         because = f" ({why})" if (why := self.why()) else ""
@@ -123,10 +123,10 @@ def turns_of(evidence: Mapping[str, Any]) -> dict[str, Turns]:
 
 def turns(history: History) -> dict[str, Turns]:
     """What became of every fault that a history tells of, by nemesis; operations are not counted here."""
-    found: dict[str, Turns] = {}
+    by_nemesis: dict[str, Turns] = {}
 
     def of(name: str) -> Turns:
-        return found.setdefault(name, Turns())
+        return by_nemesis.setdefault(name, Turns())
 
     for planned in (event for event in history.special(MONITOR_PROCESS) if event.f == PLANNED):
         for name in planned.value["asked"]:
@@ -147,7 +147,7 @@ def turns(history: History) -> dict[str, Turns]:
             mine.refused += action == START
             why = event.error or "nothing was measured"
             mine.refusals[why] = mine.refusals.get(why, 0) + 1
-    return found
+    return by_nemesis
 
 
 def active(periods: Sequence[Period], start: int, end: int) -> list[str]:

@@ -154,8 +154,8 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
     for nemesis, mine in faults.items():
         case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.faults", name=printable(nemesis), time="0")
         if mine.missing:
-            ElementTree.SubElement(case, "error", message=printable(f"never proved: {mine.said()}"))
-        ElementTree.SubElement(case, "system-out").text = printable(mine.said())
+            ElementTree.SubElement(case, "error", message=printable(f"never proved: {mine.in_words()}"))
+        ElementTree.SubElement(case, "system-out").text = printable(mine.in_words())
     ElementTree.SubElement(suite, "system-out").text = printable(experiment.again())
     ElementTree.indent(suite)
     text: str = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True).decode()

@@ -51,7 +51,7 @@ Say = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
-    """Say nothing."""
+    """For a caller that wants to be told nothing."""
 
 
 class Prepared:
@@ -263,14 +263,14 @@ def shrink(
     runs: str | Path = "runs",
     trust: bool = False,
     say: Say = _silent,
-    found: Callable[[], None] = lambda: None,
+    on_found: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Reduce a simulated run that failed to the few faults and operations that it takes, and run these once more.
 
     The outcome is the run's own where nothing smaller was found. Ctrl-C and the end of its ``seconds`` end the search,
-    with the smallest so far; ``found`` is called before that one is run once more. Raises ``UsageError`` for a run that
-    was not simulated or did not fail, or that names code without ``trust``, and ``SplitbrainError`` where it fails in
-    no other order of events than its own.
+    with the smallest so far; ``on_found`` is called before that one is run once more. Raises ``UsageError`` for a run
+    that was not simulated or did not fail, or that names code without ``trust``, and ``SplitbrainError`` where it
+    fails in no other order of events than its own.
     """
     refuse_while_loading()
     path = Path(run)
@@ -300,7 +300,7 @@ def shrink(
         return Outcome(experiment, verdict, history, path)
     smallest = narrowed(shrinker.best)
     say(f"{describe(smallest)}, after {count(shrinker.tried, 'run')}")
-    found()
+    on_found()
     return report(simulate(smallest, Path(runs)))
 
 

@@ -14,7 +14,7 @@ from harness.errors import MissingError
 
 def folders(packages: Sequence[str]) -> str:
     """Where these packages are on this machine, as ``PYTHONPATH`` has it. Raises ``MissingError``."""
-    return os.pathsep.join(dict.fromkeys(str(_found(package)[0]) for package in packages))
+    return os.pathsep.join(dict.fromkeys(str(_located(package)[0]) for package in packages))
 
 
 def packed(packages: Sequence[str], prefix: str = "") -> bytes:
@@ -36,12 +36,12 @@ def _files(packages: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         for parent in Path(*package.split(".")).parents[:-1]:
             yield f"{parent}/__init__.py", b""
     for package in packages:
-        root, path = _found(package)
+        root, path = _located(package)
         for file in path.rglob("*.py") if path.is_dir() else [path]:
             yield str(file.relative_to(root)), file.read_bytes()
 
 
-def _found(package: str) -> tuple[Path, Path]:
+def _located(package: str) -> tuple[Path, Path]:
     """The folder that a package or module can be imported from, and where it is there itself."""
     try:
         spec = importlib.util.find_spec(package)

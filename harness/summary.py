@@ -31,7 +31,7 @@ def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
             f"{evidence['info']:,} unknown; at most {evidence['most_concurrent_on_one_key']} at once on one key; "
             f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
         )
-    lines += [f"{name}: {mine.said()}" for name, mine in turns_of(evidence).items()]
+    lines += [f"{name}: {mine.in_words()}" for name, mine in turns_of(evidence).items()]
     if shortened := evidence.get("shortened_logs"):
         lines.append(f"of long logs the first and the last 8 MiB were kept: {', '.join(shortened)}")
     return lines

@@ -35,7 +35,7 @@ async def watch_roles(
 
 
 class _Watch:
-    """One node."""
+    """Asks one node, and records its answers where they change."""
 
     def __init__(
         self, cluster: Cluster, node: Node, target: Target, clock: Callable[[], int], record: Callable[[Event], Any]

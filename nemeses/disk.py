@@ -141,14 +141,14 @@ class Disk(Nemesis):
             await revive(cluster, target, victims)
         if not any(seen.values()):
             raise NothingToDo(f"there is nothing to spoil on the disks of {', '.join(victims)}")
-        for name, one in seen.items():
-            if one:
-                self._why[name] = _SAYS[kind].format(file=one.get("file"), age=plan.get("age", 0))
+        for name, damage in seen.items():
+            if damage:
+                self._why[name] = _SAYS[kind].format(file=damage.get("file"), age=plan.get("age", 0))
         return {
             "said": f"{kind}: {' '.join(victims)}",
             "kind": kind,
-            "before": {name: one and one["before"] for name, one in seen.items()},
-            "spoiled": {name: one and one["spoiled"] for name, one in seen.items()},
+            "before": {name: damage and damage["before"] for name, damage in seen.items()},
+            "spoiled": {name: damage and damage["spoiled"] for name, damage in seen.items()},
             **({"bit": plan["bit"]} if "bit" in plan else {}),
         }
 

@@ -16,7 +16,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
-from harness.nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_said, terminating
+from harness.nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_in_words, terminating
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 
@@ -51,11 +51,11 @@ class Kill(Nemesis):
         cluster.down[self.name] = self._killed
         signal = ask(process.kill) if self._action == "kill" else terminating(plan)
         commands, before = await strike(cluster, target, plan, signal, self._killed)
-        return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands, "before": table_said(before)}
+        return {"said": f"{plan['aim']}: {' '.join(commands)}", "killed": commands, "before": table_in_words(before)}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         before = done["before"]
-        left = table_said(await processes(cluster, list(before)))
+        left = table_in_words(await processes(cluster, list(before)))
         holds = all(before.values()) and not any(left.values())
         return Proof("the servers in the process table of each node", before, left, holds)
 

@@ -141,7 +141,7 @@ class Partition(Nemesis):
         else:
             holds = cuts_only(cut, was_open, seen.open, cluster.bad_links)
         means = f"datagrams sent over {len(watched)} links"
-        return Proof(means, {"open": said_of(was_open)}, {"open": said_of(seen.open)}, holds)
+        return Proof(means, {"open": in_words(was_open)}, {"open": in_words(seen.open)}, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
         names = [node.name for node in cluster.nodes]
@@ -150,7 +150,7 @@ class Partition(Nemesis):
         if was_open := self._before.open:
             seen = await watch_until(cluster, was_open, 1)
             if still := was_open - seen.open - cluster.bad_links:
-                raise FaultError(f"nothing arrives over {said_of(still)}, though nothing is cut any more")
+                raise FaultError(f"nothing arrives over {in_words(still)}, though nothing is cut any more")
         self._before = Watched({}, {})
         return {"packets_dropped": {name: sum(counts.values()) for name, counts in lost.items()}}
 
@@ -188,7 +188,7 @@ def cuts_only(cut: set[Link], before: set[Link], during: set[Link], bad: set[Lin
     return bool(cut & before) and not cut & during and not before - cut - bad - during
 
 
-def said_of(links: Iterable[Link]) -> str:
+def in_words(links: Iterable[Link]) -> str:
     """Links in few words."""
     return " ".join(f"{start}->{to}" for start, to in sorted(links)) or "none"
 

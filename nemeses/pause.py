@@ -13,7 +13,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
-from harness.nemeses.victims import Aim, Aimed, Table, aims, processes, revive, said, shuffled, strike, tell
+from harness.nemeses.victims import Aim, Aimed, Table, aims, identity, processes, revive, shuffled, strike, tell
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 
@@ -56,7 +56,7 @@ class Pause(Nemesis):
         await asyncio.sleep(min(_LOOK_SECONDS, seconds / 4))
         then = await processes(cluster, list(before))
         stands_still = all(
-            before[name].keys() == {said(one) for one in found}
+            before[name].keys() == {identity(one) for one in found}
             and all(one["threads"] == "T" for one in found)
             and [one["used"] for one in found] == [one["used"] for one in first[name]]
             for name, found in then.items()
@@ -74,4 +74,4 @@ class Pause(Nemesis):
 
 def _states(table: Table) -> dict[str, dict[str, str]]:
     """The states of the threads of each server, by node."""
-    return {name: {said(one): str(one["threads"]) for one in found} for name, found in sorted(table.items())}
+    return {name: {identity(one): str(one["threads"]) for one in found} for name, found in sorted(table.items())}

@@ -24,7 +24,7 @@ from harness.nemeses.victims import (
     resolve,
     revive,
     shuffled,
-    table_said,
+    table_in_words,
     tell,
     terminating,
 )
@@ -79,7 +79,7 @@ class Restart(Nemesis):
                 break
             began = loop.time()
             self._down.add(name)
-            found = table_said(await processes(cluster, [name]))
+            found = table_in_words(await processes(cluster, [name]))
             commands = (await tell(cluster, [name], terminating(plan)))[name]
             if not commands:
                 continue  # another fault keeps it down
@@ -106,7 +106,7 @@ class Restart(Nemesis):
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         before: dict[str, list[str]] = done["before"]
-        now = table_said(await processes(cluster, list(before)))
+        now = table_in_words(await processes(cluster, list(before)))
         back = [name for name in before if name not in done["ended"]]
         holds = bool(back) and all(
             before[name] and now[name] and not set(before[name]) & set(now[name]) for name in back

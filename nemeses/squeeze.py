@@ -174,15 +174,16 @@ def _is_scarce(left: Plan, before: Mapping[str, Any], now: Mapping[str, Any]) ->
     return limited and cpu and memory
 
 
-def _counted(found: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _counted(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """What the groups of the servers of each node have counted, in words."""
     return {
         name: [
-            f"{server} waited {one['throttled']} times for {one['throttled_seconds']:.3f} s for CPU time (limit "
-            f"{one['cpu']}), and had {one['at_limit']} times all memory (limit {one['memory']}), {one['ended']} ended"
-            for server, one in sorted(servers.items())
+            f"{server} waited {group['throttled']} times for {group['throttled_seconds']:.3f} s for CPU time (limit "
+            f"{group['cpu']}), and had {group['at_limit']} times all memory (limit {group['memory']}), "
+            f"{group['ended']} ended"
+            for server, group in sorted(servers.items())
         ]
-        for name, servers in sorted(found.items())
+        for name, servers in sorted(nodes.items())
     }
 
 

@@ -201,8 +201,8 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
 
 def _new(before: Sequence[Seen], after: Sequence[Seen]) -> list[Seen]:
     """The processes that were not there before."""
-    known = set(map(said, before))
-    return [one for one in after if said(one) not in known]
+    known = set(map(identity, before))
+    return [one for one in after if identity(one) not in known]
 
 
 async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[Seen]]:
@@ -210,14 +210,14 @@ async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[Se
     return await cluster.on_each(names, lambda node: run_tool(node, ask(process.look)))
 
 
-def said(server: Server) -> str:
+def identity(server: Server) -> str:
     """A process in a few words which no other one has: its command, its number, and when it began."""
     return f"{server['command']} {server['pid']} since {server['since']}"
 
 
-def table_said(table: Table) -> dict[str, list[str]]:
+def table_in_words(table: Table) -> dict[str, list[str]]:
     """A process table in words, by node."""
-    return {name: sorted(map(said, found)) for name, found in sorted(table.items())}
+    return {name: sorted(map(identity, found)) for name, found in sorted(table.items())}
 
 
 def terminating(plan: Plan) -> Signal:

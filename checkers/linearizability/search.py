@@ -132,22 +132,22 @@ class _Problem:
         store.registers[kernel.FUEL] = fuel
         while True:
             with np.errstate(over="ignore"):
-                said = kernel.explore(
+                outcome = kernel.explore(
                     depth_first, self._slot, self._kind, self._bounds, self._entries, self._previous,
                     self._flags, np.int64(len(self._calls)),
                     self._crash_kind, self._crash_bounds, self._crash_event,
                     self._table_key, self._table_value, self._pool, self._words,
                     *store.arrays(),
                 )  # fmt: skip
-            if said == kernel.LINEARIZABLE:
+            if outcome == kernel.LINEARIZABLE:
                 order = self._order(store) if depth_first else None
                 return Outcome("linearizable", None, len(self.live), order, store.expanded)
-            if said == kernel.IMPOSSIBLE:
+            if outcome == kernel.IMPOSSIBLE:
                 return self._stuck("impossible", store)
-            if said == kernel.NEED:
+            if outcome == kernel.NEED:
                 for state, kind in store.needs[: store.registers[kernel.NEEDS]].tolist():
                     self._answer(state, kind)
-            elif said == kernel.FULL:
+            elif outcome == kernel.FULL:
                 if most_rows is not None and len(store.rows) > most_rows:
                     return None
                 if 2 * store.bytes > most_bytes:
@@ -291,7 +291,7 @@ class _Store:
         )  # fmt: skip
 
     def grow(self, depth_first: bool) -> None:
-        """Twice the room."""
+        """Double the room for configurations; those that are there stay."""
         used = int(self.registers[self._kernel.ROWS])
         capacity = 2 * len(self.rows)
         rows = np.zeros((capacity, self._width), dtype=np.int64)

@@ -22,7 +22,7 @@ def shrink(path: Path, runs: Path, seconds: float, *, trust: bool, as_json: bool
 
     with ExitStack() as stack:
         outcome = session.shrink(
-            path, seconds, runs=runs, trust=trust, say=say, found=lambda: stack.enter_context(undisturbed())
+            path, seconds, runs=runs, trust=trust, say=say, on_found=lambda: stack.enter_context(undisturbed())
         )
         print_run(outcome, worded, as_json=as_json)
     return outcome.verdict.exit_code

@@ -30,8 +30,8 @@ _NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)})(?:=([^`]*))?`")
 def as_options(message: str) -> str:
     """A message with the command's options where it names fields (see ``harness.errors.field``)."""
 
-    def option(found: re.Match[str]) -> str:
-        name, value = found[1], found[2]
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
         return OPTIONS[name] if value in (None, "True") else f"{OPTIONS[name]} {value}"
 
     return _NAMED.sub(option, message)

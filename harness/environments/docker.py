@@ -133,7 +133,7 @@ class DockerEnvironment(RealEnvironment):
         await call(container.start)
         await call(container.reload)
         address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
-        gate = Gate.found(container.attrs["State"]["Pid"], address, mark)
+        gate = Gate.held_by(container.attrs["State"]["Pid"], address, mark)
         return (gate, address) if gate is not None else (None, None)
 
     async def stop(self) -> None:

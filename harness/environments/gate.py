@@ -24,7 +24,7 @@ class Gate:
         self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     @classmethod
-    def found(cls, process: int, address: str, mark: str) -> Gate | None:
+    def held_by(cls, process: int, address: str, mark: str) -> Gate | None:
         """The gate that a process on this machine holds open; None where it cannot be entered.
 
         It must have ``mark`` in its environment, and ``address`` in its network: an engine on another machine, or with
@@ -71,7 +71,7 @@ class Gate:
         self.close()
 
     def close(self) -> None:
-        """Forget the way."""
+        """Let go of both network namespaces; from now on it cannot be entered."""
         os.close(self._inside)
         os.close(self._outside)
 

@@ -118,8 +118,10 @@ def help_out(
         container.start()
         code = container.wait(timeout=_HELPER_SECONDS)["StatusCode"]
         if code != 0:
-            said = container.logs(stdout=False).decode(errors="replace").strip().splitlines()[-1:]
-            raise FaultError(f"{request.name} failed in a container of its own: {' '.join(said) or 'it said nothing'}")
+            last_line = container.logs(stdout=False).decode(errors="replace").strip().splitlines()[-1:]
+            raise FaultError(
+                f"{request.name} failed in a container of its own: {' '.join(last_line) or 'it said nothing'}"
+            )
         answer: A = json.loads(container.logs(stderr=False))[1]
         return answer
     finally:

@@ -81,7 +81,7 @@ done
 
 
 class SshNode:
-    """One host."""
+    """A host as a node of one run: its commands, servers and files go over one connection, which its leash watches."""
 
     def __init__(self, name: str, place: Place, options: SshEnvironment.Options, run_id: str, logs: Path) -> None:
         self.name = name
@@ -97,7 +97,7 @@ class SshNode:
         self._clients: list[paramiko.SSHClient] = []
         """Those to the hosts on the way, if there are some, and the one to this host last."""
         self._leash: paramiko.Channel | None = None
-        self._said: Any = None
+        self._answers: Any = None
         """What the leash says, line by line."""
         self._over = threading.Event()
         self._pulse: threading.Thread | None = None
@@ -140,8 +140,8 @@ class SshNode:
         held = ask(leash.hold, folder=options.directory, name=name, size=DISK_BYTES, silence=SILENCE_SECONDS)
         channel = await asyncio.to_thread(self._open, self._command(command(self.python, held)))
         channel.settimeout(_UNDO_SECONDS)
-        self._said = channel.makefile("rb")
-        said = (await asyncio.to_thread(self._said.readline)).decode(errors="replace").rstrip("\n")
+        self._answers = channel.makefile("rb")
+        said = (await asyncio.to_thread(self._answers.readline)).decode(errors="replace").rstrip("\n")
         if not said.startswith(READY):
             errors = await asyncio.to_thread(_errors, channel)
             raise NodeError(f"{self._place.host} cannot be used: {errors or 'no answer'}")
@@ -156,7 +156,7 @@ class SshNode:
         while not self._over.wait(min(PULSE_SECONDS, SILENCE_SECONDS / 3)):
             try:
                 channel.sendall(b".")
-                said = self._said.readline().decode(errors="replace").strip()
+                said = self._answers.readline().decode(errors="replace").strip()
             except (OSError, paramiko.SSHException, EOFError):
                 said = ""
             if said != ALIVE:
@@ -271,7 +271,7 @@ class SshNode:
         try:
             channel.settimeout(_UNDO_SECONDS)
             channel.shutdown_write()
-            said = self._said.read().splitlines()
+            said = self._answers.read().splitlines()
             failed: list[str] = json.loads(said[-1])[1] if said else [_errors(channel) or "no answer"]
         except (OSError, EOFError, paramiko.SSHException, ValueError) as error:
             failed = [f"nobody can tell whether everything was undone: {error}"]

@@ -146,11 +146,11 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += (length + 3) & ~3
 
 
-def _packet(found: dict[int, bytes]) -> Packet:
-    number, _, hook = struct.unpack(">IHB", found[_PACKET_HEADER])
-    content = found[_PAYLOAD]
-    device = found.get(_INTO) or found.get(_OUT_OF) or bytes(4)
-    length = found.get(_WHOLE_LENGTH)
+def _packet(attributes: dict[int, bytes]) -> Packet:
+    number, _, hook = struct.unpack(">IHB", attributes[_PACKET_HEADER])
+    content = attributes[_PAYLOAD]
+    device = attributes.get(_INTO) or attributes.get(_OUT_OF) or bytes(4)
+    length = attributes.get(_WHOLE_LENGTH)
     whole = struct.unpack(">I", length)[0] if length else len(content)
     return Packet(number, hook == _LOCAL_IN, struct.unpack(">I", device)[0], whole, content)
 

@@ -67,10 +67,10 @@ def start(name: str, prepare: Callable[[], Work]) -> None:
     if pid:
         os.close(writing)
         with open(reading) as pipe:
-            said = pipe.read()
+            answer = pipe.read()
         os.waitpid(pid, 0)
-        if said != "ready":
-            raise SystemExit(said or f"the resident {name} ended at once")
+        if answer != "ready":
+            raise SystemExit(answer or f"the resident {name} ended at once")
         return
     # Twice, so that it is nobody's child: whoever runs this tool waits for the tool alone.
     if os.fork():
@@ -96,7 +96,7 @@ def ask(name: str, request: Any = None) -> Any:
     answer = _call(name, {"ask": request})
     if answer is None:
         raise SystemExit(f"the resident {name} is not there")
-    return _said(answer)
+    return _content(answer)
 
 
 def stop(name: str) -> Any:
@@ -109,10 +109,10 @@ def stop(name: str) -> Any:
         if time.monotonic() > deadline:
             raise SystemExit(f"the resident {name} did not end")
         time.sleep(0.002)
-    return _said(answer)
+    return _content(answer)
 
 
-def _said(answer: dict[str, Any]) -> Any:
+def _content(answer: dict[str, Any]) -> Any:
     if "failed" in answer:
         raise SystemExit(answer["failed"])
     return answer["said"]

@@ -28,7 +28,7 @@ from harness.faults import (
 
 
 class Tool(NamedTuple):
-    """One tool."""
+    """A module that is run inside the nodes, and what environments have to know of it."""
 
     module: ModuleType
     capabilities: tuple[str, ...] = ()

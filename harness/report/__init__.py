@@ -119,29 +119,29 @@ def _band(period: Period, end: int) -> dict[str, Any]:
     }
 
 
-def _words(one: Witness) -> str:
+def _words(op: Witness) -> str:
     """An operation in a few words."""
-    return operation(one.f, one.value, answered=one.type == "ok")
+    return operation(op.f, op.value, answered=op.type == "ok")
 
 
 def _timeline(anomaly: Anomaly) -> dict[str, Any]:
     """The operations of an anomaly as bars, one row each, in the order of their invocations."""
-    start = min(one.call for one in anomaly.operations)
-    last = max(one.call if one.ret is None else one.ret for one in anomaly.operations)
+    start = min(op.call for op in anomaly.operations)
+    last = max(op.call if op.ret is None else op.ret for op in anomaly.operations)
     scale = (_RIGHT - _LEFT) / max(last - start, 1)
     bars = []
-    for row, one in enumerate(anomaly.operations):
-        x = _LEFT + (one.call - start) * scale
-        right = _WIDTH if one.ret is None else _LEFT + (one.ret - start) * scale
+    for row, op in enumerate(anomaly.operations):
+        x = _LEFT + (op.call - start) * scale
+        right = _WIDTH if op.ret is None else _LEFT + (op.ret - start) * scale
         bars.append(
             {
                 "x": x,
                 "width": max(right - x, 3),
                 "y": 4 + _ROW * row,
-                "who": f"process {one.process}" + (f" on {one.node}" if one.node else ""),
-                "label": _words(one),
-                "one": one,
-                "open": one.ret is None,
+                "who": f"process {op.process}" + (f" on {op.node}" if op.node else ""),
+                "label": _words(op),
+                "operation": op,
+                "open": op.ret is None,
                 "end": x > _WIDTH * 0.7,
             }
         )

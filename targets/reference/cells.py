@@ -99,7 +99,7 @@ class Counter:
         return Counter(added, subtracted)
 
     def read(self) -> int:
-        """The total."""
+        """What was added, less what was subtracted."""
         return sum(self.added.values()) - sum(self.subtracted.values())
 
     def merge(self, other: Counter) -> Counter:
@@ -126,7 +126,7 @@ class Elements:
     seen: Version = field(default_factory=dict)
 
     def add(self, node: str, element: str) -> Elements:
-        """With the element."""
+        """The set with one element more, by a dot of this node's own."""
         dot = (node, self.seen.get(node, 0) + 1)
         return Elements({**self.remove(element).dots, dot: element}, {**self.seen, node: dot[1]})
 
@@ -188,7 +188,7 @@ def dump(cell: Any) -> Any:
 
 
 def load(dumped: Any) -> Any:
-    """The cell again."""
+    """The cell that was dumped."""
     return KINDS[dumped[0]].load(dumped[1])
 
 

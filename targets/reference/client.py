@@ -153,8 +153,8 @@ class _OutcomeUnknown(Indeterminate):
     pass
 
 
-def _number(found: Any) -> Any:
+def _number(answer: Any) -> Any:
     """What a register holds; several values where writes conflicted."""
-    if isinstance(found, list):
-        return sorted(map(int, found))
-    return None if found is None else int(found)
+    if isinstance(answer, list):
+        return sorted(map(int, answer))
+    return None if answer is None else int(answer)

@@ -18,7 +18,7 @@ FANOUT: Final = 2
 
 
 class Gossip(Leaderless):
-    """One node."""
+    """A node that takes writes by itself, and spreads them as rumours."""
 
     HANDLERS = Leaderless.HANDLERS | {"rumour": "_on_rumour"}
 

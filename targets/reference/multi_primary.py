@@ -19,7 +19,7 @@ _BATCH: Final = 100
 
 
 class MultiPrimary(Leaderless):
-    """One node."""
+    """A node that takes writes by itself, and owes each of them to its peers until they have it."""
 
     HANDLERS = Leaderless.HANDLERS | {"replicate": "_on_replicate", "replicated": "_on_replicated"}
 

@@ -23,7 +23,7 @@ from harness.targets.reference.state import Answer
 
 
 class PrimaryBackup(Elected):
-    """One node."""
+    """A node that is primary, one of its backups, or the witness, which votes and holds no data."""
 
     @property
     def _is_witness(self) -> bool:

@@ -31,7 +31,7 @@ HAND_OVER: Final = 0.5
 
 
 class Quorum(Leaderless):
-    """One node."""
+    """A node that asks W of a key's nodes to write and R to read, and is one of those itself for other keys."""
 
     HANDLERS = Leaderless.HANDLERS | {
         "get": "_on_get",
@@ -255,7 +255,7 @@ class _Round:
         self.answers: dict[str, Any] = {}
 
     def take(self, node: str, answer: Any) -> None:
-        """A node has answered."""
+        """Count the answer of a node; enough of them are the end of waiting."""
         self.answers[node] = answer
         if len(self.answers) >= self._need:
             self.end()

@@ -26,7 +26,7 @@ class SimulatedFile:
         return self._safe
 
     def read(self) -> bytes:
-        """All of it."""
+        """What a process reads, synced or not."""
         return bytes(self._data)
 
     def append(self, data: bytes) -> None:
@@ -36,7 +36,7 @@ class SimulatedFile:
         self._data += data
 
     def truncate(self, size: int) -> None:
-        """Cut short."""
+        """Keep the first ``size`` bytes only."""
         del self._data[size:]
         self._safe = min(self._safe, size)
         self._forget_flip()

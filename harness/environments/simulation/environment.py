@@ -53,7 +53,7 @@ class SimulatedNode:
         self._processes: dict[str, Process] = {}
         self._hosts: dict[str, SimulatedHost] = {}
         """What each process sees of the node."""
-        self._said: dict[str, list[str]] = {}
+        self._printed: dict[str, list[str]] = {}
         self._started = 0
 
     async def exec(self, argv: Sequence[str], *, timeout: float = 30.0) -> Result:
@@ -69,15 +69,15 @@ class SimulatedNode:
         self._started += 1
         server = self._processes[name] = Process(self.name, name)
         server.number, server.since = self._started, self._loop.nanoseconds()
-        said = self._said.setdefault(name, [])
+        log = self._printed.setdefault(name, [])
         rng = random.Random(f"{self._seed}/{self.name}/{self._started}")
-        host = self._hosts[name] = SimulatedHost(self._clock, self._disk, self._network, rng, said)
-        server.exited = lambda last_words: self._exit(server, said, last_words)
+        host = self._hosts[name] = SimulatedHost(self._clock, self._disk, self._network, rng, log)
+        server.exited = lambda last_words: self._exit(server, log, last_words)
         self._loop.create_task(module.run(argv[3:], host), context=server.context)
 
-    def _exit(self, server: Process, said: list[str], last_words: str) -> None:
+    def _exit(self, server: Process, log: list[str], last_words: str) -> None:
         """A server has ended itself."""
-        said.append(last_words)
+        log.append(last_words)
         self._die(server)
 
     def _die(self, server: Process) -> None:
@@ -98,7 +98,7 @@ class SimulatedNode:
         file.sync()
 
     async def log(self, name: str) -> str:
-        return "\n".join(self._said.get(name, []))
+        return "\n".join(self._printed.get(name, []))
 
     @property
     def own_tools(self) -> frozenset[ModuleType]:
@@ -249,7 +249,7 @@ class SimulatedNode:
     def save_logs(self) -> None:
         """Write what every server said into the run's directory."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        for name, lines in self._said.items():
+        for name, lines in self._printed.items():
             (self._logs / f"{name}.log").write_text("".join(line + "\n" for line in lines))
 
 

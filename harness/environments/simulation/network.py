@@ -204,7 +204,7 @@ class Network:
 
 
 class Listener:
-    """What ``loop.create_server`` answers with."""
+    """The server of ``loop.create_server``, as asyncio has it: it can be closed, and waited for."""
 
     def __init__(self, network: Network, where: tuple[str, int]) -> None:
         self._network = network
