@@ -18,7 +18,7 @@ from harness.judging import load_checkers
 from harness.nemesis import Nemesis
 from harness.options import Part, Plugin, options_of
 from harness.own import CHAOS, Own, class_of
-from harness.plugins import distribute, is_file, load, names
+from harness.plugins import distribute, has_ended, is_file, load, names
 from harness.suitable import refuse_unsuitable, unsuitable
 from harness.target import Target
 from harness.timetable import refuse_misplanned
@@ -98,7 +98,10 @@ def assemble(experiment: Experiment, own: Own = NOTHING) -> Parts:
 
 def _made(part: P | type[P], options: msgspec.Struct) -> P:
     """A class made with its options; what was made already has its own."""
-    return part(options) if isinstance(part, type) else part
+    try:
+        return part(options) if isinstance(part, type) else part
+    except SystemExit as end:
+        raise has_ended(end) from None
 
 
 def narrowed(experiment: Experiment) -> Experiment:
@@ -177,7 +180,7 @@ def assemble_workload(experiment: Experiment, own: Own = NOTHING) -> Workload:
         return workload
     mine = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
     owner = _owner("workload", workload)
-    return workload(distribute(mine, {owner: workload})[owner])
+    return _made(workload, distribute(mine, {owner: workload})[owner])
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[S
     with tempfile.TemporaryDirectory(prefix="splitbrain-hunt-", dir=below) as folder:
         try:
             verdict, directory = run(experiment, Path(folder))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if isinstance(error, UsageError | MissingError) and not isinstance(error, HistoryError):
                 raise
             return _broken(experiment.seed, error, Path(folder))
@@ -72,7 +72,7 @@ def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[S
         return outcome, {} if verdict.validity == "valid" else _files(directory)
 
 
-def _broken(seed: int, error: Exception, folder: Path) -> tuple[SeedResult, Files]:
+def _broken(seed: int, error: BaseException, folder: Path) -> tuple[SeedResult, Files]:
     """The outcome of a run that broke, and what it had written below a folder."""
     reason = str(error) if isinstance(error, SplitbrainError) else f"{type(error).__name__}: {error}"
     directory = next((path for path in sorted(folder.iterdir()) if path.is_dir()), folder)

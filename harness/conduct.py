@@ -17,6 +17,7 @@ from harness.history import History
 from harness.judging import checkers_of, judge_run
 from harness.operation import Event
 from harness.options import plain
+from harness.plugins import has_ended
 from harness.recording import read_jsonl
 from harness.run_directory import RunDirectory
 from harness.runner import Run
@@ -108,6 +109,10 @@ def conduct(
     except (KeyboardInterrupt, asyncio.CancelledError):
         said = f"aborted; what was recorded is in {directory.history}: `splitbrain check {directory.path}` judges it"
         raise AbortedError(said) from None
+    except SystemExit as end:
+        error = has_ended(end)
+        error.add_note(f"the run's directory is {directory.path}")
+        raise error from None
     except Exception as error:
         error.add_note(f"the run's directory is {directory.path}")
         if directory.unsaved:

@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contract import hold
 from harness.environments.base import Environment, Guards, HasImage, Refuses
-from harness.errors import UsageError
+from harness.errors import SplitbrainError, UsageError
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.options import Plugin, options_of, read, unknown
 from harness.target import KnowsItself, Target
@@ -142,6 +142,14 @@ def users_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost line of a file loaded as ``FILE.py:Class`` that an error came through."""
     frames = traceback.extract_tb(error.__traceback__)
     return next((one for one in reversed(frames) if Path(one.filename).parent.resolve() in folders), None)
+
+
+def has_ended(end: SystemExit) -> SplitbrainError:
+    """What it is to whoever started a run when code of others calls ``sys.exit``, with whatever code, 0 included."""
+    frame = users_frame(end)
+    where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
+    said = f"code of a store, a workload, a nemesis or a checker has ended the command ({end.code}){where}"
+    return SplitbrainError(f"{said}: nothing was judged")
 
 
 def whose(thing: object, part: str) -> str:

@@ -311,5 +311,5 @@ def _attempt(candidate: Experiment) -> Verdict:
             return simulate(narrowed(candidate), Path(folder)).verdict
         except UsageError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Verdict("unknown", f"{type(error).__name__}: {error}")

@@ -61,8 +61,9 @@ def _command() -> int:
         if isinstance(end.code, str):
             raise SplitbrainError(end.code) from None
         if not any(type(cause).__module__.partition(".")[0] in ("click", "typer") for cause in _causes(end)):
-            said = f"code of a store, a workload, a nemesis or a checker has ended the command ({end.code})"
-            raise SplitbrainError(f"{said}: nothing was judged") from None
+            from harness.plugins import has_ended
+
+            raise has_ended(end) from None
         return end.code or 0
     return 0
 

@@ -39,13 +39,15 @@ def breaks_at_1(error: str, experiment: Experiment, below: Path) -> tuple[Verdic
     if experiment.seed == 1:
         if error == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        raise {
+        errors: dict[str, BaseException] = {
             "never ready": NodeError(f"it was never ready; the run's directory is {directory}"),
             "a bug of the store's": KeyError("n1"),
             "what it wrote": HistoryError("this is not an event", line=3),
+            "its exit": SystemExit(0),
             "wrong options": UsageError("wrong options"),
             "no server": MissingError("no server"),
-        }[error]
+        }
+        raise errors[error]
     return verdict, directory
 
 
@@ -64,6 +66,7 @@ def hunt(campaign: Campaign, seeds: int, run: RunSeed, where: str = "threads:1")
         ("never ready", "it was never ready"),
         ("a bug of the store's", "KeyError: 'n1'"),
         ("what it wrote", "line 3: this is not an event"),
+        ("its exit", "SystemExit: 0"),
         ("killed", "the process that ran it died"),
     ],
 )

@@ -18,10 +18,24 @@ import pytest
 from msgspec.structs import replace
 
 import harness
-from harness import Budget, Checker, Experiment, History, Outcome, UsageError, Verdict, check, hunt, run, shrink
+from harness import (
+    Budget,
+    Checker,
+    Experiment,
+    History,
+    Outcome,
+    SplitbrainError,
+    UsageError,
+    Verdict,
+    check,
+    hunt,
+    run,
+    shrink,
+)
 from harness.cli.wording import as_options
 from harness.plugins import load_file
 from harness.targets.reference.target import Reference
+from harness.workloads.register import Register
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -233,6 +247,35 @@ class Strict(Checker):
 
     def check(self, history: History, budget: Budget) -> Verdict:
         return Verdict("invalid", self.kind or "by default")
+
+
+class ExitsWhenMade(Reference):
+    """A store whose code ends the process."""
+
+    def __init__(self, options: Any) -> None:
+        sys.exit(0)
+
+
+class ExitsAtTheStart(Reference):
+    """The same, later."""
+
+    async def start(self, cluster: Any, node: Any) -> None:
+        sys.exit(0)
+
+
+class ExitsWhileItGenerates(Register):
+    """A workload that does it."""
+
+    def generator(self, rng: Any) -> Any:
+        sys.exit(0)
+
+
+@pytest.mark.parametrize(
+    "parts", [{"target": ExitsWhenMade}, {"target": ExitsAtTheStart}, {"workload": ExitsWhileItGenerates}]
+)
+def test_code_that_ends_the_process_is_an_error_of_the_run(tmp_path: Path, parts: dict[str, Any]) -> None:
+    with pytest.raises(SplitbrainError, match=r"has ended the command \(0\).*: nothing was judged"):
+        run(SHORT, runs=tmp_path, **parts)
 
 
 def test_a_checker_of_ones_own_judges_runs_and_judges_them_again(tmp_path: Path) -> None:
