@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -14,26 +13,48 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.verdict import EXIT_CODES, Verdict
 
-COMMAND: Final = (sys.executable, "-P", "-m", "harness.cli")
-"""The command once more: without the current directory among the places that modules are taken from."""
-_LEASHED: Final = (sys.executable, "-P", "-m", "harness.leashed")
+_HERE: Final = Path(__file__).parent
+_BEGIN: Final = (
+    f"import importlib, sys, typing; sys.path.insert(0, {str(_HERE.parent)!r}); import harness; del sys.path[0]; "
+    "from harness.cli import main; sys.argv[0] = 'splitbrain'; main()"
+)
+COMMAND: Final = (sys.executable, "-P", "-c", _BEGIN)
+"""The command once more: this package, wherever it was found here, and no other module from beside it, nor from the
+current directory.
+"""
+_LEASHED: Final = (sys.executable, "-P", str(_HERE / "leashed.py"))
 _ABORTED_SECONDS: Final = 60.0
 """How long the nodes of a run that is aborted may take to go."""
 
 
+class Told(msgspec.Struct):
+    """What a command tells of its run: see ``harness.console.verdict.for_scripts``."""
+
+    verdict: Verdict
+    directory: str
+    unsaved: str = ""
+
+
 def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
-    """Run any experiment as a command of its own. Raises ``SplitbrainError`` with what it said where it broke."""
+    """Run any experiment as a command of its own. Raises ``SplitbrainError`` with what it said where it broke.
+
+    Of a run that passed and could not be kept, or whose nodes could not be stopped, the verdict is unknown.
+    """
     command = [*COMMAND, *_words(experiment, runs, runs)]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    return _told(done.returncode, done.stdout, done.stderr)
+    told = _told(done.returncode, done.stdout, done.stderr)
+    if told.unsaved and told.verdict.validity == "valid":
+        told.verdict = replace(told.verdict, validity="unknown", reason=told.unsaved)
+    return told.verdict, Path(told.directory)
 
 
-def run_apart(experiment: Experiment, runs: Path, say: Callable[[str], None]) -> tuple[Verdict, Path]:
+def run_apart(experiment: Experiment, runs: Path, say: Callable[[str], None]) -> Told:
     """The same for a caller whom it leaves alone: no signal of its terminal gets there, it ends with the caller.
 
     Whatever interrupts the wait aborts the run, and is raised on when its nodes are gone.
@@ -74,12 +95,16 @@ def _words(experiment: Experiment, runs: Path, folder: Path) -> list[str]:
     return [*shlex.split(experiment.command(str(timetable)))[1:], "--format", "json", "--runs", str(runs)]
 
 
-def _told(code: int, out: str, err: str) -> tuple[Verdict, Path]:
-    if code not in EXIT_CODES.values():
+def _told(code: int, out: str, err: str) -> Told:
+    """The outcome is on the last line: code of others may have printed before."""
+    try:
+        told = msgspec.json.decode(out.strip().rpartition("\n")[2], type=Told)
+    except msgspec.MsgspecError:
+        told = None
+    if told is None or code not in (*EXIT_CODES.values(), SplitbrainError.exit_code):
         said = _last(err)
         raise UsageError(said) if code == UsageError.exit_code else SplitbrainError(said)
-    outcome = json.loads(out)
-    return msgspec.convert(outcome["verdict"], Verdict), Path(outcome["directory"])
+    return told
 
 
 def _last(err: str) -> str:

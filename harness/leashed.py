@@ -1,4 +1,4 @@
-"""A command that lives no longer than its parent: ``python -P -m harness.leashed PARENT COMMAND...``.
+"""A command that lives no longer than its parent: ``python -P leashed.py PARENT COMMAND...``.
 
 The kernel ends it when the thread that started it ends, however that comes. Imports little: it is over in a moment.
 """

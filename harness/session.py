@@ -159,15 +159,16 @@ def _apart(prepared: Prepared, own: Own, runs: Path, say: Say) -> Outcome:
     """Run in another process, which loads all but the checkers that it cannot; these judge here."""
     experiment = prepared.experiment
     others = tuple(name for name in experiment.checkers if name not in own.judges)
-    verdict, path = run_apart(replace(experiment, checkers=others, unnamed=msgspec.UNSET), runs, say)
-    directory = RunDirectory(path)
+    told = run_apart(replace(experiment, checkers=others, unnamed=msgspec.UNSET), runs, say)
+    directory = RunDirectory(path := Path(told.directory))
     history = read_jsonl(directory.history)
     if not own.judges:
-        return Outcome(directory.load_experiment(), verdict, history, path)
+        return Outcome(directory.load_experiment(), told.verdict, history, path, told.unsaved)
     warm(prepared.parts.checkers)
     verdict = judge_run(directory, experiment, prepared.parts.workload, history=history, asked=prepared.parts.checkers)
     directory.write_verdict(verdict, experiment, history.seconds)
-    return report(Outcome(experiment, verdict, history, path, directory.unsaved))
+    unsaved = "; ".join(filter(None, (told.unsaved, directory.unsaved)))
+    return report(Outcome(experiment, verdict, history, path, unsaved))
 
 
 def check(

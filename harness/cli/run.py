@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -22,14 +23,16 @@ from harness.session import Prepared
 
 def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
     """Run an experiment, print its outcome, and return the exit code."""
-    prepared = Prepared(experiment)
-    place = prepared.experiment.environment
-    if not as_json and experiment.environment == "auto":
-        print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
-    if prepared.apart:
-        return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
-    with Progress(prepared.parts.workload.checkers(), experiment.time, quiet=as_json) as progress:
-        outcome = prepared.conduct(runs, _Terminal(progress))
+    # What code of others prints must not stand where a script reads the outcome.
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        prepared = Prepared(experiment)
+        place = prepared.experiment.environment
+        if not as_json and experiment.environment == "auto":
+            print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
+        if prepared.apart:
+            return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
+        with Progress(prepared.parts.workload.checkers(), experiment.time, quiet=as_json) as progress:
+            outcome = prepared.conduct(runs, _Terminal(progress))
     print_run(outcome, worded, as_json=as_json)
     return outcome.exit_code
 

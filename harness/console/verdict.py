@@ -63,7 +63,12 @@ def _print_story(verdict: Verdict, text: str, console: Console) -> None:
 def for_scripts(outcome: Outcome) -> dict[str, Any]:
     """What a script wants to know of a run, to be written as JSON."""
     report = RunDirectory(outcome.directory).report
-    return {"directory": str(outcome.directory), "report": str(report), "verdict": outcome.verdict}
+    return {
+        "directory": str(outcome.directory),
+        "report": str(report),
+        "unsaved": outcome.unsaved,
+        "verdict": outcome.verdict,
+    }
 
 
 def print_run(outcome: Outcome, worded: Callable[[Verdict], Verdict], *, as_json: bool) -> None:
@@ -80,6 +85,8 @@ def as_text(outcome: Outcome) -> str:
     """The outcome of a run as ``print_run`` prints it, without colours; it names fields, not options."""
     console = Console(file=io.StringIO(), width=_WIDTH, highlight=False, color_system=None)
     _print_outcome(outcome, outcome.verdict, console)
+    if outcome.unsaved:
+        _print(console, f"  not saved: {outcome.unsaved}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text.rstrip("\n")
 

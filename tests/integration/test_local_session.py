@@ -32,6 +32,9 @@ class Mine(Memory):
         super().__init__(options)
         self.options = options
 
+    async def form(self, cluster):
+        print("formed", end="")
+
 async def main():
     experiment = Experiment("x", environment="local", time=2.0)
     for part in (Mine, Mine(Mine.Options(forget=True))):

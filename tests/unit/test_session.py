@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import inspect
 import re
 import shlex
@@ -149,6 +150,9 @@ def test_a_run_gives_its_history_its_verdict_and_its_directory(tmp_path: Path) -
     assert f"again:  {outcome.again}" in str(outcome)
     assert check(outcome.directory).validity == check(outcome.directory, "cas-register").validity == "valid"
     assert check(outcome.history, "cas-register", budget=Budget(9.0)).validity == "valid"
+    unsaved = dataclasses.replace(outcome, unsaved="the nodes stay")
+    assert unsaved.exit_code == 4
+    assert str(unsaved) == f"{outcome}\n  not saved: the nodes stay"
 
 
 def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
