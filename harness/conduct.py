@@ -58,6 +58,11 @@ class AbortedError(KeyboardInterrupt):
     """The person ended the run at once; the message says where its history is."""
 
 
+def aborted(directory: RunDirectory) -> str:
+    """Where the history of a run is that was ended at once."""
+    return f"aborted; what was recorded is in {directory.history}: `splitbrain check {directory.path}` judges it"
+
+
 class Attendant:
     """Who attends a run, and is told of it. This one keeps silent, and lets nothing end the run early."""
 
@@ -107,8 +112,7 @@ def conduct(
         history = _record(run, environment, attendant)
         verdict = judge_run(directory, experiment, parts.workload, history=history, asked=parts.checkers)
     except (KeyboardInterrupt, asyncio.CancelledError):
-        said = f"aborted; what was recorded is in {directory.history}: `splitbrain check {directory.path}` judges it"
-        raise AbortedError(said) from None
+        raise AbortedError(aborted(directory)) from None
     except SystemExit as end:
         error = has_ended(end)
         error.add_note(f"the run's directory is {directory.path}")
@@ -156,7 +160,7 @@ def report(outcome: Outcome) -> Outcome:
     return Outcome(outcome.experiment, outcome.verdict, outcome.history, outcome.directory, unsaved)
 
 
-def simulate(experiment: Experiment, runs: Path) -> Outcome:
-    """Run a simulated experiment in this thread, without a word and without a report."""
+def simulate(experiment: Experiment, runs: Path, attendant: Attendant | None = None) -> Outcome:
+    """Run a simulated experiment in this thread, without a report."""
     parts = assemble(experiment)
-    return conduct(experiment, parts, parts.environment(experiment), runs)
+    return conduct(experiment, parts, parts.environment(experiment), runs, attendant)

@@ -156,7 +156,7 @@ def whose(thing: object, part: str) -> str:
     """Whose code something is, for a message: a part of a plug-in's class, and the file that this is in."""
     kind = type(thing)
     module = sys.modules.get(kind.__module__)
-    file = (module.__file__ if module else None) or kind.__module__
+    file = getattr(module, "__file__", None) or kind.__module__  # what is typed in is in none
     return f"{kind.__qualname__}.{part} ({file})"
 
 

@@ -5,11 +5,9 @@ Nothing in here prints, reads the command line, or touches signals.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from harness.assembly import (
 )
 from harness.campaign import SeedResult, signatures
 from harness.checking import CAS_REGISTER, is_run, judge_again, judge_by, judge_history
-from harness.conduct import AbortedError, Attendant, Outcome, conduct, report, simulate, warm
+from harness.conduct import Attendant, Outcome, conduct, report, simulate, warm
 from harness.environments import namespaces
 from harness.environments.base import HasImage
 from harness.errors import SplitbrainError, UsageError, field
@@ -41,13 +39,11 @@ from harness.judging import judge_run
 from harness.own import AnyChecker, AnyNemesis, AnyTarget, AnyWorkload, Own, bring, refuse_while_loading, several
 from harness.recording import read_jsonl
 from harness.run_directory import RunDirectory
-from harness.runner import Run
 from harness.shrinking import Shrinker, describe
+from harness.threaded import Say, in_a_thread
 from harness.trust import code_of, refuse_code
 from harness.verdict import Budget, Verdict
 from harness.words import count
-
-Say = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -111,48 +107,8 @@ def run(
         say(f"{field('environment', 'auto')} takes {prepared.experiment.environment}: {prepared.why}")
     if prepared.apart:
         return _apart(prepared, own, Path(runs), say)
-    caller = _Caller(say)
-    done: Future[Outcome] = Future()
-
-    def conducted() -> None:
-        try:
-            done.set_result(prepared.conduct(Path(runs), caller))
-        except BaseException as error:
-            done.set_exception(error)
-
-    # In a thread of its own: this one may have an event loop, and its signals belong to the caller.
-    threading.Thread(target=conducted, name="splitbrain", daemon=True).start()
-    try:
-        return done.result()
-    except AbortedError as aborted:
-        raise SplitbrainError(str(aborted)) from None
-    except BaseException as error:
-        if not done.done():
-            caller.interrupted.set()
-            error.add_note(str(done.exception() or "the run was over by then"))
-        raise
-
-
-class _Caller(Attendant):
-    """The caller of ``run``, in another thread, which may be interrupted."""
-
-    def __init__(self, say: Say) -> None:
-        self.say = say  # type: ignore[method-assign, assignment]
-        self.interrupted = threading.Event()
-
-    async def execute(self, run: Run) -> None:
-        executing = asyncio.current_task()
-        assert executing is not None
-        waiting = asyncio.create_task(self._cancel_when_interrupted(executing))
-        try:
-            await run.execute()
-        finally:
-            waiting.cancel()
-
-    async def _cancel_when_interrupted(self, executing: asyncio.Task[Any]) -> None:
-        while not self.interrupted.is_set():
-            await asyncio.sleep(0.2)
-        executing.cancel()
+    simulated = prepared.experiment.environment == "simulation"
+    return in_a_thread(lambda caller: prepared.conduct(Path(runs), caller), say, simulated=simulated)
 
 
 def _apart(prepared: Prepared, own: Own, runs: Path, say: Say) -> Outcome:
@@ -302,7 +258,7 @@ def shrink(
     smallest = narrowed(shrinker.best)
     say(f"{describe(smallest)}, after {count(shrinker.tried, 'run')}")
     on_found()
-    return report(simulate(smallest, Path(runs)))
+    return in_a_thread(lambda caller: report(simulate(smallest, Path(runs), caller)), _silent, simulated=True)
 
 
 def _attempt(candidate: Experiment) -> Verdict:

@@ -49,9 +49,7 @@ def test_a_process_without_an_outcome_is_an_error_with_its_last_words(
 def test_the_other_process_has_the_package_that_the_caller_has(tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     shutil.copytree(Path(harness.__file__).parent, clone / "harness")
-    program = (
-        f"import sys; sys.path.insert(0, {str(clone)!r}); from harness.isolated import COMMAND; print(COMMAND[-1])"
-    )
+    program = f"import sys; sys.path.insert(0, {str(clone)!r}); from harness import isolated as i; print(i.COMMAND[-1])"
     begin = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     (clone / "msgspec.py").write_text("raise SystemError('somebody imports from beside the package')")
     (clone / "harness" / "cli" / "app.py").write_text("raise SystemExit('the clone')")

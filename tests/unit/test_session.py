@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
+import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -34,6 +36,7 @@ from harness import (
     shrink,
 )
 from harness.cli.wording import as_options
+from harness.environments.simulation import watchdog
 from harness.plugins import load_file
 from harness.targets.reference.target import Reference
 from harness.workloads.register import Register
@@ -155,16 +158,18 @@ def test_a_run_gives_its_history_its_verdict_and_its_directory(tmp_path: Path) -
     assert str(unsaved) == f"{outcome}\n  not saved: the nodes stay"
 
 
-def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    def settings() -> list[Any]:
-        handlers = [signal.getsignal(number) for number in signal.valid_signals()]
-        return [
-            *handlers,
-            signal.pthread_sigmask(signal.SIG_BLOCK, ()),
-            signal.getitimer(signal.ITIMER_REAL),
-            sys.argv[:],
-        ]
+def settings() -> list[Any]:
+    """What a run must leave as it was."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    return [
+        *handlers,
+        signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+        signal.getitimer(signal.ITIMER_REAL),
+        sys.argv[:],
+    ]
 
+
+def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before, said = settings(), []
     run(SHORT, runs=tmp_path, say=said.append)
     hunt(SHORT, 2, directory=tmp_path / "hunt")
@@ -292,7 +297,7 @@ def test_a_checker_of_ones_own_judges_runs_and_judges_them_again(tmp_path: Path)
         check(outcome.directory, "register", checkers=[Strict])
 
 
-def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path) -> None:
+async def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"bug": "no-fsync", "kill": "all"}
     experiment = replace(SHORT, nodes=5, nemeses=("kill",), overlap=True, interval=2.0, time=10.0, options=options)
     seen: list[int] = []
@@ -300,7 +305,17 @@ def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path) -> None:
     assert (found.validity, found.exit_code) == ("invalid", 1)
     assert sorted(seen) == [one.seed for one in found.outcomes]
     failed = next(one for one in found.outcomes if one.validity == "invalid")
+    loop, before = asyncio.get_running_loop(), settings()
+    me, handle = os.getpid(), signal.signal
+
+    def only_elsewhere(number: int, handler: Any) -> Any:
+        assert os.getpid() != me, number
+        return handle(number, handler)
+
+    monkeypatch.setattr(signal, "signal", only_elsewhere)
     small = shrink(failed.directory, 20.0, runs=tmp_path / "runs")
+    monkeypatch.undo()
+    assert (asyncio.get_running_loop(), settings()) == (loop, before)
     assert small.verdict.validity == "invalid"
     assert len(small.history) < len((Path(failed.directory) / "history.jsonl").read_bytes().splitlines())
     # What is known already is not run once more.
@@ -346,28 +361,83 @@ def test_other_words_stay_as_they_are(text: str) -> None:
     assert as_options(text) == text
 
 
-INTERRUPTED = """
-import signal
+class Spins(Reference):
+    """A store that never gives way."""
 
-from harness import Experiment, run
+    async def ready(self, cluster: Any) -> bool:
+        while True:
+            pass
+
+
+class Blocks(Reference):
+    """A store that waits where nothing can interrupt it."""
+
+    let_go = threading.Event()
+
+    async def ready(self, cluster: Any) -> bool:
+        return self.let_go.wait()
+
+
+def test_a_store_that_blocks_ends_its_run_and_not_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchdog, "TICK_SECONDS", 0.05)
+    outcome = run(SHORT, target=Spins, runs=tmp_path)
+    assert outcome.verdict.validity == "unknown"
+    assert "has blocked everything" in outcome.verdict.reason
+    with pytest.raises(SplitbrainError, match=r"must await, not block; .* left behind; .*`splitbrain check .*`"):
+        run(SHORT, target=Blocks, runs=tmp_path)
+    Blocks.let_go.set()
+
+
+INTERRUPTED = """
+import signal, time
+
+from harness import Checker, Experiment, run
+from harness.targets.reference.target import Reference
+
+class Spins(Reference):
+    async def form(self, cluster):
+        print("running for ever", flush=True)
+        while True:
+            pass
+
+class Sleeps(Reference):
+    async def form(self, cluster):
+        print("running for ever", flush=True)
+        time.sleep(10_000)
+
+class Judges(Checker):
+    def check(self, history, budget):
+        print("running for ever", flush=True)
+        time.sleep(10_000)
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    run(Experiment("reference", environment="simulation", time=600_000.0), say=lambda what: print(what, flush=True))
+    run(Experiment("reference", environment="simulation", time=%s), **%s, say=lambda what: print(what, flush=True))
 except KeyboardInterrupt as stopped:
     print(*stopped.__notes__)
 """
 
 
-def test_ctrl_c_ends_a_run_in_a_program_and_keeps_its_history(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", INTERRUPTED]
+@pytest.mark.parametrize(
+    ("seconds", "parts", "said"),
+    [
+        (600_000.0, "{}", "running for 600000 s"),
+        (1.0, "{'target': Spins}", "running for ever"),
+        (1.0, "{'target': Sleeps}", "running for ever"),
+        (1.0, "{'checkers': Judges()}", "running for ever"),
+    ],
+)
+def test_ctrl_c_ends_a_run_in_a_program_and_keeps_its_history(
+    tmp_path: Path, seconds: float, parts: str, said: str
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED % (seconds, parts)]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
-        while not program.stdout.readline().startswith("running for"):
-            pass
+        while not program.stdout.readline().startswith(said):
+            assert program.poll() is None
         program.send_signal(signal.SIGINT)
-        said = program.stdout.read().splitlines()[-1]
+        last = program.stdout.read().splitlines()[-1]
     assert program.returncode == 0
-    assert said.startswith("aborted; what was recorded is in runs/reference-register-")
+    assert last.startswith("aborted; what was recorded is in runs/")
     (history,) = tmp_path.glob("runs/*/history.jsonl")
-    assert history.stat().st_size > 0
+    assert history.stat().st_size > 0 or "target" in parts

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import ctypes
 import os
 import signal
 import sys
@@ -21,20 +23,27 @@ BLOCKED_TICKS: Final = 10
 STANDING_TICKS: Final = 30
 """After so many ticks virtual time is taken to stand still: operations follow each other without ever waiting."""
 _MOST_WARNINGS: Final = 3
-"""How often code may swallow what is raised in it before the process is ended."""
+"""How often code may swallow what is raised in it before the process is ended, or the thread left behind."""
 
 
 @contextlib.contextmanager
 def watched(now: Callable[[], tuple[int, Any]]) -> Iterator[None]:
     """In here ``StuckError`` is raised in whatever runs when ``now``, virtual time and the callback, does not change.
 
-    Ticks are counted, not seconds: a machine that sleeps has none. Only the main thread can be watched.
+    Ticks are counted, not seconds: a machine that sleeps has none. In the main thread they are signals, which interrupt
+    whatever blocks. Others get no signals: ``StuckError`` is raised in them when what blocks has come back to Python.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    dog = _Watchdog(now)
-    before = signal.signal(signal.SIGALRM, dog.tick)
+    if threading.current_thread() is threading.main_thread():
+        with _signalled(_Watchdog(now, _end_process)):
+            yield
+    else:
+        with _looked_after(_Watchdog(now, LEAVE.get())):
+            yield
+
+
+@contextlib.contextmanager
+def _signalled(dog: _Watchdog) -> Iterator[None]:
+    before = signal.signal(signal.SIGALRM, lambda _number, frame: dog.tick(frame))
     signal.setitimer(signal.ITIMER_REAL, TICK_SECONDS, TICK_SECONDS)
     try:
         yield
@@ -43,14 +52,64 @@ def watched(now: Callable[[], tuple[int, Any]]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextlib.contextmanager
+def _looked_after(dog: _Watchdog) -> Iterator[None]:
+    """The same for a thread that gets no signals: another one looks at it."""
+    watched, over = threading.get_ident(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(TICK_SECONDS):
+            try:
+                dog.tick(sys._current_frames().get(watched))
+            except StuckError as stuck:
+                raise_in(watched, _saying(str(stuck)))
+
+    watcher = threading.Thread(target=look, name="splitbrain-watchdog", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise an error in another thread, as soon as it runs Python again; nothing in one that is over."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _saying(why: str) -> type[StuckError]:
+    """A class of its own, since only a class can be raised in another thread."""
+
+    class Stuck(StuckError):  # noqa: N818 - it is one
+        def __init__(self) -> None:
+            super().__init__(why)
+
+    return Stuck
+
+
+def _end_process(why: str) -> None:
+    os.write(sys.stderr.fileno(), f"splitbrain: {why}; it cannot be interrupted\n".encode())
+    os._exit(StuckError.exit_code)
+
+
+def _go_on(_why: str) -> None:
+    """Nobody waits for the thread."""
+
+
+LEAVE: Final[contextvars.ContextVar[Callable[[str], None]]] = contextvars.ContextVar("LEAVE", default=_go_on)
+"""Called, with the reason, where a simulation that does not run in the main thread can neither go on nor be ended."""
+
+
 class _Watchdog:
-    def __init__(self, now: Callable[[], tuple[int, Any]]) -> None:
+    def __init__(self, now: Callable[[], tuple[int, Any]], hopeless: Callable[[str], None]) -> None:
         self._now = now
+        self._hopeless = hopeless
         self._seen: tuple[int, Any] = (-1, None)
         self._standing = self._blocked = self._warned = 0
         self._suspect = ""
 
-    def tick(self, _number: int, frame: FrameType | None) -> None:
+    def tick(self, frame: FrameType | None) -> None:
         """Look whether anything has moved since the last tick."""
         time, callback = self._now()
         before, self._seen = self._seen, (time, callback)
@@ -70,8 +129,7 @@ class _Watchdog:
             why = f"{who} goes on and on without awaiting anything that takes time, so that virtual time stands still"
         self._warned += 1
         if self._warned > _MOST_WARNINGS:
-            os.write(sys.stderr.fileno(), f"splitbrain: {why}; it cannot be interrupted\n".encode())
-            os._exit(StuckError.exit_code)
+            self._hopeless(why)
         raise StuckError(why)
 
 
