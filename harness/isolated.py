@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -54,16 +54,20 @@ def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]
     return told.verdict, Path(told.directory)
 
 
-def run_apart(experiment: Experiment, runs: Path, say: Callable[[str], None]) -> Told:
+def run_apart(
+    experiment: Experiment, runs: Path, say: Callable[[str], None], judges: Mapping[str, str] | None = None
+) -> Told:
     """The same for a caller whom it leaves alone: no signal of its terminal gets there, it ends with the caller.
 
-    Whatever interrupts the wait aborts the run, and is raised on when its nodes are gone.
+    ``judges`` are checkers that only the caller has, and why: they are written down with the run, which nobody else can
+    judge as it was judged. Whatever interrupts the wait aborts the run, and is raised on when its nodes are gone.
     """
     say("running in a process of its own")
+    elsewhere = [word for name, why in (judges or {}).items() for word in ("--judge-elsewhere", f"{name}={why}")]
     with (
         tempfile.TemporaryDirectory(prefix="splitbrain-run-") as folder,
         subprocess.Popen(
-            [*_LEASHED, str(os.getpid()), *COMMAND, *_words(experiment, runs, Path(folder))],
+            [*_LEASHED, str(os.getpid()), *COMMAND, *_words(experiment, runs, Path(folder)), *elsewhere],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -47,8 +47,8 @@ class Own:
     objects: Mapping[tuple[str, str], Plugin | type[Plugin]] = field(default_factory=dict)
     here_only: tuple[str, ...] = ()
     """Those that no other process can load, beside checkers, which none has to: why not."""
-    judges: frozenset[str] = frozenset()
-    """The names of the checkers that no other process can load."""
+    judges: Mapping[str, str] = field(default_factory=dict)
+    """The names of the checkers that no other process can load: why not."""
     options: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
     """What those were made with that are instances and can be loaded."""
 
@@ -140,7 +140,7 @@ def adopt(
         checkers=tuple(dict.fromkeys((*experiment.checkers, *judges))),
         unnamed=(tuple(adoption.unnamed) if adoption.objects else experiment.unnamed) or msgspec.UNSET,
     )
-    return experiment, Own(adoption.objects, tuple(adoption.here_only), frozenset(adoption.judges), adoption.options)
+    return experiment, Own(adoption.objects, tuple(adoption.here_only), adoption.judges, adoption.options)
 
 
 def refuse_while_loading() -> None:
@@ -162,7 +162,7 @@ class _Adoption:
         self.options: dict[tuple[str, str], Mapping[str, str]] = {}
         self.unnamed: list[str] = []
         self.here_only: list[str] = []
-        self.judges: list[str] = []
+        self.judges: dict[str, str] = {}
 
     def take(self, kind: str, part: AnyPart) -> str:
         """The name of a part, which is a name itself, a class or an instance."""
@@ -178,7 +178,7 @@ class _Adoption:
             self.unnamed.append(said)
             name = title
             if kind == "checkers":
-                self.judges.append(name)
+                self.judges[name] = said
             else:
                 self.here_only.append(said)
         elif options:

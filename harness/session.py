@@ -6,11 +6,11 @@ Nothing in here prints, reads the command line, or touches signals.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -45,6 +45,8 @@ from harness.trust import code_of, refuse_code
 from harness.verdict import Budget, Verdict
 from harness.words import count
 
+_NOBODY: Final[Mapping[str, str]] = {}
+
 
 def _silent(_: str) -> None:
     """For a caller that wants to be told nothing."""
@@ -53,10 +55,11 @@ def _silent(_: str) -> None:
 class Prepared:
     """A run that can begin: its parts are loaded, go together, and its environment can be had; nothing was started.
 
-    Raises ``UsageError`` and ``MissingError`` where that is not so.
+    The checkers ``elsewhere`` judge afterwards in another process: they are written down, and why only that one has
+    them. Raises ``UsageError`` and ``MissingError`` where that is not so.
     """
 
-    def __init__(self, experiment: Experiment, own: Own = NOTHING) -> None:
+    def __init__(self, experiment: Experiment, own: Own = NOTHING, elsewhere: Mapping[str, str] = _NOBODY) -> None:
         self.parts: Parts = assemble(experiment, own)
         check_environment_name(experiment.environment)
         name, self.why = choose_environment(experiment.environment, experiment.image)
@@ -64,6 +67,9 @@ class Prepared:
         self.environment = self.parts.environment(self.experiment)
         self.apart = name == "local" and not namespaces.inside()
         """Whether it needs a process in namespaces of its own."""
+        if elsewhere:
+            names = tuple(dict.fromkeys((*experiment.checkers, *elsewhere)))
+            self.experiment = replace(self.experiment, checkers=names, unnamed=tuple(elsewhere.values()))
         if self.apart:
             self.parts.suit(self.experiment, self.environment)
             refuse_missing_programs(self.parts.target)
@@ -115,11 +121,12 @@ def _apart(prepared: Prepared, own: Own, runs: Path, say: Say) -> Outcome:
     """Run in another process, which loads all but the checkers that it cannot; these judge here."""
     experiment = prepared.experiment
     others = tuple(name for name in experiment.checkers if name not in own.judges)
-    told = run_apart(replace(experiment, checkers=others, unnamed=msgspec.UNSET), runs, say)
+    told = run_apart(replace(experiment, checkers=others, unnamed=msgspec.UNSET), runs, say, own.judges)
     directory = RunDirectory(path := Path(told.directory))
     history = read_jsonl(directory.history)
+    experiment = directory.load_experiment()
     if not own.judges:
-        return Outcome(directory.load_experiment(), told.verdict, history, path, told.unsaved)
+        return Outcome(experiment, told.verdict, history, path, told.unsaved)
     warm(prepared.parts.checkers)
     verdict = judge_run(directory, experiment, prepared.parts.workload, history=history, asked=prepared.parts.checkers)
     directory.write_verdict(verdict, experiment, history.seconds)

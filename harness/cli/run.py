@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.cli.stopping import end_on_signals, tell
@@ -21,11 +22,11 @@ from harness.runner import Run
 from harness.session import Prepared
 
 
-def run(experiment: Experiment, runs: Path, *, as_json: bool) -> int:
+def run(experiment: Experiment, runs: Path, elsewhere: Mapping[str, str], *, as_json: bool) -> int:
     """Run an experiment, print its outcome, and return the exit code."""
     # What code of others prints must not stand where a script reads the outcome.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        prepared = Prepared(experiment)
+        prepared = Prepared(experiment, elsewhere=elsewhere)
         place = prepared.experiment.environment
         if not as_json and experiment.environment == "auto":
             print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Budget, Checker, Experiment, History, UsageError, Verdict, run
+from harness import Budget, Checker, Experiment, History, UsageError, Verdict, check, run
 from harness.targets.reference.target import Reference
 from tests.end_to_end.test_command_line import STORE
 
@@ -85,7 +85,13 @@ async def test_a_checker_of_ones_own_judges_here_what_was_run_there(tmp_path: Pa
     assert outcome.verdict.parts["Strict"].reason == f"nothing in {len(outcome.history)} events"
     assert outcome.verdict.parts["integrity"].validity == "valid"
     assert outcome.again.startswith("no command can: Strict (a checker)")
-    assert '"nothing in ' in (outcome.directory / "verdict.json").read_text()
+    verdict = (outcome.directory / "verdict.json").read_text()
+    assert '"nothing in ' in verdict
+    # Whoever has not got it cannot judge the run again as it was judged.
+    with pytest.raises(UsageError, match="'Strict'"):
+        check(outcome.directory, report=True)
+    assert (outcome.directory / "verdict.json").read_text() == verdict
+    assert check(outcome.directory, checkers=Strict("nothing")).parts["Strict"].validity == "invalid"
 
 
 def test_what_the_other_process_says_is_raised(tmp_path: Path) -> None:
