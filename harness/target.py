@@ -71,7 +71,11 @@ class Bug(Protocol):
 
 
 class Target(Part, Protocol):
-    """A store: how to start it on nodes, how to talk to it, what it promises."""
+    """A store: how to start it on nodes, how to talk to it, what it promises.
+
+    One object may serve several runs, one after the other: what it remembers of a node it keeps by the ``Node``, since
+    other runs have others of the same name.
+    """
 
     workloads: ClassVar[frozenset[str]]
     """The names of those that it supports."""

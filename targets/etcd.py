@@ -85,11 +85,11 @@ class Etcd(Target):
         """What this cluster's identifier is made from, so that another one at the same addresses has another."""
         self._authority = Authority()
         self._identity = self._authority.client("client")
-        self._known: set[str] = set()
+        self._known: set[Node] = set()
         """The nodes that have a certificate."""
-        self._joined: dict[str, str] = {}
+        self._joined: dict[Node, str] = {}
         """For each node that left and joined again, the members that it was told of."""
-        self._left: dict[str, str] = {}
+        self._left: dict[Node, str] = {}
         """By node, which member it was when it was last removed."""
 
     @property
@@ -107,8 +107,8 @@ class Etcd(Target):
             "advertise-client-urls": client,
             "listen-peer-urls": peer,
             "initial-advertise-peer-urls": peer,
-            "initial-cluster": self._joined.get(node.name, members),
-            "initial-cluster-state": "existing" if node.name in self._joined else "new",
+            "initial-cluster": self._joined.get(node, members),
+            "initial-cluster-state": "existing" if node in self._joined else "new",
             "initial-cluster-token": self._token,
             "heartbeat-interval": str(self._options.heartbeat_ms),
             "election-timeout": str(self._options.election_ms),
@@ -121,12 +121,12 @@ class Etcd(Target):
     async def _keys(self, node: Node) -> str:
         """The folder with the certificates that a node needs. They are written once: later its disk may be full."""
         folder = f"{node.directory}/{KEYS}"
-        if node.name not in self._known:
+        if node not in self._known:
             member = self._authority.issue(node.name, node.address)
             await node.write(f"{folder}/authority.pem", self._authority.certificate)
             await node.write(f"{folder}/member.pem", member.certificate)
             await node.write(f"{folder}/member.key", member.key)
-            self._known.add(node.name)
+            self._known.add(node)
         return folder
 
     def _session(self, patience: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
@@ -186,7 +186,7 @@ class Etcd(Target):
         for name in names:
             member = await self._member(cluster, name)
             if member is not None:
-                self._left[name] = member["ID"]
+                self._left[cluster.node(name)] = member["ID"]
                 await self._change(cluster, name, "remove", ID=member["ID"])
         return await self.members(cluster)
 
@@ -201,12 +201,12 @@ class Etcd(Target):
             if member is None:
                 continue
             # It may have been added by an earlier try whose answer was lost: what it has is the former member's then.
-            if name in self._left and self._left[name] != member["ID"]:
+            if node in self._left and self._left[node] != member["ID"]:
                 await run_tool(node, ask(process.kill))
                 await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
                 urls = {other: _peer(cluster.node(other)) for other in await self.members(cluster)}
-                self._joined[name] = ",".join(f"{other}={url}" for other, url in urls.items())
-                del self._left[name]
+                self._joined[node] = ",".join(f"{other}={url}" for other, url in urls.items())
+                del self._left[node]
             if name not in cluster.kept_down:
                 await self.start(cluster, node)
         return await self.members(cluster)

@@ -76,7 +76,7 @@ class Redis(Target):
         self.failover = 4.0 + options.down_after_ms / 1000
         self.password = secrets.token_hex(32)
         """Of servers and sentinels, so that other users of the machines stay out. It stands in nodes' files only."""
-        self._configured: set[str] = set()
+        self._configured: set[Node] = set()
 
     @property
     def membership(self) -> ChangesMembers:
@@ -90,7 +90,7 @@ class Redis(Target):
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         conf, sentinel = f"{node.directory}/redis.conf", f"{node.directory}/sentinel.conf"
-        if node.name not in self._configured:
+        if node not in self._configured:
             await self._configure(cluster, node, cluster.nodes[0])
         await node.start("redis", ["redis-server", conf])
         await node.start("sentinel", ["redis-server", sentinel, "--sentinel"])
@@ -99,7 +99,7 @@ class Redis(Target):
         """Written once: Sentinel and Redis rewrite these files as roles change, and a restart must find that."""
         await node.write(f"{node.directory}/redis.conf", self._redis_conf(node, primary).encode())
         await node.write(f"{node.directory}/sentinel.conf", self._sentinel_conf(cluster, node, primary).encode())
-        self._configured.add(node.name)
+        self._configured.add(node)
 
     def _redis_conf(self, node: Node, primary: Node) -> str:
         options = self._options

@@ -74,7 +74,7 @@ class Reference(Target):
         self._clients = 0
         self.secret = secrets.token_hex(32)
         """What clients and peers have to say first. It stands in nodes' files only, and is not for the simulation."""
-        self._told: set[str] = set()
+        self._told: set[Node] = set()
         """The nodes that have the file with the secret."""
         bugs = [name for name in options.bug.split(",") if name]
         for name in bugs:
@@ -123,9 +123,9 @@ class Reference(Target):
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
         if cluster.environment.real_time:
             file = f"{node.directory}/{_FILE}"
-            if node.name not in self._told:  # later its disk may be full
+            if node not in self._told:  # later its disk may be full
                 await node.write(file, self.secret.encode())
-                self._told.add(node.name)
+                self._told.add(node)
             argv += ["--secret", file]
         await node.start("reference", argv, _ENVIRONMENT | {"PYTHONPATH": node.shipped})
 
