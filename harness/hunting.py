@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
 from harness.campaign import Campaign, SeedResult
 from harness.conduct import report, simulate
+from harness.errors import UsageError, field
 from harness.executors import connect
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
@@ -32,6 +33,8 @@ class Hunt:
         executor: str | None = None,
         own: Own = NOTHING,
     ) -> None:
+        if seeds < 1:
+            raise UsageError(f"{field('seeds', seeds)}: a hunt has one seed or more")
         parts = assemble(experiment, own)
         check_environment_name(experiment.environment)
         if experiment.environment != "auto":
@@ -70,8 +73,10 @@ class Hunt:
 
     @property
     def validity(self) -> Validity:
-        """Invalid if any seed is; else unknown if any is, or was not run since the hunt was interrupted; else valid."""
-        kinds = {outcome.validity for outcome in self.outcomes} | ({"unknown"} if self.interrupted else set())
+        """Invalid if any seed is; else unknown if any is, or none was run, or the hunt was interrupted; else valid."""
+        kinds = {outcome.validity for outcome in self.outcomes}
+        if self.interrupted or not kinds:
+            kinds.add("unknown")
         return "invalid" if "invalid" in kinds else "unknown" if "unknown" in kinds else "valid"
 
     @property

@@ -37,6 +37,7 @@ from harness import (
 )
 from harness.cli.wording import as_options
 from harness.environments.simulation import watchdog
+from harness.hunting import Hunt
 from harness.plugins import load_file
 from harness.targets.reference.target import Reference
 from harness.workloads.register import Register
@@ -321,6 +322,14 @@ async def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path, monkeypatch:
     # What is known already is not run once more.
     assert hunt(experiment, 9, directory=tmp_path / "h", stop=True, seen=lambda one: seen.append(one.seed)).outcomes
     assert len(seen) == len(found.outcomes)
+
+
+def test_a_hunt_without_a_seed_is_refused_and_one_without_an_outcome_is_no_pass(tmp_path: Path) -> None:
+    for seeds in (0, -1):
+        with pytest.raises(UsageError, match=f"^`seeds={seeds}`: a hunt has one seed or more"):
+            hunt(SHORT, seeds, directory=tmp_path / "h")
+    assert not list(tmp_path.iterdir())
+    assert Hunt(SHORT, 1, tmp_path / "h").validity == "unknown"
 
 
 def test_what_a_hunt_cannot_load_is_refused(tmp_path: Path) -> None:
