@@ -222,7 +222,8 @@ def _tried() -> Mapping[Capability, str | None]:
     argv = command(sys.executable, ask(abilities.tried))
     if os.geteuid() != 0:
         argv = ["unshare", "--user", "--map-root-user", *argv]
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False)
+    here = {**os.environ, "PATH": search_path()}
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, env=here)
     if done.returncode != 0:
         return dict.fromkeys(OF_NODES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
     return reasons(json.loads(done.stdout)[1])
