@@ -20,7 +20,7 @@ from harness.errors import HistoryError, MissingError, SplitbrainError, UsageErr
 from harness.experiment import Experiment
 from harness.verdict import Verdict
 
-_AHEAD: Final = 4
+AHEAD: Final = 4
 """How many seeds are handed to the executor before the first of them is done, for each worker."""
 _DIED: Final = "the process that ran it died"
 
@@ -130,7 +130,14 @@ class Campaign:
         self.outdated = {seed: old for seed, old in self.outdated.items() if seed not in self.outcomes}
 
     def run(
-        self, seeds: Iterable[int], run: RunSeed, connect: Connect, workers: int, *, elsewhere: bool = False
+        self,
+        seeds: Iterable[int],
+        run: RunSeed,
+        connect: Connect,
+        workers: int,
+        *,
+        ahead: int = AHEAD,
+        elsewhere: bool = False,
     ) -> Generator[SeedResult, None, None]:
         """Run the seeds that were not run yet, and give each outcome as it is known.
 
@@ -149,7 +156,7 @@ class Campaign:
             try:
                 with connect() as executor:
                     while left or busy:
-                        while left and len(busy) < workers * _AHEAD:
+                        while left and len(busy) < workers * ahead:
                             busy[submit(executor, left[0])] = left[0]
                             left.popleft()
                         done, _ = wait(busy, return_when=FIRST_COMPLETED)

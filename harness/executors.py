@@ -28,13 +28,30 @@ def connect(where: str) -> Iterator[Executor]:
     kind, _, rest = where.partition(":")
     count = int(rest) if re.fullmatch("[0-9]{1,6}", rest) else 0
     if kind in ("threads", "processes") and 1 <= count <= MOST:
-        with ThreadPoolExecutor(count) if kind == "threads" else _processes(count) as executor:
+        with _threads(count) if kind == "threads" else _processes(count) as executor:
             yield executor
     elif kind == "dask" and rest.startswith("//") and ":" in rest:
         with _dask(rest.removeprefix("//")) as executor:
             yield executor
     else:
         raise UsageError(f"an executor is threads:N, processes:N (1 to {MOST}) or dask://HOST:PORT, not {where!r}")
+
+
+def size(where: str) -> int | None:
+    """How many threads or processes an executor has; None for a cluster."""
+    count = where.partition(":")[2]
+    return int(count) if count.isdecimal() else None
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[Executor]:
+    with ThreadPoolExecutor(count) as executor:
+        try:
+            yield executor
+        except BaseException:
+            # Whoever stops in the middle waits for what has begun, and for no more.
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 @contextlib.contextmanager

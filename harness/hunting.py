@@ -7,10 +7,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
-from harness.campaign import Campaign, SeedResult
+from harness.campaign import AHEAD, Campaign, SeedResult
 from harness.conduct import report, simulate
 from harness.errors import UsageError, field
-from harness.executors import connect
+from harness.executors import connect, size
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
 from harness.isolated import run_in_a_process
@@ -46,8 +46,9 @@ class Hunt:
         self.interrupted = False
         """Whether it ended before all seeds were run, and not for a failure that it was to stop at."""
         self._simulated = experiment.environment == "simulation"
-        self._workers = os.cpu_count() or 1
-        self._executor = executor or (f"processes:{self._workers}" if self._simulated else "threads:1")
+        cores = os.cpu_count() or 1
+        self._executor = executor or (f"processes:{cores}" if self._simulated else "threads:1")
+        self._workers = size(self._executor) or cores
         folder = directory or Path("hunts") / Campaign.name(experiment)
         self._campaign = Campaign(experiment, folder, fingerprint(experiment))
 
@@ -92,6 +93,8 @@ class Hunt:
                 run_directly if self._simulated else run_in_a_process,
                 lambda: connect(self._executor),
                 self._workers,
+                # A real run takes long: whoever stops the hunt waits for those that have begun.
+                ahead=AHEAD if self._simulated else 1,
                 elsewhere=self._executor.startswith("dask"),
             )
         finally:

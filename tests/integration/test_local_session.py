@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import Budget, Checker, Experiment, History, UsageError, Verdict, check, run
+from harness import Budget, Checker, Experiment, History, UsageError, Verdict, check, hunt, hunting, run
+from harness.environments import local
 from harness.targets.reference.target import Reference
 from tests.end_to_end.test_command_line import STORE
 
@@ -92,6 +93,29 @@ async def test_a_checker_of_ones_own_judges_here_what_was_run_there(tmp_path: Pa
         check(outcome.directory, report=True)
     assert (outcome.directory / "verdict.json").read_text() == verdict
     assert check(outcome.directory, checkers=Strict("nothing")).parts["Strict"].validity == "invalid"
+
+
+def test_a_hunt_on_real_nodes_begins_no_run_after_its_first_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[int] = []
+
+    def fails(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+        ran.append(experiment.seed)
+        return Verdict("invalid"), runs
+
+    monkeypatch.setattr(hunting, "run_in_a_process", fails)
+    assert hunt(SHORT, 9, directory=tmp_path, stop=True).validity == "invalid"
+    assert ran == [0]
+
+
+def test_an_ordinary_user_s_path_is_enough_to_see_what_is_possible_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    local._tried.cache_clear()
+    found = local._tried()
+    folders = os.environ["PATH"].split(":")
+    monkeypatch.setenv("PATH", ":".join(folder for folder in folders if not folder.endswith("sbin")))
+    local._tried.cache_clear()
+    assert local._tried() == found
 
 
 def test_what_the_other_process_says_is_raised(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -89,6 +90,20 @@ def test_what_every_seed_would_meet_ends_the_hunt(tmp_path: Path, error: str, ki
     with pytest.raises(kind):
         hunt(campaign, 3, partial(breaks_at_1, error))
     assert 1 not in campaign.outcomes
+
+
+def test_threads_do_not_begin_what_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def slowly(experiment: Experiment, below: Path) -> tuple[Verdict, Path]:
+        ran.append(experiment.seed)
+        time.sleep(0.02)
+        return passes(experiment, below)
+
+    results = Campaign(EXPERIMENT, tmp_path).run(range(64), slowly, lambda: connect("threads:1"), 16)
+    next(results)
+    results.close()
+    assert len(ran) < 64
 
 
 def test_outcomes_of_other_code_do_not_count_and_are_replaced(tmp_path: Path) -> None:
