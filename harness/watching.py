@@ -54,11 +54,12 @@ class _Watch:
         while not over.is_set():
             began = self._clock()
             try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with asyncio.timeout(_PATIENCE_SECONDS) as patience:
                     roles = await self._target.roles(self._cluster)
                 mine = next((role for role in roles if role.node == self._node.name), None)
-            except TimeoutError:
-                self._fail(f"{whose(self._target, 'roles')} does not come back")
+            except TimeoutError as error:
+                late = f"{whose(self._target, 'roles')} does not come back"
+                self._fail(late if patience.expired() else f"{type(error).__name__}: {error}")
             except Exception as error:
                 self._fail(f"{type(error).__name__}: {error}")
                 break

@@ -366,11 +366,21 @@ def test_the_time_of_final_reads_begins_when_the_workload_has_waited(perform: Pe
 def test_roles_that_never_come_are_noted_once(perform: Perform) -> None:
     class Dumb(Memory):
         async def roles(self, cluster: Cluster) -> Sequence[Role]:
-            raise TimeoutError
+            await asyncio.Event().wait()
+            return []
 
-    noted = perform(store=Dumb()).of(ROLE, MONITOR)
+    noted = perform(store=Dumb(), time=25.0).of(ROLE, MONITOR)
     assert sorted(str(one.node) for one in noted) == ["n1", "n2", "n3"]
     assert all("does not come back" in str(one.error) for one in noted)
+
+
+def test_a_time_out_of_the_store_s_own_is_noted_as_what_it_is(perform: Perform) -> None:
+    class Impatient(Memory):
+        async def roles(self, cluster: Cluster) -> Sequence[Role]:
+            raise TimeoutError("no answer")
+
+    noted = perform(store=Impatient()).of(ROLE, MONITOR)
+    assert {one.error for one in noted} == {"TimeoutError: no answer"}
 
 
 def test_each_node_is_asked_by_itself_what_it_is(perform: Perform) -> None:
