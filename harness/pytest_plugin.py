@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -103,9 +102,9 @@ def splitbrain(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
         if (seconds := config.getoption("splitbrain_time")) is not None:
             fields["time"] = seconds
         # What may be an object of the test's own is for ``run``, which takes names as well.
+        marked, judges = fields.pop("workload", None), fields.pop("checkers", ())
         own = {"target": target, "nemeses": fields.pop("nemeses", ())}
-        own["workload"] = fields.pop("workload", None) if workload is None else workload
-        own["checkers"] = checkers or fields.pop("checkers", ())
+        own |= {"workload": marked if workload is None else workload, "checkers": checkers or judges}
         outcome, wrong = None, ""
         try:
             outcome = run(_experiment(fields), runs=runs, **own)
@@ -116,7 +115,10 @@ def splitbrain(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
         request.node.user_properties.append(("splitbrain_directory", str(outcome.directory)))
         _judge(outcome)
         if not config.getoption("splitbrain_keep"):
-            _remove(outcome.directory, runs)
+            shutil.rmtree(outcome.directory, ignore_errors=True)
+            if not hasattr(config, "workerinput"):  # another worker may be about to make a directory in there
+                with contextlib.suppress(OSError):  # others are in there
+                    runs.rmdir()
         return outcome
 
     return start
@@ -141,10 +143,3 @@ def _judge(outcome: Outcome) -> None:
     """Fail the test with everything that whoever reads it needs."""
     if outcome.exit_code:
         pytest.fail(f"{outcome}\n  kept:   {outcome.directory}", pytrace=False)
-
-
-def _remove(directory: Path, runs: Path) -> None:
-    """Nobody reads the directory of a test that has passed."""
-    shutil.rmtree(directory, ignore_errors=True)
-    with contextlib.suppress(OSError):  # others are in there
-        runs.rmdir()

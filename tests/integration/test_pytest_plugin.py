@@ -44,7 +44,7 @@ def test_a_failure_shows_the_anomaly_the_command_and_the_report(pytester: pytest
     pytester.makepyfile(FAILS)
     done = pytester.runpytest_subprocess("--splitbrain-seeds", "4", "-x", "--junit-xml", "junit.xml")
     done.assert_outcomes(failed=1, passed=done.parseoutcomes().get("passed", 0))
-    done.stdout.fnmatch_lines(["invalid*", "*1. *", "*again:*splitbrain run reference*", "*report: *report.html"])
+    done.stdout.fnmatch_lines(["invalid*", "*anomal*", "*again:*splitbrain run reference*", "*report: *report.html"])
     (kept,) = (pytester.path / "runs").iterdir()
     assert (kept / "report.html").is_file()
     assert str(kept) in done.stdout.str()
@@ -70,6 +70,35 @@ def test_an_unknown_verdict_is_no_pass(pytester: pytest.Pytester) -> None:
     done = pytester.runpytest_subprocess()
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["unknown*was asked for and had no turn*"])
+
+
+def test_the_call_s_workload_and_checkers_take_the_place_of_the_marker_s(pytester: pytest.Pytester) -> None:
+    given = "workload=Register, checkers=Wrong)"
+    pytester.makepyfile(
+        PASSES.replace("import pytest\n", WORKLOAD)
+        .replace(f"({SIMULATED})", f"({SIMULATED}, {given}")
+        .replace('splitbrain("reference")', 'splitbrain("reference", workload="append", checkers="completeness")')
+        + '    assert outcome.experiment.workload == "append"\n'
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+WORKLOAD = """
+import pytest
+
+from harness import Checker, Verdict
+from harness.workloads.register import Register
+
+class Wrong(Checker):
+    def check(self, history, budget):
+        return Verdict("invalid", "always")
+"""
+
+
+def test_a_worker_leaves_the_directory_that_another_may_need(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(PASSES)
+    pytester.runpytest_subprocess("-n", "1").assert_outcomes(passed=1)
+    assert not list((pytester.path / "runs").iterdir())
 
 
 @pytest.mark.parametrize(
