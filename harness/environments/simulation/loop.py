@@ -112,8 +112,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
         When anything raises, ``main`` is cancelled and may still clean up before the error goes on.
         """
-        # What a process was about to begin when it was killed never begins, as on a real machine.
-        warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+        with warnings.catch_warnings():
+            # What a process was about to begin when it was killed never begins, as on a real machine.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            return self._run_to_end(main)
+
+    def _run_to_end(self, main: Coroutine[Any, Any, T]) -> T:
         asyncio._set_running_loop(self)
         task = self.create_task(main)
         try:
