@@ -20,7 +20,7 @@ from harness.errors import field as named
 from harness.experiment import Experiment
 from harness.nemesis import Nemesis
 from harness.options import Plugin, options_of, plain, read
-from harness.plugins import KINDS, hold_to_kind, load, names
+from harness.plugins import KINDS, hold_to_kind, load, names, registered
 from harness.target import Target
 from harness.verdict import Checker
 from harness.workload import Workload
@@ -222,9 +222,8 @@ class _Adoption:
 
 def name_of(kind: str, plugin: type) -> tuple[str, str]:
     """The name by which a class can be loaded anywhere; or why it has none."""
-    for name in names(kind):
-        if load(kind, name) is plugin:
-            return name, ""
+    if name := registered(kind, plugin):
+        return name, ""
     module = sys.modules.get(plugin.__module__)
     file = Path(getattr(module, "__file__", None) or "")
     if module is None or file.suffix != ".py" or not file.is_file():
@@ -237,6 +236,8 @@ def name_of(kind: str, plugin: type) -> tuple[str, str]:
             f"{file.name} is part of the package {module.__package__}: define it in a file of its own, or register it "
             f"as an entry point of splitbrain.{kind}"
         )
+    if kind in ("nemeses", "checkers") and "," in str(file.resolve()):
+        return "", f"the path of {file.name} has a comma, which stands between the names of {kind}: put it elsewhere"
     if source.starts_runs():
         return "", f"{file.name} starts runs whenever it is loaded: do it below `{_GUARD}`"
     return f"{file.resolve()}:{plugin.__qualname__}", ""

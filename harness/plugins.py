@@ -54,6 +54,15 @@ def names(kind: str) -> list[str]:
     return sorted(_installed(kind).names)
 
 
+def registered(kind: str, plugin: type) -> str | None:
+    """The name that a class is registered under. Nothing is imported: it can only come from what is."""
+    for entry in sorted(_installed(kind), key=lambda entry: entry.name):
+        module = sys.modules.get(entry.module)
+        if module is not None and vars(module).get(entry.attr) is plugin:
+            return entry.name
+    return None
+
+
 def packages() -> list[str]:
     """The packages that plug-ins are installed in, and the engine's own.
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -172,9 +173,11 @@ def settings() -> list[Any]:
 
 def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before, said = settings(), []
+    filters = warnings.filters[:]
     run(SHORT, runs=tmp_path, say=said.append)
     hunt(SHORT, 2, directory=tmp_path / "hunt")
     assert settings() == before
+    assert warnings.filters == filters
     assert capfd.readouterr() == ("", "")
     assert said[0] == "starting reference on 3 nodes"
 
@@ -247,6 +250,39 @@ def test_an_instance_that_cannot_be_made_again_says_so(store: Path, tmp_path: Pa
         run(replace(SHORT, options={"weight": "2"}), target=mine(mine.Options()), runs=tmp_path)
     with pytest.raises(UsageError, match="Budget is no target: it does not extend"):
         run(SHORT, target=Budget(), runs=tmp_path)
+
+
+def test_a_class_is_named_without_loading_what_it_is_not(tmp_path: Path) -> None:
+    program = """
+import sys
+
+from harness.own import name_of
+from harness.targets.reference.target import Reference
+
+others = ("harness.targets.etcd", "harness.targets.redis")
+print(name_of("targets", Reference)[0], [module for module in others if module in sys.modules])
+"""
+    done = python(program, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("reference []\n", "")
+
+
+def test_a_checker_whose_path_has_a_comma_has_no_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a,b"
+    folder.mkdir()
+    (folder / "judge.py").write_text(JUDGE)
+    (folder / "program.py").write_text("from judge import *\nprint(name_of('checkers', Judge))\n")
+    done = python(folder / "program.py", cwd=tmp_path)
+    assert "the path of judge.py has a comma" in done.stdout, done.stderr
+
+
+JUDGE = """
+from harness import Checker, Verdict
+from harness.own import name_of
+
+class Judge(Checker):
+    def check(self, history, budget):
+        return Verdict("valid")
+"""
 
 
 class Strict(Checker):
