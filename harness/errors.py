@@ -8,6 +8,10 @@ _LONGEST = 400
 """Characters of a message that quotes what a person has not written."""
 
 
+FIELDS = "SPLITBRAIN_FIELDS"
+"""Set in the environment of a command that a program has started, whose words fields are."""
+
+
 def field(name: str, value: Any = None) -> str:
     """A field of an experiment, or an argument of the session, as messages write it: ```time```, ```nodes=3```.
 

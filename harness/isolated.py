@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from harness.errors import SplitbrainError, UsageError
+from harness.errors import FIELDS, SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.verdict import EXIT_CODES, Verdict
 
@@ -73,6 +73,7 @@ def run_apart(
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            env={**os.environ, FIELDS: "1"},
             start_new_session=True,
         ) as process,
     ):

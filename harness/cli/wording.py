@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 from typer.core import TyperGroup
 
-from harness.errors import UsageError
+from harness.errors import FIELDS, UsageError
 
 if TYPE_CHECKING:  # it brings NumPy along, which the command line can do without until it runs something
     from harness.verdict import Verdict
@@ -28,7 +29,12 @@ _NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)})(?:=([^`]*))?`")
 
 
 def as_options(message: str) -> str:
-    """A message with the command's options where it names fields (see ``harness.errors.field``)."""
+    """A message with the command's options where it names fields (see ``harness.errors.field``).
+
+    It stays as it is where a program will read it (see ``harness.errors.FIELDS``).
+    """
+    if os.environ.get(FIELDS):
+        return message
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1], match[2]

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 import harness
 from harness import Experiment, SplitbrainError, UsageError, isolated
@@ -44,6 +45,11 @@ def test_a_process_without_an_outcome_is_an_error_with_its_last_words(
     says(monkeypatch, "hello", "first\nsplitbrain: No module named harness", code)
     with pytest.raises(UsageError if code == 2 else SplitbrainError, match=r"^No module named harness$"):
         isolated.run_apart(EXPERIMENT, tmp_path, lambda _: None)
+
+
+def test_what_a_program_is_told_names_fields(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^`image` is for nodes in containers: use `environment=docker`"):
+        isolated.run_apart(replace(EXPERIMENT, image="redis"), tmp_path, lambda _: None)
 
 
 def test_the_other_process_has_the_package_that_the_caller_has(tmp_path: Path) -> None:
