@@ -105,7 +105,8 @@ def run(
 
     It can be called wherever Python runs, under a running event loop too, and waits for the end. What interrupts it, as
     Ctrl-C does, ends the run at once, and is raised on when its nodes are gone; a second time it is raised on at once.
-    Raises ``SplitbrainError``, a ``UsageError`` where what is asked for cannot be.
+    Raises ``SplitbrainError``, also for code of others that ends the process or blocks a simulation for good, and a
+    ``UsageError`` where what is asked for cannot be.
     """
     experiment, own = bring(experiment, target, workload, nemeses, checkers)
     prepared = Prepared(experiment, own)

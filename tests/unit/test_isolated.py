@@ -48,7 +48,7 @@ def test_a_process_without_an_outcome_is_an_error_with_its_last_words(
 
 
 def test_what_a_program_is_told_names_fields(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="^`image` is for nodes in containers: use `environment=docker`"):
+    with pytest.raises(UsageError, match=r"^`image` is for nodes in containers: use `environment=docker`"):
         isolated.run_apart(replace(EXPERIMENT, image="redis"), tmp_path, lambda _: None)
 
 
