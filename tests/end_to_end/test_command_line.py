@@ -32,7 +32,7 @@ GOOD = """\
     [
         (["run", "postgress"], 2, "there is no target named 'postgress'"),
         (["run", "redsi"], 2, "did you mean redis?"),
-        (["run", "redis", "--workload", "bank"], 2, "there is no workload named 'bank'"),
+        (["run", "redis", "--workload", "banc"], 2, "there is no workload named 'banc'"),
         (["run", "redis", "--nemesis", "parition"], 2, "did you mean partition?"),
         (["run", "redis", "--on", "moon"], 2, "there is no environment named 'moon'"),
         (["run", "redis", "--nodes", "0"], 2, "--nodes is 0, but it must be a whole number from 1 to 1000"),
