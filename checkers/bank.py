@@ -69,8 +69,13 @@ class _Ledger:
                 self._initial = _map(operations, row, operations.argument(row))
         self._total = sum(self._initial.values()) if total is None and self._initial else total
         reads = self._rows(key, *_READS)
-        self.reads = reads[operations.type[reads] == OK]
-        self._balances = [_map(operations, row, operations.result(row)) for row in self.reads.tolist()]
+        reads = reads[operations.type[reads] == OK]
+        balances = [_map(operations, row, operations.result(row)) for row in reads.tolist()]
+        some = np.array([bool(one) for one in balances], dtype=bool)
+        # Before it was opened a bank has no accounts.
+        judged = some | (begins(operations, reads) > self._opened(key))
+        self.reads = reads[judged]
+        self._balances = [one for one, is_judged in zip(balances, judged.tolist(), strict=True) if is_judged]
         self._numbers = {name: number for number, name in enumerate(self._initial)}
         changes = self._rows(key, "transfer", "withdraw", "deposit")
         self.moved = changes[operations.type[changes] != FAIL]
@@ -98,6 +103,12 @@ class _Ledger:
         rows = select(self._operations, *functions)
         mine: Ints = rows[self._operations.key[rows] == key]
         return mine
+
+    def _opened(self, key: int) -> int:
+        """The place at which an ``init`` had certainly taken effect; before everything where there is none."""
+        inits = self._rows(key, "init")
+        done = inits[self._operations.type[inits] == OK]
+        return int(ends(self._operations, done).min(initial=len(self._operations.history))) if len(inits) else -1
 
     def judge(self) -> None:
         """Hold the bank against each rule."""

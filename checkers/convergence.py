@@ -5,12 +5,15 @@ The weakest promise that a replicated store can make (Vogels, "Eventually Consis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
 from harness.checkers.witness import about
 from harness.columns import hashable
-from harness.history import FAIL, History
+from harness.history import FAIL, INFO, History, Operations
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, show
@@ -21,8 +24,9 @@ _REPORTED = 10
 class Convergence(Checker):
     """Compares the final reads of all nodes, which are operations of the function ``final``.
 
-    Unknown when no key was read from two nodes. Where values are written with ``write``, a final value that nobody
-    wrote is an anomaly too.
+    Unknown when no key was read from two nodes, or where nodes differ in nothing but what changes of unknown outcome
+    may have done between their reads. Where values are written with ``write``, a final value that nobody wrote is an
+    anomaly too.
     """
 
     def __init__(self, final: str = "read-local") -> None:
@@ -37,9 +41,14 @@ class Convergence(Checker):
         if not compared:
             return Verdict("unknown", "no key was read from two nodes in the end", evidence=evidence)
         anomalies = []
+        open_changes = _OpenChanges(operations)
+        undecided = 0
         for key, rows in compared.items():
             held = {node: operations.result(row) for node, row in rows.items()}
             if len({hashable(value) for value in held.values()}) > 1:
+                if open_changes.explain(key, list(held.values())):
+                    undecided += 1
+                    continue
                 said = ", ".join(f"{node} holds {_brief(value)}" for node, value in sorted(held.items()))
                 text = (
                     f"{about(key)}all faults were over and nothing was written any more, yet {said}. "
@@ -51,6 +60,9 @@ class Convergence(Checker):
             keys = len({repr(anomaly.key) for anomaly in anomalies})
             reason = f"nodes do not agree, or hold what nobody wrote: {keys} of {count(len(compared), 'key')}"
             return Verdict("invalid", reason, anomalies[:_REPORTED], evidence, found=len(anomalies))
+        if undecided:
+            reason = f"nodes differ in {count(undecided, 'key')} only by changes of unknown outcome"
+            return Verdict("unknown", reason, evidence=evidence)
         return Verdict("valid", evidence=evidence)
 
     def _invented(self, operations: Any, reads: Any, periods: list[Period]) -> list[Anomaly]:
@@ -71,6 +83,39 @@ class Convergence(Checker):
                         text = f"{about(key)}{node} holds {show(value)} in the end, but no write of it took effect."
                         found.append(final_anomaly(operations, periods, "invented", text, [row], key))
         return found
+
+
+class _OpenChanges:
+    """The changes of unknown outcome, by key: each may take effect between the final reads of two nodes."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._elements: dict[Any, set[Any]] = {}
+        self._values: dict[Any, set[Any]] = {}
+        self._amounts: dict[Any, list[int]] = {}
+        for row in np.flatnonzero(operations.type == INFO).tolist():
+            key, value = operations.key_name(row), hashable(operations.argument(row))
+            match operations.name(row):
+                case "add" | "remove":
+                    self._elements.setdefault(key, set()).add(value)
+                case "write" | "delete":
+                    self._values.setdefault(key, set()).add(value)
+                case "cas" if isinstance(value, tuple):
+                    self._values.setdefault(key, set()).update(value[1:])
+                case "increment" if type(value) is int:
+                    self._amounts.setdefault(key, []).append(value)
+
+    def explain(self, key: Any, held: Sequence[Any]) -> bool:
+        """Whether what nodes hold may differ by them alone: by elements, by amounts, or by values that they wrote."""
+        if amounts := self._amounts.get(key):
+            least, most = sum(min(amount, 0) for amount in amounts), sum(max(amount, 0) for amount in amounts)
+            totals = [value or 0 for value in held]
+            return all(type(total) is int for total in totals) and max(totals) - min(totals) <= most - least
+        unsure, written = self._elements.get(key, set()), self._values.get(key, set())
+        if not unsure and not written:
+            return False
+        several = [tuple(map(hashable, one)) if isinstance(one, list) else (hashable(one),) for one in held]
+        others = [one for one in several if written.isdisjoint(one or (None,))]
+        return len({tuple(element for element in one if element not in unsure) for one in others}) <= 1
 
 
 def _brief(value: Any) -> str:

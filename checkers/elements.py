@@ -3,7 +3,8 @@
 The classes of elements are those of Jepsen's set-full (Kingsbury, "jepsen.checker/set-full"). An element is *known*
 once an add of it was acknowledged, or a read that shows it has returned. It is *lost* if it is known, and no read shows
 it any more from some read on that began after that; *stable* if the last read that could show it does; *stale* if it is
-stable, or was shown again, and a read that began after it was known does not show it; *never read* otherwise.
+stable, or was shown again, and a read that began after it was known does not show it; *never read* otherwise. Of final
+reads each by itself says what is lost, of the elements that were known without any of them.
 """
 
 from __future__ import annotations
@@ -138,6 +139,10 @@ class _Set:
         self._element, self._read = everything[real], read_of[real]
         self._seen = _least(size, self._element, self._read_ret[self._read])
         self._known = np.minimum(self._acknowledged, self._seen)
+        regular = self._read < len(reads)
+        seen_before = _least(size, self._element[regular], self._read_ret[self._read[regular]])
+        self._expected = np.minimum(self._acknowledged, seen_before)
+        """When each was known without final reads: what one node has in the end may still be on its way to another."""
 
     def judge(self, *, ended: bool, linearizable: bool) -> None:
         """Name what is wrong, and count the rest. ``ended``: the last reads of the nodes say what is lost."""
@@ -203,13 +208,13 @@ class _Set:
         return stable
 
     def _lost_in_the_end(self) -> NDArray[np.bool_]:
-        """The known elements that some node does not have in the end."""
+        """The elements that some node does not have in the end although they were known without that."""
         lost = np.zeros(self._size, dtype=bool)
         for at in range(len(self._last)):
             read = len(self._reads) + at
             held = np.zeros(self._size, dtype=bool)
             held[self._element[self._read == read]] = True
-            gone = (self._known < self._read_call[read]) & (self._remove_call > self._read_ret[read]) & ~held
+            gone = (self._expected < self._read_call[read]) & (self._remove_call > self._read_ret[read]) & ~held
             for one in np.flatnonzero(gone).tolist():
                 self._report_lost(one, self._last[at])
             lost |= gone

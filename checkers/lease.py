@@ -2,11 +2,15 @@
 
 By intervals: a lease that was granted or renewed for T begins anew somewhere between the invocation and the completion
 of that. So it is there at least until T after the invocation, and at most until T after the completion; a renewal of
-unknown outcome may have made it T longer still.
+unknown outcome may have made it T longer still. Once it is gone, only a grant brings it back.
+
+Servers measure that time by their own clocks: while one of them was made wrong, nobody can tell how long a lease is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -15,9 +19,12 @@ from numpy.typing import NDArray
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.errors import HistoryError
-from harness.history import FAIL, INFO, NEVER, OK, History, Operations
+from harness.history import FAIL, INFO, MONITOR_PROCESS, NEVER, OK, History, Operations
+from harness.operation import PROLONGS_LEASES
+from harness.periods import Period, fault_periods
+from harness.roles import PRIMARY, sightings
 from harness.verdict import Budget, Checker, Verdict
-from harness.words import named
+from harness.words import count, named
 
 _LOOKS: Final = ("look", "read")
 _TICK: Final = 10_000_000
@@ -29,7 +36,8 @@ class Lease(Checker):
 
     Each lease is a key. An answer to ``grant`` or ``renew`` that is a number says for how many seconds it is in truth;
     ``renew`` and ``look`` are answered with false or nothing when the lease is gone. ``slack`` is for how many seconds
-    beyond its time a lease may still be there.
+    beyond its time a lease may still be there that nobody revoked; in a store that says that it prolongs leases
+    (``harness.target``), for any time once a fault was active, or another primary took over, since it was granted.
     """
 
     def __init__(self, slack: float = 0.0) -> None:
@@ -46,10 +54,19 @@ class Lease(Checker):
         operations: Operations = history.operations()
         findings = Findings(operations)
         one = _Leases(operations, findings)
+        evidence = {"leases": len(np.unique(operations.key[one.grants])), "lease_looks": len(one.there) + len(one.gone)}
+        if history.steps_back():
+            return Verdict("unknown", "the recorded time steps back, and leases are judged by it", evidence=evidence)
         one.gone_early()
         one.outlived(self._slack)
-        evidence = {"leases": len(np.unique(operations.key[one.grants])), "lease_looks": len(one.there) + len(one.gone)}
-        return findings.verdict("violation", evidence)
+        one.came_back()
+        if one.prolonged:
+            evidence["lease_looks_prolonged"] = one.prolonged
+        if one.untimed:
+            evidence["lease_looks_by_wrong_clocks"] = one.untimed
+        looks = count(one.untimed, "look")
+        unknown = f"{looks} found a lease too short or too long while a clock was wrong" if one.untimed else ""
+        return findings.verdict("violation", evidence, unknown)
 
 
 class _Leases:
@@ -57,6 +74,13 @@ class _Leases:
 
     def __init__(self, operations: Operations, findings: Findings) -> None:
         self._operations, self._findings = operations, findings
+        periods = fault_periods(operations.history)
+        self._wrong_clocks = [(period.start, period.end) for period in periods if period.name == "clock"]
+        self._prolonging = _prolonging(operations.history, periods)
+        self.untimed = 0
+        """How many looks would have been wrong if all clocks had been right."""
+        self.prolonged = 0
+        """How many found a lease after its time that the store may have prolonged."""
         self._span = len(operations.history)
         grants, renewals, revokes = (select(operations, name) for name in ("grant", "renew", "revoke"))
         reads = select(operations, *_LOOKS)
@@ -110,6 +134,9 @@ class _Leases:
         early = (best >= 0) & kept
         early[early] = operations.ret[gone[early]] + _TICK < least[best[early]]
         for at in np.flatnonzero(early).tolist():
+            if _meets(self._wrong_clocks, int(operations.call[began[best[at]]]), int(operations.ret[gone[at]])):
+                self.untimed += 1
+                continue
             if self._findings.enough("gone early"):
                 continue
             one, look = int(began[best[at]]), int(gone[at])
@@ -124,10 +151,20 @@ class _Leases:
     def outlived(self, slack: int) -> None:
         """Nobody may find a lease after its time, after it was revoked, or before it was granted."""
         operations, there = self._operations, self.there
-        latest = self._latest()
+        latest, revoked = self._latest()
         late = operations.call[there] - latest
-        over = (latest != NEVER) & ((late > slack) | (latest < 0))
+        over = revoked | ((latest != NEVER) & ((late > slack) | (latest < 0)))
+        granted = np.full(len(operations.history.keys), NEVER, dtype=np.int64)
+        np.minimum.at(granted, operations.key[self.grants], operations.call[self.grants])
         for at in np.flatnonzero(over).tolist():
+            since, until = int(granted[operations.key[there[at]]]), int(operations.ret[there[at]])
+            if latest[at] >= 0 and not revoked[at]:
+                if _meets(self._prolonging, since, until):
+                    self.prolonged += 1
+                    continue
+                if _meets(self._wrong_clocks, since, until):
+                    self.untimed += 1
+                    continue
             if self._findings.enough("outlived"):
                 continue
             look, clock = int(there[at]), self._findings.clock
@@ -144,8 +181,30 @@ class _Leases:
                 )
             self._add("outlived", text, rows)
 
-    def _latest(self) -> NDArray[np.int64]:
-        """For each look that found a lease the last moment at which it can have been there; never, if that is open."""
+    def came_back(self) -> None:
+        """Nobody may find a lease after somebody missed it, if no grant was open then, or began later."""
+        operations, there = self._operations, self.there
+        key, moment = operations.key[there], begins(operations, there)
+        before = Timeline(operations.key[self.gone], ends(operations, self.gone), self._span)
+        # Of all that missed it before, the one that was invoked last: the fewest grants can have come after it.
+        last = before.greatest(begins(operations, self.gone), key, moment)
+        missed = np.where(last >= 0, operations.invoked[self.gone[last]], 0) if len(self.gone) else np.zeros_like(last)
+        over = Timeline(operations.key[self.grants], ends(operations, self.grants), self._span)
+        begun = Timeline(operations.key[self.grants], begins(operations, self.grants), self._span)
+        none = begun.count(key, ends(operations, there)) == over.count(key, missed)
+        granted = begun.count(key, ends(operations, there)) > 0
+        for at in np.flatnonzero((last >= 0) & none & granted).tolist():
+            if self._findings.enough("came back"):
+                continue
+            one, look = int(self.gone[last[at]]), int(there[at])
+            text = f"{self._findings.did(one)}. Later {self._findings.did(look)}, though nobody had granted it again."
+            self._add("came back", text, [one, look])
+
+    def _latest(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """For each look that found a lease the last moment at which it can have been there; never, if that is open.
+
+        And whether it had certainly been revoked by then.
+        """
         operations, there = self._operations, self.there
         key, call, ret = operations.key[there], begins(operations, there), ends(operations, there)
         known = operations.type[self.grants] == OK
@@ -162,12 +221,12 @@ class _Leases:
         may_begin = Timeline(operations.key[unsure], begins(operations, unsure), self._span).count(key, ret) > 0
         return self._cut(np.where(may_begin, NEVER, latest))
 
-    def _cut(self, latest: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _cut(self, latest: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The same, but not after a lease was revoked whose grants were all over by then."""
         operations, there = self._operations, self.there
         sure = self._revokes[operations.type[self._revokes] == OK]
         if not len(sure) or not len(there):
-            return latest
+            return latest, np.zeros(len(there), dtype=bool)
         by_end = Timeline(operations.key[sure], ends(operations, sure), self._span)
         # Of the revocations before a look the one that was invoked last: the grants must be over by then.
         call, key = begins(operations, there), operations.key[there]
@@ -176,8 +235,29 @@ class _Leases:
         granted = Timeline(operations.key[self.grants], ends(operations, self.grants), self._span)
         begun = Timeline(operations.key[self.grants], begins(operations, self.grants), self._span)
         over = begun.count(key, ends(operations, there)) == granted.count(key, invoked)
-        return np.where((last >= 0) & over, np.minimum(latest, operations.ret[sure[last]]), latest)
+        revoked = (last >= 0) & over & (latest >= 0)
+        return np.where(revoked, np.minimum(latest, operations.ret[sure[last]]), latest), revoked
 
     def _add(self, kind: str, text: str, rows: list[int]) -> None:
         key = self._operations.key_name(rows[-1])
         self._findings.add(kind, f"Lease {named(key)}: {text}", rows, key)
+
+
+def _prolonging(history: History, periods: Sequence[Period]) -> list[tuple[int, int]]:
+    """The times (ns) in which leases may have become longer, in a store that says so.
+
+    They are those of every fault, and from each primary's last moment to the first one of the next term's.
+    """
+    if all(event.f != PROLONGS_LEASES for event in history.special(MONITOR_PROCESS)):
+        return []
+    found = [(period.start, period.end) for period in periods]
+    primary = sorted((one for one in sightings(history) if one.role == PRIMARY), key=lambda one: one.start)
+    for one, other in pairwise(primary):
+        if (one.node, one.term) != (other.node, other.term):
+            found.append((min(one.end, other.start), max(one.end, other.start)))
+    return found
+
+
+def _meets(times: Sequence[tuple[int, int]], start: int, end: int) -> bool:
+    """Whether one of some times has a moment in common with another time."""
+    return any(one_start <= end and one_end >= start for one_start, one_end in times)

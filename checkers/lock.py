@@ -1,7 +1,9 @@
 """Locks: nobody holds one while somebody else does, and nobody's older token counts after a newer one.
 
-A lock is held, in the eyes of its holder, from the answer to ``acquire`` until it invokes ``release``. Fencing tokens
-are those of Kleppmann ("How to do distributed locking", 2016): whoever accepts writes of holders refuses an older one.
+A lock is held, in the eyes of its holder, from the answer to ``acquire`` until it invokes ``release``. One that was
+given for some seconds is due to its holder alone for as long, and until the last of its writes that are accepted is
+invoked. Fencing tokens are those of Kleppmann ("How to do distributed locking", 2016): whoever accepts writes of
+holders refuses an older one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import Timeline, begins, ends, select
 from harness.columns import NOTHING, OTHER, Ints
-from harness.history import FAIL, INFO, OK, History, Operations
+from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import named, show
 
@@ -23,6 +25,7 @@ _WRITES: Final = ("write", "write-held", "write-fenced")
 class Lock(Checker):
     """Judges locks: ``acquire``, answered with a token, or false if somebody else holds it, ``release`` and ``write``.
 
+    ``acquire`` of a number asks for the lock for as many seconds, of anything else for good.
     A write (``write``, ``write-held`` or ``write-fenced``) that carries a token is ``[token, what]``. A holder that
     lost contact, of which an operation has an unknown outcome, is not known to hold anything from then on, nor is one
     that was told by a failure that it does not.
@@ -43,6 +46,8 @@ class Lock(Checker):
         findings = Findings(operations)
         got = _acquired(operations)
         until = _held_until(operations, got)
+        if self._exclusive:
+            until = np.minimum(until, _due_until(operations, got, until))
         both = self._together(operations, got, until, findings)
         self._tokens(operations, got, findings)
         writes = self._stale_writes(operations, findings)
@@ -60,8 +65,9 @@ class Lock(Checker):
             holder, other = int(got[before[at]]), int(got[at])
             ended = int(until[before[at]])
             rows, then = [holder, other], "and did not release it"
-            if ended < len(operations.history):
-                last = int(np.flatnonzero((operations.invoked == ended) | (operations.completed == ended))[0])
+            shown = np.flatnonzero((operations.invoked == ended) | (operations.completed == ended))
+            if len(shown) and operations.process[shown[0]] == operations.process[holder]:
+                last = int(shown[0])
                 then = f"and held it until then: {findings.did(last)}"
                 rows.append(last)
             name = named(operations.key_name(other))
@@ -168,3 +174,33 @@ def _held_until(operations: Operations, got: Ints) -> Ints:
     until[np.searchsorted(got, rows[own])] = ended
     crashed = np.array([gone.get(process, forever) for process in operations.process[got].tolist()], dtype=np.int64)
     return np.minimum(until, crashed)
+
+
+def _due_until(operations: Operations, got: Ints, until: Ints) -> Ints:
+    """The place up to which a lock that was given for a time must be its holder's alone; the end if it is for good.
+
+    That is where the time is over that it was asked for, or where its holder has invoked the last write that was
+    accepted: what renews a lock is not in the history, but who may write holds it.
+    """
+    history = operations.history
+    asked = [history.value[event] for event in operations.invoked[got].tolist()]
+    limited = np.array([isinstance(ttl, int | float) and not isinstance(ttl, bool) for ttl in asked], dtype=bool)
+    over = np.full(len(got), len(history), dtype=np.int64)
+    if not limited.any():
+        return over
+    seconds = np.array([ttl for ttl, is_time in zip(asked, limited.tolist(), strict=True) if is_time], dtype=float)
+    ended = operations.call[got[limited]] + (seconds * 1e9).astype(np.int64)
+    certain = np.flatnonzero(operations.ret != NEVER)
+    places = np.concatenate([operations.invoked, operations.completed[certain]])
+    moments = np.concatenate([operations.call, operations.ret[certain]])
+    order = np.argsort(places)
+    after = np.searchsorted(moments[order], ended)
+    over[limited] = np.concatenate([places[order], [len(history)]])[after]
+    rows = select(operations, *_WRITES)
+    rows = rows[operations.type[rows] == OK]
+    pairs = operations.process * len(history.keys) + operations.key
+    _, holder = np.unique(pairs, return_inverse=True)
+    invoked = begins(operations, rows)
+    last = Timeline(holder[rows], invoked, len(history)).greatest(invoked, holder[got], until)
+    wrote = np.where(last >= 0, invoked[last], -1) if len(rows) else -1
+    return np.maximum(over, wrote)

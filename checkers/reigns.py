@@ -20,7 +20,8 @@ from harness.roles import PRIMARY, Sighting
 GAP: Final = 1_000_000_000
 """Nanoseconds without a sign of a primary after which nobody knows whether it went on being one."""
 _STEP: Final = GAP // 2
-_READS: Final = ("read", "get", "members", "peek")
+READS: Final = ("read", "get", "members", "peek", "look", "balances")
+"""How the names of functions begin that only read."""
 
 
 class Reign(NamedTuple):
@@ -43,7 +44,7 @@ class Overlap(NamedTuple):
 def acknowledged_writes(operations: Operations) -> Ints:
     """The rows of the writes that were acknowledged, and of which it is known by whom. Reads are none."""
     functions = operations.history.functions
-    writes = np.array([not name.startswith(_READS) for name in functions], dtype=bool)
+    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
     if not len(operations) or not len(writes):
         return np.zeros(0, dtype=np.int64)
     return np.flatnonzero((operations.type == OK) & writes[operations.f] & (operations.server > 0))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
 from harness.checkers.fates import FATES, LOST, fates
 from harness.checkers.lists import Lists
-from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.reigns import READS, Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
 from harness.checkers.witness import Clock, anomaly, witness
 from harness.columns import NOTHING, Ints
 from harness.history import MONITOR_PROCESS, OK, History, Operations
@@ -141,11 +141,21 @@ class Picture:
         acting = self.writes if self.leadership != "forwarded" else self.writes[:0]
         self.reigns = reigns(self.operations, acting, self.seen)
         found = late(self.operations, self.writes, self.terms)
+        if self.leadership == "forwarded":
+            found = [one for one in found if self._stays_behind(one)]
         self.late = sorted(found, key=lambda one: one.node == one.other)
         self.claims = claims(self.operations, self.writes, self.seen) if self.leadership == "primary" else []
         self.lists = Lists(self.operations)
         self.fates = fates(self.operations, self.lists)
         self.episodes = self._episodes()
+
+    def _stays_behind(self, one: Late) -> bool:
+        """Whether a node that passes writes on has more than once told a term which another one had left behind.
+
+        Its term is that of the last entry that it has applied. The first acknowledgement after a snapshot, or of the
+        first entry of a new term, may tell an older one than its entry is of; and who knew better before is only that.
+        """
+        return one.node != one.other and len(one.writes) > 1
 
     def _episodes(self) -> list[Episode]:
         operations = self.operations
@@ -361,9 +371,7 @@ def claims(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> li
 def longest_outage(operations: Operations) -> int:
     """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
     functions = operations.history.functions
-    writes = np.array(
-        [not name.startswith("read") and name not in ("get", "members") for name in functions], dtype=bool
-    )
+    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
     mine = writes[operations.f]
     done = np.sort(operations.ret[mine & (operations.type == OK)])
     refused = mine & (operations.type != OK) & (operations.completed >= 0)

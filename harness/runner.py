@@ -19,7 +19,7 @@ from harness.generator import Generator, any_of, at_times, on_clients, on_nemesi
 from harness.injection import Injection
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, Observes, Prepares
-from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, STOPPED, Event
+from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, PROLONGS_LEASES, STOPPED, Event
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
@@ -274,6 +274,8 @@ class Run:
             if self._nemeses:
                 self._note_plan()
             self._note(MONITOR, "info", LEADERSHIP, self._target.leadership)
+            if self._target.prolongs_leases:
+                self._note(MONITOR, "info", PROLONGS_LEASES)
             self._phase = _OPERATIONS
             self._say(f"running for {experiment.time:g} s")
             if not self._stopping:

@@ -102,6 +102,10 @@ class Target(Part, Protocol):
     term, if it has one, is its own; ``"forwarded"``, behind nodes that acknowledge what they have passed on to it; or
     ``"none"``. Two primaries are wrong only where one is claimed."""
 
+    prolongs_leases: ClassVar[bool] = False
+    """Whether a lease that nobody revokes may outlive its time, by any time, where another primary takes over, or where
+    a fault keeps the primary from ending it."""
+
     @property
     def membership(self) -> ChangesMembers | None:
         """What changes the members of the store, perhaps the target itself; None where that cannot be done."""

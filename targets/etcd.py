@@ -36,8 +36,9 @@ KEYS = ".splitbrain-keys"
 STRANGER = "with another authority"
 """The cluster that a server is of whose certificate is not of the run's authority."""
 
-_REFUSED_CODES = frozenset({3, 8})
-"""gRPC codes with which etcd refuses a request before it proposes it: invalid argument, resource exhausted."""
+_INVALID, _EXHAUSTED = 3, 8
+"""gRPC codes: an argument that etcd refuses before it proposes anything; and too much of something, which it may say
+after it has applied a part (no space is left) as well as before (too many requests are waiting)."""
 _CHANGE_SECONDS = {"remove": 2.5, "add": 7.0}
 """How long to try. etcd changes its members only once all have been connected for five seconds, which nodes that have
 left can wait for."""
@@ -67,6 +68,8 @@ class Etcd(Target):
     )
     leadership: Leadership = "forwarded"
     """Every member acknowledges what it has passed on to the leader."""
+    prolongs_leases: ClassVar[bool] = True
+    """A new leader gives every lease its whole time again, and a lease is revoked by a majority only."""
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
@@ -305,7 +308,9 @@ class EtcdClient:
             raise Failed(f"no connection: {error}") from None
         if response.status != 200:
             said = str(answer.get("message") or answer.get("error") or f"HTTP {response.status}")
-            raise Failed(said) if answer.get("code") in _REFUSED_CODES else Indeterminate(said)
+            code = answer.get("code")
+            refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in said)
+            raise Failed(said) if refused else Indeterminate(said)
         if not method.startswith("lease/"):  # with which locks are kept alive beside the operations
             term = answer.get("header", {}).get("raft_term")
             self._term = None if term is None else int(term)

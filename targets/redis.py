@@ -360,7 +360,10 @@ class RedisClient:
             connection = self._own
         answer = await apply(connection.execute_command, operation, isolated=self._isolated)
         if self._wait and operation.f not in READS:
-            reached = await connection.execute_command("WAIT", self._wait, int(self._timeout * 500))
+            try:
+                reached = await connection.execute_command("WAIT", self._wait, int(self._timeout * 500))
+            except ReplyError as error:
+                raise Indeterminate(f"it is done, but WAIT was refused: {error}") from None
             if reached < self._wait:
                 raise Indeterminate(f"WAIT reached {reached} of {self._wait} replicas")
         return answer

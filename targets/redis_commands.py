@@ -1,9 +1,9 @@
 """What the operations of the workloads are in Redis' commands, each in one command or one script.
 
 Counters are ``INCRBY``, sets ``SADD``, lists ``RPUSH``, queues ``RPUSH`` and ``LPOP``, identifiers ``INCR``. A bank is
-a hash, so that one command reads all balances. A lock is ``SET NX PX`` with a token that is counted beside it; a lease
-is a key with a time to live. What has to be read before it is written goes by a script, which Redis executes as a
-whole.
+a hash, so that one command reads all balances. A lock is ``SET NX PX`` with a token that is counted beside it, and a
+write of its holder renews it; a lease is a key with a time to live. What has to be read before it is written goes by a
+script, which Redis executes as a whole.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ _ACQUIRE: Final = """
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 local token = redis.call('INCR', KEYS[2])
 redis.call('SET', KEYS[1], token, 'NX', 'PX', ARGV[1])
+redis.call('HSET', KEYS[3], 'ttl', ARGV[1])
 return token
 """
 _RELEASE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+_HELD: Final = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('PEXPIRE', KEYS[1], redis.call('HGET', KEYS[2], 'ttl')) end
+redis.call('HSET', KEYS[2], 'token', ARGV[1], 'value', ARGV[2])
+return 1
+"""
 _FENCED: Final = """
 if tonumber(redis.call('HGET', KEYS[1], 'token') or 0) > tonumber(ARGV[1]) then return 0 end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'value', ARGV[2])
@@ -141,7 +147,7 @@ async def _move_by_steps(execute: Execute, bank: str, amount: int, losing: str, 
 async def _lock(execute: Execute, operation: Operation) -> Any:
     key, value = operation.key, operation.value
     if operation.f == "acquire":
-        token = await execute("EVAL", _ACQUIRE, 2, key, f"{key}/token", _milliseconds(value))
+        token = await execute("EVAL", _ACQUIRE, 3, key, f"{key}/token", f"{key}/held", _milliseconds(value))
         return token or False
     if operation.f == "release":
         if not await execute("EVAL", _RELEASE, 1, key, value):
@@ -149,7 +155,7 @@ async def _lock(execute: Execute, operation: Operation) -> Any:
         return value
     token, what = value
     if operation.f == "write-held":
-        await execute("HSET", f"{key}/held", "token", token, "value", what)
+        await execute("EVAL", _HELD, 2, key, f"{key}/held", token, what)
     elif not await execute("EVAL", _FENCED, 1, f"{key}/held", token, what):
         raise Failed("the token is older than one that was seen")
     return value

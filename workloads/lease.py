@@ -1,6 +1,9 @@
 """Leases: they are granted for some seconds, renewed now and then, and everybody looks whether they are there.
 
-Refutes: leases that are gone before their time although nobody revoked them, and those that outlive it.
+Refutes: leases that are gone before their time although nobody revoked them, those that outlive it or their revocation,
+and those that are there again although nobody granted them anew. While a server's clock was wrong (nemesis ``clock``)
+nobody can tell how long a lease is: then the first two are unknown. Nor is there a limit after a fault or a change of
+primary in a store that prolongs leases there, as etcd does.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Locks: a process acquires a lock, writes a few times what the lock protects, and releases it.
 
 A lock with a time-out is given to somebody else when its holder is not heard for that long, whether the holder knows or
-not. So it excludes nobody for certain; ``fencing=true`` lets the store refuse the writes of whoever held it before,
-by the token that came with the lock, and asks only that it does. Refutes: two holders at one moment, tokens that come
-twice or go back, and writes with an older token that are accepted after one with a newer token was.
+not: etcd's holders are heard all the time, Redis' with each write. So it excludes nobody for certain; ``fencing=true``
+lets the store refuse the writes of whoever held it before, by the token that came with the lock, and asks only that it
+does. Refutes: two holders at one moment, tokens that come twice or go back, and writes with an older token that are
+accepted after one with a newer token was.
 """
 
 from __future__ import annotations

@@ -46,6 +46,17 @@ def test_automats_that_read_and_then_write_spend_a_balance_twice(splitbrain: Com
     assert (code, verdict["validity"]) == (0, "valid"), verdict
 
 
+@pytest.mark.needs("local", "redis")
+def test_a_holder_that_writes_keeps_a_lock_of_redis(splitbrain: Command) -> None:
+    """Each lock is held for longer than it was given for."""
+    code, verdict, _ = run(
+        splitbrain, "redis", "--on", "local", "--workload", "lock", "-o", "keys=1", "-o", "ttl=1s", "-o", "writes=20",
+        "--rate", "40", "--time", "10",
+    )  # fmt: skip
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
+    assert verdict["evidence"]["locks_acquired"] > 1
+
+
 @pytest.mark.needs("local", "etcd")
 @pytest.mark.parametrize("locks", ["transaction", "api"])
 def test_a_lock_of_etcd_excludes_nobody_and_fencing_makes_up_for_it(splitbrain: Command, locks: str) -> None:

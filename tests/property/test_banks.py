@@ -13,7 +13,7 @@ import pytest
 from harness.checkers.bank import Bank
 from harness.history import History
 from harness.verdict import Budget
-from tests.random_runs import Done, RefusedError, done, run
+from tests.random_runs import FOREVER, Done, RefusedError, done, run
 
 CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
 ACCOUNTS = ("a", "b", "c")
@@ -24,7 +24,7 @@ def random_bank(rng: random.Random, wrong: float, steps: int) -> History:
     """With ``wrong`` half of a transfer is lost, reads show two moments, and withdrawals find an old balance."""
     balances = dict.fromkeys(ACCOUNTS, 20)
     before = dict(balances)
-    begun = False
+    begun = opened = False
 
     def draw(rng: random.Random, process: int) -> tuple[str, Any] | None:
         nonlocal begun
@@ -38,9 +38,16 @@ def random_bank(rng: random.Random, wrong: float, steps: int) -> History:
         return (f, None) if f == "read" else (f, {"account": one, "amount": amount})
 
     def apply(f: str, argument: Any, now: int, process: int) -> Any:
-        nonlocal before
+        nonlocal before, opened
         if f == "init":
+            opened = True
             return argument
+        if not opened and f == "read":
+            return {}
+        if not opened:
+            raise RefusedError
+        if f == "read" and rng.random() < wrong / 3:
+            return {}
         if f == "read":
             mixed = rng.random() < wrong
             return {name: rng.choice((balances, before))[name] if mixed else balances[name] for name in ACCOUNTS}
@@ -67,23 +74,28 @@ def effects(one: Done) -> list[tuple[str, int]]:
     return [(how["account"], how["amount"] if one.f == "deposit" else -how["amount"])]
 
 
+def reads(history: History) -> list[Done]:
+    """The reads that are judged: an empty one only if the bank had certainly been opened before."""
+    opened = min((one.ret for one in done(history, "init") if one.type == "ok"), default=FOREVER)
+    return [one for one in done(history, "read") if one.type == "ok" and (one.answer or one.call > opened)]
+
+
 def wrong_totals(history: History) -> int:
     paid = [one for one in done(history, "withdraw", "deposit") if one.type != "fail"]
     found = 0
-    for read in done(history, "read"):
-        if read.type == "ok":
-            certain = 60 + sum(effects(one)[0][1] for one in paid if one.type == "ok" and one.ret < read.call)
-            may = [effects(one)[0][1] for one in paid if one.call < read.ret and one.ret > read.call]
-            choices = itertools.chain.from_iterable(itertools.combinations(may, n) for n in range(len(may) + 1))
-            found += not any(certain + sum(chosen) == sum(read.answer.values()) for chosen in choices)
+    for read in reads(history):
+        certain = 60 + sum(effects(one)[0][1] for one in paid if one.type == "ok" and one.ret < read.call)
+        may = [effects(one)[0][1] for one in paid if one.call < read.ret and one.ret > read.call]
+        choices = itertools.chain.from_iterable(itertools.combinations(may, n) for n in range(len(may) + 1))
+        found += not any(certain + sum(chosen) == sum(read.answer.values()) for chosen in choices)
     return found
 
 
 def overdrafts(history: History) -> int:
     """The reads that show less than nothing, and the accounts from which more was taken than they can have held."""
-    found = sum(min(read.answer.values()) < 0 for read in done(history, "read") if read.type == "ok")
+    found = sum(min(read.answer.values(), default=0) < 0 for read in reads(history))
     moves = [one for one in done(history, *MOVES) if one.type != "fail"]
-    if done(history, "init")[0].type == "fail":
+    if not init_known(history):
         return found  # nothing says what the accounts held
     for account in ACCOUNTS:
         mine = [(one, by) for one in moves for name, by in effects(one) if name == account]
@@ -94,6 +106,10 @@ def overdrafts(history: History) -> int:
                     found += 1
                     break
     return found
+
+
+def init_known(history: History) -> bool:
+    return any(one.type != "fail" for one in done(history, "init"))
 
 
 def spent_twice(history: History) -> int:
@@ -128,6 +144,7 @@ def test_the_rules_of_a_bank(wrong: float) -> None:
             "wrong total": wrong_totals(history),
             "overdraft": overdrafts(history),
             "spent twice": spent_twice(history),
+            "wrong accounts": sum(not read.answer for read in reads(history) if init_known(history)),
         }
         verdict = Bank(60).check(history, Budget())
         assert verdict.total == sum(expected.values()), list(history.events())

@@ -27,7 +27,7 @@ def random_lease(rng: random.Random, wrong: float, steps: int) -> History:
 
     def draw(rng: random.Random, process: int) -> tuple[str, Any] | None:
         nonlocal granted, revoked
-        if not granted:
+        if not granted or rng.random() < 0.02:
             granted = True
             return "grant", SPAN
         kind = rng.random()
@@ -59,14 +59,14 @@ def random_lease(rng: random.Random, wrong: float, steps: int) -> History:
     )
 
 
-def judged(history: History) -> tuple[int, int]:
-    """How many looks missed the lease too early, and how many found it too late."""
+def judged(history: History, slack: int = 0) -> Counter[str]:
+    """How many looks missed the lease too early, found it too late, and found it although it was gone before."""
     operations = history.operations()
     rows = range(len(operations))
     span = int(SPAN * SECOND)
     f = [operations.name(row) for row in rows]
     kind, call, ret = operations.type.tolist(), operations.call.tolist(), operations.ret.tolist()
-    early = late = 0
+    early = late = back = 0
     grants = [row for row in rows if f[row] == "grant" and kind[row] != FAIL]
     revokes = [row for row in rows if f[row] == "revoke" and kind[row] != FAIL]
     began = [
@@ -82,6 +82,13 @@ def judged(history: History) -> tuple[int, int]:
                     early += 1
                     break
             continue
+        missed = [
+            one
+            for one in rows
+            if f[one] in ("read", "renew") and kind[one] == OK and not operations.result(one) and ret[one] < call[look]
+        ]
+        until_then = [one for one in grants if call[one] < ret[look]]
+        back += bool(until_then) and any(all(ret[g] < call[one] for g in until_then) for one in missed)
         if any(kind[one] == INFO and call[one] < ret[look] for one in grants):
             continue
         latest = max((ret[one] + span for one in began if f[one] == "grant" and call[one] < ret[look]), default=-1)
@@ -90,15 +97,11 @@ def judged(history: History) -> tuple[int, int]:
         if latest >= 0:
             unsure = [one for one in rows if f[one] == "renew" and kind[one] == INFO and call[one] < call[look]]
             latest += span * len(unsure)
-        for one in revokes:
-            if (
-                kind[one] == OK
-                and ret[one] < call[look]
-                and all(ret[g] < call[one] for g in grants if call[g] < ret[look])
-            ):
-                latest = min(latest, ret[one])
-        late += latest < 0 or call[look] > latest
-    return early, late
+        revoked = any(
+            kind[one] == OK and ret[one] < call[look] and all(ret[g] < call[one] for g in until_then) for one in revokes
+        )
+        late += latest < 0 or revoked or call[look] > latest + slack
+    return +Counter({"gone early": early, "outlived": late, "came back": back})
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2])
@@ -107,11 +110,12 @@ def test_the_rules_of_a_lease(wrong: float) -> None:
     seen: Counter[str] = Counter()
     for _ in range(CASES):
         history = random_lease(rng, wrong, rng.randint(6, 50))
-        early, late = judged(history)
-        verdict = Lease().check(history, Budget())
-        kinds = Counter(anomaly.kind for anomaly in verdict.anomalies)
-        assert verdict.total == early + late, list(history.events())
-        assert set(kinds) == {kind for kind, number in (("gone early", early), ("outlived", late)) if number}
-        assert wrong or not verdict.total, list(history.events())
-        seen.update(kinds)
-    assert not wrong or set(seen) == {"gone early", "outlived"}
+        for slack in (0, 1):
+            expected = judged(history, slack * SECOND)
+            verdict = Lease(slack).check(history, Budget())
+            kinds = {anomaly.kind for anomaly in verdict.anomalies}
+            assert verdict.total == expected.total(), list(history.events())
+            assert kinds == set(expected)
+            assert wrong or not verdict.total, list(history.events())
+            seen.update(kinds)
+    assert not wrong or set(seen) == {"gone early", "outlived", "came back"}

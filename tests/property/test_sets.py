@@ -183,7 +183,9 @@ def test_in_the_end_each_node_must_have_what_is_known(wrong: float) -> None:
         lost, back, strange, repeated = set(), 0, 0, 0
         for one in last.values():
             for element, add in adds.items():
-                known = min([add.ret if add.type == "ok" else FOREVER, *(r.ret for r in shown if element in r.answer)])
+                known = min(
+                    [add.ret if add.type == "ok" else FOREVER, *(r.ret for r in regular if element in r.answer)]
+                )
                 removed = any(r.argument == element and r.call < one.ret for r in removes)
                 if known < one.call and not removed and element not in one.answer:
                     lost.add((element, one.node))

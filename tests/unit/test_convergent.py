@@ -60,6 +60,30 @@ def test_only_the_last_answer_of_a_node_counts() -> None:
     assert judge(Convergence(), write(0, 1), last(0, None), last(1, 1), last(0, 1)).validity == "valid"
 
 
+@pytest.mark.parametrize(
+    ("steps", "validity"),
+    [
+        ([write(0, 1), write(0, 2, "info"), last(0, 1), last(1, 2)], "unknown"),
+        ([write(0, 1), write(0, 2, "info"), last(0, [1]), last(1, [2]), last(2, [1])], "unknown"),
+        ([write(0, 1), write(0, 2), write(0, 3, "info"), last(0, 1), last(1, 2), last(2, 3)], "invalid"),
+        ([write(0, 1), (0, "delete", None, None, "info"), last(0, 1), last(1, None)], "unknown"),
+        ([write(0, 1), write(0, 2, "info"), last(0, 1), last(1, None)], "invalid"),
+        ([(0, "increment", 5, 5, "info"), (0, "increment", -2, -2, "info"), last(0, 5), last(1, -2)], "unknown"),
+        ([(0, "increment", 5, 5, "info"), (0, "increment", 2, 2, "ok"), last(0, 2), last(1, 8)], "invalid"),
+    ],
+)
+def test_nodes_may_differ_by_what_may_take_effect_between_their_reads(steps: list[Step], validity: str) -> None:
+    assert judge(Convergence(), *steps).validity == validity
+
+
+def test_sets_may_differ_by_elements_that_may_come_or_go_between_their_reads() -> None:
+    steps = [add(0, 1), add(0, 2, "info"), add(0, 3), remove(0, 3, "info")]
+    convergence = Convergence("members-local")
+    assert judge(convergence, *steps, members(0, 1, 3), members(1, 1, 2)).validity == "unknown"
+    assert judge(convergence, *steps, members(0, 1, 3), members(1, 2)).validity == "invalid"
+    assert judge(convergence, add(0, 1), members(0, 1), members(1)).validity == "invalid"
+
+
 def test_what_nobody_wrote_is_invented() -> None:
     assert kinds(judge(Convergence(), write(0, 1), last(0, 9), last(1, 9))) == {"invented"}
     assert kinds(judge(Convergence(), write(0, 9, "fail"), last(0, 9), last(1, 9))) == {"invented"}
@@ -122,6 +146,8 @@ def members(process: int, *values: int, f: str = "members-local") -> Step:
         ([add(0, 1, "info"), members(0)], set()),
         ([add(0, 1, "info"), members(0, 1)], set()),
         ([add(0, 1, "fail"), members(0, 1)], {"phantom"}),
+        ([add(0, 1), add(0, 2, "info"), members(0, 1, 2), members(1, 1)], set()),
+        ([add(0, 1), add(0, 2, "info"), members(0, 1, 2, f="members"), members(1, 1)], {"lost"}),
     ],
 )
 def test_elements(steps: list[Step], found: set[str]) -> None:

@@ -19,7 +19,19 @@ from harness.errors import FaultError, NodeError, NothingToDo, SplitbrainError
 from harness.experiment import Experiment
 from harness.history import OK, from_events
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
-from harness.operation import FINISHED, MONITOR, NEMESIS, ROLE, STOPPED, Event, Failed, Operation, Served, ServedBy
+from harness.operation import (
+    FINISHED,
+    MONITOR,
+    NEMESIS,
+    PROLONGS_LEASES,
+    ROLE,
+    STOPPED,
+    Event,
+    Failed,
+    Operation,
+    Served,
+    ServedBy,
+)
 from harness.ownership import Ownership
 from harness.recording import Recorder, read_jsonl
 from harness.roles import leadership, sightings
@@ -418,6 +430,7 @@ def test_each_node_is_asked_by_itself_what_it_is(perform: Perform) -> None:
 def test_who_served_an_operation_stands_with_its_completion(perform: Perform, tmp_path: Path) -> None:
     class Tells(Memory):
         leadership = "primary"
+        prolongs_leases = True
 
         def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
             inner = super().client(cluster, node, timeout)
@@ -436,6 +449,8 @@ def test_who_served_an_operation_stands_with_its_completion(perform: Perform, tm
     assert served["read", "ok"] == ServedBy("n2")
     assert served["write", "invoke"] is None
     assert leadership(from_events(done.events)) == "primary"
+    assert PROLONGS_LEASES in {e.f for e in done.events}
+    assert PROLONGS_LEASES not in {e.f for e in perform().events}
     path = tmp_path / "again.jsonl"
     recorder = Recorder(path)
     for event in done.events:

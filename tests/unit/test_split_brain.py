@@ -238,9 +238,24 @@ def test_where_acknowledging_is_no_claim_the_same_is_no_split_brain(leadership: 
 
 
 def test_a_term_that_goes_back_is_wrong_behind_any_node() -> None:
-    events = of_writes([Wrote(SECOND, 2 * SECOND, "n1", 5), Wrote(3 * SECOND, 4 * SECOND, "n2", 4)])
+    behind = [Wrote(at * SECOND, at * SECOND + 1, "n2", 4) for at in (3, 4)]
+    events = of_writes([Wrote(SECOND, 2 * SECOND, "n1", 5), *behind])
     assert check(events, "forwarded").validity == "invalid"
     assert check(events, "none").validity == "valid"
+
+
+def test_who_passes_writes_on_may_tell_an_older_term_once_or_than_it_knew_itself() -> None:
+    first, again = (Wrote(at * SECOND, at * SECOND + 1, "n2", 4) for at in (3, 4))
+    for newest in ([Wrote(1, 2, "n1", 5)], [Wrote(1, 2, "n2", 5), again]):
+        events = of_writes([*newest, first])
+        assert check(events, "forwarded").validity == "valid"
+        assert check(events, "primary").validity == "invalid"
+
+
+def test_looks_and_balances_are_no_writes() -> None:
+    names = enumerate(("look", "balances", "read-list"))
+    events = [event for process, f in names for event in write(process, Wrote(1, 2, "n1"), "k", f)]
+    assert len(acknowledged_writes(history_of(events).operations())) == 0
 
 
 def test_who_said_the_same_before_and_after_a_write_was_in_that_term() -> None:
