@@ -38,8 +38,8 @@ class Tree(msgspec.Struct, omit_defaults=True):
     """Elements that follow one another without a fork, and the branches that begin behind them.
 
     ``by`` names the nodes that acknowledged them, or else those that served the reads that saw them; ``lost`` are those
-    of the elements that were acknowledged and are not there in the end. ``survived`` says whether the first of them is
-    where it stands in a final read, too, and is None where there is no final read.
+    of the elements that were known, as acknowledged or as read before, and are not there in the end. ``survived`` says
+    whether the first of them is where it stands in the last read, too, and is None where there is no final read.
     """
 
     elements: list[Any]
@@ -53,8 +53,13 @@ class Branches(Checker):
     """Checks ``append`` and ``read-list``.
 
     Anomalies are forks, elements that are there twice ("duplicate"), that nobody has appended, or only later
-    ("phantom"), whose append certainly failed ("failed append"), and acknowledged ones that no final read has ("lost").
+    ("phantom"), whose append certainly failed ("failed append"), and those that were acknowledged, or read before, and
+    that the last final read, by invocation, does not have ("lost"). With ``linearizable`` also those that stand before
+    one whose append had returned when theirs was invoked ("out of order"); else these are evidence.
     """
+
+    def __init__(self, *, linearizable: bool = False) -> None:
+        self._linearizable = linearizable
 
     def check(self, history: History, budget: Budget) -> Verdict:
         """The verdict; unknown where elements are not unique, or where nothing could have been wrong.
@@ -71,23 +76,26 @@ class Branches(Checker):
         forks = [fork for key in lists.forked for fork in forks_of(lists, key)]
         wrong = wrong_elements(lists)
         lost = sorted(set(lists.append_key[lists.lost].tolist()))
+        disordered = lists.disordered.tolist() if self._linearizable else []
         anomalies = [explain.fork(fork) for fork in forks[:_REPORTED]]
         for kind in (DUPLICATE, PHANTOM, FAILED):
             anomalies += [explain.wrong(one) for one in [one for one in wrong if one.kind == kind][:_REPORTED]]
         anomalies += [explain.lost(key) for key in lost[:_REPORTED]]
+        anomalies += [explain.disordered(append) for append in disordered[:_REPORTED]]
         stalest = int(lists.staleness.max(initial=0))
         evidence: dict[str, Any] = {
             "lists": int((np.bincount(lists.append_key, minlength=1) > 0).sum()),
             "lists_read_in_the_end": int(lists.has_final.sum()),
             "appends_acknowledged": int((lists.operations.type[lists.appends] == OK).sum()),
             "appends_lost": int(lists.lost.sum()),
+            "appends_out_of_order": len(lists.disordered),
             "stale_list_reads": int((lists.staleness > 0).sum()),
             "stalest_list_read_ms": round(stalest / 1e6, 3),
         }
         if forks:
             trees = {lists.key_name(key): _bounded(tree(lists, key)) for key in lists.forked[:_TREES]}
             evidence["trees"] = msgspec.to_builtins(trees)
-        total = len(forks) + len(wrong) + len(lost)
+        total = len(forks) + len(wrong) + len(lost) + len(disordered)
         if not total and not len(lists.elements):
             return Verdict("unknown", "no read has found any element in a list", evidence=evidence)
         if not total and not lists.final.any():
@@ -97,12 +105,18 @@ class Branches(Checker):
         kinds = Counter(one.kind for one in wrong)
         reasons = [
             count(len(lists.forked), "list has", "lists have") + " forked" if forks else "",
-            count(int(lists.lost.sum()), "acknowledged append is", "acknowledged appends are") + " lost"
+            count(int(lists.lost.sum()), f"{_known(lists)} append is", f"{_known(lists)} appends are") + " lost"
             if lost
             else "",
+            count(len(disordered), "append is", "appends are") + " out of order" if disordered else "",
             *(count(number, f"{kind} element") for kind, number in kinds.items()),
         ]
         return Verdict("invalid", ", ".join(filter(None, reasons)), anomalies, evidence, found=total)
+
+
+def _known(lists: Lists) -> str:
+    """What the appends that are lost have in common."""
+    return "acknowledged" if (lists.operations.type[lists.appends[lists.lost]] == OK).all() else "known"
 
 
 DUPLICATE: Final = "duplicate"
@@ -217,18 +231,21 @@ class ListHistory:
     def __init__(self, lists: Lists, key: int) -> None:
         self._lists = lists
         self._key = key
-        mine = np.flatnonzero(lists.append_key == key).tolist()
-        self._append = {int(lists.appended[at]): at for at in mine}
+        mine = np.flatnonzero(lists.append_key == key)
+        elements = lists.appended[mine]
+        self._append = dict(
+            zip(elements.tolist(), lists.append_of(lists.append_key[mine], elements).tolist(), strict=True)
+        )
         reads = np.flatnonzero(lists.key == key).tolist()
         self._reads = [(lists.path(read), read) for read in reads]
-        self._final = [path for path, read in self._reads if lists.final[read]]
+        self._last = lists.path(int(lists.last[key])) if lists.has_final[key] else None
 
     def branch(self, prefix: Path, elements: Path) -> Tree:
         """The elements that follow a prefix."""
         lists = self._lists
         lost = [e for e in elements if e in self._append and lists.lost[self._append[e]]]
         begin = (*prefix, *elements[:1])
-        survived = any(path[: len(begin)] == begin for path in self._final) if self._final else None
+        survived = None if self._last is None else self._last[: len(begin)] == begin
         names = [lists.name(e) for e in elements]
         return Tree(names, self._by(begin, elements), [lists.name(e) for e in lost], survived)
 
@@ -328,12 +345,27 @@ class _Explainer:
         rows = lists.appends[gone].tolist()
         servers = Counter(filter(None, map(operations.server_name, rows)))
         by = " by " + " and ".join(map(named, servers)) if servers else ""
-        final = np.flatnonzero(lists.final & (lists.key == key)).tolist()
-        what = (
-            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if len(rows) == 1 else 'were'} acknowledged"
-        )
+        one = len(rows) == 1
+        known = "acknowledged" if (operations.type[rows] == OK).all() else "acknowledged or read"
         text = (
-            f"{what}{by}, and no read has {'it' if len(rows) == 1 else 'them'} in the end: "
+            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if one else 'were'} {known}{by}, and the last "
+            f"read does not have {'it' if one else 'them'}: "
             f"{_listed([lists.name(int(lists.appended[at])) for at in gone.tolist()])}."
         )
-        return self._anomaly("lost", text, key, [*rows[:_REPORTED], int(lists.reads[final[-1]])])
+        return self._anomaly("lost", text, key, [*rows[:_REPORTED], int(lists.reads[lists.last[key]])])
+
+    def disordered(self, append: int) -> Anomaly:
+        lists, operations = self._lists, self._lists.operations
+        key, row = int(lists.append_key[append]), int(lists.appends[append])
+        trunk = int(lists.trunk[key])
+        path = lists.path(trunk)
+        behind = np.array(path[path.index(int(lists.appended[append])) :], dtype=np.int64)
+        after = lists.append_of(np.full(len(behind), key), behind)
+        rows = lists.appends[after[after >= 0]]
+        earlier = int(rows[np.argmin(operations.ret[rows])])
+        did = [sentence(witness(operations, one), self._clock) for one in (earlier, row)]
+        text = (
+            f"{lists.key_name(key)}: {did[0]}. Later {did[1]}. Yet {show(lists.name(int(lists.appended[append])))} "
+            "stands before it."
+        )
+        return self._anomaly("out of order", text, key, [earlier, row, int(lists.reads[trunk])])

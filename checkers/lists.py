@@ -123,13 +123,14 @@ class Lists:
         elements = np.sort(self.appended)
         elements = elements[np.concatenate([[True], elements[1:] != elements[:-1]])] if len(elements) else elements
         pairs = self.append_key * (len(elements) + 1) + np.searchsorted(elements, self.appended)
-        order = np.argsort(pairs, kind="stable")
+        # One that failed may have been tried again: that is the append then.
+        order = np.lexsort((self._failed, pairs))
         return elements, pairs[order], order
 
     def repeated(self) -> int | None:
-        """An append of an element that its list was asked to hold before; None where all are unique."""
+        """An append of an element that its list was asked to hold before; None where all that did not fail are unique."""
         _, pairs, order = self._append_of
-        again = np.flatnonzero(pairs[1:] == pairs[:-1])
+        again = np.flatnonzero((pairs[1:] == pairs[:-1]) & ~self._failed[order[1:]])
         return int(self.appends[order[again[0] + 1]]) if len(again) else None
 
     def append_of(self, key: Ints, element: Ints) -> Ints:
@@ -173,29 +174,61 @@ class Lists:
         return found
 
     @cached_property
+    def last(self) -> Ints:
+        """By key, the final read that was invoked last, -1 where there is none."""
+        last = np.full(self.keys, -1, dtype=np.int64)
+        final = np.flatnonzero(self.final)
+        np.maximum.at(last, self.key[final], final)
+        return last
+
+    @cached_property
     def held(self) -> NDArray[np.bool_]:
-        """By append, whether a final read of its list has its element."""
+        """By append, whether the last read of its list has its element."""
         held = np.zeros(len(self.appends), dtype=bool)
-        trunks = self.trunk[self.has_final & (self.trunk >= 0)]
-        others = [read for reads in self.off.values() for read in reads if self.final[read]]
-        for read in (trunks, np.array(others, dtype=np.int64)):
-            lengths = self.length[read]
-            which = np.repeat(np.arange(len(read)), lengths)
-            place = self.start[read][which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
-            found = self.append_of(self.key[read][which], self.elements[place])
-            held[found[found >= 0]] = True
+        read = self.last[self.last >= 0]
+        start = np.where(self.start[read] >= 0, self.start[read], self.start[self.trunk[self.key[read]]])
+        lengths = self.length[read]
+        which = np.repeat(np.arange(len(read)), lengths)
+        place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+        found = self.append_of(self.key[read][which], self.elements[place])
+        held[found[found >= 0]] = True
         return held
 
     @cached_property
     def lost(self) -> NDArray[np.bool_]:
-        """By append, whether it was acknowledged and no final read has it, though there are some."""
-        acknowledged = self.operations.type[self.appends] == OK
-        lost: NDArray[np.bool_] = acknowledged & self.has_final[self.append_key] & ~self.held
+        """By append, whether it was known, as acknowledged or as read before, and the last read does not have it."""
+        operations = self.operations
+        seen = np.full(len(self.appends), NEVER, dtype=np.int64)
+        read, element, returned = self.suspects()
+        found = self.append_of(self.key[read], element)
+        np.minimum.at(seen, found[found >= 0], returned[found >= 0])
+        last = self.last[self.append_key]
+        before = (last >= 0) & ~self._failed
+        before[before] = seen[before] < operations.call[self.reads[last[before]]]
+        known = (operations.type[self.appends] == OK) | before
+        lost: NDArray[np.bool_] = known & (last >= 0) & ~self.held
         return lost
 
-    def failed(self, append: int) -> bool:
-        """Whether an append certainly took no effect, as its client said."""
-        return bool(self.operations.type[self.appends[append]] == FAIL)
+    @cached_property
+    def disordered(self) -> Ints:
+        """The appends that stand in a trunk before one which had returned when they were invoked."""
+        trunks = self.trunk[self.trunk >= 0]
+        lengths = self.length[trunks]
+        which = np.repeat(trunks, lengths)
+        append = self.append_of(self.key[which], self.elements[: len(which)])
+        call, ret = np.full(len(which), -1, dtype=np.int64), np.full(len(which), NEVER, dtype=np.int64)
+        known = append >= 0
+        known[known] = ~self._failed[append[known]]
+        rows = self.appends[append[known]]
+        call[known], ret[known] = self.operations.call[rows], self.operations.ret[rows]
+        ends = np.cumsum(lengths)
+        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+            ret[start:end] = np.minimum.accumulate(ret[start:end][::-1])[::-1]
+        return np.unique(append[ret < call])
+
+    @cached_property
+    def _failed(self) -> NDArray[np.bool_]:
+        return self.operations.type[self.appends] == FAIL
 
     def key_name(self, key: int) -> str:
         """A list as people read it."""

@@ -2,7 +2,8 @@
 
 All reads of a list form a tree of prefixes, which is a path in a store that keeps its promise: a fork is two histories
 of one list, each of which somebody has seen. Refutes: two primaries that both accept writes, acknowledged appends that
-are lost, appends that are done twice, and reads of what was never appended or had certainly failed.
+are lost, appends that are done twice, and reads of what was never appended or had certainly failed; with
+``linearizable=true`` also appends that stand before one that had been acknowledged when they were invoked.
 
 A read costs as much as its list is long, so that a full list is left alone and another one begun in its place.
 """
@@ -39,6 +40,7 @@ class Append(Workload):
         length: Annotated[int, Number(1, 1000), "elements after which another list takes a list's place"] = 100
         read: Annotated[float, Number(0.001, 1000), "weight of reads"] = 1.0
         append: Annotated[float, Number(0.001, 1000), "weight of appends"] = 1.0
+        linearizable: Annotated[bool, "whether appends that follow one another must stand in that order"] = False
 
     name: ClassVar[str] = "append"
     functions: ClassVar[frozenset[str]] = frozenset({"append", "read-list"})
@@ -93,4 +95,4 @@ class Append(Workload):
         return phases(reads(_ROUNDS), *(reads(1) for _ in range(_FINAL_TRIES)))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"branches": Branches(), "split-brain": SplitBrain()}
+        return {"branches": Branches(linearizable=self._options.linearizable), "split-brain": SplitBrain()}

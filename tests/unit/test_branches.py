@@ -56,7 +56,7 @@ def history_of(operations: Sequence[Did]) -> History:
 
 
 def check(operations: Sequence[Did]) -> Verdict:
-    return Branches().check(history_of(operations), Budget())
+    return Branches(linearizable=True).check(history_of(operations), Budget())
 
 
 # What the words mean
@@ -81,15 +81,27 @@ def defined(operations: Sequence[Did], healed: int = -1) -> set[tuple[Any, ...]]
                 if list(one.value).count(element) > 1:
                     found.add(("duplicate", key, element))
                 by = [a for a in appends if a.value == element]
-                if any(a.type == "fail" for a in by):
+                tried = [a for a in by if a.type != "fail"]
+                if by and not tried:
                     found.add(("failed append", key, element))
-                elif not any(a.call < one.ret for a in by):  # type: ignore[operator]
+                elif not any(a.call < one.ret for a in tried):  # type: ignore[operator]
                     found.add(("phantom", key, element))
         over = max([a.ret for a in appends if a.ret is not None and a.type != "info"], default=-1)
         final = [one for one in reads if one.call > max(over, healed)]
-        for a in appends:
-            if a.type == "ok" and a.ret is not None and final and not any(a.value in one.value for one in final):
+        last = max(final, key=lambda one: one.call, default=None)
+        for a in appends if last is not None else ():
+            read_before = any(a.value in one.value and one.ret < last.call for one in reads)  # type: ignore[operator]
+            if (a.type == "ok" or (a.type == "info" and read_before)) and a.value not in last.value:
                 found.add(("lost", key, a.value))
+        # Of what is on one path only: where the list has forked, in the read that was last, or else in the longest.
+        trunk = max(final or reads, key=lambda one: (len(one.value), one.call), default=None)
+        held = [] if trunk is None else list(trunk.value)
+        by_element = {a.value: a for a in appends if a.type != "fail"}
+        for at, element in enumerate(held):
+            if one := by_element.get(element):
+                behind = [by_element[other] for other in held[at:] if other in by_element]
+                if any(other.type == "ok" and other.ret < one.call for other in behind):  # type: ignore[operator]
+                    found.add(("out of order", key, element))
     return found
 
 
@@ -101,8 +113,9 @@ def told(operations: Sequence[Did], history: History | None = None) -> set[tuple
     for key in lists.forked:
         found |= {("fork", names[key], tuple(map(lists.name, fork.prefix))) for fork in forks_of(lists, key)}
     found |= {(one.kind, names[one.key], lists.name(one.element)) for one in wrong_elements(lists)}
-    for at in lists.lost.nonzero()[0].tolist():
-        found.add(("lost", names[lists.append_key[at]], lists.name(int(lists.appended[at]))))
+    for kind, which in (("lost", lists.lost.nonzero()[0]), ("out of order", lists.disordered)):
+        for at in which.tolist():
+            found.add((kind, names[lists.append_key[at]], lists.name(int(lists.appended[at]))))
     return found
 
 
@@ -119,7 +132,10 @@ def anything(draw: st.DrawFn) -> list[Did]:
         key = draw(st.sampled_from("xxxy"))
         if draw(st.booleans()) and unused[key]:
             kind = draw(st.sampled_from(["ok", "ok", "ok", "fail", "info"]))
-            operations.append(append(key, unused[key].pop(0), call, ret, kind))
+            element = unused[key].pop(0)
+            if kind == "fail" and draw(st.booleans()):
+                unused[key].insert(0, element)  # it may be tried again
+            operations.append(append(key, element, call, ret, kind))
         else:
             value = draw(st.lists(st.sampled_from(elements), max_size=4))
             operations.append(read(key, value, call, ret))
@@ -264,7 +280,7 @@ def test_a_fork_is_told_as_it_was_seen() -> None:
     assert fork.kind == "fork"
     assert fork.text.startswith("k3 forked after 41: n1 went on with 42 44 47 (lost), n3 with 43 45 (kept). ")
     assert [one.value for one in fork.operations] == [42, 43, [41, 42, 44], [41, 43]]
-    assert lost.text == "3 appends to k3 were acknowledged by n1, and no read has them in the end: 42 44 47."
+    assert lost.text == "3 appends to k3 were acknowledged by n1, and the last read does not have them: 42 44 47."
     assert verdict.evidence["trees"] == {
         "k3": {
             "elements": [41],
@@ -285,7 +301,19 @@ def test_a_fork_is_told_as_it_was_seen() -> None:
         ([append("k", 1, 0, 1), read("k", [1, 9], 2, 3)], "phantom", "nobody has ever appended 9"),
         ([read("k", [1], 0, 1), append("k", 1, 2, 3), read("k", [1], 4, 5)], "phantom", "only after it had been read"),
         ([append("k", 1, 0, 1, "fail"), read("k", [1], 2, 3)], "failed append", "had certainly failed"),
-        ([append("k", 1, 0, 1), read("k", [1], 2, 3), read("k", [], 4, 5)], None, ""),
+        ([append("k", 1, 0, 1), read("k", [1], 2, 3)], None, ""),
+        (
+            [append("k", 1, 0, 1), read("k", [1], 2, 3), read("k", [], 4, 5)],
+            "lost",
+            "the last read does not have it: 1",
+        ),
+        ([append("k", 1, 0, None), read("k", [1], 2, 3), read("k", [], 4, 5)], "lost", "acknowledged or read"),
+        (
+            [append("k", 1, 0, 1), append("k", 2, 2, 3), read("k", [2, 1], 4, 5)],
+            "out of order",
+            "Yet 2 stands before it",
+        ),
+        ([append("k", 1, 0, 1, "fail"), append("k", 1, 2, 3), read("k", [1], 4, 5)], None, ""),
         ([append("k", 1, 0, 1), append("k", 2, 0, 2), read("k", [1], 4, 5)], "lost", "was acknowledged"),
         ([append("j", 1, 0, 1), read("j", [1], 1, 2), read("k", [1], 2, 3)], "phantom", "nobody has ever appended 1"),
     ],
@@ -300,6 +328,13 @@ def test_each_kind_is_named(operations: list[Did], kind: str | None, said: str) 
 def test_an_append_of_unknown_outcome_may_be_there_or_not() -> None:
     assert check([append("k", 1, 0, None), append("k", 2, 5, 6), read("k", [2, 1], 7, 8)]).validity == "valid"
     assert check([append("k", 1, 0, None), append("k", 2, 5, 6), read("k", [2], 7, 8)]).validity == "valid"
+
+
+def test_appends_out_of_order_are_evidence_where_no_order_is_promised() -> None:
+    operations = [append("k", 1, 0, 1), append("k", 2, 2, 3), read("k", [2, 1], 4, 5)]
+    verdict = Branches().check(history_of(operations), Budget())
+    assert (verdict.validity, verdict.evidence["appends_out_of_order"]) == ("valid", 1)
+    assert check(operations).reason == "1 append is out of order"
 
 
 def test_what_could_not_have_been_wrong_is_no_pass() -> None:
