@@ -1,4 +1,4 @@
-"""Banks: money is neither made nor lost, no account is overdrawn, and no balance is spent twice.
+"""Banks: money is neither made nor lost, no account is overdrawn, no transfer forgotten, and no balance spent twice.
 
 After Jepsen's bank. ``init`` says what each account holds at first, ``balances``, or ``read``, is answered with the
 balance of every account at one moment, ``transfer`` moves an amount from one account to another, ``withdraw`` pays out
@@ -29,6 +29,7 @@ _ALL: Final = (*_READS, "init", "transfer", "withdraw", "deposit")
 class Bank(Checker):
     """Judges banks: the totals that reads show, balances below zero, and withdrawals that spend one balance twice.
 
+    Where ``init`` says what each account held at first, each balance must also be a sum of what was done to it.
     ``total`` is what all accounts hold at first; without it what ``init`` says, or else a read that nothing disturbs.
     The answer to a withdrawal or a transfer may say the ``balance`` that it left.
     """
@@ -112,16 +113,18 @@ class _Ledger:
 
     def judge(self) -> None:
         """Hold the bank against each rule."""
-        self._totals()
+        wrong = self._totals()
         self._single_balances()
         if self._initial:
+            self._histories(wrong)
             self._overdrawn()
         self._spent_twice()
 
     def _add(self, kind: str, text: str, rows: list[int]) -> None:
         self._findings.add(kind, f"{self._title}: {text}", rows, self._operations.key_name(rows[0]))
 
-    def _totals(self) -> None:
+    def _totals(self) -> set[int]:
+        """Each read shows a total that is possible; those that do not, by their places in ``reads``."""
         operations, rows = self._operations, self._row[self._outside]
         sums = Sums(operations, rows, self._amount[self._outside], np.zeros(len(rows), dtype=np.int64))
         one = np.zeros(len(self.reads), dtype=np.int64)
@@ -132,9 +135,10 @@ class _Ledger:
             sure = np.flatnonzero(bounds.least == bounds.most)
             if not len(sure):
                 self.unknown = "what the bank held at first is not known: no init says it" if len(self.reads) else ""
-                return
+                return set()
             self._total = int(shown[sure[0]] - bounds.certain[sure[0]])
-        for at in sums.impossible(bounds, one, call, ret, shown - self._total).tolist():
+        wrong: list[int] = sums.impossible(bounds, one, call, ret, shown - self._total).tolist()
+        for at in wrong:
             if self._findings.enough("wrong total"):
                 continue
             least, most = self._total + int(bounds.least[at]), self._total + int(bounds.most[at])
@@ -150,6 +154,36 @@ class _Ledger:
                 said = ", and a sum of what was" if least <= shown[at] <= most else ""
                 text += f"With what may have been paid in and out until then it must be from {least} to {most}{said}."
             self._add("wrong total", text, [int(self.reads[at])])
+        return set(wrong)
+
+    def _histories(self, wrong: set[int]) -> None:
+        """Each balance is a sum of what was done to its account, in reads that show all accounts and a right total."""
+        accounts = list(self._initial)
+        judged = [at for at, one in enumerate(self._balances) if at not in wrong and one.keys() == self._initial.keys()]
+        reads = np.repeat(self.reads[np.array(judged, dtype=np.int64)], len(accounts))
+        number = np.tile(np.array([self._numbers[name] for name in accounts], dtype=np.int64), len(judged))
+        shown = np.array([self._balances[at][name] for at in judged for name in accounts], dtype=np.int64)
+        changed = shown - np.tile(np.array([self._initial[name] for name in accounts], dtype=np.int64), len(judged))
+        sums = Sums(self._operations, self._row, self._amount, self._account)
+        call, ret = begins(self._operations, reads), ends(self._operations, reads)
+        bounds = sums.bounds(number, call, ret)
+        reported = -1
+        for at in sums.impossible(bounds, number, call, ret, changed).tolist():
+            row, name = int(reads[at]), accounts[at % len(accounts)]
+            if row == reported:
+                continue
+            reported = row
+            if self._findings.enough("wrong balance"):
+                continue
+            first = self._initial[name]
+            least, most = first + int(bounds.least[at]), first + int(bounds.most[at])
+            possible = f"{least}" if least == most else f"from {least} to {most}"
+            said = ", and a sum of these" if least != most and least <= shown[at] <= most else ""
+            text = (
+                f"{self._findings.did(row)}: account {name} holds {int(shown[at])}. It held {first} at first, and "
+                f"with all that was, or may have been, done to it until then it must be {possible}{said}."
+            )
+            self._add("wrong balance", text, [row])
 
     def _single_balances(self) -> None:
         """No balance is below zero, and each account that there is at first, and no other one, has one."""

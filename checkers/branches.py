@@ -348,8 +348,8 @@ class _Explainer:
         one = len(rows) == 1
         known = "acknowledged" if (operations.type[rows] == OK).all() else "acknowledged or read"
         text = (
-            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if one else 'were'} {known}{by}, and the last "
-            f"read does not have {'it' if one else 'them'}: "
+            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if one else 'were'} {known}{by}, and the "
+            f"last read does not have {'it' if one else 'them'}: "
             f"{_listed([lists.name(int(lists.appended[at])) for at in gone.tolist()])}."
         )
         return self._anomaly("lost", text, key, [*rows[:_REPORTED], int(lists.reads[lists.last[key]])])

@@ -2,7 +2,7 @@
 
 A fate is told only where it is certain. A value that is gone may have been overwritten: that its own side did it is
 certain where the node that acknowledged it has acknowledged another one afterwards; that it is lost, where nothing else
-that was written could have come after it.
+that was written could have come after it, or where what is there in the end had been written before it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
             most[k], second[k] = end, most[k]
         elif end > second[k]:
             second[k] = end
+    over = _written_by(operations, rows)
     for at in np.flatnonzero(operations.type[rows] == OK).tolist():
         row, k = int(rows[at]), int(key[at])
         if k not in finals:
@@ -64,8 +65,18 @@ def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
             fate[row] = KEPT
         elif own[at] and latest[side[at]] > ret[at]:
             fate[row] = OVERWRITTEN
-        elif others < call[at]:
+        elif others < call[at] or all(over.get((k, value), NEVER) < call[at] for value in finals[k]):
             fate[row] = LOST
+
+
+def _written_by(operations: Operations, writes: Ints) -> dict[tuple[int, Any], int]:
+    """By key and value when the write of it had returned; never, where several wrote it. Nothing is there at first."""
+    found: dict[tuple[int, Any], int] = {(key, None): -1 for key in operations.key[writes].tolist()}
+    for row in writes.tolist():
+        one = int(operations.key[row]), _written(operations, row)
+        # A deletion is one of several, since nothing was there at first as well.
+        found[one] = NEVER if one in found else int(operations.ret[row])
+    return found
 
 
 def _written(operations: Operations, row: int) -> Any:

@@ -128,7 +128,7 @@ class Lists:
         return elements, pairs[order], order
 
     def repeated(self) -> int | None:
-        """An append of an element that its list was asked to hold before; None where all that did not fail are unique."""
+        """An append of an element that its list was asked to hold before; None where those that did not fail are unique."""
         _, pairs, order = self._append_of
         again = np.flatnonzero((pairs[1:] == pairs[:-1]) & ~self._failed[order[1:]])
         return int(self.appends[order[again[0] + 1]]) if len(again) else None
@@ -224,11 +224,13 @@ class Lists:
         ends = np.cumsum(lengths)
         for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
             ret[start:end] = np.minimum.accumulate(ret[start:end][::-1])[::-1]
-        return np.unique(append[ret < call])
+        wrong: Ints = np.unique(append[ret < call])
+        return wrong
 
     @cached_property
     def _failed(self) -> NDArray[np.bool_]:
-        return self.operations.type[self.appends] == FAIL
+        failed: NDArray[np.bool_] = self.operations.type[self.appends] == FAIL
+        return failed
 
     def key_name(self, key: int) -> str:
         """A list as people read it."""

@@ -10,8 +10,7 @@ evidence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -169,29 +168,29 @@ class Picture:
         forks = self._forks_of_two() if whole and self.leadership == "primary" else []
         return [self._episode(one, forks) for one in whole]
 
-    def _forks_of_two(self) -> list[tuple[Fork, list[Branch]]]:
-        """The forks of which different nodes acknowledged different branches."""
+    def _forks_of_two(self) -> list[tuple[Fork, list[set[int]]]]:
+        """The forks of which several branches were acknowledged, by more than one node: the rows of each branch."""
         lists = self.lists
         found = []
         for key in lists.forked[:_LOOKED_AT] if lists.repeated() is None else ():
             history = ListHistory(lists, key)
             for fork in forks_of(lists, key):
-                branches = [
-                    Branch(branch.survived, set(rows), {str(self.operations.server_name(row)) for row in rows})
-                    for elements in fork.branches
-                    for branch, rows in [(history.branch(fork.prefix, elements), history.acknowledged(elements))]
-                ]
-                if len({frozenset(branch.nodes) for branch in branches if branch.nodes}) > 1:
+                branches = [rows for elements in fork.branches if (rows := {*history.acknowledged(elements)})]
+                if len(branches) > 1 and len(self._servers(set().union(*branches))) > 1:
                     found.append((fork, branches))
         return found
 
-    def _episode(self, overlap: Overlap, forks: Sequence[tuple[Fork, list[Branch]]]) -> Episode:
+    def _servers(self, rows: Iterable[int]) -> set[str | None]:
+        """Who acknowledged some writes."""
+        return {self.operations.server_name(row) for row in rows}
+
+    def _episode(self, overlap: Overlap, forks: Sequence[tuple[Fork, list[set[int]]]]) -> Episode:
         operations = self.operations
         call, ret = operations.call[self.writes], operations.ret[self.writes]
         meanwhile = (call <= overlap.end) & (ret >= overlap.start)
         inside = self.writes[meanwhile & (call >= overlap.start)]
         # Who has been succeeded and acknowledges nothing any more is no second primary for the other's writes.
-        active_nodes = {operations.server_name(row) for row in self.writes[meanwhile].tolist()} & overlap.nodes
+        active_nodes = self._servers(self.writes[meanwhile].tolist()) & overlap.nodes
         lost = inside[self.fates[inside] == LOST] if len(active_nodes) > 1 else inside[:0]
         lost = [row for row in lost.tolist() if operations.server_name(row) in active_nodes]
         begun = set(inside.tolist())
@@ -211,10 +210,9 @@ class Picture:
             [self._acknowledged(row, terms[row]) for row in listed.tolist()],
         )
 
-    @staticmethod
-    def _shows(branches: Sequence[Branch], begun: set[int]) -> bool:
+    def _shows(self, branches: Sequence[set[int]], begun: set[int]) -> bool:
         """Whether two nodes went on with a list each in its own way in an episode, whose writes are ``begun``."""
-        going = [branch.nodes for branch in branches if branch.rows & begun]
+        going = [self._servers(rows & begun) for rows in branches if rows & begun]
         return any(not one & other for one, other in combinations(going, 2))
 
     def _facts(self, overlap: Overlap, split: Sequence[Fork], lost: Sequence[int]) -> Iterator[str]:
@@ -311,15 +309,6 @@ class Picture:
             if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
                 service.append(f"full service {event.value['seconds']:.1f} s after the heal")
         return "; ".join([*said, ", ".join(service)] if service else said)
-
-
-@dataclass
-class Branch:
-    """One way in which a list went on: its acknowledged appends, and who acknowledged them."""
-
-    survived: bool | None
-    rows: set[int] = field(default_factory=set)
-    nodes: set[str] = field(default_factory=set)
 
 
 def late(operations: Operations, writes: Ints, terms: Ints) -> list[Late]:

@@ -80,14 +80,33 @@ def reads(history: History) -> list[Done]:
     return [one for one in done(history, "read") if one.type == "ok" and (one.answer or one.call > opened)]
 
 
-def wrong_totals(history: History) -> int:
+def adds_up(total: int, amounts: list[int]) -> bool:
+    choices = itertools.chain.from_iterable(itertools.combinations(amounts, n) for n in range(len(amounts) + 1))
+    return any(sum(chosen) == total for chosen in choices)
+
+
+def wrong_total(history: History, read: Done) -> bool:
     paid = [one for one in done(history, "withdraw", "deposit") if one.type != "fail"]
+    certain = 60 + sum(effects(one)[0][1] for one in paid if one.type == "ok" and one.ret < read.call)
+    may = [effects(one)[0][1] for one in paid if one.call < read.ret and one.ret > read.call]
+    return not adds_up(sum(read.answer.values()) - certain, may)
+
+
+def wrong_balances(history: History) -> int:
+    """How many reads whose total is right show a balance that no choice of what may have been done adds up to."""
+    if not init_known(history):
+        return 0
+    moves = [one for one in done(history, *MOVES) if one.type != "fail"]
     found = 0
     for read in reads(history):
-        certain = 60 + sum(effects(one)[0][1] for one in paid if one.type == "ok" and one.ret < read.call)
-        may = [effects(one)[0][1] for one in paid if one.call < read.ret and one.ret > read.call]
-        choices = itertools.chain.from_iterable(itertools.combinations(may, n) for n in range(len(may) + 1))
-        found += not any(certain + sum(chosen) == sum(read.answer.values()) for chosen in choices)
+        if read.answer and not wrong_total(history, read):
+            for account in ACCOUNTS:
+                mine = [(one, by) for one in moves for name, by in effects(one) if name == account]
+                certain = 20 + sum(by for one, by in mine if one.type == "ok" and one.ret < read.call)
+                may = [by for one, by in mine if one.call < read.ret and one.ret > read.call]
+                if not adds_up(read.answer[account] - certain, may):
+                    found += 1
+                    break
     return found
 
 
@@ -141,7 +160,8 @@ def test_the_rules_of_a_bank(wrong: float) -> None:
     for _ in range(CASES):
         history = random_bank(rng, wrong, rng.randint(8, 60))
         expected = {
-            "wrong total": wrong_totals(history),
+            "wrong total": sum(wrong_total(history, read) for read in reads(history)),
+            "wrong balance": wrong_balances(history),
             "overdraft": overdrafts(history),
             "spent twice": spent_twice(history),
             "wrong accounts": sum(not read.answer for read in reads(history) if init_known(history)),

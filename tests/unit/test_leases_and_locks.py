@@ -146,3 +146,14 @@ def test_a_bank_has_no_accounts_before_it_was_opened() -> None:
     after = BEFORE._replace(call=1, ret=1.1)
     assert kinds(judge(Bank(), [OPENED, after])) == {"wrong total", "wrong accounts"}
     assert kinds(judge(Bank(10), [BEFORE])) == {"wrong total"}
+
+
+def test_a_transfer_that_is_lost_whole_is_found_by_the_accounts() -> None:
+    moved = Did("transfer", {"from": "a", "to": "b", "amount": 3}, None, 0.3, 0.4)
+    shown = Did("balances", None, {"a": 5, "b": 5}, 1, 1.1)
+    verdict = judge(Bank(), [OPENED, moved, shown])
+    assert kinds(verdict) == {"wrong balance"}
+    assert "account a holds 5. It held 5 at first" in verdict.anomalies[0].text
+    assert judge(Bank(), [OPENED, moved._replace(type="info"), shown]).validity == "valid"
+    assert judge(Bank(), [OPENED, moved, shown._replace(answer={"a": 2, "b": 8})]).validity == "valid"
+    assert judge(Bank(10), [moved, shown]).validity == "valid"

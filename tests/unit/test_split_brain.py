@@ -316,6 +316,35 @@ def test_the_fate_of_a_register_is_told_only_where_it_is_certain() -> None:
     assert fate_of(of_writes([first, second]))[0] == "unknown"
 
 
+def test_a_register_that_goes_back_has_lost_a_write_whatever_else_is_open() -> None:
+    never = [Event(0, 1, 80, "invoke", "write", "k", 7), Event(0, 2, 80, "info", "write", "k", 7)]
+
+    def fate(final: int | None, *more: Event) -> str:
+        read = [
+            Event(0, 50 * SECOND, 90, "invoke", "read", "k"),
+            Event(0, 50 * SECOND + 1, 90, "ok", "read", "k", final),
+        ]
+        writes = of_writes([Wrote(1, 2, "n1"), Wrote(3, 4, "n2")])
+        return fate_of([*writes, *never, *more, *read])[1]
+
+    assert fate(0) == "lost"
+    assert fate(None) == "lost"
+    assert fate(7) == "unknown"
+    again = [Event(0, 5, 81, "invoke", "write", "k", 0), Event(0, 6, 81, "info", "write", "k", 0)]
+    assert fate(0, *again) == "unknown"
+    deleted = [Event(0, 5, 82, "invoke", "delete", "k"), Event(0, 6, 82, "info", "delete", "k")]
+    assert fate(None, *deleted) == "unknown"
+
+
+def test_whose_branches_they_are_is_decided_in_the_episode() -> None:
+    """n1 goes on with the branch of n3 once that is over, and had a branch of its own while both were primary."""
+    later = moments("n1", 9, 9.2, None, 300)
+    events = [*split(), *later]
+    (last,) = (e for e in events if e.f == "read-list" and e.type == "ok" and e.time > 10 * SECOND)
+    last.value.extend(e.value for e in later if e.type == "ok")
+    assert "1 list forked between them" in check(events).evidence["episodes"][0]["facts"]
+
+
 def test_the_fate_of_an_element_of_a_set() -> None:
     def held(node: str, process: int, members: list[int]) -> list[Event]:
         at = 50 * SECOND
