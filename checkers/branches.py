@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import numpy as np
 
+from harness.checkers.final_reads import unread
 from harness.checkers.lists import Lists, Path
 from harness.checkers.witness import Clock, anomaly, sentence, witness
 from harness.history import FAIL, OK, History
@@ -100,6 +101,8 @@ class Branches(Checker):
             return Verdict("unknown", "no read has found any element in a list", evidence=evidence)
         if not total and not lists.final.any():
             return Verdict("unknown", "no list was read after the last append to it", evidence=evidence)
+        if not total and (missing := unread(lists.operations, lists.appends, lists.reads[lists.final])):
+            return Verdict("unknown", missing, evidence=evidence)
         if not total:
             return Verdict("valid", evidence=evidence)
         kinds = Counter(one.kind for one in wrong)

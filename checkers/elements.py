@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.final_reads import final_reads
+from harness.checkers.final_reads import final_reads, unread
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import begins, ends, select
 from harness.columns import Ints, hashable
@@ -77,8 +77,11 @@ class Elements(Checker):
         evidence: dict[str, Any] = {f"elements_{name}": number for name, number in counts.items()}
         if worst:
             evidence["longest_stale"] = findings.clock.between(0, worst)
-        unread = counts["acknowledged"] - counts["removed"] > 0 or not counts["acknowledged"]
-        unknown = "no element was read after it had been added" if unread and not counts["stable"] else ""
+        unseen = counts["acknowledged"] - counts["removed"] > 0 or not counts["acknowledged"]
+        unknown = "no element was read after it had been added" if unseen and not counts["stable"] else ""
+        if self._final is not None:
+            last = np.array([row for of_key in finals.values() for row in of_key.values()], dtype=np.int64)
+            unknown = unknown or unread(operations, adds, last)
         return findings.verdict("wrong element", evidence, unknown)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from harness.checkers.witness import anomaly
+from harness.columns import Ints
 from harness.history import OK, Operations
 from harness.periods import Period
 from harness.verdict import Anomaly
+from harness.words import count
 
 
 def final_reads(operations: Operations, function: str) -> Mapping[Any, Mapping[str, int]]:
@@ -20,6 +22,20 @@ def final_reads(operations: Operations, function: str) -> Mapping[Any, Mapping[s
         if operations.type[row] == OK:
             found.setdefault(operations.key_name(row), {})[str(operations.node_name(row))] = row
     return found
+
+
+def unread(operations: Operations, writes: Ints, read: Ints) -> str:
+    """Why nothing is known of some keys in the end: acknowledged writes, and no final read among ``read``; else empty.
+
+    Both are rows of the operations.
+    """
+    written = operations.key[writes[operations.type[writes] == OK]]
+    missing = len(np.setdiff1d(written, operations.key[read]))
+    return (
+        f"{count(missing, 'key')} with acknowledged changes {'was' if missing == 1 else 'were'} not read in the end"
+        if missing
+        else ""
+    )
 
 
 def rows_of(operations: Operations, *functions: str) -> list[int]:

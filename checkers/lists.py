@@ -128,7 +128,7 @@ class Lists:
         return elements, pairs[order], order
 
     def repeated(self) -> int | None:
-        """An append of an element that its list was asked to hold before; None where those that did not fail are unique."""
+        """An append that did not fail, of an element that another one before it put into its list; None if unique."""
         _, pairs, order = self._append_of
         again = np.flatnonzero((pairs[1:] == pairs[:-1]) & ~self._failed[order[1:]])
         return int(self.appends[order[again[0] + 1]]) if len(again) else None

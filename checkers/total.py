@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.final_reads import final_reads
+from harness.checkers.final_reads import final_reads, unread
 from harness.checkers.findings import Findings
 from harness.checkers.sums import Sums
 from harness.checkers.timeline import Timeline, begins, ends, select
@@ -62,7 +62,7 @@ class Total(Checker):
         else:
             self._compare(operations, sums, changes, reads, findings, acknowledged=False)
         evidence = {"counters": len(np.unique(operations.key[changes])), "counter_reads": len(reads) + len(last)}
-        return findings.verdict("wrong total", evidence)
+        return findings.verdict("wrong total", evidence, unread(operations, changes, last) if self._final else "")
 
     def _compare(
         self,

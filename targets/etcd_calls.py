@@ -182,16 +182,25 @@ class Calls:
             self._held.pop(key).end()
             await self._post("lease/revoke", {"ID": str(hold.lease)})
             return value
-        token, what = value
+        try:
+            await self._write(operation, hold)
+        except Failed:  # who is told so gives the lock up
+            if hold is not None:
+                self._held.pop(key).end()
+            raise
+        return value
+
+    async def _write(self, operation: Operation, hold: _Hold | None) -> None:
+        """Write what a lock protects."""
+        key, (token, what) = operation.key, operation.value
         if operation.f == "write-held":
             await self._put(f"held/{key}", f"{token} {what}")
-            return value
+            return
         if hold is None:
             raise Failed("the lock is not held by this connection")
         mine = {"key": encode(hold.key), "target": "CREATE", "result": "EQUAL", "create_revision": str(token)}
         if not await self._transaction([mine], {f"held/{key}": f"{token} {what}"}):
             raise Failed("the lock had run out")
-        return value
 
     async def _acquire(self, name: str, ttl: float) -> int | bool:
         lease = await self._granted(ttl)

@@ -1,6 +1,7 @@
 """Sets: unique elements are added and removed, and every node says in the end what it holds.
 
-A process removes only what it has added or seen itself, by the same node. Refutes: acknowledged elements that are lost
+Any process removes, once, what an add of was acknowledged to anybody; whether that must count depends on what its node
+had heard (see the checker ``elements``). Refutes: acknowledged elements that are lost
 ("lost"), elements that nobody added ("phantom") or that are there twice, removed elements that come back
 ("resurrected"), nodes that never agree; with ``linearizable=true`` also reads that miss what was there ("stale").
 """

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.checkers.branches import Branches
 from harness.checkers.convergence import Convergence
 from harness.checkers.elements import Elements
 from harness.checkers.overwritten import Overwritten
@@ -18,11 +19,12 @@ Step = tuple[int, str, Any, Any, str]
 """Process (on node n1 for 0 and 10, n2 for 1, ...), function, argument, result, outcome."""
 
 
-def judge(checker: Checker, *steps: Step) -> Verdict:
+def judge(checker: Checker, *steps: Step, keys: str = "") -> Verdict:
+    """``keys`` has the key of each step, a letter; they are all of one where it is empty."""
     events = []
     for number, (process, f, argument, result, outcome) in enumerate(steps):
         node = f"n{process % 10 + 1}"
-        key, now = "k", number * 1000
+        key, now = (keys or "k" * len(steps))[number], number * 1000
         events.append(Event(0, now, process, "invoke", f, key, argument, node))
         events.append(Event(0, now + 10, process, outcome, f, key, result, node))  # type: ignore[arg-type]
     return checker.check(from_events(events), Budget())
@@ -189,3 +191,22 @@ def test_faults_that_were_over_before_the_operations_of_an_anomaly_are_not_told_
     (anomaly,) = Overwritten().check(from_events(events), Budget()).anomalies
     assert (anomaly.kind, anomaly.faults) == ("lost update", ["pause"])
     assert [one.call for one in anomaly.operations] == [50, 60, 70]
+
+
+@pytest.mark.parametrize(
+    ("checker", "change", "held"),
+    [
+        (Elements("members-local"), add(0, 1), members(0, 1)),
+        (Total("read-local", linearizable=False), (0, "increment", 1, 1, "ok"), last(0, 1)),
+        (Branches(), (0, "append", 1, 1, "ok"), last(0, [1], "read-list")),
+    ],
+)
+def test_a_key_that_nobody_read_in_the_end_leaves_it_open(checker: Checker, change: Step, held: Step) -> None:
+    verdict = judge(checker, change, change, held, keys="klk")
+    assert (verdict.validity, verdict.reason) == (
+        "unknown",
+        "1 key with acknowledged changes was not read in the end",
+    )
+    assert judge(checker, change, change, held, held, keys="klkl").validity == "valid"
+    unsure = (*change[:4], "info")
+    assert judge(checker, change, unsure, held, keys="klk").validity == "valid"

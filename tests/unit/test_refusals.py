@@ -10,6 +10,7 @@ from hiredis import ReplyError
 
 from harness.operation import Failed, Indeterminate, Operation
 from harness.targets.etcd import EtcdClient
+from harness.targets.etcd_calls import Calls
 from harness.targets.redis import RedisClient
 
 
@@ -80,3 +81,28 @@ def test_etcd_may_have_done_what_it_has_no_space_for(code: int, message: str, er
     client._url, client._session = "", Gateway(500, {"code": code, "message": message})  # type: ignore[assignment]
     with pytest.raises(error, match=message):
         asyncio.run(client._post("kv/put", {}))
+
+
+@pytest.mark.parametrize("function", ["write-held", "write-fenced"])
+def test_who_is_told_that_a_write_failed_keeps_its_lock_alive_no_longer(function: str) -> None:
+    refuses = False
+
+    async def post(method: str, body: dict[str, Any]) -> Any:
+        if refuses:
+            raise Failed("too many requests")
+        return {"ID": "7", "succeeded": True, "header": {"revision": "5"}}
+
+    async def tasks() -> int:
+        nonlocal refuses
+        calls = Calls(post, serializable=False, locks="transaction")
+        token = await calls.apply(Operation("acquire", "k", 9))
+        alive = len(asyncio.all_tasks())
+        await calls.apply(Operation(function, "k", [token, 1]))
+        assert len(asyncio.all_tasks()) == alive
+        refuses = True
+        with pytest.raises(Failed):
+            await calls.apply(Operation(function, "k", [token, 2]))
+        await asyncio.sleep(0)
+        return alive - len(asyncio.all_tasks())
+
+    assert asyncio.run(tasks()) == 1
