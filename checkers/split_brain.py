@@ -18,17 +18,18 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.checkers.availability import service_clauses
 from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
 from harness.checkers.fates import FATES, LOST, fates
 from harness.checkers.lists import Lists
-from harness.checkers.reigns import READS, Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
 from harness.checkers.witness import Clock, anomaly, witness
 from harness.columns import NOTHING, Ints
-from harness.history import MONITOR_PROCESS, OK, History, Operations
+from harness.history import History, Operations
 from harness.periods import active, fault_periods
 from harness.roles import PRIMARY, Sighting, leadership, sightings
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
-from harness.words import count, named
+from harness.words import count, duration, named
 
 SPLIT_BRAIN: Final = "split brain"
 _EPISODES: Final = 20
@@ -301,13 +302,8 @@ class Picture:
                     stale.append((most, node))
         if stale:
             most, node = max(stale)
-            said.append(f"reads at {named(node)} were up to {_for(most)} stale")
-        service = []
-        if outage := longest_outage(operations):
-            service.append(f"writes failed for {_for(outage)} at most")
-        for event in self.history.special(MONITOR_PROCESS):
-            if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
-                service.append(f"full service {event.value['seconds']:.1f} s after the heal")
+            said.append(f"reads at {named(node)} were up to {duration(most)} stale")
+        service = service_clauses(self.history, operations)
         return "; ".join([*said, ", ".join(service)] if service else said)
 
 
@@ -357,20 +353,6 @@ def claims(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> li
     return found
 
 
-def longest_outage(operations: Operations) -> int:
-    """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
-    functions = operations.history.functions
-    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
-    mine = writes[operations.f]
-    done = np.sort(operations.ret[mine & (operations.type == OK)])
-    refused = mine & (operations.type != OK) & (operations.completed >= 0)
-    moments = np.sort(operations.history.time[operations.completed[refused]])
-    if len(done) < 2:
-        return 0
-    between = np.searchsorted(moments, done[1:]) > np.searchsorted(moments, done[:-1])
-    return int(np.diff(done)[between].max(initial=0))
-
-
 def headline(picture: Picture, episode: Episode) -> str:
     """An episode in one line."""
     at = f"{episode.start / 1e9:.2f} s to {episode.end / 1e9:.2f} s"
@@ -379,7 +361,7 @@ def headline(picture: Picture, episode: Episode) -> str:
         return f"{named(episode.nodes[0])} went back to an older term ({at}{faults})"
     who = f"{', '.join(map(named, episode.nodes[:-1]))} and {named(episode.nodes[-1])}"
     both = "both primary" if len(episode.nodes) == 2 else "primary at once"
-    return f"{who} were {both} for {_for(episode.end - episode.start)} ({at}{faults})"
+    return f"{who} were {both} for {duration(episode.end - episode.start)} ({at}{faults})"
 
 
 def _side_line(side: Side) -> str:
@@ -397,8 +379,3 @@ def _side_line(side: Side) -> str:
 
 
 _FATE_WORDS: Final = {"unknown": "of unknown fate", "overwritten": "overwritten by its own"}
-
-
-def _for(ns: int) -> str:
-    """A length of time in an incident: to a tenth of a second, or in milliseconds."""
-    return f"{ns / 1e9:.1f} s" if ns >= 1e8 else f"{ns / 1e6:.3g} ms"

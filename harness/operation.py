@@ -75,5 +75,19 @@ class Failed(Exception):  # noqa: N818 - the field's word for this completion
     """The store certainly has not applied the operation and never will: it completes as ``fail``."""
 
 
+DECLINED: Final = "declined: "
+"""What the error of a completion begins with that was declined."""
+
+
+class Declined(Failed):
+    """The store has answered, and the answer is no: what it holds does not allow the operation.
+
+    As a compare-and-set that meets another value. It completes as ``fail``, and the store was available.
+    """
+
+    def __str__(self) -> str:
+        return DECLINED + super().__str__()
+
+
 class Indeterminate(Exception):  # noqa: N818 - the field's word for this completion
     """The store may have applied the operation or may still do so: it completes as ``info``."""

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import msgspec
 
+from harness.availability import availability_properties
 from harness.errors import SplitbrainError, UsageError
 from harness.experiment import Experiment
 from harness.faults.output import is_shortened
@@ -141,6 +142,10 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         ),
         time=f"{seconds:.3f}",
     )
+    if measured := list(availability_properties(verdict.evidence)):
+        properties = ElementTree.SubElement(suite, "properties")
+        for named, value in measured:
+            ElementTree.SubElement(properties, "property", name=printable(named), value=value)
     for checker, part in parts.items():
         case = ElementTree.SubElement(suite, "testcase", classname=name, name=printable(checker), time=f"{seconds:.3f}")
         if part.validity == "invalid":

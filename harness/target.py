@@ -21,7 +21,7 @@ class Client(Protocol):
 
     ``invoke`` returns what the operation's completion is to carry, or ``Served(value, by=node, term=5)`` where it knows
     who executed the operation: a verdict on split brain lives by that. It raises ``Failed`` only when the store cannot
-    have applied the operation; ``Indeterminate``, a time-out or any other error says that it may have. After an
+    have applied the operation, ``Declined`` where that was its answer; ``Indeterminate``, a time-out or any other error says that it may have. After an
     error the runner closes the client and opens it again.
     """
 

@@ -24,6 +24,11 @@ def count(number: int, noun: str, many: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else many or noun + 's'}"
 
 
+def duration(ns: int) -> str:
+    """A length of time in an incident: to a tenth of a second, or in milliseconds."""
+    return f"{ns / 1e9:.1f} s" if ns >= 1e8 else f"{ns / 1e6:.3g} ms"
+
+
 def show(value: Any) -> str:
     """A value as a person reads it. What a read finds where nothing was written is called nothing, everywhere."""
     if value is None:

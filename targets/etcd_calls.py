@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from harness.operation import Failed, Indeterminate, Operation
+from harness.operation import Declined, Failed, Indeterminate, Operation
 
 Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
 """Calls a method of the gateway, such as ``kv/range``, and returns its answer."""
@@ -56,7 +56,7 @@ class Calls:
             case "cas":
                 compare = {"key": encode(key), "target": "VALUE", "result": "EQUAL", "value": encode(value[0])}
                 if not await self._transaction([compare], {key: value[1]}):
-                    raise Failed("the value was another one")
+                    raise Declined("the value was another one")
             case "read-list":
                 found = await self._value(key)
                 return [] if found is None else json.loads(found)
@@ -162,10 +162,10 @@ class Calls:
             for name, by in ((losing, -value["amount"]), (gaining, value["amount"])):
                 if name is not None:
                     if f"{prefix}{name}" not in held:
-                        raise Failed("there is no such account")
+                        raise Declined("there is no such account")
                     after[f"{prefix}{name}"] = int(held[f"{prefix}{name}"]) + by
             if min(after.values()) < 0:
-                raise Failed("too little is left")
+                raise Declined("too little is left")
             return after
 
         after = await self._replace(prefix, moved)
@@ -178,7 +178,7 @@ class Calls:
         hold = self._held.get(key)
         if operation.f == "release":
             if hold is None:
-                raise Failed("the lock is not held by this connection")
+                raise Declined("the lock is not held by this connection")
             self._held.pop(key).end()
             await self._post("lease/revoke", {"ID": str(hold.lease)})
             return value
@@ -197,10 +197,10 @@ class Calls:
             await self._put(f"held/{key}", f"{token} {what}")
             return
         if hold is None:
-            raise Failed("the lock is not held by this connection")
+            raise Declined("the lock is not held by this connection")
         mine = {"key": encode(hold.key), "target": "CREATE", "result": "EQUAL", "create_revision": str(token)}
         if not await self._transaction([mine], {f"held/{key}": f"{token} {what}"}):
-            raise Failed("the lock had run out")
+            raise Declined("the lock had run out")
 
     async def _acquire(self, name: str, ttl: float) -> int | bool:
         lease = await self._granted(ttl)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 
-from harness.operation import Failed, Indeterminate, Operation
+from harness.operation import Declined, Failed, Indeterminate, Operation
 
 Execute = Callable[..., Awaitable[Any]]
 """Sends one command, and returns its answer."""
@@ -70,7 +70,7 @@ async def apply(execute: Execute, operation: Operation, *, isolated: bool) -> An
             await execute("SET", key, value)
         case "cas":
             if not await execute("EVAL", _CAS, 1, key, *value):
-                raise Failed("the value was another one")
+                raise Declined("the value was another one")
         case "read-list":
             return [int(element) for element in await execute("LRANGE", key, 0, -1)]
         case "append":
@@ -96,7 +96,7 @@ async def apply(execute: Execute, operation: Operation, *, isolated: bool) -> An
             return await _lock(execute, operation)
         case "grant":
             if await execute("SET", key, 1, "NX", "PX", _milliseconds(value)) is None:
-                raise Failed("there is such a lease already")
+                raise Declined("there is such a lease already")
         case "renew":
             return bool(await execute("PEXPIRE", key, _milliseconds(value)))
         case "look":
@@ -129,12 +129,12 @@ async def _move_by_steps(execute: Execute, bank: str, amount: int, losing: str, 
     """What a program does that was not made for two automats."""
     found = {name: await execute("HGET", bank, name) for name in (losing, gaining) if name}
     if None in found.values():
-        raise Failed("there is no such account")
+        raise Declined("there is no such account")
     left = 0
     if losing:
         left = int(found[losing]) - amount
         if left < 0:
-            raise Failed("too little is left")
+            raise Declined("too little is left")
         await execute("HSET", bank, losing, left)
     if gaining:
         try:
@@ -151,13 +151,13 @@ async def _lock(execute: Execute, operation: Operation) -> Any:
         return token or False
     if operation.f == "release":
         if not await execute("EVAL", _RELEASE, 1, key, value):
-            raise Failed("the lock had run out")
+            raise Declined("the lock had run out")
         return value
     token, what = value
     if operation.f == "write-held":
         await execute("EVAL", _HELD, 2, key, f"{key}/held", token, what)
     elif not await execute("EVAL", _FENCED, 1, f"{key}/held", token, what):
-        raise Failed("the token is older than one that was seen")
+        raise Declined("the token is older than one that was seen")
     return value
 
 

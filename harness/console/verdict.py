@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from rich.console import Console
 
+from harness.availability import availability_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Verdict
@@ -103,7 +104,7 @@ def print_judged(verdict: Verdict, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     print_verdict(verdict, console)
     _print(console, "")
-    for line in evidence_lines(verdict.evidence):
+    for line in [*evidence_lines(verdict.evidence), *availability_lines(verdict.evidence)]:
         _print(console, f"  {line}")
 
 

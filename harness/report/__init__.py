@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from harness.availability import availability_lines
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
@@ -48,6 +49,7 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
         anomaly_count=anomaly_count(verdict),
         unknown=unknown_lines(verdict),
         evidence=evidence_lines({**verdict.evidence, "faults": {}}),
+        availability=availability_lines(verdict.evidence),
         turns=turns_of(verdict.evidence),
         periods=[(period, describe(period)) for period in fault_periods(history)],
         overview=_overview(history),

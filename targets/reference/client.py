@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from hiredis import ReplyError
 
-from harness.operation import Failed, Indeterminate, Operation, Served
+from harness.operation import Declined, Failed, Indeterminate, Operation, Served
 from harness.targets.reference.server import CLIENT_PORT
 from harness.targets.resp import connect
 
@@ -60,7 +60,7 @@ class ReferenceClient:
                 await self._change("DEL", key)
             case "cas":
                 if not await self._change("CAS", key, *value):
-                    raise Failed("the value was another one")
+                    raise Declined("the value was another one")
             case "increment":
                 await self._change("INCRBY", key, value)
             case "generate":

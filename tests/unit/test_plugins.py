@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
+from harness.checkers.availability import Availability
 from harness.checkers.bank import Bank
 from harness.checkers.branches import Branches
 from harness.checkers.completeness import Completeness
@@ -99,6 +100,7 @@ NEMESES: Mapping[str, Nemesis] = {
 CHECKERS: Mapping[str, Checker] = {
     "evidence": Evidence(),
     "completeness": Completeness(),
+    "availability": Availability(),
     "linearizable": Linearizable(),
     "convergence": Convergence(),
     "overwritten": Overwritten(),

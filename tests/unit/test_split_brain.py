@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
+from harness.checkers.availability import longest_outage
 from harness.checkers.branches import Branches
 from harness.checkers.reigns import acknowledged_writes, overlaps, reigns
-from harness.checkers.split_brain import SplitBrain, claims, late, longest_outage
+from harness.checkers.split_brain import SplitBrain, claims, late
 from harness.columns import NOTHING
 from harness.console.verdict import print_verdict
 from harness.history import History, from_events

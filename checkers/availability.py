@@ -1,0 +1,314 @@
+"""How available was the store? What was served, how fast, and how long it took until all was well again.
+
+That is evidence, and never an anomaly: no store promises to answer while most of its nodes are cut off.
+
+An operation is *served* when it succeeded, or when the store declined it for what the data held (``Declined``). It
+belongs to the moment of its invocation. Latencies are those of served operations; their quantiles are exact (nearest
+rank). The store is in *full service* at a moment when, of the operations invoked within the second that begins there,
+at least 90 % of that share were served that was before the first fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.checkers.reigns import READS
+from harness.columns import Ints
+from harness.history import FAIL, MONITOR_PROCESS, NEVER, OK, History, Operations
+from harness.operation import DECLINED
+from harness.periods import Period, describe, fault_periods
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import duration
+
+_WINDOW: Final = 1_000_000_000
+_FULL: Final = 0.9
+_QUANTILES: Final = (0.5, 0.9, 0.99, 0.999, 1.0)
+_FAULTS: Final = 100
+"""How many faults are in the evidence; all are counted."""
+_NAMES: Final = 1000
+"""How many functions and nodes are, at most."""
+_REASONS: Final = 10
+"""How many reasons of failures are."""
+_VARIES: Final = re.compile(r"\d+")
+
+
+class Latency(msgspec.Struct):
+    """Exact quantiles, in ns."""
+
+    p50: int
+    p90: int
+    p99: int
+    p999: int = msgspec.field(name="p99.9")
+    max: int
+
+
+class Service(msgspec.Struct):
+    """Some operations: how many were served, and how fast."""
+
+    operations: int
+    served: int
+    latency: Latency | None = None
+
+    @property
+    def share(self) -> float:
+        """Of all the operations; 1 where there were none."""
+        return self.served / self.operations if self.operations else 1.0
+
+
+class Return(msgspec.Struct):
+    """The ns from a moment on: to the first operation that was invoked since and served, and to full service again.
+
+    0 stands for service that never was less than full, None for what did not happen: in the history at all, or, of full
+    service, before the fault ended or the next one began. Unless it is ``known``, there was no whole second until then
+    in which anything was asked, or nothing before the first fault to compare it with.
+    """
+
+    first_served: int | None
+    full_service: int | None
+    known: bool = True
+
+
+class Fault(msgspec.Struct):
+    """One fault, from ``start`` to ``end`` (ns).
+
+    ``before`` are the operations since any fault began or ended before it, ``after`` those until the next one does.
+    """
+
+    name: str
+    what: str
+    start: int
+    end: int
+    before: Service
+    during: Service
+    after: Service
+    from_fault: Return
+    from_heal: Return
+
+
+class Reason(msgspec.Struct):
+    """Why operations were not served: ``fail`` did nothing, of ``info`` nobody knows. # stands for any number."""
+
+    type: str
+    error: str
+    operations: int
+
+
+class Available(msgspec.Struct):
+    """All of it. ``before`` the first fault, ``during`` any and ``after``, while there was none."""
+
+    total: Service
+    before: Service
+    during: Service
+    after: Service
+    functions: dict[str, Service]
+    nodes: dict[str, Service]
+    faults_found: int
+    faults: list[Fault]
+    worst: dict[str, tuple[int, Return, Return]]
+    """By nemesis: how many faults it had, and the longest returns from a fault and from a heal."""
+    reasons: list[Reason]
+    clauses: list[str]
+    """How long writes failed, and when the store was back, a clause each."""
+
+
+class Availability(Checker):
+    """Valid, with everything in the evidence; unknown only where there was no operation."""
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        operations = history.operations()
+        if not len(operations):
+            return Verdict("unknown", "there was no operation that the store could have served")
+        return Verdict("valid", evidence={"availability": msgspec.to_builtins(_Measured(history, operations).all())})
+
+
+class _Measured:
+    """The columns that everything is read from, in the order of invocations."""
+
+    def __init__(self, history: History, operations: Operations) -> None:
+        self.history = history
+        self.operations = operations
+        self.call = operations.call
+        self.served = served(operations)
+        self.latency = np.where(self.served, operations.ret - self.call, 0)
+        self.periods = fault_periods(history)
+        self.bounds = np.array(sorted({t for one in self.periods for t in (one.start, one.end)}), dtype=np.int64)
+        self.starts = np.array([one.start for one in self.periods], dtype=np.int64)
+        ret = np.where(self.served, operations.ret, NEVER)
+        self.first = np.append(np.minimum.accumulate(ret[::-1])[::-1], NEVER)
+        """The first completion of an operation that was served, of each and all that were invoked after it."""
+        self.full = self._full()
+
+    def _full(self) -> NDArray[np.bool_] | None:
+        """Whether the store was in full service when each was invoked; None where nothing was served before faults."""
+        until = int(np.searchsorted(self.call, self.starts[0])) if len(self.starts) else len(self.call)
+        if not self.served[:until].any():
+            return None
+        sums = np.concatenate([[0], np.cumsum(self.served)])
+        here = np.arange(len(self.call))
+        over = np.searchsorted(self.call, self.call + _WINDOW)
+        # In whole numbers, since a share that is just enough must not depend on how it is rounded.
+        good: NDArray[np.bool_] = 10 * (sums[over] - sums[here]) * until >= 9 * int(sums[until]) * (over - here)
+        return good
+
+    def of(self, chosen: Any) -> Service:
+        """Those of a slice, a mask, or some rows."""
+        mine = self.served[chosen]
+        return Service(len(mine), int(mine.sum()), quantiles(self.latency[chosen][mine]))
+
+    def between(self, start: int, end: int) -> Service:
+        """Those that were invoked from one moment on and before another."""
+        first, last = np.searchsorted(self.call, [start, end])
+        return self.of(slice(first, last))
+
+    def all(self) -> Available:
+        ends = np.sort(np.array([one.end for one in self.periods], dtype=np.int64))
+        begun = np.searchsorted(self.starts, self.call, side="right")
+        hurt = begun > np.searchsorted(ends, self.call, side="left")
+        returns = [self._returns(period) for period in self.periods]
+        listed = zip(self.periods[:_FAULTS], returns[:_FAULTS], strict=True)
+        return Available(
+            self.of(slice(None)),
+            self.of(begun == 0),
+            self.of(hurt),
+            self.of(~hurt & (begun > 0)),
+            self._each(self.operations.f, self.history.functions),
+            self._each(self.history.node[self.operations.invoked], self.history.nodes),
+            len(self.periods),
+            [self._fault(period, *both) for period, both in listed],
+            self._worst(returns),
+            reasons(self.operations, self.served),
+            service_clauses(self.history, self.operations),
+        )
+
+    def _each(self, code: NDArray[np.int32], names: list[Any]) -> dict[str, Service]:
+        order = np.argsort(code, kind="stable")
+        found, first = np.unique(code[order], return_index=True)
+        last = np.append(first[1:], len(code))
+        parts = list(zip(found.tolist(), first.tolist(), last.tolist(), strict=True))[:_NAMES]
+        return {str(names[one]): self.of(order[a:b]) for one, a, b in parts if names[one] is not None}
+
+    def _next(self, moment: int) -> int:
+        """When the next fault begins or ends."""
+        at = int(np.searchsorted(self.bounds, moment, side="right"))
+        return int(self.bounds[at]) if at < len(self.bounds) else NEVER
+
+    def _fault(self, period: Period, from_fault: Return, from_heal: Return) -> Fault:
+        at = int(np.searchsorted(self.bounds, period.start))
+        since = int(self.bounds[at - 1]) if at else 0
+        return Fault(
+            period.name,
+            describe(period),
+            period.start,
+            period.end,
+            self.between(since, period.start),
+            self.between(period.start, period.end + 1),
+            self.between(period.end + 1, self._next(period.end)),
+            from_fault,
+            from_heal,
+        )
+
+    def _returns(self, period: Period) -> tuple[Return, Return]:
+        at = int(np.searchsorted(self.starts, period.end, side="right"))
+        following = int(self.starts[at]) if at < len(self.starts) else NEVER
+        return self._return(period.start, period.end + 1), self._return(period.end, following)
+
+    def _return(self, moment: int, until: int) -> Return:
+        row, over = (int(one) for one in np.searchsorted(self.call, [moment, until - _WINDOW]))
+        first = int(self.first[row])
+        served = None if first == NEVER else first - moment
+        if self.full is None or row >= over:
+            return Return(served, None, known=False)
+        here = self.full[row:over]
+        worse = int(np.argmin(here))
+        if here[worse]:
+            return Return(served, 0)
+        again = worse + int(np.argmax(here[worse:]))
+        return Return(served, int(self.call[row + again]) - moment if here[again] else None)
+
+    def _worst(self, returns: list[tuple[Return, Return]]) -> dict[str, tuple[int, Return, Return]]:
+        found: dict[str, list[tuple[Return, Return]]] = {}
+        for period, both in zip(self.periods, returns, strict=True):
+            found.setdefault(period.name, []).append(both)
+        return {
+            name: (len(mine), _longest([one for one, _ in mine]), _longest([one for _, one in mine]))
+            for name, mine in found.items()
+        }
+
+
+def _longest(returns: list[Return]) -> Return:
+    """Of each time the longest; never is longer than any."""
+
+    def longest(times: list[int | None]) -> int | None:
+        known = [one for one in times if one is not None]
+        return max(known, default=None) if len(known) == len(times) else None
+
+    known = [one.full_service for one in returns if one.known]
+    return Return(longest([one.first_served for one in returns]), longest(known), known=bool(known))
+
+
+def served(operations: Operations) -> NDArray[np.bool_]:
+    """Which operations the store has served: those that are ok, or that it has declined."""
+    found: NDArray[np.bool_] = operations.type == OK
+    error = operations.history.error
+    for row in np.flatnonzero(operations.type == FAIL).tolist():
+        found[row] = error.get(int(operations.completed[row]), "").startswith(DECLINED)
+    return found
+
+
+def quantiles(values: Ints) -> Latency | None:
+    """Exact quantiles by nearest rank: the smallest value that so many of all do not exceed. None of nothing."""
+    if not len(values):
+        return None
+    ranks = [max(int(np.ceil(share * len(values))), 1) - 1 for share in _QUANTILES]
+    ordered = np.partition(values, ranks)
+    return Latency(*(int(ordered[rank]) for rank in ranks))
+
+
+def reasons(operations: Operations, answered: NDArray[np.bool_]) -> list[Reason]:
+    """Why operations were not served, the most frequent reasons first."""
+    history = operations.history
+    said: Counter[tuple[str, str]] = Counter()
+    for row in np.flatnonzero(~answered).tolist():
+        completed = int(operations.completed[row])
+        why = "no answer before the end" if completed < 0 else history.error.get(completed, "no reason was told")
+        said["fail" if operations.type[row] == FAIL else "info", why] += 1
+    found: Counter[tuple[str, str]] = Counter()
+    for (kind, why), number in said.items():
+        found[kind, _VARIES.sub("#", why[:200])] += number
+    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    listed = [Reason(kind, why, number) for (kind, why), number in ordered[:_REASONS]]
+    if rest := sum(number for _, number in ordered[_REASONS:]):
+        listed.append(Reason("any", "other reasons", rest))
+    return listed
+
+
+def service_clauses(history: History, operations: Operations) -> list[str]:
+    """For how long writes failed, and when the store was back after the heal, as clauses."""
+    said = []
+    if outage := longest_outage(operations):
+        said.append(f"writes failed for {duration(outage)} at most")
+    for event in history.special(MONITOR_PROCESS):
+        if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
+            said.append(f"full service {event.value['seconds']:.1f} s after the heal")
+    return said
+
+
+def longest_outage(operations: Operations) -> int:
+    """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
+    functions = operations.history.functions
+    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
+    mine = writes[operations.f]
+    done = np.sort(operations.ret[mine & (operations.type == OK)])
+    refused = mine & (operations.type != OK) & (operations.completed >= 0)
+    moments = np.sort(operations.history.time[operations.completed[refused]])
+    if len(done) < 2:
+        return 0
+    between = np.searchsorted(moments, done[1:]) > np.searchsorted(moments, done[:-1])
+    longest: int = np.diff(done)[between].max(initial=0).item()
+    return longest
