@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.experiment import Experiment
     from harness.history import History
     from harness.nemesis import Nemesis
-    from harness.operation import Failed, Operation
+    from harness.operation import Declined, Failed, Operation
     from harness.session import check, hunt, run, shrink
     from harness.target import Client, Target
     from harness.verdict import Anomaly, Budget, Checker, Verdict
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "Anomaly", "Budget", "Checker", "Client", "Experiment", "Failed", "History", "Nemesis", "Operation", "Outcome",
-    "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run", "shrink",
+    "Anomaly", "Budget", "Checker", "Client", "Declined", "Experiment", "Failed", "History", "Nemesis", "Operation",
+    "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run", "shrink",
 ]  # fmt: skip
 
 _MODULES = {
@@ -34,7 +34,7 @@ _MODULES = {
     "experiment": ("Experiment",),
     "history": ("History",),
     "nemesis": ("Nemesis",),
-    "operation": ("Failed", "Operation"),
+    "operation": ("Declined", "Failed", "Operation"),
     "session": ("check", "hunt", "run", "shrink"),
     "target": ("Client", "Target"),
     "verdict": ("Anomaly", "Budget", "Checker", "Verdict"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -31,7 +32,10 @@ def availability_lines(evidence: dict[str, Any]) -> list[str]:
         lines.append(f"{name:<{width}}  {_percent(one):>8}{times}")
     worst = sorted(found["worst"].items(), key=lambda item: _length(item[1]), reverse=True)
     lines += [f"{name}: {_returns(*mine)}" for name, mine in worst[:_NEMESES]]
-    said = [f"{one['operations']:,} {one['error'][:_SHORT]}" for one in found["reasons"][:_REASONS]]
+    reasons = Counter[str]()
+    for one in found["reasons"]:
+        reasons[one["error"][:_SHORT]] += one["operations"]
+    said = [f"{number:,} {why}" for why, number in reasons.most_common(_REASONS)]
     if said or found["clauses"]:
         why = [f"not served: {'; '.join(said)}"] if said else []
         lines.append("; ".join([*why, *found["clauses"]]))

@@ -6,7 +6,7 @@ import enum
 import random
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -41,6 +41,9 @@ class Layer(enum.IntEnum):
     MEMBERS = 5
 
 
+EndsServers = Literal["never", "itself", "meanwhile", "ever"]
+
+
 class Proof(msgspec.Struct, frozen=True):
     """What shows that a fault is there: measured by other means than those that made it, from the node's own view."""
 
@@ -60,6 +63,10 @@ class Nemesis(Part, Protocol):
     needs: ClassVar[frozenset[Capability]]
     """What the environment, or the target, must be capable of."""
     layer: ClassVar[Layer]
+    ends_servers: ClassVar[EndsServers] = "ever"
+    """What is its doing when a server on a node that it hit ends: ``never``, servers have to live through it;
+    ``itself``, it ends them, but what they print is their own; ``meanwhile``, they may end, and complain, while it
+    lasts; ``ever``, from then on, since it leaves something behind. Whatever else ends a server is a crash."""
     least: ClassVar[int] = 1
     """The number of nodes without which it can do nothing."""
     ships: ClassVar[Sequence[str]] = ()

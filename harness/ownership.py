@@ -91,25 +91,21 @@ class Ownership:
                 )
 
     async def watch(self, over: asyncio.Event, stop: Callable[[str], None]) -> None:
-        """Look until the run is over, and record which servers end by themselves, or are there again.
+        """Look until the run is over.
 
         Raises ``StrangerError`` when another store answers, after it has called ``stop``.
         """
-        before: Any = {}
         while self._real and not over.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
                 return
             try:
                 await self.check(whole=False)
-                if (ended := await self._ended()) != before:
-                    self._note("ended", ended, None)
-                    before = ended
             except StrangerError as error:
                 stop(str(error))
                 raise
             except (SplitbrainError, TimeoutError) as error:
-                self._note("ended", None, str(error))
+                self._note("listeners", None, str(error))
 
     async def conclude(self, *, whole: bool) -> None:
         """See that what was read in the end was read from the run's own store, and record what is not as it was.

@@ -26,6 +26,7 @@ from harness.plugins import users_frame, whose
 from harness.recording import Recorder
 from harness.run_directory import RunDirectory, written
 from harness.seal import Seal
+from harness.surviving import Surviving, compiled
 from harness.target import Client, Target
 from harness.timetable import Fault, Timetable, by_worker
 from harness.watching import watch_roles
@@ -68,6 +69,7 @@ class Run:
         self._mixed = frozenset(mixed)
         self._say = say
         self._failover = target.failover
+        self._patterns = compiled(target)
         self._timetable = experiment.timetable or Timetable(self._dealt())
         self._began: int | None = None
         self._interpreter: Interpreter | None = None
@@ -265,7 +267,8 @@ class Run:
         self._waiting_for = whose(self._target, "roles")
         over = asyncio.Event()
         watching = watch_roles(cluster, self._target, over, self.clock, self.recorder.record)
-        watchers = [asyncio.create_task(watching)]
+        surviving = Surviving(cluster, self._patterns, self.clock, self.recorder.record)
+        watchers = [asyncio.create_task(watching), asyncio.create_task(surviving.until(over))]
         owned = asyncio.create_task(ownership.watch(over, self.stop))
         for name, nemesis in self._nemeses.items():
             if isinstance(nemesis, Observes):
@@ -335,7 +338,9 @@ class Run:
         """Record what is going to be done: what never had its turn can be told from what was never asked for."""
         faults = [{"name": one.name, "start": one.start, "stop": one.stop} for one in self._timetable.faults]
         asked = sorted(set(self._nemeses) - self._mixed)
-        self._note(MONITOR, "info", PLANNED, {"asked": asked, "mixed": sorted(self._mixed), "faults": faults})
+        ends = {name: nemesis.ends_servers for name, nemesis in sorted(self._nemeses.items())}
+        plan = {"asked": asked, "mixed": sorted(self._mixed), "faults": faults, "ends_servers": ends}
+        self._note(MONITOR, "info", PLANNED, plan)
 
     def _note_end(self) -> None:
         """Record that this is all: see ``harness.seal``."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from harness.periods import turns_of
 from harness.verdict import Verdict
 from harness.words import count
+
+_CRASHES: Final = 2
+"""How many ends of servers are told that faults explain."""
 
 
 def anomaly_count(verdict: Verdict) -> str:
@@ -32,6 +35,9 @@ def evidence_lines(evidence: Mapping[str, Any]) -> list[str]:
             f"{count(evidence['role_changes'], 'change of primary', 'changes of primary')}"
         )
     lines += [f"{name}: {mine.in_words()}" for name, mine in turns_of(evidence).items()]
+    if crashes := evidence.get("crashes", {}).get("by_faults"):
+        more = f", and {len(crashes) - _CRASHES} more" if len(crashes) > _CRASHES else ""
+        lines.append(f"by a fault's doing: {'; '.join(crashes[:_CRASHES])}{more}")
     if shortened := evidence.get("shortened_logs"):
         lines.append(f"of long logs the first and the last 8 MiB were kept: {', '.join(shortened)}")
     return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, runtime_checkable
 
 from harness.capability import OF_STORES, Capability
 from harness.cluster import Cluster, Role
@@ -14,6 +14,16 @@ from harness.options import Part
 
 Leadership = Literal["primary", "forwarded", "none"]
 
+LOG_PATTERNS: Final[Mapping[str, str]] = {
+    "panic": r"^panic: |^fatal error: |panicked at |\"level\":\"(?:dpanic|panic|fatal)\"|^Fatal Python error",
+    "failed assertion": r"[Aa]ssertion\b.* failed|ASSERTION FAILED|^AssertionError\b",
+    "data race": r"WARNING: DATA RACE|ThreadSanitizer: data race",
+    "memory error": r"(?:Address|Memory|Leak)Sanitizer: |Segmentation fault|double free or corr",
+    "out of memory": r"\b[Oo]ut [Oo]f [Mm]emory\b|std::bad_alloc|^MemoryError\b|OutOfMemoryError",
+    "corrupt file": r"(?<![\w-])[Cc]orrupt(?:ed|ion)?(?![\w-])|(?:[Cc]hecksum|crc|CRC) mismatch|Bad file format",
+}
+"""What stands in the log of a server that has gone wrong: by kind, a regular expression that lines are searched for."""
+
 
 @runtime_checkable
 class Client(Protocol):
@@ -21,8 +31,8 @@ class Client(Protocol):
 
     ``invoke`` returns what the operation's completion is to carry, or ``Served(value, by=node, term=5)`` where it knows
     who executed the operation: a verdict on split brain lives by that. It raises ``Failed`` only when the store cannot
-    have applied the operation, ``Declined`` where that was its answer; ``Indeterminate``, a time-out or any other error says that it may have. After an
-    error the runner closes the client and opens it again.
+    have applied the operation, ``Declined`` where that was its answer; ``Indeterminate``, a time-out or any other error
+    says that it may have. After an error the runner closes the client and opens it again.
     """
 
     async def open(self) -> None: ...
@@ -94,6 +104,8 @@ class Target(Part, Protocol):
     """The numbers of nodes that it can have; None: any."""
     bugs: ClassVar[Mapping[str, Bug]] = {}
     """Planted bugs by name, which its option ``bug`` turns on."""
+    log_patterns: ClassVar[Mapping[str, str]] = LOG_PATTERNS
+    """Which lines of its servers' logs are anomalies, unless a fault explains them: regular expressions by kind."""
     failover: float = 5.0
     """The seconds within which another primary serves when the primary is lost."""
 

@@ -16,7 +16,7 @@ from harness.environments.tools import ask
 from harness.errors import FaultError, NothingToDo, UsageError
 from harness.faults import clock, dial
 from harness.nemeses.victims import Aim, Aimed, aims, resolve, shuffled
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Seconds, plain
 from harness.target import Target
 
@@ -62,6 +62,7 @@ class Clock(Nemesis):
     name: ClassVar[str] = "clock"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.CLOCK})
     layer: ClassVar[Layer] = Layer.CLOCK
+    ends_servers: ClassVar[EndsServers] = "never"
 
     def __init__(self, options: Options) -> None:
         self._options = options

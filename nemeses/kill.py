@@ -17,7 +17,7 @@ from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
 from harness.nemeses.victims import Aim, Aimed, aims, processes, revive, shuffled, strike, table_in_words, terminating
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 
 
@@ -35,6 +35,7 @@ class Kill(Nemesis):
     name: ClassVar[str] = "kill"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.KILL})
     layer: ClassVar[Layer] = Layer.PROCESS
+    ends_servers: ClassVar[EndsServers] = "itself"
 
     def __init__(self, options: Options) -> None:
         self._aim = options.kill

@@ -13,7 +13,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster, holds_within
 from harness.errors import NothingToDo
 from harness.nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
-from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import PRIMARY, Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number
 from harness.target import ChangesMembers, Target
 
@@ -38,6 +38,7 @@ class Membership(Nemesis):
     name: ClassVar[str] = "membership"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.MEMBERSHIP})
     layer: ClassVar[Layer] = Layer.MEMBERS
+    ends_servers: ClassVar[EndsServers] = "meanwhile"
     least: ClassVar[int] = 3
 
     def __init__(self, options: Options) -> None:

@@ -21,7 +21,7 @@ from harness.faults.network import Direction
 from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
 from harness.nemeses.quality import KINDS, PACKETS, SHARES, Limits, Quality, draw, holds, measured, usable
 from harness.nemeses.victims import Aim, Aimed, aims, resolve, shuffled
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Kilobytes, Seconds
 from harness.target import Target
 
@@ -64,6 +64,7 @@ class Netem(Nemesis):
     name: ClassVar[str] = "netem"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.NETEM})
     layer: ClassVar[Layer] = Layer.NETWORK
+    ends_servers: ClassVar[EndsServers] = "never"
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:

@@ -23,7 +23,7 @@ from harness.faults import network
 from harness.faults.network import Direction, How
 from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
 from harness.nemeses.victims import minority, primary, shuffled
-from harness.nemesis import PRIMARY, Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import PRIMARY, Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number, Order, Seconds
 from harness.target import Target
 
@@ -75,6 +75,7 @@ class Partition(Nemesis):
     name: ClassVar[str] = "partition"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.PARTITION})
     layer: ClassVar[Layer] = Layer.NETWORK
+    ends_servers: ClassVar[EndsServers] = "never"
     least: ClassVar[int] = 2
 
     def __init__(self, options: Options) -> None:

@@ -14,7 +14,7 @@ from harness.cluster import Cluster
 from harness.environments.tools import ask
 from harness.faults import process
 from harness.nemeses.victims import Aim, Aimed, Table, aims, identity, processes, revive, shuffled, strike, tell
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 
 _LOOK_SECONDS = 0.3
@@ -34,6 +34,7 @@ class Pause(Nemesis):
     name: ClassVar[str] = "pause"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.PAUSE})
     layer: ClassVar[Layer] = Layer.PAUSE
+    ends_servers: ClassVar[EndsServers] = "never"
 
     def __init__(self, options: Options) -> None:
         self._aim = options.pause

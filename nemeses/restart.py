@@ -28,7 +28,7 @@ from harness.nemeses.victims import (
     tell,
     terminating,
 )
-from harness.nemesis import LASTS, Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import LASTS, Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.target import Target
 
 _READY_SECONDS = 10.0
@@ -53,6 +53,7 @@ class Restart(Nemesis):
     name: ClassVar[str] = "restart"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.KILL})
     layer: ClassVar[Layer] = Layer.PROCESS
+    ends_servers: ClassVar[EndsServers] = "itself"
 
     def __init__(self, options: Options) -> None:
         self._aim = options.restart

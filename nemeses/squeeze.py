@@ -21,7 +21,7 @@ from harness.errors import FaultError, NothingToDo
 from harness.faults import limits, squeeze
 from harness.faults.limits import Counts
 from harness.nemeses.victims import Aim, Aimed, aims, resolve, revive, shuffled
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Mebibytes, Share
 from harness.target import Target
 
@@ -69,6 +69,7 @@ class Squeeze(Nemesis):
     name: ClassVar[str] = "squeeze"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.SQUEEZE})
     layer: ClassVar[Layer] = Layer.RESOURCE
+    ends_servers: ClassVar[EndsServers] = "meanwhile"
 
     def __init__(self, options: Options) -> None:
         self._options = options

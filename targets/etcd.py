@@ -25,7 +25,7 @@ from harness.errors import NodeError, NothingToDo, UsageError
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds
-from harness.target import ChangesMembers, Client, Leadership, Target
+from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.certificates import Authority
 from harness.targets.etcd_calls import Calls
 
@@ -71,6 +71,10 @@ class Etcd(Target):
     prolongs_leases: ClassVar[bool] = True
     """A new leader gives every lease its whole time again, and a lease is revoked by a majority only."""
     programs: ClassVar[Mapping[str, str]] = {"etcd": "etcd-server"}
+    log_patterns: ClassVar[Mapping[str, str]] = {
+        **LOG_PATTERNS,
+        "panic": LOG_PATTERNS["panic"] + r"|\d [CP] \| ",
+    }
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
     claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"

@@ -25,7 +25,7 @@ from harness.errors import NodeError, NothingToDo
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
-from harness.target import ChangesMembers, Client, Leadership, Target
+from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.redis_commands import READS, REFUSED, apply
 from harness.targets.resp import connect, quick, quick_each, quick_info
 
@@ -64,6 +64,10 @@ class Redis(Target):
     programs: ClassVar[Mapping[str, str]] = {
         "redis-server": "redis-server",
         "redis-sentinel": "redis-sentinel",
+    }
+    log_patterns: ClassVar[Mapping[str, str]] = {
+        **LOG_PATTERNS,
+        "memory error": LOG_PATTERNS["memory error"] + r"|REDIS BUG REPORT START",
     }
     ports: ClassVar[tuple[int, ...]] = (PORT, SENTINEL_PORT)
     claims: ClassVar[str] = (

@@ -15,9 +15,10 @@ from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.faults import listeners, process
-from harness.operation import Failed, Operation
+from harness.operation import Event, Failed, Operation
 from harness.ownership import Ownership, StrangerError
 from harness.plugins import load
+from harness.surviving import Surviving, compiled
 from harness.targets.etcd import Etcd
 from harness.targets.reference.server import CLIENT_PORT
 from tests.conftest import SPLITBRAIN
@@ -108,24 +109,26 @@ async def a_server_and_its_port_are_watched(cluster: Cluster) -> None:
 
 async def servers_that_end_by_themselves_are_noted(cluster: Cluster) -> None:
     noted: list[Any] = []
+    events: list[Event] = []
     target = await started(cluster, load("targets", "reference")(load("targets", "reference").Options()))
     owned = Ownership(cluster, target, lambda *one: noted.append(one))
     over = asyncio.Event()
-    watch = asyncio.create_task(owned.watch(over, lambda why: over.set()))
+    watch = asyncio.create_task(Surviving(cluster, compiled(target), lambda: 7, events.append).until(over))
+
+    async def runs() -> bool:
+        return len(events) == len(cluster.nodes)
+
+    await wait_until(runs, seconds=90, what="servers being seen")
     for node in cluster.nodes:
         await run_tool(node, ask(process.kill))
     cluster.down["kill"] = {"n2"}
-
-    async def seen() -> bool:
-        return bool(noted)
-
-    await wait_until(seen, seconds=90, what="a note")
-    assert noted == [("ended", {"n1": ["reference"]}, None)]
     over.set()
     await watch
+    assert {(one.node, one.value["runs"]) for one in events} == {(n.name, r) for n in cluster.nodes for r in (0, 1)}
+    assert all("serves clients" in one.value["last"] for one in events if not one.value["runs"])
     # At the end its port is nobody's, which is no stranger's doing.
     await owned.conclude(whole=True)
-    assert noted[1:] == [("recovered", None, "ended by itself: reference of n1")]
+    assert noted == [("recovered", None, "ended by itself: reference of n1")]
 
 
 async def another_cluster_at_the_same_place_is_told_from_ours(cluster: Cluster) -> None:

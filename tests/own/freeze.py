@@ -12,7 +12,7 @@ from harness.environments.base import run_tool
 from harness.environments.tools import ask
 from harness.errors import NothingToDo
 from harness.faults import process
-from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
+from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import NoOptions
 from harness.target import Target
 
@@ -23,6 +23,7 @@ class Freeze(Nemesis):
     name: ClassVar[str] = "freeze"
     needs: ClassVar[frozenset[Capability]] = frozenset({Capability.PAUSE})
     layer: ClassVar[Layer] = Layer.PAUSE
+    ends_servers: ClassVar[EndsServers] = "never"
 
     def __init__(self, options: NoOptions) -> None:
         self._frozen: set[str] = set()

@@ -17,6 +17,7 @@ from harness.checkers.bank import Bank
 from harness.checkers.branches import Branches
 from harness.checkers.completeness import Completeness
 from harness.checkers.convergence import Convergence
+from harness.checkers.crashes import Crashes
 from harness.checkers.elements import Elements
 from harness.checkers.evidence import Evidence
 from harness.checkers.lease import Lease
@@ -101,6 +102,7 @@ CHECKERS: Mapping[str, Checker] = {
     "evidence": Evidence(),
     "completeness": Completeness(),
     "availability": Availability(),
+    "crashes": Crashes(),
     "linearizable": Linearizable(),
     "convergence": Convergence(),
     "overwritten": Overwritten(),

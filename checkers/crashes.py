@@ -1,0 +1,131 @@
+"""Crashes: servers that ended though nobody had ended them, and lines in their logs that no sound server prints.
+
+Who lives, and what was printed, the monitor has recorded (``harness.surviving``); which faults may end a server, and
+for how long, stands with what was planned (``Nemesis.ends_servers``). What a fault explains is evidence, no anomaly.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+from harness.checkers.witness import anomaly
+from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, History
+from harness.operation import PRINTED, SERVER, Event
+from harness.periods import HEAL, PLANNED, START, STOP, fault_periods
+from harness.verdict import Budget, Checker, Verdict
+from harness.words import count
+
+_ENDED: Final = "server ended by itself"
+_EXPLAINED: Final = 10
+"""How many anomalies of a kind are explained."""
+_EXCUSED: Final = 100
+"""How many of those that a fault explains are in the evidence, besides those that it is made of."""
+
+_SHORT: Final = 150
+
+
+class Threat(NamedTuple):
+    """A fault that may end servers: of which nemesis, how (see ``Nemesis.ends_servers``), when, and on which nodes."""
+
+    name: str
+    how: str
+    start: int
+    end: int
+    nodes: frozenset[str]
+
+    def explains(self, event: Event, since: int) -> bool:
+        """Whether it may be the reason of what happened on a node between two moments."""
+        if self.start > event.time or event.node not in self.nodes:
+            return False
+        if self.how == "itself" and event.f != SERVER:
+            return False
+        return self.how == "ever" or self.end >= since
+
+
+class Crashes(Checker):
+    """Valid where every server lived, and printed nothing alarming, but for what faults explain."""
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        seen = [one for one in history.special(MONITOR_PROCESS) if one.f in (SERVER, PRINTED)]
+        events = [one for one in seen if isinstance(one.value, dict) and "server" in one.value]
+        threatening, periods, operations = threats(history), fault_periods(history), history.operations()
+        counts: Counter[str] = Counter()
+        anomalies, excused, explained = [], [], 0
+        for event in events:
+            if event.f == SERVER and event.value.get("runs"):
+                continue
+            kind = _ENDED if event.f == SERVER else str(event.value.get("kind"))
+            since = int(event.value.get("since", 0))
+            reasons = [one for one in threatening if one.explains(event, since)]
+            by = min(reasons, key=lambda one: one.how != "itself", default=None)
+            if by is not None:
+                explained += 1
+                if by.how != "itself":
+                    excused.append(f"{_text(event, since)} ({by.name})")
+                continue
+            counts[kind] += 1
+            if counts[kind] <= _EXPLAINED:
+                during = since, event.time
+                anomalies.append(anomaly(operations, periods, kind, _text(event, since), (), during=during))
+        watched = len({(one.node, one.value["server"]) for one in events})
+        evidence = {"crashes": {"servers": watched, "explained": explained, "by_faults": excused[:_EXCUSED]}}
+        if not counts:
+            return Verdict("valid", evidence=evidence)
+        said = f"{count(counts.total(), 'crash', 'crashes')} ({', '.join(sorted(counts))})"
+        return Verdict("invalid", said, anomalies, evidence, found=counts.total())
+
+
+def _text(event: Event, since: int) -> str:
+    """What was seen of a server, in a sentence."""
+    value, at = event.value, f"{event.time / 1e9:.2f} s"
+    who = f"{value['server']} on {event.node}"
+    if event.f == PRINTED:
+        return f"{who} printed until {at}: {value.get('line')}"
+    last = f"; the last that it printed: {value['last'][:_SHORT]}" if value.get("last") else ""
+    return f"{who} ended between {since / 1e9:.2f} s and {at}{last}"
+
+
+def threats(history: History) -> list[Threat]:
+    """The faults that may end servers, in the order of their starts.
+
+    One that could not be injected counts while it was tried. Who was hit is told by the names of nodes in what was
+    done; where there are none it may have been anybody.
+    """
+    how: dict[str, str] = {}
+    for event in history.special(MONITOR_PROCESS):
+        if event.f == PLANNED and isinstance(event.value, dict):
+            how |= event.value.get("ends_servers", {})
+    nodes = frozenset(name for name in history.nodes if name is not None)
+    opened: dict[str, Threat] = {}
+    found: list[Threat] = []
+
+    def close(name: str, end: int) -> None:
+        if name in opened:
+            found.append(opened.pop(name)._replace(end=end))
+
+    for event in history.special(NEMESIS_PROCESS):
+        name = event.f.removeprefix(START).removeprefix(STOP)
+        if how.get(name) == "never":
+            continue
+        if event.f.startswith(START):
+            if event.type == "invoke":
+                close(name, event.time)
+                opened[name] = Threat(name, how.get(name, "ever"), event.time, NEVER, nodes)
+            elif event.type == "fail":
+                close(name, event.time)
+            elif event.type == "ok" and name in opened:
+                opened[name] = opened[name]._replace(nodes=_hit(event.value, nodes))
+        elif event.f == HEAL and event.type != "invoke":
+            for one in list(opened):
+                close(one, event.time)
+        elif event.f.startswith(STOP) and event.type == "ok":
+            close(name, event.time)
+    return sorted([*found, *opened.values()], key=lambda threat: threat.start)
+
+
+def _hit(done: Any, nodes: frozenset[str]) -> frozenset[str]:
+    """The nodes that what was done names, or all."""
+    return nodes.intersection(re.findall(r"[\w.-]+", json.dumps(done, ensure_ascii=False, default=str))) or nodes
