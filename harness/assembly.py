@@ -29,6 +29,8 @@ P = TypeVar("P", bound=Part)
 
 NOTHING: Final = Own()
 """Every part by its name."""
+ALL: Final = "all"
+"""What is named in place of a workload for all that the target supports."""
 
 
 @dataclass
@@ -106,10 +108,35 @@ def _made(part: P | type[P], options: msgspec.Struct) -> P:
 
 def narrowed(experiment: Experiment) -> Experiment:
     """An experiment with a timetable, without the nemeses that are not in it, and without what only they declare."""
-    owners = _loaded(experiment, NOTHING).owners() | _place(experiment)
-    declared = {name for plugin in owners.values() for name in plugin.Options.__struct_fields__}
+    declared = _declared(experiment, NOTHING)
     options = {name: value for name, value in experiment.options.items() if name in declared}
     return replace(experiment, nemeses=tuple(_nemeses(experiment, NOTHING)[0]), options=options)
+
+
+def _declared(experiment: Experiment, own: Own) -> set[str]:
+    """The options that the parts of an experiment have."""
+    owners = _loaded(experiment, own).owners() | _place(experiment)
+    return {name for plugin in owners.values() for name in plugin.Options.__struct_fields__}
+
+
+def each_workload(experiment: Experiment, own: Own = NOTHING) -> list[Experiment]:
+    """The experiment with every workload that its target supports, in turn, and with the options that are of that one.
+
+    Raises ``UsageError`` where there is none, and for an explicit timetable, whose operations are of one workload.
+    """
+    if experiment.timetable is not None and experiment.timetable.operations is not None:
+        raise UsageError(f"the operations of a timetable are of one workload: {field('workload', ALL)} has several")
+    target = own.load("targets", experiment.target)
+    found = [replace(experiment, workload=name) for name in names("workloads") if name in target.workloads]
+    if not found:
+        raise UsageError(f"{field('workload', ALL)}: {target.name} supports no workload that is installed")
+    declared = [_declared(one, own) for one in found]
+    # What nobody has is refused for each of them.
+    others = [set[str]().union(*declared) - mine for mine in declared]
+    return [
+        replace(one, options={name: text for name, text in one.options.items() if name not in foreign})
+        for one, foreign in zip(found, others, strict=True)
+    ]
 
 
 def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:

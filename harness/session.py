@@ -21,6 +21,7 @@ from harness.assembly import (
     assemble,
     check_environment_name,
     choose_environment,
+    each_workload,
     narrowed,
     refuse_missing_programs,
 )
@@ -116,6 +117,29 @@ def run(
         return _apart(prepared, own, Path(runs), say)
     simulated = prepared.experiment.environment == "simulation"
     return in_a_thread(lambda caller: prepared.conduct(Path(runs), caller), say, simulated=simulated)
+
+
+def run_all(
+    experiment: Experiment,
+    *,
+    target: AnyTarget | None = None,
+    nemeses: AnyNemesis | Sequence[AnyNemesis] = (),
+    checkers: AnyChecker | Sequence[AnyChecker] = (),
+    runs: str | Path = "runs",
+    say: Say = _silent,
+) -> dict[str, Outcome]:
+    """Run an experiment with every workload that its target supports, one after the other, on clusters of their own.
+
+    Each as ``run`` does, with those of the options that it has; the outcomes by workload. Raises ``SplitbrainError``
+    as soon as one of them breaks.
+    """
+    named, own = bring(experiment, target, None, nemeses, checkers)
+    outcomes = {}
+    for each in each_workload(named, own):
+        one = replace(experiment, workload=each.workload, options=each.options)
+        say(f"workload {one.workload}")
+        outcomes[one.workload] = run(one, target=target, nemeses=nemeses, checkers=checkers, runs=runs, say=say)
+    return outcomes
 
 
 def _apart(prepared: Prepared, own: Own, runs: Path, say: Say) -> Outcome:

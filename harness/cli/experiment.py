@@ -42,7 +42,9 @@ TargetOption = Annotated[
 OnOption = Annotated[str, typer.Option("--on", help="Where: local, docker, ssh, simulation, or auto: docker or local.")]
 ImageOption = Annotated[str | None, typer.Option(help="A vendor's image for the store's servers (docker).")]
 NodesOption = Annotated[int, of_experiment("nodes")]
-WorkloadOption = Annotated[str, typer.Option(help="What clients do: see `list workloads`.")]
+WorkloadOption = Annotated[
+    str, typer.Option(help="What clients do: see `list workloads`; `run` also takes all: one after the other.")
+]
 NemesisOption = Annotated[
     str, typer.Option(help="What goes wrong: names of `list nemeses` with commas, or chaos: all that are possible.")
 ]

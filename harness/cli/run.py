@@ -9,12 +9,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from harness.assembly import ALL, each_workload
 from harness.cli.stopping import end_on_signals, tell
 from harness.cli.wording import as_options, worded
-from harness.conduct import Attendant
+from harness.conduct import Attendant, Outcome
 from harness.console.progress import Progress
+from harness.console.series import Series, print_series
 from harness.console.verdict import print_run
 from harness.environments import namespaces
+from harness.errors import SplitbrainError
 from harness.experiment import Experiment
 from harness.isolated import COMMAND
 from harness.operation import Event
@@ -24,6 +27,8 @@ from harness.session import Prepared
 
 def run(experiment: Experiment, runs: Path, elsewhere: Mapping[str, str], *, as_json: bool) -> int:
     """Run an experiment, print its outcome, and return the exit code."""
+    if experiment.workload == ALL:
+        return _run_each(experiment, runs, as_json=as_json, elsewhere=elsewhere)
     # What code of others prints must not stand where a script reads the outcome.
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
         prepared = Prepared(experiment, elsewhere=elsewhere)
@@ -32,10 +37,51 @@ def run(experiment: Experiment, runs: Path, elsewhere: Mapping[str, str], *, as_
             print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
         if prepared.apart:
             return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
-        with Progress(prepared.parts.workload.checkers(), experiment.time, quiet=as_json) as progress:
-            outcome = prepared.conduct(runs, _Terminal(progress))
+        outcome, _ = _conduct(prepared, runs, quiet=as_json)
     print_run(outcome, worded, as_json=as_json)
     return outcome.exit_code
+
+
+def _conduct(prepared: Prepared, runs: Path, *, quiet: bool) -> tuple[Outcome, bool]:
+    """The outcome of a run, and whether the person has stopped it."""
+    with Progress(prepared.parts.workload.checkers(), prepared.experiment.time, quiet=quiet) as progress:
+        terminal = _Terminal(progress)
+        return prepared.conduct(runs, terminal), terminal.stopped
+
+
+def _run_each(experiment: Experiment, runs: Path, *, as_json: bool, elsewhere: Mapping[str, str]) -> int:
+    """Run it with every workload of its target, each on a cluster of its own; whoever stops one stops them all."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        # All that can be refused is refused before the first of them starts.
+        prepared = {one.workload: Prepared(one, elsewhere=elsewhere) for one in each_workload(experiment)}
+        first = next(iter(prepared.values()))
+        place = first.experiment.environment
+        if not as_json and experiment.environment == "auto":
+            print(as_options(f"splitbrain: --on auto takes {place}: {first.why}"), file=sys.stderr)
+        if first.apart:
+            return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
+    series = Series(tuple(prepared))
+    try:
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            _go_through(series, prepared, runs, quiet=as_json)
+    finally:
+        print_series(series, worded, as_json=as_json)
+    return series.exit_code
+
+
+def _go_through(series: Series, prepared: Mapping[str, Prepared], runs: Path, *, quiet: bool) -> None:
+    """Run one after the other, until all were run or the person stops one."""
+    for name, one in prepared.items():
+        if not quiet:
+            print(f"splitbrain: workload {name}, {len(series.done) + 1} of {len(prepared)}", file=sys.stderr)
+        try:
+            series.outcomes[name], stopped = _conduct(one, runs, quiet=quiet)
+        except SplitbrainError as error:
+            notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
+            series.broken[name] = as_options(f"{error}{notes}")
+            continue
+        if stopped:
+            break
 
 
 class _Terminal(Attendant):
@@ -43,6 +89,7 @@ class _Terminal(Attendant):
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self.stopped = False
 
     def say(self, what: str) -> None:
         self._progress.say(as_options(what))
@@ -62,6 +109,7 @@ class _Terminal(Attendant):
         def interrupt() -> None:
             nonlocal asked
             asked += 1
+            self.stopped = True
             if asked == 1:
                 self.say("stopping: healing and reading once more; press Ctrl-C again to abort")
                 run.stop()

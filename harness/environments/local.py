@@ -208,8 +208,11 @@ class LocalEnvironment(RealEnvironment):
         return list(self._nodes)
 
     async def stop(self) -> None:
-        for node in self._nodes:
+        for number, node in enumerate(self._nodes, 1):
             await node.stop()
+            # The kernel takes its time to remove it with the node, and another run in here may be about to begin.
+            with contextlib.suppress(NodeError):
+                await _ip("link", "delete", f"sb{number}")
         if self._nodes:
             await _ip("link", "delete", _BRIDGE)
             await _command("umount", "-l", _DATA)

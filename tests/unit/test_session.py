@@ -116,8 +116,9 @@ def python(program: Path | str, *words: str, cwd: Path) -> subprocess.CompletedP
 
 def test_the_names_that_programs_and_plug_ins_are_written_with() -> None:
     assert harness.__all__ == [
-        "Anomaly", "Budget", "Checker", "Client", "Experiment", "Failed", "History", "Nemesis", "Operation", "Outcome",
-        "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run", "shrink",
+        "Anomaly", "Budget", "Checker", "Client", "Declined", "Experiment", "Failed", "History", "Nemesis", "Operation",
+        "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run",
+        "run_all", "shrink",
     ]  # fmt: skip
     for name in harness.__all__:
         assert inspect.getdoc(getattr(harness, name)), name

@@ -1,0 +1,112 @@
+"""``--workload all``: every workload that a target supports, in turn, on clusters of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness import Experiment, run_all
+from harness.assembly import assemble, each_workload
+from harness.console.series import Series
+from harness.errors import UsageError
+from harness.plugins import load
+from tests.conftest import SPLITBRAIN
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+REFERENCE: Final = sorted(load("targets", "reference").workloads)
+WORDS: Final = ("run", "reference", "--on", "simulation", "--workload", "all", "--time", "5", "--rate", "50")
+
+
+def test_every_workload_runs_and_a_table_says_what_came_of_it(splitbrain: Command, tmp_path: Path) -> None:
+    done = splitbrain(*WORDS, "--runs", "r")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == REFERENCE
+    table = {line.split()[0]: line.split()[1:] for line in lines[1 : lines.index("")]}
+    assert table["linearizable"] == ["valid" if name == "register" else "-" for name in REFERENCE]
+    assert table["verdict"] == table["evidence"] == ["valid"] * len(REFERENCE)
+    directories = [line.split(": ")[1] for line in lines[lines.index("") + 1 :]]
+    ran = [json.loads((tmp_path / path / "experiment.json").read_text())["workload"] for path in directories]
+    assert ran == REFERENCE
+    assert all((tmp_path / path / name).exists() for path in directories for name in ("verdict.json", "report.html"))
+
+
+def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Command) -> None:
+    bug = ["--bug", "read-from-any-node", "--nemesis", "partition", "--time", "20", "--interval", "2", "--nodes", "5"]
+    done = splitbrain(*WORDS, *bug, "--runs", "r", "--format", "json")
+    said = json.loads(done.stdout)
+    found = {one["workload"]: one["verdict"]["validity"] for one in said["runs"]}
+    assert sorted(found) == REFERENCE
+    assert (said["broken"], said["not_run"]) == ({}, [])
+    codes = {"invalid": 1, "unknown": 3, "valid": 0}
+    assert done.returncode == codes[next(one for one in codes if one in found.values())]
+
+
+@pytest.mark.needs("local")
+def test_real_clusters_follow_one_another(splitbrain: Command, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text(
+        "from harness.targets.reference.target import Reference\n"
+        "class Two(Reference):\n    workloads = frozenset({'register', 'unique-ids'})\n"
+    )
+    done = splitbrain("run", "two.py:Two", "--on", "local", *WORDS[4:], "--runs", "r", "--time", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[0].split() == ["register", "unique-ids"]
+
+
+def test_ctrl_c_ends_them_all(tmp_path: Path) -> None:
+    words = [*WORDS, "--time", "600", "--rate", "500", "--runs", "r"]
+    with subprocess.Popen([SPLITBRAIN, *words], cwd=tmp_path, stdout=-1, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        for line in process.stderr:
+            if "running for" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, code = process.stdout.read(), process.wait()
+    assert code == 3
+    assert "unknown: stopped after" in out or "completeness: stopped after" in out
+    assert out.splitlines()[-1] == f"stopped: {len(REFERENCE) - 1} workloads of {len(REFERENCE)} not run"
+    assert len(list(tmp_path.glob("r/*"))) == 1
+
+
+def test_what_cannot_be_is_refused_before_anything_is_started(splitbrain: Command, tmp_path: Path) -> None:
+    done = splitbrain(*WORDS, "-o", "no-such=1", "--runs", "r")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("target", ["reference", "redis", "etcd"])
+def test_all_workloads_of_a_bundled_target_can_be_had(target: str) -> None:
+    each = each_workload(Experiment(target, "all"))
+    assert {one.workload for one in each} == load("targets", target).workloads
+    for one in each:
+        assemble(one)
+
+
+def test_an_option_goes_to_the_workloads_that_have_it_and_one_that_nobody_has_to_all() -> None:
+    options = {"fencing": "true", "wait": "1", "nonsense": "1"}
+    each = {one.workload: one.options for one in each_workload(Experiment("redis", "all", options=options))}
+    assert each["lock"] == options
+    assert each["register"] == {"wait": "1", "nonsense": "1"}
+    with pytest.raises(UsageError, match="nonsense"):
+        assemble(each_workload(Experiment("redis", "all", options=options))[0])
+
+
+def test_a_program_has_the_outcomes_by_workload(tmp_path: Path) -> None:
+    said: list[str] = []
+    experiment = Experiment("reference", environment="simulation", time=2, rate=50)
+    outcomes = run_all(experiment, runs=tmp_path, say=said.append)
+    assert list(outcomes) == REFERENCE
+    assert {one.experiment.workload for one in outcomes.values()} == set(REFERENCE)
+    assert [line for line in said if line.startswith("workload ")] == [f"workload {name}" for name in REFERENCE]
+    assert len({one.directory for one in outcomes.values()}) == len(REFERENCE)
+    whole = Series(tuple(REFERENCE), outcomes)
+    assert whole.exit_code == 0
+    assert Series((*REFERENCE, "more"), outcomes).exit_code == 3
+    assert Series((*REFERENCE, "more"), outcomes, {"more": "no engine"}).exit_code == 4
