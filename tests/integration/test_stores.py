@@ -178,7 +178,7 @@ def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: 
     rights = "-sys_admin,-net_admin"
     done = subprocess.run(
         ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", SPLITBRAIN, "run", "reference",
-         "--on", "local", "--time", "6", "--nemesis", "partition,pause", "--interval", "1.5", "--format", "json"],
+         "--on", "local", "--time", "12", "--nemesis", "partition,pause", "--interval", "3", "--format", "json"],
         cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
