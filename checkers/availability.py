@@ -295,7 +295,7 @@ def service_clauses(history: History, operations: Operations) -> list[str]:
         said.append(f"writes failed for {duration(outage)} at most")
     for event in history.special(MONITOR_PROCESS):
         if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
-            said.append(f"full service {event.value['seconds']:.1f} s after the heal")
+            said.append(f"full service {event.value['seconds']:.1f} s after the end of all faults")
     return said
 
 

@@ -77,6 +77,12 @@ class Crashes(Checker):
         said = f"{count(counts.total(), 'crash', 'crashes')} ({', '.join(sorted(counts))})"
         return Verdict("invalid", said, anomalies, evidence, found=counts.total())
 
+    def blind(self, history: History) -> str:
+        """A run always records what it has seen of its nodes; other tools' histories tell nothing of servers."""
+        return (
+            "" if len(history.special(MONITOR_PROCESS)) else "nothing in it tells of servers, or of what they printed"
+        )
+
 
 def _text(event: Event, since: int) -> str:
     """What was seen of a server, in a sentence."""

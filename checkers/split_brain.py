@@ -25,7 +25,7 @@ from harness.checkers.lists import Lists
 from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
 from harness.checkers.witness import Clock, anomaly, witness
 from harness.columns import NOTHING, Ints
-from harness.history import History, Operations
+from harness.history import MONITOR_PROCESS, History, Operations
 from harness.periods import active, fault_periods
 from harness.roles import PRIMARY, Sighting, leadership, sightings
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
@@ -123,6 +123,12 @@ class SplitBrain(Checker):
             return Verdict("valid", evidence=evidence)
         anomalies = [picture.anomaly(episode) for episode in guilty[:_EPISODES]]
         return Verdict("invalid", headline(picture, guilty[0]), anomalies, evidence, found=len(guilty))
+
+    def blind(self, history: History) -> str:
+        """A run always tells something of its nodes; other tools' histories tell nothing of them."""
+        if len(history.special(MONITOR_PROCESS)) or (history.operations().server > 0).any():
+            return ""
+        return "nothing in it tells which node served what, or what any node was"
 
 
 class Picture:
@@ -357,6 +363,9 @@ def headline(picture: Picture, episode: Episode) -> str:
     """An episode in one line."""
     at = f"{episode.start / 1e9:.2f} s to {episode.end / 1e9:.2f} s"
     faults = f", during {'; '.join(episode.faults)}" if episode.faults else ""
+    ends = [one.end for one in picture.periods if one.start <= episode.end and one.end >= episode.start]
+    if ends and (beyond := episode.end - max(ends)) > 0:
+        faults += f", and for {duration(beyond)} after that"
     if len(episode.nodes) == 1:
         return f"{named(episode.nodes[0])} went back to an older term ({at}{faults})"
     who = f"{', '.join(map(named, episode.nodes[:-1]))} and {named(episode.nodes[-1])}"

@@ -86,7 +86,7 @@ def _returns(faults: int, fault: dict[str, Any], heal: dict[str, Any]) -> str:
     if fault["first_served"] is not None:
         first = f"served again after {duration(fault['first_served'])}"
     told = [first, *_full(fault, "while it lasted")]
-    healed = _full(heal, "before the next fault")
+    healed = _full(heal, "before the next fault, or the end")
     told += [f"after the heal {one}" for one in healed]
     return f"{', '.join(told)}{f' (the worst of {faults})' if faults > 1 else ''}"
 
@@ -96,4 +96,6 @@ def _full(one: dict[str, Any], until: str) -> list[str]:
         return []
     if one["full_service"] is None:
         return [f"no full service {until}"]
-    return [f"full service after {duration(one['full_service'])}" if one["full_service"] else "full service throughout"]
+    return [
+        f"full service after {duration(one['full_service'])}" if one["full_service"] else "full service all the time"
+    ]

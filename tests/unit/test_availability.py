@@ -180,7 +180,7 @@ def test_a_few_lines_say_it_and_junit_has_properties() -> None:
     lines = availability_lines(verdict.evidence)
     assert len(lines) <= 8
     assert lines[1].split() == ["before", "faults", "100.0", "%", *["10", "ms"] * 5]
-    assert "kill: served again after 3.1 s, full service after 3.0 s, after the heal full service throughout" in lines
+    assert "kill: served again after 3.1 s, full service after 3.0 s, after the heal full service all the time" in lines
     assert lines[-1] == "not served: 30 no; writes failed for 3.1 s at most"
     suite = ElementTree.fromstring(junit(verdict, Experiment("reference"), 1.0))
     properties = {one.get("name"): one.get("value") for one in suite.iter("property")}

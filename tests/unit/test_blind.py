@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.checkers.crashes import Crashes
 from harness.checkers.elements import Elements
 from harness.checkers.linearizability import Linearizable
 from harness.checkers.overwritten import Overwritten
+from harness.checkers.split_brain import SplitBrain
 from harness.checkers.total import Total
 from harness.conduct import simulate
 from harness.experiment import Experiment
@@ -130,3 +132,14 @@ def test_a_file_without_success_is_no_pass(tmp_path: Path, splitbrain: Callable[
     )
     done = splitbrain("check", "history.edn", "--model", "register")
     assert (done.returncode, done.stdout) == (3, "unknown: no operation of a client succeeded\n")
+
+
+@pytest.mark.parametrize("checker", [SplitBrain(), Crashes()])
+def test_what_tells_nothing_of_nodes_shows_neither_split_brain_nor_crash(checker: Checker) -> None:
+    foreign = history([Op("write", 1, 0, 1), Op("read", 1, 2, 3)])
+    assert judge(foreign, {"it": checker}, Budget()).validity == "unknown"
+    event = Event(0, 0, "monitor", "info", "leadership", value="primary")
+    own = from_events(
+        [event, *(Event(1 + n, 1 + n, 0, kind, "write", "k", 1) for n, kind in enumerate(("invoke", "ok")))]
+    )  # type: ignore[arg-type]
+    assert judge(own, {"it": checker}, Budget()).validity == "valid"
