@@ -125,8 +125,9 @@ class SplitBrain(Checker):
         return Verdict("invalid", headline(picture, guilty[0]), anomalies, evidence, found=len(guilty))
 
     def blind(self, history: History) -> str:
-        """A run always tells something of its nodes; other tools' histories tell nothing of them."""
-        if len(history.special(MONITOR_PROCESS)) or (history.operations().server > 0).any():
+        """A store that claims a primary, and other tools' histories, have to tell who served what or was what."""
+        told = (history.operations().server > 0).any() or any(one.role is not None for one in sightings(history))
+        if told or (len(history.special(MONITOR_PROCESS)) and leadership(history) == "none"):
             return ""
         return "nothing in it tells which node served what, or what any node was"
 

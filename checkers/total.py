@@ -34,10 +34,13 @@ class Total(Checker):
     def __init__(self, final: str | None = None, *, linearizable: bool = True) -> None:
         self._final = final
         self._linearizable = linearizable
+        self._functions = {*_CHANGES, "read", *([final] if final else [])}
 
     def blind(self, history: History) -> str:
         """Why there is nothing to compare with; empty where there is something."""
         operations = history.operations()
+        if not len(select(operations, *_CHANGES)):
+            return "no counter was changed"
         if self._final is None:
             return "" if (operations.type[select(operations, "read")] == OK).any() else "no counter was read"
         return "" if final_reads(operations, self._final) else "no counter was read in the end"
@@ -45,7 +48,13 @@ class Total(Checker):
     def check(self, history: History, budget: Budget) -> Verdict:
         operations: Operations = history.operations()
         findings = Findings(operations)
+        if other := sorted({history.functions[code] for code in np.unique(operations.f)} - self._functions):
+            return Verdict(
+                "unknown", f"a counter has no function {other[0]}: it has {', '.join(sorted(self._functions))}"
+            )
         changes = select(operations, *_CHANGES)
+        if (history.number[operations.told[changes]] == NOTHING).any():
+            return Verdict("unknown", "of a change of a counter nobody says by how much it was")
         amount = _numbers(operations, changes, operations.told[changes], "a change of a counter")
         sums = Sums(operations, changes, amount, operations.key[changes])
         reads = select(operations, "read")

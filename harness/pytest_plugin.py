@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from harness import Outcome
 
@@ -75,18 +75,29 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("splitbrain", seeds, ids=[f"seed{seed}" for seed in seeds], indirect=True)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A marked test that cannot run anything is no pass."""
+    markers = list(item.iter_markers("splitbrain"))
+    if any(marker.args for marker in markers):
+        pytest.fail("the marker splitbrain takes names with values, as nodes=3", pytrace=False)
+    if markers and "splitbrain" not in getattr(item, "fixturenames", ()):
+        pytest.fail("the test has the marker splitbrain, and not the fixture: nothing would be run", pytrace=False)
+    if "target" in _fields(item):
+        pytest.fail(
+            "the marker splitbrain takes no target: give it to the fixture, as splitbrain(MyStore)", pytrace=False
+        )
+
+
 def _fields(item: pytest.Item) -> dict[str, Any]:
     """What the markers of a test say, the nearest one winning."""
     fields: dict[str, Any] = {}
     for marker in item.iter_markers("splitbrain"):
-        if marker.args:
-            raise pytest.UsageError(f"{item.nodeid}: the marker splitbrain takes names with values, as nodes=3")
         fields = {**marker.kwargs, **fields}
     return fields
 
 
 @pytest.fixture
-def splitbrain(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
+def splitbrain(request: pytest.FixtureRequest) -> Iterator[Callable[..., Outcome]]:
     """Run an experiment, as ``harness.run`` does; fails the test unless the verdict is valid.
 
     Takes a target (a class, an instance or a name) and the fields that differ from those of the marker. The outcome of
@@ -95,9 +106,14 @@ def splitbrain(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
     config = request.config
     runs = config.rootpath / config.getoption("splitbrain_runs")
 
+    started: list[str] = []
+
     def start(target: Any, *, workload: Any = None, checkers: Any = (), **fields: Any) -> Outcome:
         from harness import UsageError, run
 
+        started.append(str(target))
+        if "seed" in fields:
+            pytest.fail("the seed is the marker's, or --splitbrain-seeds: the call takes none", pytrace=False)
         fields = {**_fields(request.node), **fields, "seed": request.param}
         if (seconds := config.getoption("splitbrain_time")) is not None:
             fields["time"] = seconds
@@ -121,7 +137,9 @@ def splitbrain(request: pytest.FixtureRequest) -> Callable[..., Outcome]:
                     runs.rmdir()
         return outcome
 
-    return start
+    yield start
+    if not started:
+        pytest.fail("the fixture splitbrain was never called: nothing was run", pytrace=False)
 
 
 def _experiment(fields: dict[str, Any]) -> Any:

@@ -19,8 +19,10 @@ LOG_PATTERNS: Final[Mapping[str, str]] = {
     "failed assertion": r"[Aa]ssertion\b.* failed|ASSERTION FAILED|^AssertionError\b",
     "data race": r"WARNING: DATA RACE|ThreadSanitizer: data race",
     "memory error": r"(?:Address|Memory|Leak)Sanitizer: |Segmentation fault|double free or corr",
-    "out of memory": r"\b[Oo]ut [Oo]f [Mm]emory\b|std::bad_alloc|^MemoryError\b|OutOfMemoryError",
-    "corrupt file": r"(?<![\w-])[Cc]orrupt(?:ed|ion)?(?![\w-])|(?:[Cc]hecksum|crc|CRC) mismatch|Bad file format",
+    "out of memory": r"(?<!when )(?<!if )(?<!on )(?<!no )\b[Oo]ut [Oo]f [Mm]emory\b|std::bad_alloc|^MemoryError\b"
+    r"|OutOfMemoryError",
+    "corrupt file": r"(?<!\bno )(?<!\b0 )(?<!\bnot )(?<!without )(?<!\bif )(?<![\w-])[Cc]orrupt(?:ed|ion)?(?![\w-])"
+    r"|(?:[Cc]hecksum|crc|CRC) mismatch|Bad file format",
 }
 """What stands in the log of a server that has gone wrong: by kind, a regular expression that lines are searched for."""
 

@@ -136,6 +136,23 @@ def test_it_survives_the_loss_of_its_primary(splitbrain):
 """
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (PASSES.replace("(splitbrain)", "()").split("    outcome")[0] + "    pass", "*not the fixture*"),
+        (PASSES.split("    outcome")[0] + "    pass", "*was never called*"),
+        (PASSES.replace('"reference")', '"reference", seed=9)'), "*the call takes none*"),
+        (PASSES.replace("time=5", "target='redis'"), "*takes no target*"),
+        (PASSES.replace(f"({SIMULATED})", "(3)"), "*takes names with values*"),
+    ],
+)
+def test_a_test_that_runs_nothing_or_something_else_is_no_pass(pytester: pytest.Pytester, text: str, said: str) -> None:
+    pytester.makepyfile(text)
+    done = pytester.runpytest_subprocess()
+    assert done.parseoutcomes().keys() & {"failed", "errors", "error"}
+    done.stdout.fnmatch_lines([said])
+
+
 @pytest.mark.needs("local")
 def test_a_store_of_the_suite_is_run_on_real_nodes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(my_store=STORE, test_my_store=SURVIVES)

@@ -14,7 +14,9 @@ import pytest
 from harness.checkers.linearizability import Linearizable
 from harness.checkers.total import Total
 from harness.history import History
+from harness.judging import judge
 from harness.verdict import Budget
+from tests.histories import Op, history
 from tests.random_runs import FOREVER, Done, done, run
 
 CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
@@ -127,3 +129,17 @@ def test_huge_amounts_are_added_exactly() -> None:
     verdict = Total().check(history, Budget())
     late = [read for read in done(history, "read") if read.type == "ok" and read.answer == 0 and read.ret < FOREVER]
     assert verdict.total >= len(late) - 2 > 0
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ([Op("increment", None, 0, 1), Op("read", 0, 2, 3)], "by how much"),
+        ([Op("increment", 1, 0, 1), Op("decrement", 1, 2, 3), Op("read", 0, 4, 5)], "no function decrement"),
+        ([Op("read", 0, 0, 1)], "no counter was changed"),
+    ],
+)
+def test_what_is_no_history_of_a_counter_is_no_pass(seen: list[Op], said: str) -> None:
+    verdict = judge(history(seen), {"total": Total()}, Budget())
+    assert verdict.validity == "unknown"
+    assert said in verdict.reason

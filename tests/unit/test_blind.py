@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.checkers.crashes import Crashes
 from harness.checkers.elements import Elements
@@ -134,12 +135,20 @@ def test_a_file_without_success_is_no_pass(tmp_path: Path, splitbrain: Callable[
     assert (done.returncode, done.stdout) == (3, "unknown: no operation of a client succeeded\n")
 
 
-@pytest.mark.parametrize("checker", [SplitBrain(), Crashes()])
-def test_what_tells_nothing_of_nodes_shows_neither_split_brain_nor_crash(checker: Checker) -> None:
-    foreign = history([Op("write", 1, 0, 1), Op("read", 1, 2, 3)])
-    assert judge(foreign, {"it": checker}, Budget()).validity == "unknown"
-    event = Event(0, 0, "monitor", "info", "leadership", value="primary")
-    own = from_events(
-        [event, *(Event(1 + n, 1 + n, 0, kind, "write", "k", 1) for n, kind in enumerate(("invoke", "ok")))]
-    )  # type: ignore[arg-type]
-    assert judge(own, {"it": checker}, Budget()).validity == "valid"
+@pytest.mark.parametrize(
+    ("checker", "claims", "found"),
+    [
+        (SplitBrain(), None, "unknown"),
+        (SplitBrain(), "primary", "unknown"),
+        (SplitBrain(), "none", "valid"),
+        (Crashes(), None, "unknown"),
+        (Crashes(), "primary", "valid"),
+    ],
+)
+def test_what_tells_nothing_of_nodes_shows_neither_split_brain_nor_crash(
+    checker: Checker, claims: str | None, found: str
+) -> None:
+    events = [Event(0, 0, "monitor", "info", "leadership", value=claims)] if claims else []
+    events += [Event(0, 0, 0, "invoke", "write", "k", 1), Event(0, 0, 0, "ok", "write", "k", 1)]
+    seen = from_events(replace(event, index=place, time=place) for place, event in enumerate(events))
+    assert judge(seen, {"it": checker}, Budget()).validity == found

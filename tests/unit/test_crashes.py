@@ -206,6 +206,9 @@ def test_a_node_that_cannot_be_asked_is_told_once() -> None:
         ("# Out Of Memory allocating 1024 bytes!", "out of memory"),
         ("the disk is corrupt: line 18 of the journal", "corrupt file"),
         ("wal: crc mismatch", "corrupt file"),
+        ("120 pages read, 0 corrupt, no corruption found", None),
+        ("policy when out of memory: evict", None),
+        ("Out of memory: cannot allocate 4096 bytes", "out of memory"),
         # What sound servers print.
         ('{"level":"info","initial-corrupt-check":false,"compact-check-time-enabled":false}', None),
         ('{"level":"info","corrupt-check-time-interval":"0s"}', None),
