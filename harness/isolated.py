@@ -101,15 +101,19 @@ def _words(experiment: Experiment, runs: Path, folder: Path) -> list[str]:
 
 
 def _told(code: int, out: str, err: str) -> Told:
-    """The outcome is on the last line: code of others may have printed before."""
-    try:
-        told = msgspec.json.decode(out.strip().rpartition("\n")[2], type=Told)
-    except msgspec.MsgspecError:
-        told = None
+    """The outcome is the last line that is one: code of others may have printed before, and at its exit."""
+    told = next(filter(None, map(_read, reversed(out.splitlines()))), None)
     if told is None or code not in (*EXIT_CODES.values(), SplitbrainError.exit_code):
         said = _last(err)
         raise UsageError(said) if code == UsageError.exit_code else SplitbrainError(said)
     return told
+
+
+def _read(line: str) -> Told | None:
+    try:
+        return msgspec.json.decode(line, type=Told)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
 
 
 def _last(err: str) -> str:

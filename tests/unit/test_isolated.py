@@ -23,8 +23,9 @@ def says(monkeypatch: pytest.MonkeyPatch, out: str, err: str, code: int) -> None
     monkeypatch.setattr(isolated, "COMMAND", (sys.executable, "-c", program))
 
 
-def test_the_outcome_is_on_the_last_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    says(monkeypatch, "hello\n{}\n" + OUTCOME % "", "", 0)
+@pytest.mark.parametrize("after", ["", "\n", "\ngoodbye", "\n\n{}\n[1, 2\n"])
+def test_the_outcome_is_the_last_line_that_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, after: str) -> None:
+    says(monkeypatch, "hello\n{}\n" + OUTCOME % "" + after, "", 0)
     assert isolated.run_apart(EXPERIMENT, tmp_path, lambda _: None).verdict.validity == "valid"
 
 
