@@ -14,6 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,16 @@ async def test_a_run_under_a_running_event_loop_is_the_same(tmp_path: Path) -> N
     here = run(SHORT, runs=tmp_path)
     there = await asyncio.to_thread(run, SHORT, runs=tmp_path)
     assert (here.directory / "history.jsonl").read_bytes() == (there.directory / "history.jsonl").read_bytes()
+
+
+def test_runs_in_several_threads_are_those_that_each_would_be_alone(tmp_path: Path) -> None:
+    filters = list(warnings.filters)
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = list(threads.map(lambda seed: run(replace(SHORT, seed=seed), runs=tmp_path), [1, 2, 1, 2, 1, 2]))
+    first, second, *others = [(outcome.directory / "history.jsonl").read_bytes() for outcome in outcomes]
+    assert first != second
+    assert others == [first, second] * 2
+    assert warnings.filters == filters
 
 
 def test_a_program_s_own_objects_run_again_as_it_is_said(store: Path, tmp_path: Path, splitbrain: Command) -> None:
@@ -431,6 +442,7 @@ def test_a_store_that_blocks_ends_its_run_and_not_the_program(tmp_path: Path, mo
     assert "has blocked everything" in outcome.verdict.reason
     with pytest.raises(SplitbrainError, match=r"must await, not block; .* left behind; .*`splitbrain check .*`"):
         run(SHORT, target=Blocks, runs=tmp_path)
+    assert run(SHORT, runs=tmp_path).verdict.validity == "valid"  # while that one is still blocked
     Blocks.let_go.set()
 
 

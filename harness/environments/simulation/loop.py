@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from harness.environments.simulation.watchdog import watched
+from harness.environments.simulation.watchdog import alone, watched
 from harness.errors import SplitbrainError, StuckError
 
 T = TypeVar("T")
@@ -110,9 +110,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def run_to_end(self, main: Coroutine[Any, Any, T]) -> T:
         """Run ``main``, then drop everything else that still waits: killed processes never end by themselves.
 
-        When anything raises, ``main`` is cancelled and may still clean up before the error goes on.
+        When anything raises, ``main`` is cancelled and may still clean up before the error goes on. Simulations in
+        several threads wait for each other.
         """
-        with warnings.catch_warnings():
+        with alone(), warnings.catch_warnings():
             # What a process was about to begin when it was killed never begins, as on a real machine.
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             return self._run_to_end(main)
@@ -214,7 +215,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         process = CURRENT.get() if context is None else context.get(CURRENT)
         if process is not None:
             process.tasks.add(task)
-            task.add_done_callback(lambda task: _finish(process, task), context=NOBODY)
+            task.add_done_callback(lambda task: _finish(process, task), context=NOBODY.copy())
         return task
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -99,6 +100,36 @@ def _go_on(_why: str) -> None:
 
 LEAVE: Final[contextvars.ContextVar[Callable[[str], None]]] = contextvars.ContextVar("LEAVE", default=_go_on)
 """Called, with the reason, where a simulation that does not run in the main thread can neither go on nor be ended."""
+
+_turns: Final[list[object]] = []
+"""The simulations of this process; the first one goes on, the others wait."""
+os.register_at_fork(after_in_child=_turns.clear)
+_LOOK_SECONDS: Final = 0.01
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """In here no other simulation of this process goes on: code that is simulated shares its modules' state.
+
+    One whose thread is left behind has lost its turn. Whoever waits can be interrupted: nothing is held meanwhile.
+    """
+    mine, leave = object(), LEAVE.get()
+
+    def lose(why: str) -> None:
+        with contextlib.suppress(ValueError):  # it is said again as long as the thread is stuck
+            _turns.remove(mine)
+        leave(why)
+
+    token = LEAVE.set(lose)
+    try:
+        _turns.append(mine)
+        while _turns[0] is not mine:
+            time.sleep(_LOOK_SECONDS)
+        yield
+    finally:
+        LEAVE.reset(token)
+        with contextlib.suppress(ValueError):  # it was left behind
+            _turns.remove(mine)
 
 
 class _Watchdog:
