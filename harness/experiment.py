@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import string
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from harness.errors import UsageError, field
-from harness.options import Number, Rate, Seconds, Text, check, plain
+from harness.options import Number, Option, Rate, Seconds, Text, check, options_of, plain
 from harness.timetable import Timetable
+
+_SHOWN: Final = 60
+_ALLOWED: Final = {
+    **dict.fromkeys(("nemeses", "checkers"), "a tuple of names"),
+    **dict.fromkeys(("target", "workload", "environment"), "a name"),
+    "overlap": "True or False",
+    "timetable": "a Timetable",
+    "options": "a dict of text by name, as {'replication': 'quorum'}",
+}
+"""What fields take that no option of the command line describes."""
 
 
 class Experiment(msgspec.Struct, frozen=True):
@@ -48,6 +60,7 @@ class Experiment(msgspec.Struct, frozen=True):
     """The parts that were objects of a program and have no name by which another process could load them: why not."""
 
     def __post_init__(self) -> None:
+        self._hold_to_types()
         check(field, self)
         if any(not name.strip() for name in self.nemeses):
             raise UsageError(f"{field('nemeses')} has an empty name")
@@ -64,6 +77,22 @@ class Experiment(msgspec.Struct, frozen=True):
         for label in labels:
             if re.fullmatch(r"[\w.-]+", label) is None:
                 raise UsageError(f"{zones} has the zone {label!r}, but a zone is named with letters and digits")
+
+    def _hold_to_types(self) -> None:
+        """What is read again must be what was given: nothing is taken for another type, but a list for a tuple."""
+        for name, option in _fields().items():
+            value = getattr(self, name)
+            if value is msgspec.UNSET and option.default is msgspec.UNSET:
+                continue
+            try:
+                typed = msgspec.convert(value, option.type)
+            except msgspec.ValidationError:
+                allowed = _ALLOWED.get(name) or f"{'a number, ' if option.kind is float else ''}{option.allowed()}"
+                hint = f": write ({value!r},)" if isinstance(value, str) and name in ("nemeses", "checkers") else ""
+                shown = repr(value)
+                shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
+                raise UsageError(f"{field(name)} is {shown}, but it must be {allowed}{hint}") from None
+            msgspec.structs.force_setattr(self, name, typed)
 
     @property
     def _spread(self) -> int | None:
@@ -124,3 +153,8 @@ class Experiment(msgspec.Struct, frozen=True):
         for name, text in self.options.items():
             words += ["--option", f"{name}={text}"]
         return shlex.join(words)
+
+
+@functools.cache
+def _fields() -> Mapping[str, Option]:
+    return options_of(Experiment)

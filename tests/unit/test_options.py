@@ -288,3 +288,38 @@ def test_what_exposes_a_planted_bug_goes_together() -> None:
 def test_an_executor_has_a_sensible_size(where: str) -> None:
     with pytest.raises(UsageError, match="an executor is"), connect(where):
         pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"nodes": "3"}, "`nodes` is '3', but it must be a whole number from 1 to 1000"),
+        ({"nodes": True}, "`nodes` is True, but it must be a whole number from 1 to 1000"),
+        ({"seed": 1.5}, "`seed` is 1.5, but it must be a whole number from 0 to 9223372036854775807"),
+        ({"time": "30"}, "`time` is '30', but it must be a number, from 0.01 to 604800 s"),
+        ({"target": None}, "`target` is None, but it must be a name"),
+        ({"zones": 3}, "`zones` is 3, but it must be text"),
+        ({"image": 3}, "`image` is 3, but it must be the name of an image"),
+        ({"overlap": "no"}, "`overlap` is 'no', but it must be True or False"),
+        ({"timetable": "t.json"}, "`timetable` is 't.json', but it must be a Timetable"),
+        ({"options": None}, "`options` is None, but it must be a dict of text by name, as {'replication': 'quorum'}"),
+        ({"options": {"n": 3}}, "`options` is {'n': 3}, but it must be a dict of text by name, as {'replication'"),
+        ({"nemeses": "kill"}, "`nemeses` is 'kill', but it must be a tuple of names: write ('kill',)"),
+        ({"checkers": "queue"}, "`checkers` is 'queue', but it must be a tuple of names: write ('queue',)"),
+        ({"nemeses": [3]}, "`nemeses` is [3], but it must be a tuple of names"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_name(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Experiment(**{"target": "reference", **given})
+    assert str(refused.value).startswith(said)
+
+
+def test_an_experiment_is_what_is_read_of_it_again() -> None:
+    names: Any = ["kill", "pause"]
+    experiment = Experiment("reference", nemeses=names, checkers=names, time=30)
+    assert (experiment.nemeses, experiment.checkers) == (("kill", "pause"), ("kill", "pause"))
+    encoded = msgspec.json.encode(experiment)
+    again = msgspec.json.decode(encoded, type=Experiment)
+    assert again == experiment
+    assert msgspec.json.encode(again) == encoded
