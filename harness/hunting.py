@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event
 
 from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
-from harness.campaign import AHEAD, Campaign, SeedResult
+from harness.campaign import AHEAD, Campaign, RunSeed, SeedResult
 from harness.conduct import report, simulate
 from harness.errors import UsageError, field
 from harness.executors import connect, size
@@ -87,13 +91,28 @@ class Hunt:
 
     def go(self) -> Generator[SeedResult, None, None]:
         """Run the seeds that were not run yet, and give each result as it is known. Close it to stop at once."""
+        stopped = Event()
+
+        @contextmanager
+        def connected() -> Iterator[Executor]:
+            with connect(self._executor) as executor:
+                try:
+                    yield executor
+                except BaseException:
+                    stopped.set()
+                    raise
+
+        run: RunSeed = run_directly if self._simulated else run_in_a_process
+        if not self._simulated and self._executor.startswith("threads"):
+            # A thread is waited for; the run in it is aborted. Processes are killed, and their runs with them.
+            run = partial(run_in_a_process, stopped=stopped)
         try:
             yield from self._campaign.run(
                 self.seeds,
-                run_directly if self._simulated else run_in_a_process,
-                lambda: connect(self._executor),
+                run,
+                connected,
                 self._workers,
-                # A real run takes long: whoever stops the hunt waits for those that have begun.
+                # A real run takes long: none waits behind another one.
                 ahead=AHEAD if self._simulated else 1,
                 elsewhere=self._executor.startswith("dask"),
             )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Final
 
 import msgspec
@@ -29,6 +31,7 @@ COMMAND: Final = (sys.executable, "-P", "-c", _BEGIN)
 current directory.
 """
 _LEASHED: Final = (sys.executable, "-P", str(_HERE / "leashed.py"))
+_LOOK_SECONDS: Final = 0.2
 _ABORTED_SECONDS: Final = 60.0
 """How long the nodes of a run that is aborted may take to go."""
 
@@ -41,14 +44,13 @@ class Told(msgspec.Struct):
     unsaved: str = ""
 
 
-def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+def run_in_a_process(experiment: Experiment, runs: Path, stopped: Event | None = None) -> tuple[Verdict, Path]:
     """Run any experiment as a command of its own. Raises ``SplitbrainError`` with what it said where it broke.
 
-    Of a run that passed and could not be kept, or whose nodes could not be stopped, the verdict is unknown.
+    Of a run that passed and could not be kept, or whose nodes could not be stopped, the verdict is unknown. Once it is
+    ``stopped``, by another thread, the run is aborted, and ``KeyboardInterrupt`` raised when its nodes are gone.
     """
-    command = [*COMMAND, *_words(experiment, runs, runs)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    told = _told(done.returncode, done.stdout, done.stderr)
+    told = _leashed(_words(experiment, runs, runs), stopped or Event())
     if told.unsaved and told.verdict.validity == "valid":
         told.verdict = replace(told.verdict, validity="unknown", reason=told.unsaved)
     return told.verdict, Path(told.directory)
@@ -57,28 +59,36 @@ def run_in_a_process(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]
 def run_apart(
     experiment: Experiment, runs: Path, say: Callable[[str], None], judges: Mapping[str, str] | None = None
 ) -> Told:
-    """The same for a caller whom it leaves alone: no signal of its terminal gets there, it ends with the caller.
+    """The same for a caller who waits for it himself: what interrupts the wait is raised on.
 
     ``judges`` are checkers that only the caller has, and why: they are written down with the run, which nobody else can
-    judge as it was judged. Whatever interrupts the wait aborts the run, and is raised on when its nodes are gone.
+    judge as it was judged.
     """
     say("running in a process of its own")
     elsewhere = [word for name, why in (judges or {}).items() for word in ("--judge-elsewhere", f"{name}={why}")]
-    with (
-        tempfile.TemporaryDirectory(prefix="splitbrain-run-") as folder,
-        subprocess.Popen(
-            [*_LEASHED, str(os.getpid()), *COMMAND, *_words(experiment, runs, Path(folder)), *elsewhere],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env={**os.environ, FIELDS: "1"},
-            start_new_session=True,
-        ) as process,
-    ):
+    if experiment.timetable is None:  # whoever is killed leaves no folder
+        return _leashed([*_words(experiment, runs, runs), *elsewhere], Event())
+    with tempfile.TemporaryDirectory(prefix="splitbrain-run-") as folder:
+        return _leashed([*_words(experiment, runs, Path(folder)), *elsewhere], Event())
+
+
+def _leashed(words: Sequence[str], stopped: Event) -> Told:
+    """What the command tells; no signal of the caller's terminal gets there, and it ends with the caller.
+
+    Whatever interrupts the wait aborts the run, and is raised on when its nodes are gone.
+    """
+    with subprocess.Popen(
+        [*_LEASHED, str(os.getpid()), *COMMAND, *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, FIELDS: "1"},
+        start_new_session=True,
+    ) as process:
         try:
-            out, err = process.communicate()
+            out, err = _wait(process, stopped)
         except BaseException as error:
             for number in (signal.SIGINT, signal.SIGTERM):  # after the first one it would still read, and judge
                 process.send_signal(number)
@@ -90,6 +100,13 @@ def run_apart(
                 process.kill()
             raise
     return _told(process.returncode, out, err)
+
+
+def _wait(process: subprocess.Popen[str], stopped: Event) -> tuple[str, str]:
+    while not stopped.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=_LOOK_SECONDS)
+    raise KeyboardInterrupt
 
 
 def _words(experiment: Experiment, runs: Path, folder: Path) -> list[str]:

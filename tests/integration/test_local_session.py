@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_a_hunt_on_real_nodes_begins_no_run_after_its_first_failure(
 ) -> None:
     ran: list[int] = []
 
-    def fails(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
+    def fails(experiment: Experiment, runs: Path, **_: Any) -> tuple[Verdict, Path]:
         ran.append(experiment.seed)
         return Verdict("invalid"), runs
 
@@ -129,13 +130,13 @@ def test_what_the_other_process_says_is_raised(tmp_path: Path) -> None:
 LONG = """
 import signal, sys
 
-from harness import Experiment, run
+from harness import Experiment, hunt, run
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
-    run(Experiment("reference", environment="local", time=3000.0, rate=50.0))
+    %s(Experiment("reference", environment="local", time=3000.0, rate=50.0))
 except KeyboardInterrupt as stopped:
-    print(*stopped.__notes__)
+    print(*getattr(stopped, "__notes__", ()))
 """
 
 
@@ -152,9 +153,17 @@ def servers_of(folder: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_the_other_process_ends_with_the_program(tmp_path: Path, number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", LONG], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as program:
-        while not any(path.stat().st_size > 1000 for path in tmp_path.glob("runs/*/history.jsonl")):
+@pytest.mark.parametrize("call", ["run", "hunt"])
+def test_the_other_process_ends_with_the_program(tmp_path: Path, number: signal.Signals, call: str) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", LONG.replace("%s", call)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    ) as program:
+        while not any(path.stat().st_size > 1000 for path in tmp_path.glob(f"{call}s/**/history.jsonl")):
             assert program.poll() is None
             time.sleep(0.1)
         assert len(servers_of(tmp_path)) > 3
@@ -162,6 +171,8 @@ def test_the_other_process_ends_with_the_program(tmp_path: Path, number: signal.
         out, _ = program.communicate(timeout=120)
     if number == signal.SIGINT:
         assert program.returncode == 0
-        assert out.startswith("aborted; what was recorded is in runs/reference-register-")
+        if call == "run":
+            assert out.startswith("aborted; what was recorded is in runs/reference-register-")
     while servers_of(tmp_path):
         time.sleep(0.1)
+    assert not list(temporary.glob("splitbrain-run-*"))
