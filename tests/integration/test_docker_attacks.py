@@ -285,7 +285,7 @@ def reached(address: str) -> bool:
 )
 def test_the_network_of_a_run_leads_to_nobody_else(gate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not gate:
-        monkeypatch.setattr(Gate, "found", lambda *given: None)
+        monkeypatch.setattr(Gate, "held_by", lambda *given: None)
     bystander = Bystander()
     elsewhere = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=True).stdout.split()[:2]
 

@@ -94,7 +94,7 @@ def what(process: dict[str, Any], seen: dict[str, Any], servers: set[int]) -> st
         return "tool, for a moment"
     if process["pid"] in servers:
         return "server"
-    for word, name in (("leash", "leash"), ("output", "reader of a server's output")):
+    for word, name in (("hold", "leash"), ("output", "reader of a server's output")):
         if word in command:
             return name
     if command[0].startswith("sshd"):
@@ -123,7 +123,7 @@ async def a_node_is_as_the_tables_say(cluster: Cluster) -> None:
         more = "no" if process["no_new"] and process["bounding"] == process["effective"] else "yes"
         user = "root" if process["user"] == 0 else str(process["user"])
         processes.add((name, user, named(process["effective"]), more))
-    assert processes == {tuple(row) for row in said["process"]}
+    assert processes == {tuple(row) for row in said["process"]}, (processes, seen["processes"])
 
     for place, type_, wanted in said["mount"]:
         path = node.directory if place.endswith("directory") else place

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,8 @@ from tests.conftest import SPLITBRAIN
 from tests.integration import hosts
 from tests.integration.inside import on
 from tests.integration.test_ssh import arguments, traces
+
+ROOT = Path(__file__).parents[2]
 
 NOBODY = 65534
 
@@ -68,18 +71,18 @@ def _start_and_stop(options: SshEnvironment.Options) -> None:
 
 
 @contextlib.contextmanager
-def sources_of_a_developer(folder: Path) -> Iterator[None]:
-    """The reference store's files, as they lie in the folder of an ordinary user."""
-    mine, root = folder / "mine", ssh._ROOT
-    shutil.copytree(root / "targets" / "reference", mine / "targets" / "reference")
+def sources_of_a_developer(folder: Path) -> Iterator[str]:
+    """A package as it lies in the folder of an ordinary user."""
+    mine = folder / "mine"
+    shutil.copytree(ROOT / "targets" / "reference", mine / "developers")
     for path in mine.rglob("*"):
         os.chown(path, 4242, 4242)
         path.chmod(0o777)
-    ssh._ROOT = mine
+    sys.path.append(str(mine))
     try:
-        yield
+        yield "developers"
     finally:
-        ssh._ROOT = root
+        sys.path.remove(str(mine))
 
 
 async def what_a_run_writes_is_roots_alone(cluster: Cluster) -> None:
@@ -89,8 +92,9 @@ async def what_a_run_writes_is_roots_alone(cluster: Cluster) -> None:
         assert await as_nobody(host, "cd /var/tmp && mkdir -p splitbrain/run && ln -s /etc/planted splitbrain/x") == 0
         environment = SshEnvironment(options=options)
         try:
-            with sources_of_a_developer(Path(folder)):
-                [node] = await environment.start(["n1"], Path(folder), "run")
+            with sources_of_a_developer(Path(folder)) as package:
+                [node] = await environment.start(["n1"], Path(folder), "run", [package])
+            assert (await node.exec(["test", "-s", f"{node.directory}/{node.shipped}/{package}/raft.py"])).code == 0
             await node.start("sleeper", ["sleep", "1000"])
             await node.write(f"{node.directory}/etc/some.conf", b"text")
             assert node.directory.startswith("/var/tmp/splitbrain-run-")
