@@ -42,8 +42,8 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise Ended(signal.Signals(number).name)
+def _end(number: int, frame: FrameType | None) -> None:
+    _raise(signal.Signals(number).name, frame)
 
 
 _ignored: list[str] = []
@@ -52,15 +52,27 @@ _ignored: list[str] = []
 
 def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
     """Python ignores what is raised in callbacks of its own, as while it imports: that comes again in a moment."""
-    if not isinstance(unraisable.exc_value, Ended):
+    if isinstance(unraisable.exc_value, Ended):
+        _again(str(unraisable.exc_value))
+    else:
         sys.__unraisablehook__(unraisable)
-        return
-    _ignored.append(str(unraisable.exc_value))
+
+
+def _again(name: str) -> None:
+    _ignored.append(name)
     signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
 
 
-def _end_again(_number: int, _frame: FrameType | None) -> None:
-    raise Ended(_ignored.pop() if _ignored else signal.SIGINT.name)
+def _raise(name: str, frame: FrameType | None) -> None:
+    """End the command; where Python would ignore that once more, in a moment."""
+    if frame is not None and frame.f_code in (_not_ignored.__code__, _again.__code__):
+        _again(name)
+        return
+    raise Ended(name)
+
+
+def _end_again(_number: int, frame: FrameType | None) -> None:
+    _raise(_ignored.pop() if _ignored else signal.SIGINT.name, frame)
 
 
 @contextlib.contextmanager

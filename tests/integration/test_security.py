@@ -94,7 +94,7 @@ def what(process: dict[str, Any], seen: dict[str, Any], servers: set[int]) -> st
         return "tool, for a moment"
     if process["pid"] in servers:
         return "server"
-    for word, name in (("hold", "leash"), ("output", "reader of a server's output")):
+    for word, name in (("hold", "leash"), ("follow", "reader of a server's output")):
         if word in command:
             return name
     if command[0].startswith("sshd"):
