@@ -7,7 +7,6 @@ was before.
 
 from __future__ import annotations
 
-import heapq
 import json
 import random
 import subprocess
@@ -19,11 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.linearizability import _memory, write
+from benchmarks.linearizability import MS, intervals, memory, write
 from harness.operation import Event
 from harness.recording import read_jsonl
 
-MS = 1_000_000
 CLIENTS = 10
 OPERATIONS = 1_000_000
 KEYS = 5
@@ -35,15 +33,7 @@ Object = Callable[[random.Random, int, int], tuple[str, Any, Any, Any]]
 def simulate(make: Callable[[random.Random], Object], operations: int, seed: int = 1) -> list[Event]:
     """A run of an object whose operations take effect at one moment of their intervals."""
     rng = random.Random(seed)
-    free = [(0, client) for client in range(CLIENTS)]
-    plan = []
-    for number in range(operations):
-        now, client = heapq.heappop(free)
-        call = now + int(rng.expovariate(1 / MS)) + 1
-        point = call + int(rng.expovariate(1 / MS)) + 1
-        ret = point + int(rng.expovariate(1 / MS)) + 1
-        heapq.heappush(free, (ret, client))
-        plan.append((point, call, ret, client, number))
+    plan = intervals(rng, operations, CLIENTS)
     act = make(rng)
     did: dict[int, tuple[str, Any, Any, Any]] = {}
     for point, _, _, client, number in sorted(plan):
@@ -224,11 +214,11 @@ def measure(path: str, name: str) -> None:
 
     history = read_jsonl(Path(path))
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     began = time.process_time()
     verdict = load("checkers", name)().check(history, Budget())
     seconds = time.process_time() - began
-    said = {"seconds": seconds, "mb": _memory("VmHWM") - before, "verdict": verdict.validity, "reason": verdict.reason}
+    said = {"seconds": seconds, "mb": memory("VmHWM") - before, "verdict": verdict.validity, "reason": verdict.reason}
     print(json.dumps(said))
 
 

@@ -25,6 +25,20 @@ MS = 1_000_000
 RUNS = 3
 
 
+def intervals(rng: random.Random, operations: int, clients: int) -> list[tuple[int, int, int, int, int]]:
+    """Of operations of busy clients: when each takes effect, is invoked and returns (ns), its client and its number."""
+    free = [(0, client) for client in range(clients)]
+    plan = []
+    for number in range(operations):
+        now, client = heapq.heappop(free)
+        call = now + int(rng.expovariate(1 / MS)) + 1
+        point = call + int(rng.expovariate(1 / MS)) + 1
+        ret = point + int(rng.expovariate(1 / MS)) + 1
+        heapq.heappush(free, (ret, client))
+        plan.append((point, call, ret, client, number))
+    return plan
+
+
 def simulate(
     operations: int,
     clients: int,
@@ -42,17 +56,8 @@ def simulate(
     """
     rng = random.Random(seed)
 
-    free = [(0, client) for client in range(clients)]
-    heapq.heapify(free)
-    plan = []
     doomed = set(rng.sample(range(operations), crashes)) if crashes is not None else set()
-    for number in range(operations):
-        now, client = heapq.heappop(free)
-        call = now + int(rng.expovariate(1 / MS)) + 1
-        point = call + int(rng.expovariate(1 / MS)) + 1
-        ret = point + int(rng.expovariate(1 / MS)) + 1
-        heapq.heappush(free, (ret, client))
-        plan.append((point, call, ret, client, number))
+    plan = intervals(rng, operations, clients)
 
     state: int | None = None
     past: list[int | None] = [None]
@@ -136,15 +141,15 @@ def measure(path: str) -> None:
     warm = from_events(simulate(40, 3, values=2))
     Linearizable().check(warm, Budget())
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     began = time.perf_counter()
     verdict = Linearizable().check(history, Budget())
     seconds = time.perf_counter() - began
-    used = _memory("VmHWM") - before
+    used = memory("VmHWM") - before
     print(json.dumps({"seconds": seconds, "mb": used, "verdict": verdict.validity}))
 
 
-def _memory(what: str) -> float:
+def memory(what: str) -> float:
     """A figure of this process in MB."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what):
