@@ -22,7 +22,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from harness import Outcome
+    from harness import Experiment, Outcome
 
 _MARKER = (
     "splitbrain(**fields): what a run of the fixture `splitbrain` is like: the fields of an experiment, as nodes=3, "
@@ -142,19 +142,14 @@ def splitbrain(request: pytest.FixtureRequest) -> Iterator[Callable[..., Outcome
         pytest.fail("the fixture splitbrain was never called: nothing was run", pytrace=False)
 
 
-def _experiment(fields: dict[str, Any]) -> Any:
-    import msgspec
-
+def _experiment(fields: dict[str, Any]) -> Experiment:
     from harness import Experiment, UsageError
 
     known = Experiment.__struct_fields__
     if unknown := [name for name in fields if name not in known]:
         raise UsageError(f"an experiment has no field {unknown[0]}: it has {', '.join(known)}")
-    try:
-        # The target's name is put in by ``run``.
-        return msgspec.convert({"target": "", **fields}, Experiment)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"an experiment cannot be made of the marker's fields: {error}") from None
+    # The target's name is put in by ``run``.
+    return Experiment(**{"target": "", **fields})
 
 
 def _judge(outcome: Outcome) -> None:
