@@ -71,3 +71,8 @@ class StuckError(BaseException):
 
 class NothingToDo(Exception):  # noqa: N818 - not an error
     """A fault could not be injected or ended now, for an honest reason: whom it would hit is already down."""
+
+
+def notes_of(error: BaseException) -> str:
+    """What was added to an error on its way, to follow its message."""
+    return "".join(f"; {note}" for note in getattr(error, "__notes__", ()))

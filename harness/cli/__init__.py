@@ -88,14 +88,14 @@ def _explain(error: BaseException) -> int:
     import contextlib
     import traceback
 
+    from harness.errors import notes_of
     from harness.words import printable
 
     code, said = _sentence(error)
-    notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
     with contextlib.suppress(OSError, AttributeError):
         if DEBUG in sys.argv:
             traceback.print_exception(error)
-        print(printable(f"splitbrain: {said}{notes}"), file=sys.stderr, flush=True)
+        print(printable(f"splitbrain: {said}{notes_of(error)}"), file=sys.stderr, flush=True)
     return code
 
 

@@ -17,7 +17,7 @@ from harness.console.progress import Progress
 from harness.console.series import Series, print_series
 from harness.console.verdict import print_run
 from harness.environments import namespaces
-from harness.errors import SplitbrainError
+from harness.errors import SplitbrainError, notes_of
 from harness.experiment import Experiment
 from harness.isolated import COMMAND
 from harness.operation import Event
@@ -29,17 +29,28 @@ def run(experiment: Experiment, runs: Path, elsewhere: Mapping[str, str], *, as_
     """Run an experiment, print its outcome, and return the exit code."""
     if experiment.workload == ALL:
         return _run_each(experiment, runs, as_json=as_json, elsewhere=elsewhere)
-    # What code of others prints must not stand where a script reads the outcome.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    with _apart_from_the_outcome(as_json=as_json):
         prepared = Prepared(experiment, elsewhere=elsewhere)
-        place = prepared.experiment.environment
-        if not as_json and experiment.environment == "auto":
-            print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
-        if prepared.apart:
-            return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
+        if (code := _elsewhere(prepared, experiment, quiet=as_json)) is not None:
+            return code
         outcome, _ = _conduct(prepared, runs, quiet=as_json)
     print_run(outcome, worded, as_json=as_json)
     return outcome.exit_code
+
+
+def _apart_from_the_outcome(*, as_json: bool) -> contextlib.AbstractContextManager[object]:
+    """What code of others prints must not stand where a script reads the outcome."""
+    return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+
+
+def _elsewhere(prepared: Prepared, asked: Experiment, *, quiet: bool) -> int | None:
+    """The exit code of the command once more, where nodes need namespaces of their own; None where they do not."""
+    place = prepared.experiment.environment
+    if not quiet and asked.environment == "auto":
+        print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
+    if not prepared.apart:
+        return None
+    return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
 
 
 def _conduct(prepared: Prepared, runs: Path, *, quiet: bool) -> tuple[Outcome, bool]:
@@ -51,18 +62,14 @@ def _conduct(prepared: Prepared, runs: Path, *, quiet: bool) -> tuple[Outcome, b
 
 def _run_each(experiment: Experiment, runs: Path, *, as_json: bool, elsewhere: Mapping[str, str]) -> int:
     """Run it with every workload of its target, each on a cluster of its own; whoever stops one stops them all."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    with _apart_from_the_outcome(as_json=as_json):
         # All that can be refused is refused before the first of them starts.
         prepared = {one.workload: Prepared(one, elsewhere=elsewhere) for one in each_workload(experiment)}
-        first = next(iter(prepared.values()))
-        place = first.experiment.environment
-        if not as_json and experiment.environment == "auto":
-            print(as_options(f"splitbrain: --on auto takes {place}: {first.why}"), file=sys.stderr)
-        if first.apart:
-            return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
+        if (code := _elsewhere(next(iter(prepared.values())), experiment, quiet=as_json)) is not None:
+            return code
     series = Series(tuple(prepared))
     try:
-        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        with _apart_from_the_outcome(as_json=as_json):
             _go_through(series, prepared, runs, quiet=as_json)
     finally:
         print_series(series, worded, as_json=as_json)
@@ -77,8 +84,7 @@ def _go_through(series: Series, prepared: Mapping[str, Prepared], runs: Path, *,
         try:
             series.outcomes[name], stopped = _conduct(one, runs, quiet=quiet)
         except SplitbrainError as error:
-            notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-            series.broken[name] = as_options(f"{error}{notes}")
+            series.broken[name] = as_options(f"{error}{notes_of(error)}")
             continue
         if stopped:
             break
