@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ import msgspec
 from msgspec.structs import replace
 
 from harness.assembly import assemble_workload
-from harness.conduct import Outcome, report
-from harness.errors import HistoryError, UsageError
+from harness.conduct import Outcome
+from harness.conduct import report as report_on
+from harness.errors import HistoryError, UsageError, field
+from harness.executors import connect
 from harness.experiment import Experiment
 from harness.history import History
 from harness.interop import KEYED, read_history
@@ -25,23 +28,69 @@ from harness.seal import Integrity
 from harness.trust import code_of_judges, refuse_code
 from harness.verdict import Budget, HasModels, Verdict, combine
 
-CAS_REGISTER = "cas-register"
-"""What a history is checked against where nobody says anything else."""
-
 
 def is_run(path: Path) -> bool:
     """Whether a path is the directory of a run."""
     return RunDirectory(path).experiment.is_file()
 
 
-def judge_again(
+@dataclass(frozen=True)
+class Judged:
+    """The verdict on a history, and what has to be said of how it was read."""
+
+    verdict: Verdict
+    notes: Sequence[str]
+
+
+def judge_what_is_there(
+    given: Path | History,
+    model: Any,
+    checkers: Sequence[AnyChecker],
+    budget: Budget,
+    *,
+    workload: AnyWorkload | None = None,
+    initial: Any,
+    independent: bool,
+    executor: str | None,
+    report: bool,
+    trust: bool,
+) -> Outcome | Judged:
+    """Judge a run as the run itself did, unless there is a model, and anything else by checkers alone or by a model.
+
+    ``initial`` is ``UNSET`` where nobody says what the model begins with. Raises ``UsageError`` for what does not go
+    together.
+    """
+    if isinstance(given, Path) and model is None and is_run(given):
+        if executor or initial is not msgspec.UNSET or independent:
+            raise UsageError(
+                f"a run is judged as the run itself did; {field('executor')}, {field('initial')}, "
+                f"{field('independent')}: with {field('model')}"
+            )
+        return _judge_again(given, budget, checkers, workload, write=report, trust=trust)
+    if workload is not None or report or trust:
+        of_runs = (*([field("workload")] if workload is not None else []), field("report"))
+        raise UsageError(
+            f"{', '.join(of_runs)} and {field('trust')} are for the directory of a run, without {field('model')}"
+        )
+    if checkers:
+        if model is not None or executor or initial is not msgspec.UNSET:
+            raise UsageError(
+                f"{field('model')}, {field('executor')} and {field('initial')} are of linearizability: leave them out "
+                f"with {field('checkers')}"
+            )
+        return _judge_by(given, checkers, budget, independent=independent)
+    begins = None if initial is msgspec.UNSET else initial
+    return _judge_history(given, model or "cas-register", budget, begins, independent=independent, executor=executor)
+
+
+def _judge_again(
     path: Path,
     budget: Budget,
-    checkers: Sequence[AnyChecker] = (),
-    workload: AnyWorkload | None = None,
+    checkers: Sequence[AnyChecker],
+    workload: AnyWorkload | None,
     *,
-    write: bool = False,
-    trust: bool = False,
+    write: bool,
+    trust: bool,
 ) -> Outcome:
     """Judge a run as the run itself did, and by ``checkers`` beside; ``write`` its verdict and report again.
 
@@ -66,25 +115,11 @@ def judge_again(
     if not write:
         return Outcome(experiment, verdict, history, path)
     directory.write_verdict(verdict, experiment, history.seconds)
-    return report(Outcome(experiment, verdict, history, path, directory.unsaved))
+    return report_on(Outcome(experiment, verdict, history, path, directory.unsaved))
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on a history, and what has to be said of how it was read."""
-
-    verdict: Verdict
-    notes: Sequence[str]
-
-
-def judge_history(
-    given: Path | History,
-    model: Any,
-    budget: Budget,
-    *,
-    initial: Any = None,
-    independent: bool = False,
-    executor: str | None = None,
+def _judge_history(
+    given: Path | History, model: Any, budget: Budget, initial: Any, *, independent: bool, executor: str | None
 ) -> Judged:
     """Check a history, or the file of one, against a model: a name, FILE.py:Class, or a class or an instance."""
     file = None if isinstance(given, History) else find_history(given)
@@ -95,17 +130,11 @@ def judge_history(
     assert issubclass(checker, HasModels)
     if isinstance(chosen, str) and chosen not in checker.models():
         raise UsageError(f"there is no model named {model!r}: there are {', '.join(checker.models())}")
-    history = given if isinstance(given, History) else read_history(find_history(given), independent=independent)
+    history = _read(given, independent=independent)
     try:
-        if executor is None:
-            made = checker.against(chosen, None, initial)
+        with contextlib.nullcontext() if executor is None else connect(executor) as pool:
+            made = checker.against(chosen, pool, initial)
             verdict = made.check(history, budget)
-        else:
-            from harness.executors import connect
-
-            with connect(executor) as pool:
-                made = checker.against(chosen, pool, initial)
-                verdict = made.check(history, budget)
     except HistoryError as error:
         hint = f"; {KEYED}" if KEYED in history.notes else ""
         raise HistoryError(error.message + hint, line=error.line, path=None if file is None else str(file)) from None
@@ -124,14 +153,16 @@ def judge_history(
     return _noted(verdict, history)
 
 
-def judge_by(
-    given: Path | History, checkers: Sequence[AnyChecker], budget: Budget, *, independent: bool = False
-) -> Judged:
+def _judge_by(given: Path | History, checkers: Sequence[AnyChecker], budget: Budget, *, independent: bool) -> Judged:
     """Judge a history that is no run, or the file of one, by ``checkers`` alone."""
     named, own = adopt(Experiment(""), checkers=list(checkers))
     judges = load_checkers(named.checkers, own)
-    history = given if isinstance(given, History) else read_history(find_history(given), independent=independent)
+    history = _read(given, independent=independent)
     return _noted(judge(history, judges, budget), history)
+
+
+def _read(given: Path | History, *, independent: bool) -> History:
+    return given if isinstance(given, History) else read_history(find_history(given), independent=independent)
 
 
 def _noted(verdict: Verdict, history: History) -> Judged:

@@ -26,7 +26,7 @@ from harness.assembly import (
     refuse_missing_programs,
 )
 from harness.campaign import SeedResult, signatures
-from harness.checking import CAS_REGISTER, is_run, judge_again, judge_by, judge_history
+from harness.checking import judge_what_is_there
 from harness.conduct import Attendant, Outcome, conduct, report, simulate, warm
 from harness.environments import namespaces
 from harness.environments.base import HasImage
@@ -180,34 +180,20 @@ def check(
     verdict and report again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises
     ``SplitbrainError``, a ``HistoryError`` for what is no history.
     """
-    given = history if isinstance(history, History) else Path(history)
-    budget = budget or Budget()
-    beside = several(checkers)
-    if isinstance(given, Path) and model is None and is_run(given):
-        if executor or initial is not None or independent:
-            raise UsageError(
-                f"a run is judged as the run itself did; {field('executor')}, {field('initial')}, "
-                f"{field('independent')}: with {field('model')}"
-            )
-        outcome = judge_again(given, budget, beside, workload, write=report, trust=trust)
-        if outcome.unsaved:
-            raise SplitbrainError(outcome.unsaved)
-        return outcome.verdict
-    if workload is not None or report or trust:
-        raise UsageError(
-            f"{field('workload')}, {field('report')} and {field('trust')} are for the directory of a run, without "
-            f"{field('model')}"
-        )
-    if beside:
-        if model is not None or executor or initial is not None:
-            raise UsageError(
-                f"{field('model')}, {field('executor')} and {field('initial')} are of linearizability: leave them out "
-                f"with {field('checkers')}"
-            )
-        return judge_by(given, beside, budget, independent=independent).verdict
-    judged = judge_history(
-        given, model or CAS_REGISTER, budget, initial=initial, independent=independent, executor=executor
+    judged = judge_what_is_there(
+        history if isinstance(history, History) else Path(history),
+        model,
+        several(checkers),
+        budget or Budget(),
+        workload=workload,
+        initial=msgspec.UNSET if initial is None else initial,
+        independent=independent,
+        executor=executor,
+        report=report,
+        trust=trust,
     )
+    if isinstance(judged, Outcome) and judged.unsaved:
+        raise SplitbrainError(judged.unsaved)
     return judged.verdict
 
 

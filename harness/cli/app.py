@@ -188,34 +188,22 @@ def check(
 
     Reads splitbrain's JSON lines, EDN and text logs of Jepsen and Knossos, and EDN of Porcupine's tests.
     """
-    from harness.checking import is_run
     from harness.cli import check as command
-    from harness.errors import UsageError
     from harness.verdict import Budget
 
-    budget = Budget(seconds, memory << 20)
-    as_json = output is Format.json
-    if is_run(history) and model is None:
-        if executor or initial or independent:
-            raise UsageError(
-                "a run is judged as the run itself did; --executor, --initial, --independent: with --model"
-            )
-        code = command.check_run(
-            history, budget, listed("--checker", checker), report=report, trust=trust, as_json=as_json
-        )
-        raise typer.Exit(code)
-    if report or trust:
-        raise UsageError("--report and --trust are for the directory of a run, without --model")
-    if checker:
-        if model or executor or initial:
-            raise UsageError("--model, --executor and --initial are of linearizability: leave them out with --checker")
-        names = listed("--checker", checker)
-        raise typer.Exit(command.check_by(history, budget, names, independent=independent, as_json=as_json))
-    raise typer.Exit(
-        command.check(
-            history, model or "cas-register", budget, executor, initial, independent=independent, as_json=as_json
-        )
+    code = command.check(
+        history,
+        model,
+        listed("--checker", checker),
+        Budget(seconds, memory << 20),
+        executor=executor,
+        initial=initial,
+        independent=independent,
+        report=report,
+        trust=trust,
+        as_json=output is Format.json,
     )
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
-from harness.checking import Judged, judge_again, judge_by, judge_history
+from harness.checking import Judged, judge_what_is_there
 from harness.cli.wording import as_options, worded
+from harness.conduct import Outcome
 from harness.console.verdict import json_line, print_judged, print_verdict
 from harness.errors import SplitbrainError, UsageError
 from harness.interop import KEYED, read_history
@@ -20,54 +21,51 @@ from harness.verdict import Budget
 from harness.words import printable
 
 
-def check_run(path: Path, budget: Budget, checkers: Sequence[str], *, report: bool, trust: bool, as_json: bool) -> int:
-    """Judge a run as the run itself did, and by ``checkers`` beside; return the exit code of the verdict."""
-    outcome = judge_again(path, budget, checkers, write=report, trust=trust)
-    if as_json:
-        print(json_line(outcome.verdict))
-    else:
-        print_judged(worded(outcome.verdict))
-        if report and RunDirectory(path).report.exists():
-            print(f"  report: {RunDirectory(path).report}")
-    if outcome.unsaved:
-        raise SplitbrainError(outcome.unsaved)
-    return outcome.verdict.exit_code
-
-
 def check(
     path: Path,
-    model: str,
+    model: str | None,
+    checkers: Sequence[str],
     budget: Budget,
+    *,
     executor: str | None,
     initial: str | None,
-    *,
     independent: bool,
+    report: bool,
+    trust: bool,
     as_json: bool,
 ) -> int:
-    """Check a history against a model and return the exit code of the verdict."""
-    first = None if initial is None else _json(initial)
-    return _print(
-        judge_history(path, model, budget, initial=first, independent=independent, executor=executor), as_json=as_json
+    """Judge a run's directory or a history, print the verdict, and return its exit code."""
+    judged = judge_what_is_there(
+        path,
+        model,
+        checkers,
+        budget,
+        initial=msgspec.UNSET if initial is None else _json(initial),
+        independent=independent,
+        executor=executor,
+        report=report,
+        trust=trust,
     )
-
-
-def check_by(path: Path, budget: Budget, checkers: Sequence[str], *, independent: bool, as_json: bool) -> int:
-    """Judge a history that is no run by ``checkers`` alone; return the exit code of the verdict."""
-    return _print(judge_by(path, checkers, budget, independent=independent), as_json=as_json)
-
-
-def _print(judged: Judged, *, as_json: bool) -> int:
-    """Print the verdict on a history, and what was noted when it was read; its exit code."""
-    verdict = judged.verdict
     if as_json:
-        print(json_line(verdict))
-        return verdict.exit_code
+        print(json_line(judged.verdict))
+    elif isinstance(judged, Judged):
+        _print(judged)
+    else:
+        print_judged(worded(judged.verdict))
+        if report and RunDirectory(path).report.exists():
+            print(f"  report: {RunDirectory(path).report}")
+    if isinstance(judged, Outcome) and judged.unsaved:
+        raise SplitbrainError(judged.unsaved)
+    return judged.verdict.exit_code
+
+
+def _print(judged: Judged) -> None:
+    """Print the verdict on a history, and what was noted when it was read."""
     if judged.notes:
         print("\n".join(printable(as_options(f"note: {note}")) for note in judged.notes))
     if KEYED in judged.notes:
-        verdict.anomalies.clear()  # they would be about values that nobody wrote
-    print_verdict(worded(verdict))
-    return verdict.exit_code
+        judged.verdict.anomalies.clear()  # they would be about values that nobody wrote
+    print_verdict(worded(judged.verdict))
 
 
 def _json(text: str) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness import session
 from harness.checkers.linearizability import Linearizable
 from harness.checkers.linearizability.models import MODELS, Call
 from harness.errors import HistoryError, UsageError
@@ -378,8 +379,6 @@ def test_a_model_of_ones_own_that_fails_is_a_usage_error(tmp_path: Path) -> None
 
 
 def test_a_model_of_ones_own_begins_where_it_is_told_to(tmp_path: Path) -> None:
-    from harness.cli.check import check as command
-
     (tmp_path / "mine.py").write_text(
         "from harness.checkers.linearizability.register_models import Register\n"
         "class Mine(Register):\n    pass\n"
@@ -389,7 +388,8 @@ def test_a_model_of_ones_own_begins_where_it_is_told_to(tmp_path: Path) -> None:
 
     def code(name: str, initial: str | None) -> int:
         model = f"{tmp_path}/mine.py:{name}"
-        return command(tmp_path / "history.edn", model, Budget(), None, initial, independent=False, as_json=True)
+        begins = None if initial is None else int(initial)
+        return session.check(tmp_path / "history.edn", model, initial=begins).exit_code
 
     assert code("Mine", "7") == 0
     assert code("Mine", "8") == code("Mine", None) == 1
