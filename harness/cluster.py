@@ -87,6 +87,14 @@ async def holds_within(condition: Callable[[], Awaitable[bool]], seconds: float,
     return False
 
 
+async def over_within(over: asyncio.Event, seconds: float) -> bool:
+    """Wait until a run is over, at most so long; whether it is."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(over.wait(), seconds)
+        return True
+    return False
+
+
 async def wait_until(
     condition: Callable[[], Awaitable[bool]], *, seconds: float, what: str, every: float = 0.1
 ) -> None:

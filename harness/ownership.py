@@ -8,11 +8,10 @@ afterwards nobody but the run's own servers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, over_within
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NodeError, SplitbrainError
@@ -95,10 +94,7 @@ class Ownership:
 
         Raises ``StrangerError`` when another store answers, after it has called ``stop``.
         """
-        while self._real and not over.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
-                return
+        while self._real and not await over_within(over, _LOOK_SECONDS):
             try:
                 await self.check(whole=False)
             except StrangerError as error:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from harness.cluster import Cluster, wait_until
+from harness.cluster import Cluster, over_within, wait_until
 from harness.dealing import deal, no_time_for
 from harness.environments.base import Environment, Guards, Node
 from harness.errors import MissingError, NodeError, SplitbrainError, StuckError, field
@@ -377,10 +376,7 @@ class Run:
 
     async def _watch_fault(self, cluster: Cluster, name: str, nemesis: Observes, over: asyncio.Event) -> None:
         """Record what a nemesis sees of its own fault, until the run is over."""
-        while not over.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), _OBSERVE_SECONDS)
-                return
+        while not await over_within(over, _OBSERVE_SECONDS):
             try:
                 self._note(MONITOR, "info", name, await nemesis.observe(cluster))
             except (SplitbrainError, OSError) as error:

@@ -9,6 +9,7 @@ from harness.environments.base import Environment, Refuses
 from harness.errors import UsageError, field
 from harness.experiment import Experiment
 from harness.nemesis import Nemesis
+from harness.surviving import compiled
 from harness.target import Target
 from harness.words import count
 from harness.workload import Workload
@@ -35,6 +36,7 @@ def refuse_unsuitable(
         )
     if isinstance(environment, Refuses) and (why := environment.refuses(experiment.nodes, target.programs)):
         raise UsageError(why)
+    compiled(target)
     for nemesis in nemeses.values():
         if why := unsuitable(nemesis, experiment, environment, target):
             raise UsageError(why)

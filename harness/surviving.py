@@ -6,12 +6,11 @@ Whether a fault has ended a server is not decided here: the checker ``crashes`` 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, over_within
 from harness.environments.base import LOG_TAIL, Node
 from harness.errors import SplitbrainError, UsageError
 from harness.operation import MONITOR, PRINTED, SERVER, Event
@@ -53,8 +52,7 @@ class Surviving:
         while not over.is_set():
             await asyncio.gather(*(node.look(read=looks % _READ_EVERY == 0) for node in self._nodes))
             looks += 1
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), _LOOK_SECONDS)
+            await over_within(over, _LOOK_SECONDS)
         await asyncio.gather(*(node.look(read=True) for node in self._nodes))
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from harness.history import History
 from harness.options import Plugin
+
+if TYPE_CHECKING:  # it brings NumPy along, which lists of plug-ins can do without
+    from harness.history import History
 
 Validity = Literal["valid", "invalid", "unknown"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
 from msgspec.structs import replace as changed
 
-from harness.cluster import Cluster
+from harness.cluster import Cluster, over_within
 from harness.environments.base import Node
 from harness.operation import MONITOR, ROLE, Event
 from harness.plugins import whose
@@ -71,8 +70,7 @@ class _Watch:
                     else Answer(mine.role, began, self._clock(), mine.term)
                 )
             pause = _EVERY_SECONDS - (self._clock() - began) / 1e9
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(over.wait(), max(pause, 0.001))
+            await over_within(over, max(pause, 0.001))
         self._conclude()
 
     def _take(self, answer: Answer) -> None:

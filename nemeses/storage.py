@@ -146,8 +146,7 @@ class Storage(Nemesis):
             cluster.on_each(victims, lambda node: run_tool(node, hold)),
         )
         await tell(cluster, victims, ask(process.kill))
-        found = await cluster.on_each(victims, lambda node: run_tool(node, lose))
-        return {name: answer["lost"] for name, answer in found.items()}
+        return await cluster.on_each(victims, lambda node: run_tool(node, lose))
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         """What another process sees of its own files; of a loss also what the store's own has become."""

@@ -38,11 +38,12 @@ from harness.environments.engine import (
     remove,
 )
 from harness.environments.gate import Gate
-from harness.environments.pods import GATE, DockerNode, Images, help_out
+from harness.environments.pods import GATE, SHIPPED, DockerNode, Images, help_out
 from harness.environments.tools import ask
 from harness.errors import MissingError, NodeError, SplitbrainError
 from harness.faults import abilities, fence
 from harness.faults.tools import TRIED
+from harness.shipping import packed
 
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
 _BY_SOCKET: Final = "http+docker://localhost"
@@ -66,7 +67,6 @@ class DockerEnvironment(RealEnvironment):
         self._run_id: str | None = None
         self._nodes: list[DockerNode] = []
         self._gate: Gate | None = None
-        self.driver = {}
 
     def tried(self) -> Mapping[Capability, str | None]:
         return _tried()
@@ -100,9 +100,9 @@ class DockerEnvironment(RealEnvironment):
         made = await call(self._client.networks.create, network, driver="bridge", internal=True, labels=labels)
         await call(made.reload)
         addresses = made.attrs["IPAM"]["Config"][0]
+        shipped = packed(ships, f"{SHIPPED.strip('/')}/") if ships else b""
         for name in names:
-            node = DockerNode(self._client, name, f"{network}-{name}", labels, self._images, logs / name)
-            node.ships = ships
+            node = DockerNode(self._client, name, f"{network}-{name}", labels, self._images, logs / name, shipped)
             self._nodes.append(node)
         await asyncio.gather(*(node.hold(network) for node in self._nodes))
         self._gate, address = await self._opened(network, labels)

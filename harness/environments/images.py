@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import subprocess
-import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,18 +29,18 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
         arguments["BASE"] = client.images.get(BASE).id
     say(f"building {IMAGE}")
     try:
-        for chunk in client.api.build(
-            fileobj=_context(),
-            custom_context=True,
-            tag=IMAGE,
-            buildargs=arguments,
-            rm=True,
-            decode=True,
-        ):
-            if text := str(chunk.get("stream", "")).strip():
-                say(text)
-            if "error" in chunk:
-                raise NodeError(f"the node image could not be built: {chunk['error'].strip()}{_hint(bootstrap)}")
+        with _DOCKERFILE.open("rb") as dockerfile:
+            for chunk in client.api.build(
+                fileobj=dockerfile,
+                tag=IMAGE,
+                buildargs=arguments,
+                rm=True,
+                decode=True,
+            ):
+                if text := str(chunk.get("stream", "")).strip():
+                    say(text)
+                if "error" in chunk:
+                    raise NodeError(f"the node image could not be built: {chunk['error'].strip()}{_hint(bootstrap)}")
     except docker.errors.APIError as error:
         raise NodeError(f"the node image could not be built: {error.explanation or error}{_hint(bootstrap)}") from None
     return IMAGE
@@ -50,15 +48,6 @@ def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
 
 def _hint(bootstrap: bool) -> str:
     return "" if bootstrap else "; where the base image cannot be pulled, add --bootstrap"
-
-
-def _context() -> io.BytesIO:
-    """The build context: the Dockerfile alone."""
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        tar.add(_DOCKERFILE, "Dockerfile")
-    context.seek(0)
-    return context
 
 
 def _bootstrap(client: Any, say: Callable[[str], None]) -> None:

@@ -179,7 +179,10 @@ class LocalEnvironment(RealEnvironment):
         self._nodes: list[LocalNode] = []
 
     def tried(self) -> Mapping[Capability, str | None]:
-        return {**_tried(), Capability.STORAGE: _lacks_storage()}
+        return _tried()
+
+    def lacks(self, capability: Capability) -> str | None:
+        return _lacks_storage() if capability is Capability.STORAGE else super().lacks(capability)
 
     @classmethod
     def missing(cls, image: str | None) -> str | None:
@@ -200,9 +203,10 @@ class LocalEnvironment(RealEnvironment):
         await _ip("link", "add", _BRIDGE, "type", "bridge")
         await _ip("address", "add", f"{_SUBNET}.254/24", "dev", _BRIDGE)
         await _ip("link", "set", _BRIDGE, "up")
+        shipped = folders(ships)  # which every node sees
         for number, name in enumerate(names, 1):
             node = LocalNode(name, f"{_SUBNET}.{number}", logs / name)
-            node.shipped = folders(ships)  # which every node sees
+            node.shipped = shipped
             self._nodes.append(node)
             await node.hold(f"sb{number}")
         return list(self._nodes)

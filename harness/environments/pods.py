@@ -26,7 +26,6 @@ from harness.errors import FaultError, MissingError, NodeError
 from harness.faults import deliver, disk, limits, netem, process, squeeze
 from harness.faults.deliver import CONTENT
 from harness.faults.process import PRIVATE_MARK, TOOL_MARK
-from harness.shipping import packed
 
 A = TypeVar("A")
 
@@ -133,16 +132,24 @@ class DockerNode:
     """One pod: a sidecar, and a container for each server."""
 
     def __init__(
-        self, client: Any, name: str, stem: str, labels: Mapping[str, str], images: Images, logs: Path
+        self,
+        client: Any,
+        name: str,
+        stem: str,
+        labels: Mapping[str, str],
+        images: Images,
+        logs: Path,
+        archive: bytes = b"",
     ) -> None:
         self.name = name
         self.address = ""
         self.directory = DATA
         self.python = "python3"
         self.shipped = SHIPPED
-        self.ships: Sequence[str] = ()
         self.answers = f"{PRIVATE}/answer"
         self._client = client
+        self._archive = archive
+        """What the run ships, to be unpacked in each server's container; empty for nothing."""
         self._stem = stem
         self._labels = labels
         self._images = images
@@ -218,8 +225,8 @@ class DockerNode:
                 labels={**self._labels, PART_LABEL: "server"},
             )
             self._servers[name] = container
-            if self.ships:
-                await call(container.put_archive, "/", packed(self.ships, f"{SHIPPED.strip('/')}/"))
+            if self._archive:
+                await call(container.put_archive, "/", self._archive)
             await call(container.start)
             self._printed[name] = Printed(container)
         except NodeError as error:

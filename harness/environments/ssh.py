@@ -327,7 +327,6 @@ class SshEnvironment(RealEnvironment):
 
     def __init__(self, image: str | None = None, seed: int = 0, options: Options | None = None) -> None:
         self._options = options or self.Options()
-        self.driver = {}
         check_files(self._options)
         self._places = [Place.parse(text, "hosts") for text in self._options.hosts.split(",") if self._options.hosts]
         if self._options.jump:
@@ -378,7 +377,8 @@ class SshEnvironment(RealEnvironment):
         # The connection that steers the host must outlive a cut from the clients.
         self.driver = {"address": towards(first.address), "spare": place.port}
         if ships:
-            await asyncio.gather(*(self._install(node, packed(ships)) for node in self._nodes))
+            archive = packed(ships)
+            await asyncio.gather(*(self._install(node, archive) for node in self._nodes))
         return list(self._nodes)
 
     async def _install(self, node: SshNode, archive: bytes) -> None:

@@ -5,7 +5,7 @@ The rules stand in the node's own network namespace, where the servers of an ima
 
 from __future__ import annotations
 
-from harness.faults.network import iptables
+from harness.faults.network import bring_into_force
 from harness.faults.nfqueue import MARK as SENT_AGAIN
 from harness.faults.probe import MARK as MEASURES
 
@@ -26,9 +26,7 @@ def rules(subnet: str, gateway: str, *, clients_at_gateway: bool) -> list[str]:
 
 def shut(subnet: str, gateway: str, clients_at_gateway: bool) -> None:
     """Make the rules; see ``rules``."""
-    made = rules(subnet, gateway, clients_at_gateway=clients_at_gateway)
-    given = "\n".join(["*filter", *made, "COMMIT", ""])
-    iptables("--noflush", program="iptables-restore", given=given)
+    bring_into_force(rules(subnet, gateway, clients_at_gateway=clients_at_gateway))
 
 
 VERBS = (shut,)

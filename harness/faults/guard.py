@@ -14,10 +14,10 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 
-from harness.faults.network import families, family, iptables
+from harness.faults.network import bring_into_force, families, family, iptables, remove
 
 CHAINS = {"INPUT": "SPLITBRAIN-GUARD-IN", "OUTPUT": "SPLITBRAIN-GUARD-OUT", "FORWARD": "SPLITBRAIN-GUARD-BY"}
-_JUMP = ("-p", "tcp", "--syn", "-j")
+_OPENS = ("-p", "tcp", "--syn")
 _REFUSAL = {"iptables": "icmp-admin-prohibited", "ip6tables": "icmp6-adm-prohibited"}
 """Which is told from a port that nobody listens on."""
 _ANSWER_SECONDS = 3.0
@@ -61,11 +61,12 @@ def put_up(ports: Sequence[int], hosts: Sequence[str], clients: Sequence[str], u
             there = iptables("-S", program=program)
             made = [f":{chain} - [0:0]" for chain in CHAINS.values()]
             made += [
-                " ".join(["-I", hook, *_JUMP, chain]) for hook, chain in CHAINS.items() if f"-j {chain}\n" not in there
+                " ".join(["-I", hook, *_OPENS, "-j", chain])
+                for hook, chain in CHAINS.items()
+                if f"-j {chain}\n" not in there
             ]
             made += rules(program, ports, hosts, clients, user)
-            given = "\n".join(["*filter", *made, "COMMIT", ""])
-            iptables("--noflush", program=f"{program}-restore", given=given)
+            bring_into_force(made, program)
         except (SystemExit, OSError) as error:
             failed.append(str(error))
     return failed
@@ -79,8 +80,7 @@ def take_down() -> None:
         if not any(chain in there for chain in CHAINS.values()):
             continue
         for hook, chain in CHAINS.items():
-            for words in (("-D", hook, *_JUMP, chain), ("-F", chain), ("-X", chain)):
-                iptables(*words, check=False, program=program)
+            remove(hook, chain, program, _OPENS)
         if any(chain in iptables("-S", program=program) for chain in CHAINS.values()):
             raise SystemExit("the rules that keep others from the store could not be removed")
 

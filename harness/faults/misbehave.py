@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import Literal
 
 from harness.faults import resident
 
 RESIDENT = "storage"
 Kind = Literal["readonly", "errors", "slow", "unreadable", "wrong"]
-
-
-class Held(TypedDict):
-    """How many changes of the store were not synced."""
-
-    pending: int
-
-
-class Lost(TypedDict):
-    """How many changes of the store were lost."""
-
-    lost: int
 
 
 def begin(kind: Kind, share: float, file: str, seed: str, delay: float) -> None:
@@ -32,15 +20,15 @@ def heal() -> None:
     resident.ask(RESIDENT, {"do": "heal"})
 
 
-def hold(seconds: float) -> Held:
-    """Let no sync end until something of the store is not synced, at most so long."""
-    held: Held = resident.ask(RESIDENT, {"do": "hold", "seconds": seconds})
+def hold(seconds: float) -> int:
+    """Let no sync end until something of the store is not synced, at most so long; how many of its changes are not."""
+    held: int = resident.ask(RESIDENT, {"do": "hold", "seconds": seconds})
     return held
 
 
-def lose(seed: str | None) -> Lost:
-    """Lose what is not synced; with a seed a part of it survives."""
-    lost: Lost = resident.ask(RESIDENT, {"do": "lose", "seed": seed})
+def lose(seed: str | None) -> int:
+    """Lose what is not synced; with a seed a part of it survives. How many changes of the store were lost."""
+    lost: int = resident.ask(RESIDENT, {"do": "lose", "seed": seed})
     return lost
 
 

@@ -69,11 +69,11 @@ class Mounted(resident.Work):
         """Do what ``misbehave`` asks."""
         do = request.pop("do")
         if do == "hold":
-            return {"pending": self._files.hold(**request)}
+            return self._files.hold(**request)
         if do == "lose":
             # Whatever was asked before this is done when this is answered.
             os.stat(self._directory)
-            return {"lost": self._files.lose(**request)}
+            return self._files.lose(**request)
         if do not in ("begin", "heal"):
             raise SystemExit(f"the file system cannot {do}")
         self._files.misbehave(Fault(**request))

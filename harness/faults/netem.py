@@ -13,7 +13,7 @@ import subprocess
 from typing import Any
 
 from harness.faults import resident
-from harness.faults.network import Peer, families, family, iptables, rulers
+from harness.faults.network import Peer, bring_into_force, families, family, iptables, remove, rulers
 from harness.faults.nfqueue import MARK, Degrade
 
 RESIDENT = "netem"
@@ -93,7 +93,7 @@ def degrade(how: str, peers: list[Peer], quality: dict[str, float], seed: str) -
                 for address in (address for address in peer["addresses"] if family(address) == program):
                     queue = f"-m mark ! --mark {MARK} -j NFQUEUE --queue-num {QUEUE} --queue-bypass"
                     rules += [f"-A {chain} {flag} {address} {packets} {queue}" for packets in which]
-        iptables("--noflush", program=f"{program}-restore", given="\n".join(["*mangle", *rules, "COMMIT", ""]))
+        bring_into_force(rules, program, "mangle")
 
 
 def _discipline(peers: list[str], quality: dict[str, float]) -> None:
@@ -134,8 +134,7 @@ def mend() -> dict[str, Any]:
     ruled = [program for program in rulers() if _has_rules(program)]
     for program in ruled:
         for hook, chain, *_ in CHAINS.values():
-            for words in (("-D", hook, "-j", chain), ("-F", chain), ("-X", chain)):
-                iptables("-t", "mangle", *words, check=False, program=program)
+            remove(hook, chain, program, table="mangle")
     seen: dict[str, Any] = resident.stop(RESIDENT) or {}
     if any(_has_rules(program) for program in ruled):
         raise SystemExit("the rules of the packet queue could not be removed")

@@ -64,6 +64,17 @@ def rulers() -> list[str]:
     return [program for program in families() if shutil.which(program)]
 
 
+def bring_into_force(rules: Sequence[str], program: str = _IPV4, table: str = "filter") -> None:
+    """Add rules of a family to those that are there, all of them at once."""
+    iptables("--noflush", program=f"{program}-restore", given="\n".join([f"*{table}", *rules, "COMMIT", ""]))
+
+
+def remove(hook: str, chain: str, program: str, match: Sequence[str] = (), table: str = "filter") -> None:
+    """Remove a chain of ours, and the rule with this match that leads to it, as far as they are there."""
+    for words in (("-D", hook, *match, "-j", chain), ("-F", chain), ("-X", chain)):
+        iptables("-t", table, *words, check=False, program=program)
+
+
 class Machine(TypedDict, total=False):
     """Another machine: its addresses. TCP connections to the port to ``spare`` of this node, over which it is
     controlled, stay as they are.
@@ -97,8 +108,7 @@ def cut(peers: list[Peer], how: How = "drop", flap: float = 0.0) -> None:
                     if family(address) == program and address not in own:
                         found = _rules(program, direction, how, peer.get("spare"))
                         rules += [" ".join(["-A", chain, flag, address, *words]) for words in found]
-        given = "\n".join(["*filter", *rules, "COMMIT", ""])
-        iptables("--noflush", program=f"{program}-restore", given=given)
+        bring_into_force(rules, program)
     if flap:
         resident.start(FLAPPING, lambda: Flap(flap))
 
@@ -159,9 +169,7 @@ def heal() -> dict[str, int]:
                 source, destination = [word for word in words[3:] if "." in word or ":" in word][:2]
                 peer = (destination if flag == "-d" else source).removesuffix("/128")
                 lost[peer] = lost.get(peer, 0) + int(words[0])
-            iptables("-D", hook, "-j", chain, check=False, program=program)
-            iptables("-F", chain, check=False, program=program)
-            iptables("-X", chain, check=False, program=program)
+            remove(hook, chain, program)
         if left := _rules_here(program):
             raise SystemExit(f"these rules could not be removed: {left}")
     return lost

@@ -19,8 +19,8 @@ ANSWERS: dict[Callable[..., Any], Any] = {
     disk.restore: None,
     misbehave.begin: None,
     misbehave.heal: None,
-    misbehave.hold: {"pending": 3},
-    misbehave.lose: {"lost": 3},
+    misbehave.hold: 3,
+    misbehave.lose: 3,
 }
 """What tools answer to a request to change something."""
 
