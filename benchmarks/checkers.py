@@ -30,11 +30,11 @@ Object = Callable[[random.Random, int, int], tuple[str, Any, Any, Any]]
 """What a client does when its operation takes effect at a moment: function, key, argument, answer."""
 
 
-def simulate(make: Callable[[random.Random], Object], operations: int, seed: int = 1) -> list[Event]:
+def simulate(make: Callable[[], Object], operations: int, seed: int = 1) -> list[Event]:
     """A run of an object whose operations take effect at one moment of their intervals."""
     rng = random.Random(seed)
     plan = intervals(rng, operations, CLIENTS)
-    act = make(rng)
+    act = make()
     did: dict[int, tuple[str, Any, Any, Any]] = {}
     for point, _, _, client, number in sorted(plan):
         did[number] = act(rng, point, client)
@@ -53,7 +53,7 @@ def simulate(make: Callable[[random.Random], Object], operations: int, seed: int
     return events
 
 
-def one_set(rng: random.Random) -> Object:
+def one_set() -> Object:
     """One set that grows to 998,000 elements, read 10 times as a whole."""
     held: list[int] = []
 
@@ -66,7 +66,7 @@ def one_set(rng: random.Random) -> Object:
     return act
 
 
-def many_sets(rng: random.Random) -> Object:
+def many_sets() -> Object:
     """10,000 sets of about 40 elements; a third of the operations are reads, some remove."""
     held: list[list[int]] = [[] for _ in range(10_000)]
     number = 0
@@ -86,7 +86,7 @@ def many_sets(rng: random.Random) -> Object:
     return act
 
 
-def counters(rng: random.Random) -> Object:
+def counters() -> Object:
     """Five counters that go up and down."""
     total = [0] * KEYS
 
@@ -101,7 +101,7 @@ def counters(rng: random.Random) -> Object:
     return act
 
 
-def queues(rng: random.Random) -> Object:
+def queues() -> Object:
     """Five queues that are hardly ever empty before they are drained in the end."""
     inside: list[deque[int]] = [deque() for _ in range(KEYS)]
     number = acts = 0
@@ -119,7 +119,7 @@ def queues(rng: random.Random) -> Object:
     return act
 
 
-def identifiers(rng: random.Random) -> Object:
+def identifiers() -> Object:
     """One sequence."""
     given = 0
 
@@ -131,7 +131,7 @@ def identifiers(rng: random.Random) -> Object:
     return act
 
 
-def bank(rng: random.Random) -> Object:
+def bank() -> Object:
     """Eight accounts."""
     balances = {f"a{number}": 1000 for number in range(8)}
     begun = False
@@ -156,7 +156,7 @@ def bank(rng: random.Random) -> Object:
     return act
 
 
-def locks(rng: random.Random) -> Object:
+def locks() -> Object:
     """Five locks, tried by everybody."""
     holder: list[int | None] = [None] * KEYS
     token = [0] * KEYS
@@ -177,7 +177,7 @@ def locks(rng: random.Random) -> Object:
     return act
 
 
-def leases(rng: random.Random) -> Object:
+def leases() -> Object:
     """Leases of 50 ms, a new one for every fifty operations."""
     until: list[int] = []
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.reigns import READS
+from harness.checkers.reigns import writing
 from harness.columns import Ints
 from harness.history import FAIL, MONITOR_PROCESS, NEVER, OK, History, Operations
 from harness.operation import DECLINED
@@ -27,7 +27,6 @@ from harness.verdict import Budget, Checker, Verdict
 from harness.words import duration
 
 _WINDOW: Final = 1_000_000_000
-_FULL: Final = 0.9
 _QUANTILES: Final = (0.5, 0.9, 0.99, 0.999, 1.0)
 _FAULTS: Final = 100
 """How many faults are in the evidence; all are counted."""
@@ -54,11 +53,6 @@ class Service(msgspec.Struct):
     operations: int
     served: int
     latency: Latency | None = None
-
-    @property
-    def share(self) -> float:
-        """Of all the operations; 1 where there were none."""
-        return self.served / self.operations if self.operations else 1.0
 
 
 class Return(msgspec.Struct):
@@ -301,9 +295,7 @@ def service_clauses(history: History, operations: Operations) -> list[str]:
 
 def longest_outage(operations: Operations) -> int:
     """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
-    functions = operations.history.functions
-    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
-    mine = writes[operations.f]
+    mine = writing(operations)
     done = np.sort(operations.ret[mine & (operations.type == OK)])
     refused = mine & (operations.type != OK) & (operations.completed >= 0)
     moments = np.sort(operations.history.time[operations.completed[refused]])

@@ -7,7 +7,7 @@ and ``deposit`` pays in. By intervals: what was acknowledged before counts, what
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from harness.checkers.findings import Findings
 from harness.checkers.sums import Sums
-from harness.checkers.timeline import Timeline, begins, ends, select
+from harness.checkers.timeline import Timeline, begins, by_key, ends, select
 from harness.columns import LARGEST, Ints
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, History, Operations
@@ -23,7 +23,6 @@ from harness.verdict import Budget, Checker, Verdict
 from harness.words import named, show
 
 _READS: Final = ("balances", "read")
-_ALL: Final = (*_READS, "init", "transfer", "withdraw", "deposit")
 
 
 class Bank(Checker):
@@ -47,17 +46,21 @@ class Bank(Checker):
         findings = Findings(operations)
         reads = moves = 0
         why = ""
-        for key in np.unique(operations.key[select(operations, *_ALL)]).tolist():
-            one = _Ledger(operations, key, self._total, findings)
+        inits, asked = select(operations, "init"), select(operations, *_READS)
+        banks = by_key(operations, inits, asked, select(operations, "transfer", "withdraw", "deposit"))
+        for key, parts in sorted(banks.items(), key=lambda one: one[0]):
+            one = _Ledger(operations, key, parts, self._total, findings)
             one.judge()
             reads, moves, why = reads + len(one.reads), moves + len(one.moved), why or one.unknown
         return findings.verdict("wrong balance", {"bank_reads": reads, "bank_moves": moves}, why)
 
 
 class _Ledger:
-    """One bank. What changes a balance stands once for each account that it changes."""
+    """One bank, of openings, reads and changes; what changes a balance stands once for each account that it changes."""
 
-    def __init__(self, operations: Operations, key: int, total: int | None, findings: Findings) -> None:
+    def __init__(
+        self, operations: Operations, key: int, parts: Sequence[Ints], total: int | None, findings: Findings
+    ) -> None:
         self._operations, self._findings = operations, findings
         self._title = (
             "The bank" if operations.history.keys[key] is None else f"Bank {named(operations.history.keys[key])}"
@@ -65,20 +68,19 @@ class _Ledger:
         self.unknown = ""
         """Why the totals could not be judged."""
         self._initial: dict[str, int] = {}
-        for row in self._rows(key, "init").tolist():
+        inits, reads, changes = parts
+        for row in inits.tolist():
             if operations.type[row] != FAIL and not self._initial:
                 self._initial = _map(operations, row, operations.argument(row))
         self._total = sum(self._initial.values()) if total is None and self._initial else total
-        reads = self._rows(key, *_READS)
         reads = reads[operations.type[reads] == OK]
         balances = [_map(operations, row, operations.result(row)) for row in reads.tolist()]
         some = np.array([bool(one) for one in balances], dtype=bool)
         # Before it was opened a bank has no accounts.
-        judged = some | (begins(operations, reads) > self._opened(key))
+        judged = some | (begins(operations, reads) > self._opened(inits))
         self.reads = reads[judged]
         self._balances = [one for one, is_judged in zip(balances, judged.tolist(), strict=True) if is_judged]
         self._numbers = {name: number for number, name in enumerate(self._initial)}
-        changes = self._rows(key, "transfer", "withdraw", "deposit")
         self.moved = changes[operations.type[changes] != FAIL]
         rows: list[int] = []
         accounts: list[int] = []
@@ -100,14 +102,8 @@ class _Ledger:
         self._call, self._ret = begins(operations, self._row), ends(operations, self._row)
         self._ok = operations.type[self._row] == OK
 
-    def _rows(self, key: int, *functions: str) -> Ints:
-        rows = select(self._operations, *functions)
-        mine: Ints = rows[self._operations.key[rows] == key]
-        return mine
-
-    def _opened(self, key: int) -> int:
+    def _opened(self, inits: Ints) -> int:
         """The place at which an ``init`` had certainly taken effect; before everything where there is none."""
-        inits = self._rows(key, "init")
         done = inits[self._operations.type[inits] == OK]
         return int(ends(self._operations, done).min(initial=len(self._operations.history))) if len(inits) else -1
 
@@ -121,7 +117,7 @@ class _Ledger:
         self._spent_twice()
 
     def _add(self, kind: str, text: str, rows: list[int]) -> None:
-        self._findings.add(kind, f"{self._title}: {text}", rows, self._operations.key_name(rows[0]))
+        self._findings.add(kind, f"{self._title}: {text}", rows)
 
     def _totals(self) -> set[int]:
         """Each read shows a total that is possible; those that do not, by their places in ``reads``."""

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from harness.checkers.final_reads import unread
-from harness.checkers.lists import Lists, Path
+from harness.checkers.lists import Lists, Path, agreement
 from harness.checkers.witness import Clock, anomaly, sentence, witness
 from harness.history import FAIL, OK, History
 from harness.periods import Period, fault_periods
@@ -140,7 +140,7 @@ class Wrong(NamedTuple):
 
 def wrong_elements(lists: Lists) -> list[Wrong]:
     """Each wrong element of each list once, with a read that found it."""
-    read, element, returned = lists.suspects()
+    read, element, returned = lists.suspects
     if not len(read):
         return []
     operations = lists.operations
@@ -174,7 +174,7 @@ def forks_of(lists: Lists, key: int) -> list[Fork]:
     leaves = lists.leaves(key)
     found: dict[Path, list[Path]] = {}
     for one, other in pairwise(leaves):
-        prefix = one[: _agreement(one, other)]
+        prefix = one[: agreement(one, other)]
         found.setdefault(prefix, [one]).append(other)
     forks = []
     for prefix, ways in sorted(found.items(), key=lambda item: (len(item[0]), item[0])):
@@ -188,12 +188,7 @@ def _run(leaves: Sequence[Path], prefix: Path) -> Path:
     """How all leaves that begin with ``prefix`` go on before they part."""
     low = bisect_left(leaves, prefix)
     high = bisect_left(leaves, (*prefix[:-1], prefix[-1] + 1))
-    return leaves[low][: _agreement(leaves[low], leaves[high - 1])]
-
-
-def _agreement(one: Path, other: Path) -> int:
-    """How many elements two reads have in common."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return leaves[low][: agreement(leaves[low], leaves[high - 1])]
 
 
 def tree(lists: Lists, key: int) -> Tree:
@@ -202,7 +197,7 @@ def tree(lists: Lists, key: int) -> Tree:
     history = ListHistory(lists, key)
 
     def grow(low: int, high: int, depth: int, left: int) -> Tree:
-        end = _agreement(leaves[low], leaves[high - 1])
+        end = agreement(leaves[low], leaves[high - 1])
         grown = history.branch(leaves[low][:depth], leaves[low][depth:end])
         if high - low > 1 and left:
             starts = [low, *(at for at in range(low + 1, high) if leaves[at][end] != leaves[at - 1][end]), high]

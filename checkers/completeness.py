@@ -25,8 +25,7 @@ class Completeness(Checker):
         return cls(seconds)
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        last = float(history.time[-1]) / 1e9 if len(history) else 0.0
-        seconds = last if self._seconds is None else min(last, self._seconds)
+        seconds = history.seconds if self._seconds is None else min(history.seconds, self._seconds)
         stopped, finished = None, False
         for event in history.special(MONITOR_PROCESS):
             if event.f == STOPPED and stopped is None:

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from typing import Any, Final, NamedTuple
 
-from harness.checkers.witness import anomaly
+from harness.checkers.findings import Findings
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, History
 from harness.operation import PRINTED, SERVER, Event
-from harness.periods import HEAL, PLANNED, START, STOP, fault_periods
+from harness.periods import HEAL, PLANNED, START, STOP, fault_action
 from harness.verdict import Budget, Checker, Verdict
-from harness.words import count
 
 _ENDED: Final = "server ended by itself"
-_EXPLAINED: Final = 10
-"""How many anomalies of a kind are explained."""
 _EXCUSED: Final = 100
 """How many of those that a fault explains are in the evidence, besides those that it is made of."""
 
@@ -51,9 +47,8 @@ class Crashes(Checker):
     def check(self, history: History, budget: Budget) -> Verdict:
         seen = [one for one in history.special(MONITOR_PROCESS) if one.f in (SERVER, PRINTED)]
         events = [one for one in seen if isinstance(one.value, dict) and "server" in one.value]
-        threatening, periods, operations = threats(history), fault_periods(history), history.operations()
-        counts: Counter[str] = Counter()
-        anomalies, excused, explained = [], [], 0
+        threatening, findings = threats(history), Findings(history.operations())
+        excused, explained = [], 0
         for event in events:
             if event.f == SERVER and event.value.get("runs"):
                 continue
@@ -66,16 +61,11 @@ class Crashes(Checker):
                 if by.how != "itself":
                     excused.append(f"{_text(event, since)} ({by.name})")
                 continue
-            counts[kind] += 1
-            if counts[kind] <= _EXPLAINED:
-                during = since, event.time
-                anomalies.append(anomaly(operations, periods, kind, _text(event, since), (), during=during))
+            if not findings.enough(kind):
+                findings.add(kind, _text(event, since), (), during=(since, event.time))
         watched = len({(one.node, one.value["server"]) for one in events})
         evidence = {"crashes": {"servers": watched, "explained": explained, "by_faults": excused[:_EXCUSED]}}
-        if not counts:
-            return Verdict("valid", evidence=evidence)
-        said = f"{count(counts.total(), 'crash', 'crashes')} ({', '.join(sorted(counts))})"
-        return Verdict("invalid", said, anomalies, evidence, found=counts.total())
+        return findings.verdict("crash", evidence, many="crashes")
 
     def blind(self, history: History) -> str:
         """A run always records what it has seen of its nodes; other tools' histories tell nothing of servers."""
@@ -113,10 +103,10 @@ def threats(history: History) -> list[Threat]:
             found.append(opened.pop(name)._replace(end=end))
 
     for event in history.special(NEMESIS_PROCESS):
-        name = event.f.removeprefix(START).removeprefix(STOP)
+        action, name = fault_action(event.f)
         if how.get(name) == "never":
             continue
-        if event.f.startswith(START):
+        if action == START:
             if event.type == "invoke":
                 close(name, event.time)
                 opened[name] = Threat(name, how.get(name, "ever"), event.time, NEVER, nodes)
@@ -124,10 +114,10 @@ def threats(history: History) -> list[Threat]:
                 close(name, event.time)
             elif event.type == "ok" and name in opened:
                 opened[name] = opened[name]._replace(nodes=_hit(event.value, nodes))
-        elif event.f == HEAL and event.type != "invoke":
+        elif action == HEAL and event.type != "invoke":
             for one in list(opened):
                 close(one, event.time)
-        elif event.f.startswith(STOP) and event.type == "ok":
+        elif action == STOP and event.type == "ok":
             close(name, event.time)
     return sorted([*found, *opened.values()], key=lambda threat: threat.start)
 

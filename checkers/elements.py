@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.checkers.final_reads import final_reads, unread
 from harness.checkers.findings import Findings
-from harness.checkers.timeline import begins, ends, select
+from harness.checkers.timeline import begins, by_key, ends, select
 from harness.columns import Ints, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, History, Operations
@@ -66,8 +66,8 @@ class Elements(Checker):
         moments = np.zeros(len(history) + 1, dtype=np.int64)
         moments[operations.invoked] = operations.call
         moments[operations.completed] = operations.ret
-        by_key = _by_key(operations, adds, removes, reads)
-        for key, rows in by_key.items():
+        sets = by_key(operations, adds, removes, reads)
+        for key, rows in sets.items():
             last = np.array(sorted(finals.get(operations.history.keys[key], {}).values()), dtype=np.int64)
             one = _Set(operations, moments, rows, last, findings)
             one.judge(ended=self._final is not None, linearizable=self._linearizable)
@@ -85,18 +85,6 @@ class Elements(Checker):
         return findings.verdict("wrong element", evidence, unknown)
 
 
-def _by_key(operations: Operations, *groups: Ints) -> dict[int, tuple[Ints, ...]]:
-    """The rows of each group, split by key."""
-    found: dict[int, list[Ints]] = {}
-    for at, rows in enumerate(groups):
-        key = operations.key[rows]
-        order = np.argsort(key, kind="stable")
-        keys, starts = np.unique(key[order], return_index=True)
-        for one, part in zip(keys.tolist(), np.split(rows[order], starts[1:]), strict=True) if len(rows) else ():
-            found.setdefault(one, [np.zeros(0, dtype=np.int64)] * len(groups))[at] = part
-    return {key: tuple(parts) for key, parts in found.items()}
-
-
 class _Set:
     """One set. Elements are numbered in the order of ``names``, and moments are places in the history."""
 
@@ -111,7 +99,8 @@ class _Set:
         self.longest_stale = 0
         """The longest time, in ns, after which a known element was still missing."""
         tried = adds[operations.type[adds] != FAIL]
-        listed = [_listed(operations, int(row)) for row in np.concatenate([reads, last])]
+        self._rows = np.concatenate([reads, last])
+        listed = [_listed(operations, int(row)) for row in self._rows]
         added = [operations.history.value[event] for event in operations.told[tried].tolist()]
         gone = [operations.history.value[event] for event in operations.told[self._removes].tolist()]
         self._names: list[Any] | Ints
@@ -132,8 +121,8 @@ class _Set:
         self._remove_call = _least(size, gone_of[gone_of >= 0], begins(operations, self._removes)[gone_of >= 0])
         read_of = np.repeat(np.arange(len(listed)), [len(one) for one in listed])
         self._listed = listed
-        self._read_call = begins(operations, np.concatenate([reads, last]))
-        self._read_ret = ends(operations, np.concatenate([reads, last]))
+        self._read_call = begins(operations, self._rows)
+        self._read_ret = ends(operations, self._rows)
         self._phantoms(everything, read_of)
         if self._repeated(everything, read_of):
             once = np.unique(np.stack([read_of, everything]), axis=1)
@@ -244,7 +233,7 @@ class _Set:
         wrong = removed[self._element] < self._read_call[self._read]
         if not linearizable:
             wrong &= self._read >= regular
-        rows = np.concatenate([self._reads, self._last])
+        rows = self._rows
         for at in np.flatnonzero(wrong).tolist():
             element, row = int(self._element[at]), int(rows[self._read[at]])
             if self._findings.enough("resurrected"):
@@ -254,14 +243,14 @@ class _Set:
                 f"{self._title()}: {self._findings.did(by[element])}{who} and that was acknowledged. "
                 f"Yet {self._reader(row)} {show(self._name(element))}."
             )
-            self._findings.add("resurrected", text, [by[element], row], operations.key_name(row))
+            self._findings.add("resurrected", text, [by[element], row])
 
     def _heard(self) -> dict[tuple[int, int], int]:
         """When each node had certainly heard of each of the elements that are removed."""
         operations = self._operations
         interesting = np.zeros(self._size, dtype=bool)
         interesting[self._gone_of[self._gone_of >= 0]] = True
-        nodes = operations.history.node[operations.invoked[np.concatenate([self._reads, self._last])]]
+        nodes = operations.history.node[operations.invoked[self._rows]]
         found: dict[tuple[int, int], int] = {}
         regular = len(self._reads)
         mine = np.flatnonzero(interesting[self._element] & (self._read < regular))
@@ -283,7 +272,7 @@ class _Set:
         strange = everything < 0
         if self._size:
             strange |= self._first_call[everything] > self._read_ret[read_of]
-        rows = np.concatenate([self._reads, self._last])
+        rows = self._rows
         starts = np.searchsorted(read_of, np.arange(len(rows)))
         for at in np.flatnonzero(strange).tolist():
             if self._findings.enough("phantom"):
@@ -293,7 +282,7 @@ class _Set:
             text = f"{self._title()}: {self._reader(rows[read])} {show(element)}, but no add of it took effect."
             if everything[at] >= 0:
                 text = f"{text[:-1]} before that: the first is {self._findings.did(self._add_row[everything[at]])}."
-            self._findings.add("phantom", text, [rows[read]], self._operations.key_name(rows[read]))
+            self._findings.add("phantom", text, [rows[read]])
 
     def _repeated(self, everything: Ints, read_of: Ints) -> bool:
         """Elements that one read shows twice; whether there are any."""
@@ -302,13 +291,13 @@ class _Set:
             return False
         places = np.sort(places)
         twice = np.unique(places[1:][np.diff(places) == 0])
-        rows = np.concatenate([self._reads, self._last])
+        rows = self._rows
         for place in twice.tolist():
             if self._findings.enough("duplicated"):
                 continue
             row, element = rows[place // self._size], self._name(place % self._size)
             text = f"{self._title()}: {self._reader(row)} {show(element)} more than once, and a set has it once."
-            self._findings.add("duplicated", text, [row], self._operations.key_name(row))
+            self._findings.add("duplicated", text, [row])
         return len(twice) > 0
 
     def _report_lost(self, element: int, row: int) -> None:
@@ -331,10 +320,10 @@ class _Set:
             text += ", and that was acknowledged."
         else:
             first = np.flatnonzero((self._element == element) & (self._read_ret[self._read] == self._seen[element]))[0]
-            shown.append(int(np.concatenate([self._reads, self._last])[self._read[first]]))
+            shown.append(int(self._rows[self._read[first]]))
             text += f", and process {operations.process[shown[1]]} read it."
         text += f" Nobody had removed it, yet {self._reader(row, shows=False)} {show(self._name(element))}. {so}"
-        self._findings.add(kind, text, [*shown, row], operations.key_name(row))
+        self._findings.add(kind, text, [*shown, row])
 
     def _reader(self, row: int, *, shows: bool = True) -> str:
         operations, at = self._operations, self._findings.clock.at
@@ -348,7 +337,7 @@ class _Set:
         )
 
     def _title(self) -> str:
-        rows = self._adds if len(self._adds) else np.concatenate([self._reads, self._last])
+        rows = self._adds if len(self._adds) else self._rows
         key = self._operations.key_name(int(rows[0]))
         return "Set" if key is None else f"Set {named(key)}"
 

@@ -12,11 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.final_reads import final_reads, rows_of
+from harness.checkers.final_reads import final_reads, rows_of, settled
 from harness.checkers.lists import APPEND, Lists
+from harness.checkers.timeline import select
 from harness.columns import Ints, hashable
 from harness.history import FAIL, NEVER, OK, Operations
-from harness.periods import healed_at
 
 FATES: Final = ("kept", "lost", "overwritten", "unknown")
 KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
@@ -37,7 +37,7 @@ def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
 
 
 def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
-    rows = np.array(rows_of(operations, "write", "cas", "delete"), dtype=np.int64)
+    rows = select(operations, "write", "cas", "delete")
     rows = rows[operations.type[rows] != FAIL]
     key, call, ret = operations.key[rows], operations.call[rows], operations.ret[rows]
     finals = _final_values(operations, rows)
@@ -95,13 +95,10 @@ _NO_VALUE: Final = object()
 
 def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
     """By key what reads found that began after every fault was healed and all writes of known outcome had returned."""
-    over = np.full(len(operations.history.keys), healed_at(operations.history), dtype=np.int64)
-    done = operations.ret[writes] != NEVER
-    np.maximum.at(over, operations.key[writes][done], operations.ret[writes][done])
     found: dict[int, set[Any]] = {}
-    rows = np.array(rows_of(operations, "read", "read-local"), dtype=np.int64)
-    rows = rows[(operations.type[rows] == OK) & (operations.call[rows] > over[operations.key[rows]])]
-    for row in rows.tolist():
+    rows = select(operations, "read", "read-local")
+    rows = rows[operations.type[rows] == OK]
+    for row in rows[settled(operations, writes, rows)].tolist():
         found.setdefault(int(operations.key[row]), set()).add(hashable(operations.result(row)))
     return found
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from harness.checkers.timeline import select
 from harness.checkers.witness import anomaly
 from harness.columns import Ints
-from harness.history import OK, Operations
-from harness.periods import Period
+from harness.history import NEVER, OK, Operations
+from harness.periods import Period, healed_at
 from harness.verdict import Anomaly
 from harness.words import count
 
@@ -39,10 +41,18 @@ def unread(operations: Operations, writes: Ints, read: Ints) -> str:
 
 
 def rows_of(operations: Operations, *functions: str) -> list[int]:
-    """The rows of the operations of some functions, in the order of their invocations."""
-    codes = [code for code, name in enumerate(operations.history.functions) if name in functions]
-    rows: list[int] = np.flatnonzero(np.isin(operations.f, codes)).tolist()
+    """The rows of the operations of some functions, in the order of their invocations, as a list: see ``select``."""
+    rows: list[int] = select(operations, *functions).tolist()
     return rows
+
+
+def settled(operations: Operations, changes: Ints, reads: Ints) -> NDArray[np.bool_]:
+    """Which reads began after every fault was healed and all changes of their key, of known outcome, had returned."""
+    over = np.full(len(operations.history.keys), healed_at(operations.history), dtype=np.int64)
+    done = changes[operations.ret[changes] != NEVER]
+    np.maximum.at(over, operations.key[done], operations.ret[done])
+    after: NDArray[np.bool_] = operations.call[reads] > over[operations.key[reads]]
+    return after
 
 
 def final_anomaly(

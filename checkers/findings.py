@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from harness.checkers.witness import Clock, anomaly, sentence, witness
@@ -33,19 +33,20 @@ class Findings:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         return True
 
-    def add(self, kind: str, text: str, rows: Iterable[int], key: Any = None) -> None:
-        """One anomaly, with the rows of the operations that show it."""
-        self._anomalies.append(anomaly(self._operations, self._periods, kind, text, rows, key=key))
+    def add(self, kind: str, text: str, rows: Sequence[int], *, during: tuple[int, int] | None = None) -> None:
+        """One anomaly, with the rows of the operations that show it, which are of one key: see ``anomaly``."""
+        key = self._operations.key_name(rows[0]) if rows else None
+        self._anomalies.append(anomaly(self._operations, self._periods, kind, text, rows, key=key, during=during))
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
     def did(self, row: int) -> str:
         """An operation as a clause."""
         return sentence(witness(self._operations, int(row)), self.clock)
 
-    def verdict(self, noun: str, evidence: dict[str, Any], unknown: str = "") -> Verdict:
+    def verdict(self, noun: str, evidence: dict[str, Any], unknown: str = "", many: str | None = None) -> Verdict:
         """Invalid if anything was found; else unknown if there is a reason, else valid."""
         if self.counts:
             found = sum(self.counts.values())
-            said = f"{count(found, noun)} ({', '.join(sorted(self.counts))})"
+            said = f"{count(found, noun, many)} ({', '.join(sorted(self.counts))})"
             return Verdict("invalid", said, self._anomalies, evidence, found=found)
         return Verdict("unknown", unknown, evidence=evidence) if unknown else Verdict("valid", evidence=evidence)

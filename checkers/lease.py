@@ -240,7 +240,7 @@ class _Leases:
 
     def _add(self, kind: str, text: str, rows: list[int]) -> None:
         key = self._operations.key_name(rows[-1])
-        self._findings.add(kind, f"Lease {named(key)}: {text}", rows, key)
+        self._findings.add(kind, f"Lease {named(key)}: {text}", rows)
 
 
 def _prolonging(history: History, periods: Sequence[Period]) -> list[tuple[int, int]]:

@@ -14,11 +14,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.final_reads import rows_of
+from harness.checkers.final_reads import settled
+from harness.checkers.timeline import select
 from harness.columns import Ints, codes, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, NEVER, OK, Operations
-from harness.periods import healed_at
 from harness.words import named, show
 
 APPEND: Final = "append"
@@ -37,8 +37,8 @@ class Lists:
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
-        self.appends: Ints = np.array(rows_of(operations, APPEND), dtype=np.int64)
-        rows = np.array(rows_of(operations, READ), dtype=np.int64)
+        self.appends: Ints = select(operations, APPEND)
+        rows = select(operations, READ)
         self.reads: Ints = rows[operations.type[rows] == OK]
         answers = self._answers()
         self.length: Ints = np.fromiter(map(len, answers), np.int64, len(answers))
@@ -94,12 +94,7 @@ class Lists:
         return tuple(self.elements[start : start + int(self.length[read])].tolist())
 
     def _final(self) -> NDArray[np.bool_]:
-        operations = self.operations
-        over = np.full(self.keys, healed_at(operations.history), dtype=np.int64)
-        returned = operations.ret[self.appends]
-        done = returned != NEVER
-        np.maximum.at(over, self.append_key[done], returned[done])
-        return operations.call[self.reads] > over[self.key]
+        return settled(self.operations, self.appends, self.reads)
 
     def _trunk(self) -> Ints:
         trunk = np.full(self.keys, -1, dtype=np.int64)
@@ -113,8 +108,7 @@ class Lists:
         for read, (key, answer) in enumerate(zip(self.key.tolist(), answers, strict=True)):
             trunk = trunks[key]
             if trunk[: len(answer)] != answer:
-                pairs = enumerate(zip(trunk, answer, strict=False))
-                common[read] = next((at for at, (a, b) in pairs if a != b), min(len(trunk), len(answer)))
+                common[read] = agreement(trunk, answer)
         return common
 
     @cached_property
@@ -169,8 +163,7 @@ class Lists:
     @cached_property
     def has_final(self) -> NDArray[np.bool_]:
         """By key, whether there is a final read."""
-        found = np.zeros(self.keys, dtype=bool)
-        found[self.key[self.final]] = True
+        found: NDArray[np.bool_] = self.last >= 0
         return found
 
     @cached_property
@@ -199,7 +192,7 @@ class Lists:
         """By append, whether it was known, as acknowledged or as read before, and the last read does not have it."""
         operations = self.operations
         seen = np.full(len(self.appends), NEVER, dtype=np.int64)
-        read, element, returned = self.suspects()
+        read, element, returned = self.suspects
         found = self.append_of(self.key[read], element)
         np.minimum.at(seen, found[found >= 0], returned[found >= 0])
         last = self.last[self.append_key]
@@ -221,9 +214,7 @@ class Lists:
         known[known] = ~self._failed[append[known]]
         rows = self.appends[append[known]]
         call[known], ret[known] = self.operations.call[rows], self.operations.ret[rows]
-        ends = np.cumsum(lengths)
-        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
-            ret[start:end] = np.minimum.accumulate(ret[start:end][::-1])[::-1]
+        _least_from(ret, lengths)
         wrong: Ints = np.unique(append[ret < call])
         return wrong
 
@@ -244,7 +235,7 @@ class Lists:
         """
         operations = self.operations
         stale = np.zeros(len(self.reads), dtype=np.int64)
-        trunks = self.trunk[self.has_final & (self.trunk >= 0)]
+        trunks = self.trunk[self.has_final]
         if not len(trunks):
             return stale
         lengths = self.length[trunks] + 1  # and one place behind the end
@@ -260,9 +251,7 @@ class Lists:
             known = inside & (found >= 0)
             rows = self.appends[found[known]]
             since[known] = np.where(operations.type[rows] == OK, operations.ret[rows], NEVER)
-        ends = np.cumsum(lengths)
-        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
-            since[start:end] = np.minimum.accumulate(since[start:end][::-1])[::-1]
+        _least_from(since, lengths)
         asked = begin[self.key] >= 0
         missing = since[begin[self.key[asked]] + self.common[asked]]
         stale[asked] = np.maximum(operations.call[self.reads[asked]] - missing, 0)
@@ -279,11 +268,10 @@ class Lists:
         some = self.common > 0
         last = begin[self.key[some]] + self.common[some] - 1
         np.minimum.at(first, last, self.operations.ret[self.reads[some]])
-        ends = np.cumsum(lengths)
-        for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
-            first[start:end] = np.minimum.accumulate(first[start:end][::-1])[::-1]
+        _least_from(first, lengths)
         return first
 
+    @cached_property
     def suspects(self) -> tuple[Ints, Ints, Ints]:
         """Elements among which every wrong one is: the read, the element, and when the first read had returned it.
 
@@ -297,3 +285,15 @@ class Lists:
         place = np.repeat(self.start[reads] - (np.cumsum(length) - length), length) + np.arange(len(which))
         rest = which[len(self.earliest) :]
         return which, self.elements[place], np.concatenate([self.earliest, self.operations.ret[self.reads[rest]]])
+
+
+def agreement(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many elements two reads have in common."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _least_from(values: Ints, lengths: Ints) -> None:
+    """Put in place of each value the least of it and all that follow it in its own of several runs of these lengths."""
+    ends = np.cumsum(lengths)
+    for start, end in zip((ends - lengths).tolist(), ends.tolist(), strict=True):
+        values[start:end] = np.minimum.accumulate(values[start:end][::-1])[::-1]

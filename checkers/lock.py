@@ -75,7 +75,7 @@ class Lock(Checker):
                 f"Lock {name}: {findings.did(holder)}, got it{_token(operations, holder)}, {then}. "
                 f"Meanwhile {findings.did(other)}, and got it{_token(operations, other)}: two held it at one moment."
             )
-            findings.add("held together", text, rows, operations.key_name(other))
+            findings.add("held together", text, rows)
         return len(wrong)
 
     def _tokens(self, operations: Operations, got: Ints, findings: Findings) -> None:
@@ -126,7 +126,7 @@ class Lock(Checker):
 
     def _add(self, findings: Findings, operations: Operations, kind: str, text: str, rows: list[int]) -> None:
         key = operations.key_name(rows[0])
-        findings.add(kind, f"Lock {named(key)}: {text}", rows, key)
+        findings.add(kind, f"Lock {named(key)}: {text}", rows)
 
 
 def _token(operations: Operations, row: int) -> str:
@@ -150,14 +150,9 @@ def _held_until(operations: Operations, got: Ints) -> Ints:
     That is its next ``acquire`` or ``release`` of this lock, a write that was refused, or the invocation of an
     operation whose outcome it never learned, whatever that was about.
     """
-    history, forever = operations.history, len(operations.history)
-    f = operations.f
-    changes, writes = (
-        [code for code, name in enumerate(history.functions) if name in names]
-        for names in (("acquire", "release"), _WRITES)
-    )
-    change = np.flatnonzero(np.isin(f, changes))
-    refused = np.flatnonzero(np.isin(f, writes) & (operations.type == FAIL))
+    forever = len(operations.history)
+    change, refused = select(operations, "acquire", "release"), select(operations, *_WRITES)
+    refused = refused[operations.type[refused] == FAIL]
     rows = np.concatenate([change, refused])
     moments = np.concatenate([operations.invoked[change], operations.completed[refused]])
     lost = operations.type == INFO

@@ -162,7 +162,7 @@ class _Judge:
         return rows[0] if len(rows) == 1 else min(rows, key=self._completed.__getitem__)
 
     def _add(self, kind: str, text: str, rows: list[int]) -> None:
-        self._findings.add(kind, f"{self._title}: {text}", rows, self._operations.key_name(rows[0]))
+        self._findings.add(kind, f"{self._title}: {text}", rows)
 
     def phantoms_and_duplicates(self) -> None:
         """Each element comes out at most as often as it went in, and never before."""

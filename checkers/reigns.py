@@ -43,11 +43,13 @@ class Overlap(NamedTuple):
 
 def acknowledged_writes(operations: Operations) -> Ints:
     """The rows of the writes that were acknowledged, and of which it is known by whom. Reads are none."""
-    functions = operations.history.functions
-    writes = np.array([not name.startswith(READS) for name in functions], dtype=bool)
-    if not len(operations) or not len(writes):
-        return np.zeros(0, dtype=np.int64)
-    return np.flatnonzero((operations.type == OK) & writes[operations.f] & (operations.server > 0))
+    return np.flatnonzero((operations.type == OK) & writing(operations) & (operations.server > 0))
+
+
+def writing(operations: Operations) -> NDArray[np.bool_]:
+    """Which operations may change something."""
+    writes = np.array([not name.startswith(READS) for name in operations.history.functions], dtype=bool)
+    return writes[operations.f]
 
 
 def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Reign]:

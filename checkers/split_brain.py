@@ -11,6 +11,7 @@ evidence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any, Final, NamedTuple
 
@@ -204,9 +205,9 @@ class Picture:
         begun = set(inside.tolist())
         split = [fork for fork, branches in forks if self._shows(branches, begun)]
         facts = list(self._facts(overlap, split, lost))
-        listed = self.writes[meanwhile] if self.leadership != "forwarded" else self.writes[:0]
-        listed = listed[np.argsort(self.fates[listed] != LOST, kind="stable")][:_WRITES]
-        terms = dict(zip(self.writes.tolist(), self.terms.tolist(), strict=True)) if len(listed) else {}
+        listed = np.flatnonzero(meanwhile) if self.leadership != "forwarded" else np.zeros(0, dtype=np.int64)
+        listed = listed[np.argsort(self.fates[self.writes[listed]] != LOST, kind="stable")][:_WRITES]
+        rows, terms = self.writes[listed].tolist(), self.terms[listed].tolist()
         return Episode(
             overlap.start,
             overlap.end,
@@ -215,7 +216,7 @@ class Picture:
             active(self.periods, overlap.start, overlap.end),
             facts if self.leadership != "none" else [],
             [fork_line(self.lists, fork, _SHORT) for fork in sorted(split, key=lambda f: not f.prefix)[:_FORKS]],
-            [self._acknowledged(row, terms[row]) for row in listed.tolist()],
+            [self._acknowledged(row, term) for row, term in zip(rows, terms, strict=True)],
         )
 
     def _shows(self, branches: Sequence[set[int]], begun: set[int]) -> bool:
@@ -310,8 +311,12 @@ class Picture:
         if stale:
             most, node = max(stale)
             said.append(f"reads at {named(node)} were up to {duration(most)} stale")
-        service = service_clauses(self.history, operations)
-        return "; ".join([*said, ", ".join(service)] if service else said)
+        return "; ".join([*said, ", ".join(self._service)] if self._service else said)
+
+    @cached_property
+    def _service(self) -> list[str]:
+        """For how long writes failed, and when the store was back, in the whole run."""
+        return service_clauses(self.history, self.operations)
 
 
 def late(operations: Operations, writes: Ints, terms: Ints) -> list[Late]:

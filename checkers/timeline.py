@@ -20,6 +20,18 @@ def select(operations: Operations, *functions: str) -> Ints:
     return np.flatnonzero(np.isin(operations.f, codes))
 
 
+def by_key(operations: Operations, *groups: Ints) -> dict[int, tuple[Ints, ...]]:
+    """The rows of each group, split by key."""
+    found: dict[int, list[Ints]] = {}
+    for at, rows in enumerate(groups):
+        key = operations.key[rows]
+        order = np.argsort(key, kind="stable")
+        keys, starts = np.unique(key[order], return_index=True)
+        for one, part in zip(keys.tolist(), np.split(rows[order], starts[1:]), strict=True) if len(rows) else ():
+            found.setdefault(one, [np.zeros(0, dtype=np.int64)] * len(groups))[at] = part
+    return {key: tuple(parts) for key, parts in found.items()}
+
+
 def begins(operations: Operations, rows: Ints) -> Ints:
     """The place in the history of each operation's invocation."""
     return operations.invoked[rows].astype(np.int64)

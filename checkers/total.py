@@ -55,7 +55,7 @@ class Total(Checker):
         changes = select(operations, *_CHANGES)
         if (history.number[operations.told[changes]] == NOTHING).any():
             return Verdict("unknown", "of a change of a counter nobody says by how much it was")
-        amount = _numbers(operations, changes, operations.told[changes], "a change of a counter")
+        amount = _numbers(operations, operations.told[changes], "a change of a counter")
         sums = Sums(operations, changes, amount, operations.key[changes])
         reads = select(operations, "read")
         reads = reads[operations.type[reads] == OK]
@@ -84,7 +84,7 @@ class Total(Checker):
         acknowledged: bool,
     ) -> None:
         key, call, ret = operations.key[reads], begins(operations, reads), ends(operations, reads)
-        value = _numbers(operations, reads, operations.completed[reads], "the total of a counter")
+        value = _numbers(operations, operations.completed[reads], "the total of a counter")
         bounds = sums.bounds(key, call, ret, acknowledged=acknowledged)
         if acknowledged:
             wrong = sums.impossible(bounds, key, call, ret, value)
@@ -107,17 +107,12 @@ class Total(Checker):
                         f"must be from {least} to {most}"
                     )
                     text += ", and a sum of these." if least <= value[at] <= most else "."
-            findings.add(
-                "wrong total",
-                text,
-                [*_meanwhile(operations, changes, reads[at]), reads[at]],
-                operations.key_name(reads[at]),
-            )
+            findings.add("wrong total", text, [*_meanwhile(operations, changes, reads[at]), reads[at]])
 
     def _refuse_decrease(self, operations: Operations, reads: Ints, falling: Ints, findings: Findings) -> None:
         reads = reads[~np.isin(operations.key[reads], falling)]
         key, call = operations.key[reads], begins(operations, reads)
-        value = _numbers(operations, reads, operations.completed[reads], "the total of a counter")
+        value = _numbers(operations, operations.completed[reads], "the total of a counter")
         highest = Timeline(key, ends(operations, reads), len(operations.history)).greatest(value, key, call)
         wrong = np.flatnonzero((highest >= 0) & (value < value[highest])) if len(reads) else reads
         for at in wrong.tolist():
@@ -129,7 +124,7 @@ class Total(Checker):
                 f"Counter {name}: {findings.did(before)}. Later {findings.did(reads[at])}, which is less. "
                 "Yet nobody ever subtracted anything."
             )
-            findings.add("went down", text, [before, reads[at]], operations.key_name(reads[at]))
+            findings.add("went down", text, [before, reads[at]])
 
 
 def _meanwhile(operations: Operations, changes: Ints, read: int) -> list[int]:
@@ -140,7 +135,7 @@ def _meanwhile(operations: Operations, changes: Ints, read: int) -> list[int]:
     return found
 
 
-def _numbers(operations: Operations, rows: Ints, events: Ints, what: str) -> NDArray[Any]:
+def _numbers(operations: Operations, events: Ints, what: str) -> NDArray[Any]:
     """Whole numbers, 0 for nothing; as Python's own where they could add up to more than 64 bits.
 
     Raises ``HistoryError`` for anything else.

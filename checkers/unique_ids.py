@@ -52,7 +52,7 @@ class UniqueIds(Checker):
                 f"The identifier {show(identifier)}{whose} was given {len(shown)} times: "
                 f"{'; '.join(findings.did(row) for row in shown[:3])}. Each must be given once only."
             )
-            findings.add("duplicated", text, shown[:10], of)
+            findings.add("duplicated", text, shown[:10])
         return findings.verdict("repeated identifier", {"identifiers": len(rows)})
 
 

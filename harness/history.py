@@ -53,27 +53,27 @@ class Operations:
     def __len__(self) -> int:
         return len(self.invoked)
 
-    @property
+    @cached_property
     def process(self) -> Ints:
         """The process of each operation."""
         return self.history.process[self.invoked]
 
-    @property
+    @cached_property
     def f(self) -> NDArray[np.int32]:
         """The function of each operation, a code into ``history.functions``."""
         return self.history.f[self.invoked]
 
-    @property
+    @cached_property
     def key(self) -> NDArray[np.int32]:
         """The key of each operation, a code into ``history.keys``."""
         return self.history.key[self.invoked]
 
-    @property
+    @cached_property
     def server(self) -> NDArray[np.int32]:
         """Who executed each operation, a code into ``history.nodes``: 0 where nobody knows."""
         return np.where(self.completed >= 0, self.history.server[self.completed], 0).astype(np.int32)
 
-    @property
+    @cached_property
     def term(self) -> Ints:
         """The term of the node that executed each operation; ``NOTHING`` where nobody knows."""
         return np.where(self.completed >= 0, self.history.term[self.completed], NOTHING)
