@@ -144,11 +144,12 @@ class RealEnvironment(Environment, Protocol):
     real_time: ClassVar[bool] = True
 
     def run(self, main: Coroutine[Any, Any, None]) -> None:
-        """Run a coroutine to its end as fast as it goes."""
-        import uvloop
+        """Run a coroutine to its end as fast as it goes.
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
+        On Python's own event loop. Loops upon libuv end the whole process when a client gives up connecting, as it does
+        under faults, and closes a socket that they have yet to watch (libuv pull request 5129).
+        """
+        asyncio.run(main)
 
     def clock(self) -> int:
         """Nanoseconds of this machine's monotonic clock."""
