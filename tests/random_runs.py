@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,9 @@ from harness.history import INFO, OK, TYPES, History, from_events
 from harness.operation import Event
 
 FOREVER = 1 << 60
+CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+"""How many random histories a test looks at, or a share of that."""
+_CLIENTS = 3
 
 Draw = Callable[[random.Random, int], tuple[str, Any] | None]
 """What a process does next: a function and its argument."""
@@ -38,7 +43,6 @@ def run(
     apply: Apply,
     *,
     steps: int,
-    clients: int = 3,
     crash: float = 0.08,
     fail: float = 0.05,
     tick: Callable[[], int] = lambda: 1,
@@ -48,11 +52,11 @@ def run(
     """
     events: list[Event] = []
     now = 0
-    open_: dict[int, _Open | None] = dict.fromkeys(range(clients))
+    open_: dict[int, _Open | None] = dict.fromkeys(range(_CLIENTS))
     late: list[_Open] = []
 
     def record(one: _Open, kind: str, value: Any) -> None:
-        events.append(Event(0, now, one.process, kind, one.f, "k", value, f"n{one.process % clients + 1}"))  # type: ignore[arg-type]
+        events.append(Event(0, now, one.process, kind, one.f, "k", value, f"n{one.process % _CLIENTS + 1}"))  # type: ignore[arg-type]
 
     def effect(one: _Open) -> None:
         one.applied = True
@@ -76,7 +80,7 @@ def run(
         elif not one.applied and rng.random() < crash:
             record(one, "info", one.argument)
             del open_[process]
-            open_[process + clients] = None
+            open_[process + _CLIENTS] = None
             late.append(one)
         elif not one.applied and rng.random() < fail:
             record(one, "fail", one.argument)
@@ -86,7 +90,7 @@ def run(
         elif rng.random() < crash / 2:
             record(one, "info", one.argument)
             del open_[process]
-            open_[process + clients] = None
+            open_[process + _CLIENTS] = None
         else:
             record(one, "fail" if one.refused else "ok", one.argument if one.refused else one.answer)
             open_[process] = None
@@ -105,20 +109,15 @@ class Done:
     call: int
     ret: int
     node: str | None
-    row: int
 
 
 def done(history: History, *functions: str) -> list[Done]:
     """The operations of some functions; times are places in the history."""
-    return list(_done(history, functions))
-
-
-def _done(history: History, functions: tuple[str, ...]) -> Iterator[Done]:
-    operations = history.operations()
+    operations, found = history.operations(), []
     for row in range(len(operations)):
         if operations.name(row) in functions:
             kind = int(operations.type[row])
-            yield Done(
+            one = Done(
                 int(operations.process[row]),
                 operations.name(row),
                 operations.argument(row),
@@ -127,5 +126,12 @@ def _done(history: History, functions: tuple[str, ...]) -> Iterator[Done]:
                 int(operations.invoked[row]),
                 FOREVER if kind == INFO else int(operations.completed[row]),
                 operations.node_name(row),
-                row,
             )
+            found.append(one)
+    return found
+
+
+def adds_up(total: int, amounts: list[int]) -> bool:
+    """Whether some of these amounts, or none, add up to a total."""
+    choices = itertools.chain.from_iterable(itertools.combinations(amounts, n) for n in range(len(amounts) + 1))
+    return any(sum(chosen) == total for chosen in choices)

@@ -6,12 +6,13 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from harness import Experiment, run_all
+from harness import Experiment, Verdict, run_all
 from harness.assembly import assemble, each_workload
 from harness.console.series import Series
 from harness.errors import UsageError
@@ -44,6 +45,7 @@ def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Comman
     found = {one["workload"]: one["verdict"]["validity"] for one in said["runs"]}
     assert sorted(found) == REFERENCE
     assert (said["broken"], said["not_run"]) == ({}, [])
+    assert "invalid" in found.values()
     codes = {"invalid": 1, "unknown": 3, "valid": 0}
     assert done.returncode == codes[next(one for one in codes if one in found.values())]
 
@@ -107,6 +109,8 @@ def test_a_program_has_the_outcomes_by_workload(tmp_path: Path) -> None:
     assert [line for line in said if line.startswith("workload ")] == [f"workload {name}" for name in REFERENCE]
     assert len({one.directory for one in outcomes.values()}) == len(REFERENCE)
     whole = Series(tuple(REFERENCE), outcomes)
-    assert whole.exit_code == 0
+    worse = {**outcomes, "register": replace(outcomes["register"], verdict=Verdict("invalid"))}
+    assert whole.exit_code == 0 < Series(tuple(REFERENCE), worse).exit_code == 1
+    assert Series((*REFERENCE, "more"), worse, {"more": "no engine"}).exit_code == 1
     assert Series((*REFERENCE, "more"), outcomes).exit_code == 3
     assert Series((*REFERENCE, "more"), outcomes, {"more": "no engine"}).exit_code == 4

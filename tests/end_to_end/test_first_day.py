@@ -87,7 +87,10 @@ def test_bugs_can_be_read_and_their_commands_copied_in_80_columns(splitbrain: Co
         (["run", "./nope.py:Store"], "there is no file ./nope.py"),
         (["run", "./store.py:Shop"], "./store.py defines no class Shop"),
         (["run", "./store.py:Client"], "./store.py:Client is no target: it does not extend harness.target.Target"),
-        (["run", "reference", "--workload", "./store.py:Store"], "it does not extend harness.workload.Workload"),
+        (
+            ["run", "reference", "--workload", "./store.py:Store"],
+            "is no workload: it does not extend harness.workload.Workload",
+        ),
         (["run", "./broken.py:Store"], "./broken.py does not run: SyntaxError"),
         (["run", "./leaves.py:Store"], "./leaves.py does not run: SystemExit"),
         (["run", "reference", "--on", "simulation", "--runs", "store.py"], "store.py"),

@@ -47,9 +47,9 @@ def own_folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(*command: str, at: Path, code: int = 0) -> str:
+def call(*command: str, at: Path) -> str:
     done = subprocess.run(command, cwd=at, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "imported" not in done.stdout
     return done.stdout
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import SPLITBRAIN
-
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
 TOOL = re.search(r"```python\n(\"\"\"Leave the servers.*?)```", (ROOT / "ARCHITECTURE.md").read_text(), re.DOTALL)
 NEMESIS = '''
@@ -45,7 +45,7 @@ class FewFiles(Nemesis):
     async def inject(self, cluster, target, plan):
         node = cluster.node(plan["node"])
         before = await limits(node)
-        found = await run_tool(node, ask(descriptors.leave, count=COUNT))
+        found = await run_tool(node, ask(descriptors.leave, count=20))
         self._before[node.name] = max(found.values())
         return {"said": f"20 files: {node.name}", "node": node.name, "before": before}
 
@@ -68,14 +68,11 @@ async def limits(node):
 '''
 
 
-def run(folder: Path, tool: str, nemesis: str = NEMESIS.replace("COUNT", "20")) -> subprocess.CompletedProcess[str]:
+def run(splitbrain: Command, folder: Path, tool: str) -> subprocess.CompletedProcess[str]:
     (folder / "descriptors.py").write_text(tool)
-    (folder / "few_files.py").write_text(nemesis)
+    (folder / "few_files.py").write_text(NEMESIS)
     words = ["reference", "--on", "local", "--time", "6", "--interval", "2", "--seed", "1", "--format", "json"]
-    return subprocess.run(
-        [SPLITBRAIN, "run", *words, "--nemesis", "./few_files.py:FewFiles", "--runs", "r"],
-        cwd=folder, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+    return splitbrain("run", *words, "--nemesis", "./few_files.py:FewFiles", "--runs", "r")
 
 
 def tool() -> str:
@@ -84,8 +81,8 @@ def tool() -> str:
 
 
 @pytest.mark.needs("local")
-def test_the_fault_of_a_tool_of_ones_own_is_proved_and_healed(tmp_path: Path) -> None:
-    done = run(tmp_path, tool())
+def test_the_fault_of_a_tool_of_ones_own_is_proved_and_healed(splitbrain: Command, tmp_path: Path) -> None:
+    done = run(splitbrain, tmp_path, tool())
     assert done.returncode == 0, done.stdout + done.stderr
     faults = json.loads(done.stdout)["verdict"]["evidence"]["faults"]["few-files"]
     assert faults["injected"] == faults["proved"] > 0
@@ -106,9 +103,11 @@ def test_the_fault_of_a_tool_of_ones_own_is_proved_and_healed(tmp_path: Path) ->
         ("before = {}", "raise SystemExit('there is no such thing')", "descriptors failed on n"),
     ],
 )
-def test_a_tool_that_cannot_be_had_is_said_to_be_so(tmp_path: Path, before: str, after: str, said: str) -> None:
+def test_a_tool_that_cannot_be_had_is_said_to_be_so(
+    splitbrain: Command, tmp_path: Path, before: str, after: str, said: str
+) -> None:
     assert before in tool()
-    done = run(tmp_path, tool().replace(before, after))
+    done = run(splitbrain, tmp_path, tool().replace(before, after))
     assert done.returncode == 3, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert said in json.dumps(json.loads(done.stdout)["verdict"])

@@ -59,15 +59,20 @@ def test_bugs_that_split_brains_are_found_and_those_named_were_primary(
 
 def primaries(events: list[dict[str, Any]], start: int, end: int) -> set[str]:
     """Who was primary at some moment between two times, as the store's own metrics tell: by term and role."""
-    found = set()
+    until, since = set(), set()
     for event in events:
         if event["f"] == "role" and event.get("value"):
             said = event["value"]
-            if said["role"] == "primary" and said.get("since", said["asked"]) <= end and said["answered"] >= start:
-                found.add(event["node"])
-        elif event["type"] == "ok" and event["f"] == "append" and event["time"] >= start:
-            found.add(event["served_by"]["node"])
-    return found
+            if said["role"] == "primary" and said.get("since", said["asked"]) <= end:
+                until.add(event["node"])
+                if said["answered"] >= start:
+                    since.add(event["node"])
+        elif event["type"] == "ok" and event["f"] == "append":
+            if event["time"] <= end:
+                until.add(event["served_by"]["node"])
+            if event["time"] >= start:
+                since.add(event["served_by"]["node"])
+    return until & since
 
 
 KEPT = """
@@ -80,7 +85,7 @@ class Kept(Redis):
     \"\"\"Writes down what every server holds whenever a client is closed: for the last time as the run ends.\"\"\"
 
     def client(self, cluster, node, timeout):
-        inner, close = super().client(cluster, node, timeout), None
+        inner = super().client(cluster, node, timeout)
         close = inner.close
 
         async def closing():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -13,9 +12,8 @@ import pytest
 from harness.checkers.bank import Bank
 from harness.history import History
 from harness.verdict import Budget
-from tests.random_runs import FOREVER, Done, RefusedError, done, run
+from tests.random_runs import CASES, FOREVER, Done, RefusedError, adds_up, done, run
 
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
 ACCOUNTS = ("a", "b", "c")
 MOVES = ("transfer", "withdraw", "deposit")
 
@@ -78,11 +76,6 @@ def reads(history: History) -> list[Done]:
     """The reads that are judged: an empty one only if the bank had certainly been opened before."""
     opened = min((one.ret for one in done(history, "init") if one.type == "ok"), default=FOREVER)
     return [one for one in done(history, "read") if one.type == "ok" and (one.answer or one.call > opened)]
-
-
-def adds_up(total: int, amounts: list[int]) -> bool:
-    choices = itertools.chain.from_iterable(itertools.combinations(amounts, n) for n in range(len(amounts) + 1))
-    return any(sum(chosen) == total for chosen in choices)
 
 
 def wrong_total(history: History, read: Done) -> bool:

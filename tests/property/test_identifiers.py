@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
 
 from harness.checkers.unique_ids import UniqueIds
 from harness.verdict import Budget
-from tests.random_runs import done, run
-
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+from tests.random_runs import CASES, done, run
 
 
 def test_each_is_given_once() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -12,9 +11,8 @@ import pytest
 from harness.checkers.lease import Lease
 from harness.history import FAIL, INFO, OK, History
 from harness.verdict import Budget
-from tests.random_runs import run
+from tests.random_runs import CASES, run
 
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
 SECOND = 1_000_000_000
 TICK = 10_000_000
 SPAN = 4.0

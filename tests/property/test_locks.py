@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -12,9 +11,8 @@ import pytest
 from harness.checkers.lock import Lock
 from harness.history import History
 from harness.verdict import Budget
-from tests.random_runs import FOREVER, Done, RefusedError, done, run
+from tests.random_runs import CASES, FOREVER, Done, RefusedError, done, run
 
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
 ALL = ("acquire", "release", "write")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -13,9 +12,7 @@ from harness.checkers.linearizability import Linearizable
 from harness.checkers.queue import Queue
 from harness.history import History
 from harness.verdict import Budget
-from tests.random_runs import FOREVER, Done, done, run
-
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+from tests.random_runs import CASES, FOREVER, Done, done, run
 
 
 def random_queue(

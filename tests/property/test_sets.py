@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from typing import Any
@@ -12,9 +11,7 @@ import pytest
 from harness.checkers.elements import Elements
 from harness.history import History
 from harness.verdict import Budget
-from tests.random_runs import FOREVER, Done, done, run
-
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+from tests.random_runs import CASES, FOREVER, Done, done, run
 
 
 def random_set(rng: random.Random, wrong: float, steps: int, *, removes: bool, finals: bool = False) -> History:

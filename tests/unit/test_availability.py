@@ -47,9 +47,9 @@ def measured(history: History) -> Available:
     return msgspec.convert(verdict.evidence["availability"], Available)
 
 
-def steady(outage: tuple[float, float], *, end: float = 20.0, every: float = 0.1) -> list[tuple[float, float, str]]:
-    """An operation every tenth of a second; those of the outage fail."""
-    moments = [round(n * every, 3) for n in range(round(end / every))]
+def steady(outage: tuple[float, float]) -> list[tuple[float, float, str]]:
+    """An operation every tenth of a second, for 20 s; those of the outage fail."""
+    moments = [round(n * 0.1, 3) for n in range(200)]
     return [(at, at + 0.01, "fail" if outage[0] <= at < outage[1] else "ok") for at in moments]
 
 

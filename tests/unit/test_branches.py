@@ -220,7 +220,7 @@ def test_a_read_is_as_stale_as_the_oldest_acknowledged_append_that_it_should_hav
 # Correct stores
 
 
-def correct(rng: random.Random, *, crashes: bool = True) -> list[Did]:
+def correct(rng: random.Random) -> list[Did]:
     """What clients of a correct store may see: each operation takes effect at one moment, or never if it is unknown."""
     lists: dict[str, list[int]] = {"x": [], "y": []}
     planned = []
@@ -233,7 +233,7 @@ def correct(rng: random.Random, *, crashes: bool = True) -> list[Did]:
         key = rng.choice("xy")
         begin, end = int(1e6 * call) + 10**7, int(1e6 * ret) + 10**7
         if rng.random() < 0.5:
-            kind = rng.choice(["ok", "ok", "ok", "fail", "info"]) if crashes else "ok"
+            kind = rng.choice(["ok", "ok", "ok", "fail", "info"])
             if kind == "ok" or (kind == "info" and rng.random() < 0.5):
                 lists[key].append(number)
             operations.append(append(key, number, begin, end, kind))

@@ -19,9 +19,12 @@ Step = tuple[int, str, str, Any]
 """Process, kind of event, function, value."""
 
 
-def history(*steps: Step, every: int = 1_000_000_000) -> History:
+def history(*steps: Step) -> History:
     return from_events(
-        [Event(0, at * every, process, kind, f, "k", value) for at, (process, kind, f, value) in enumerate(steps)]  # type: ignore[arg-type]
+        [
+            Event(0, at * 1_000_000_000, process, kind, f, "k", value)
+            for at, (process, kind, f, value) in enumerate(steps)
+        ]  # type: ignore[arg-type]
     )
 
 

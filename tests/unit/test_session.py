@@ -110,8 +110,8 @@ def store(tmp_path: Path) -> Path:
     return path
 
 
-def python(program: Path | str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(program), *words] if isinstance(program, Path) else [sys.executable, "-c", program]
+def python(program: Path | str, *, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(program)] if isinstance(program, Path) else [sys.executable, "-c", program]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
 

@@ -99,7 +99,6 @@ def test_a_crash_loses_what_was_not_synced_and_nothing_else() -> None:
 
 ECHO = """
 import asyncio
-import inspect
 
 async def run(arguments, host):
     async def serve(reader, writer):
@@ -221,7 +220,6 @@ def test_a_thin_line_lets_no_more_through_than_it_says(tmp_path: Path) -> None:
 
 KEEP = """
 import asyncio
-import inspect
 
 async def run(arguments, host):
     file = host.open("kept")

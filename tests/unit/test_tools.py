@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import subprocess
@@ -89,7 +90,7 @@ def test_mypy_refuses_a_wrong_tool_function_argument_and_answer(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_all_that_a_tool_is_made_of_travels_and_runs(name: str) -> None:
-    module = sys.modules.get(f"harness.faults.{name}") or __import__(f"harness.faults.{name}", fromlist=[name])
+    module = importlib.import_module(f"harness.faults.{name}")
     assert len(sources_of(module.__name__)) < MOST_OF_ONE_ARGUMENT
     for verb in module.VERBS:
         assert verb.__module__ == module.__name__
