@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN_SECONDS: Final = 0.001
+_IMPORT_SECONDS: Final = 10.0
+"""How long a signal waits for an import. What is still loaded then may never be."""
 
 
 class Ended(KeyboardInterrupt):
@@ -46,8 +49,10 @@ def _end(number: int, frame: FrameType | None) -> None:
     _raise(signal.Signals(number).name, frame)
 
 
-_ignored: list[str] = []
-"""The signals whose exceptions went nowhere."""
+_waiting: list[str] = []
+"""The signals that come again in a moment."""
+_first: float | None = None
+"""When the first signal arrived."""
 
 
 def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
@@ -59,20 +64,35 @@ def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
 
 
 def _again(name: str) -> None:
-    _ignored.append(name)
+    _waiting.append(name)
     signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
 
 
 def _raise(name: str, frame: FrameType | None) -> None:
-    """End the command; where Python would ignore that once more, in a moment."""
-    if frame is not None and frame.f_code in (_not_ignored.__code__, _again.__code__):
+    """End the command; where Python would ignore that, or keep half a module, in a moment."""
+    global _first
+    _first = _first or time.monotonic()
+    if _is_ignored_in(frame) or (_imports(frame) and time.monotonic() - _first < _IMPORT_SECONDS):
         _again(name)
         return
     raise Ended(name)
 
 
+def _is_ignored_in(frame: FrameType | None) -> bool:
+    return frame is not None and frame.f_code in (_not_ignored.__code__, _again.__code__)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: what imports it may swallow the exception, or meet half of it afterwards."""
+    while frame is not None:
+        if frame.f_code.co_name == "_find_and_load" and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _end_again(_number: int, frame: FrameType | None) -> None:
-    _raise(_ignored.pop() if _ignored else signal.SIGINT.name, frame)
+    _raise(_waiting.pop() if _waiting else signal.SIGINT.name, frame)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def test_two_quick_signals(
     tmp_path: Path, place: str, pair: tuple[signal.Signals, signal.Signals], delay: float, gap: float
 ) -> None:
     words = [SPLITBRAIN, "run", "reference", "--on", place, "--time", "3000", "--runs", "r"]
-    harness = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe, shown = subprocess.PIPE, {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    harness = subprocess.Popen(words, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True, env=shown)
     while not heeds_signals(harness.pid):
         assert harness.poll() is None
         time.sleep(0.002)
@@ -37,13 +39,57 @@ def test_two_quick_signals(
     for number in pair:
         harness.send_signal(number)
         time.sleep(gap)
-    out, err = harness.communicate(timeout=120)
+    try:
+        out, err = harness.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        harness.send_signal(signal.SIGABRT)  # Python shows where it is
+        pytest.fail(harness.communicate()[1])
     assert harness.returncode in (3, 4), (harness.returncode, err)
     assert "Traceback" not in err
     if harness.returncode == 3:
         assert out.startswith("unknown: ")
     else:
         assert err.splitlines()[-1].startswith("splitbrain: ")
+
+
+SLOW = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+for _ in range(3_000_000):
+    pass
+done = True
+"""
+ENDLESS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:\n    pass"
+IMPORTS = """
+import sys
+from harness.cli import stopping
+
+stopping.end_on_signals()
+stopping._IMPORT_SECONDS = float(sys.argv[1])
+try:
+    try:
+        import module
+    except BaseException:  # as some libraries do, to try something else
+        print("swallowed")
+    for _ in range(10**9):
+        pass
+except stopping.Ended as ended:
+    print(ended, sys.modules["module"].done)
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "seconds", "said"), [(SLOW, "1000", "SIGINT True\n"), (ENDLESS, "0.2", "swallowed\n")]
+)
+def test_a_signal_waits_until_a_module_is_imported_but_not_for_ever(
+    tmp_path: Path, module: str, seconds: str, said: str
+) -> None:
+    (tmp_path / "module.py").write_text(module)
+    program = IMPORTS if module == SLOW else IMPORTS.replace("10**9", "10")
+    shown = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", program, seconds]
+    done = subprocess.run(command, env=shown, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr) == (said, "")
 
 
 IGNORED = """

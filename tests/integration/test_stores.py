@@ -166,11 +166,11 @@ def test_a_vendors_image_runs_unmodified(splitbrain: Command) -> None:
     client = docker.from_env()
     client.images.get(IMAGE).tag("splitbrain-test/vendor", "1")
     try:
-        faults = ["--nemesis", "kill", "-o", "kill=one", "--interval", "2", "--time", "6"]
-        code, verdict, _ = run(splitbrain, "redis", "--image", "splitbrain-test/vendor:1", *faults)
+        faults = ["--nemesis", "kill", "-o", "kill=one", "--interval", "2"]
+        code, verdict, _ = measured(splitbrain, 6, "redis", "--image", "splitbrain-test/vendor:1", *faults)
     finally:
         client.images.remove("splitbrain-test/vendor:1")
-    assert code in (0, 1)
+    assert code in (0, 1), verdict
     assert verdict["evidence"]["faults"]["kill"]["proved"] >= 1
 
 
