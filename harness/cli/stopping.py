@@ -46,34 +46,30 @@ def ignore_signals() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    _raise(signal.Signals(number).name, frame)
+    _raise(signal.Signals(number).name, frame, time.monotonic())
 
 
-_waiting: list[str] = []
-"""The signals that come again in a moment."""
-_first: float | None = None
-"""When the first signal arrived."""
+_waiting: list[tuple[str, float]] = []
+"""The signals that come again in a moment, and since when they wait."""
 
 
 def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
     """Python ignores what is raised in callbacks of its own, as while it imports: that comes again in a moment."""
     if isinstance(unraisable.exc_value, Ended):
-        _again(str(unraisable.exc_value))
+        _again(str(unraisable.exc_value), time.monotonic())
     else:
         sys.__unraisablehook__(unraisable)
 
 
-def _again(name: str) -> None:
-    _waiting.append(name)
+def _again(name: str, since: float) -> None:
+    _waiting.append((name, since))
     signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
 
 
-def _raise(name: str, frame: FrameType | None) -> None:
+def _raise(name: str, frame: FrameType | None, since: float) -> None:
     """End the command; where Python would ignore that, or keep half a module, in a moment."""
-    global _first
-    _first = _first or time.monotonic()
-    if _is_ignored_in(frame) or (_imports(frame) and time.monotonic() - _first < _IMPORT_SECONDS):
-        _again(name)
+    if _is_ignored_in(frame) or (_imports(frame) and time.monotonic() - since < _IMPORT_SECONDS):
+        _again(name, since)
         return
     raise Ended(name)
 
@@ -92,7 +88,8 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def _end_again(_number: int, frame: FrameType | None) -> None:
-    _raise(_waiting.pop() if _waiting else signal.SIGINT.name, frame)
+    name, since = _waiting.pop() if _waiting else (signal.SIGINT.name, time.monotonic())
+    _raise(name, frame, since)
 
 
 @contextlib.contextmanager
