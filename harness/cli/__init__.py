@@ -92,10 +92,11 @@ def _explain(error: BaseException) -> int:
     from harness.words import printable
 
     code, said = _sentence(error)
-    with contextlib.suppress(OSError, AttributeError):
-        if DEBUG in sys.argv:
-            traceback.print_exception(error)
-        print(printable(f"splitbrain: {said}{notes_of(error)}"), file=sys.stderr, flush=True)
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            if DEBUG in sys.argv:
+                traceback.print_exception(error)
+            print(printable(f"splitbrain: {said}{notes_of(error)}"), file=sys.stderr, flush=True)
     return code
 
 

@@ -14,6 +14,8 @@ from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN: Final = (signal.SIGVTALRM, signal.SIGALRM)
+"""By these a signal comes again: after some time of the processor, and of the clock, for a process that waits."""
 _AGAIN_SECONDS: Final = 0.001
 _IMPORT_SECONDS: Final = 10.0
 """How long a signal waits for an import. What is still loaded then may never be."""
@@ -25,7 +27,8 @@ class Ended(KeyboardInterrupt):
 
 def end_on_signals() -> None:
     """From now on raise ``Ended`` when a signal arrives, or has arrived while it was blocked; nohup is respected."""
-    signal.signal(signal.SIGVTALRM, _end_again)
+    for number in _AGAIN:
+        signal.signal(number, _end_again)
     sys.unraisablehook = _not_ignored
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGTERM:
@@ -41,12 +44,12 @@ def hold_signals() -> None:
 def ignore_signals() -> None:
     """The command is ending: there is nothing left that a further signal could end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    for number in (*ENDING, signal.SIGVTALRM):
+    for number in (*ENDING, *_AGAIN):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    _raise(signal.Signals(number).name, frame, time.monotonic())
+    _raise(signal.Signals(number).name, time.monotonic(), frame)
 
 
 _waiting: list[tuple[str, float]] = []
@@ -64,9 +67,11 @@ def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
 def _again(name: str, since: float) -> None:
     _waiting.append((name, since))
     signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
+    if signal.getsignal(signal.SIGALRM) is _end_again:  # else a simulation has it, which never waits
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
 
-def _raise(name: str, frame: FrameType | None, since: float) -> None:
+def _raise(name: str, since: float, frame: FrameType | None) -> None:
     """End the command; where Python would ignore that, or keep half a module, in a moment."""
     if _is_ignored_in(frame) or (_imports(frame) and time.monotonic() - since < _IMPORT_SECONDS):
         _again(name, since)
@@ -88,19 +93,21 @@ def _imports(frame: FrameType | None) -> bool:
 
 
 def _end_again(_number: int, frame: FrameType | None) -> None:
-    name, since = _waiting.pop() if _waiting else (signal.SIGINT.name, time.monotonic())
-    _raise(name, frame, since)
+    if _waiting:
+        _raise(*_waiting.pop(), frame)
 
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
     """Nothing interrupts what is done in here: it takes seconds, and writes what would else be lost."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*ENDING, signal.SIGVTALRM)}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*ENDING, *_AGAIN)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        if _waiting:
+            _again(*_waiting.pop())
 
 
 def tell(callback: Callable[[], None]) -> None:

@@ -61,7 +61,7 @@ done = True
 """
 ENDLESS = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nwhile True:\n    pass"
 IMPORTS = """
-import sys
+import sys, time
 from harness.cli import stopping
 
 stopping.end_on_signals()
@@ -71,23 +71,27 @@ try:
         import module
     except BaseException:  # as some libraries do, to try something else
         print("swallowed")
-    for _ in range(10**9):
-        pass
+    exec(sys.argv[2])
 except stopping.Ended as ended:
     print(ended, sys.modules["module"].done)
 """
+WORKS, WAITS = "for _ in range(10**9): pass", "time.sleep(600)"
 
 
 @pytest.mark.parametrize(
-    ("module", "seconds", "said"), [(SLOW, "1000", "SIGINT True\n"), (ENDLESS, "0.2", "swallowed\n")]
+    ("module", "seconds", "then", "said"),
+    [
+        (SLOW, "1000", WORKS, "SIGINT True\n"),
+        (SLOW, "1000", WAITS, "SIGINT True\n"),
+        (ENDLESS, "0.2", "pass", "swallowed\n"),
+    ],
 )
 def test_a_signal_waits_until_a_module_is_imported_but_not_for_ever(
-    tmp_path: Path, module: str, seconds: str, said: str
+    tmp_path: Path, module: str, seconds: str, then: str, said: str
 ) -> None:
     (tmp_path / "module.py").write_text(module)
-    program = IMPORTS if module == SLOW else IMPORTS.replace("10**9", "10")
     shown = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", program, seconds]
+    command = [sys.executable, "-c", IMPORTS, seconds, then]
     done = subprocess.run(command, env=shown, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == (said, "")
 
