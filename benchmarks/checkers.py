@@ -195,6 +195,21 @@ def leases() -> Object:
     return act
 
 
+def watches() -> Object:
+    """A log that three streams and, now and then, one from the beginning follow."""
+    log: list[int] = []
+    position = [0] * 3
+
+    def act(rng: random.Random, now: int, client: int) -> tuple[str, Any, Any, Any]:
+        if rng.random() < 0.8 or client >= len(position):
+            log.append(len(log) + 1)
+            return "put", f"k{client}", len(log), len(log)
+        since, position[client] = position[client], len(log)
+        return "watch", f"w{client}", since or None, {"events": log[since:], "next": len(log)}
+
+    return act
+
+
 CASES: dict[str, tuple[str, Callable[[random.Random], Object]]] = {
     "one set, read 10 times": ("elements", one_set),
     "10,000 sets, with removals": ("elements", many_sets),
@@ -204,6 +219,7 @@ CASES: dict[str, tuple[str, Callable[[random.Random], Object]]] = {
     "a bank of 8 accounts": ("bank", bank),
     "5 locks": ("lock", locks),
     "20,000 leases": ("lease", leases),
+    "3 streams of 940,000 changes": ("watch", watches),
 }
 
 

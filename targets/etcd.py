@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 import aiohttp
@@ -64,7 +65,7 @@ class Etcd(Target):
 
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "append", "set", "counter", "unique-ids", "bank", "lock", "lease"}
+        {"register", "append", "set", "counter", "unique-ids", "bank", "lock", "lease", "watch"}
     )
     leadership: Leadership = "forwarded"
     """Every member acknowledges what it has passed on to the leader."""
@@ -293,7 +294,7 @@ class EtcdClient:
         self._identity = identity
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._calls = Calls(self._post, serializable=serializable, locks=locks)
+        self._calls = Calls(self._post, self._follow, serializable=serializable, locks=locks)
 
     async def open(self) -> None:
         self._session = _connected(self._timeout, self._identity, most=4)
@@ -319,6 +320,16 @@ class EtcdClient:
             term = answer.get("header", {}).get("raft_term")
             self._term = None if term is None else int(term)
         return answer
+
+    async def _follow(self, method: str, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Each answer of a method that answers again and again stands in a line of its own."""
+        assert self._session is not None
+        async with self._session.post(f"{self._url}/{method}", json=body) as response:
+            rest = b""
+            async for piece in response.content.iter_any():
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
 
     async def close(self) -> None:
         self._calls.close()

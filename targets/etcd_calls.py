@@ -11,7 +11,7 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -20,7 +20,11 @@ from harness.operation import Declined, Failed, Indeterminate, Operation
 
 Post = Callable[[str, dict[str, Any]], Awaitable[Any]]
 """Calls a method of the gateway, such as ``kv/range``, and returns its answer."""
+Follow = Callable[[str, dict[str, Any]], AsyncGenerator[Any, None]]
+"""The same for one that answers again and again."""
 
+_WATCHED: Final = "watched/"
+"""What the keys begin with that are watched."""
 _TRIES: Final = 30
 """How often a transaction is tried while others are faster."""
 _LOCK_PATIENCE: Final = 0.5
@@ -37,11 +41,16 @@ def decode(text: str) -> str:
     return base64.b64decode(text).decode()
 
 
+def _prefixed(prefix: str) -> dict[str, Any]:
+    """All keys with a prefix, as the gateway names them."""
+    return {"key": encode(prefix), "range_end": encode(prefix[:-1] + chr(ord(prefix[-1]) + 1))}
+
+
 class Calls:
     """The calls of one client. ``api`` is how locks are taken: with a ``transaction``, or with etcd's ``lock``."""
 
-    def __init__(self, post: Post, *, serializable: bool, locks: str) -> None:
-        self._post, self._serializable, self._locks = post, serializable, locks
+    def __init__(self, post: Post, follow: Follow, *, serializable: bool, locks: str) -> None:
+        self._post, self._follow, self._serializable, self._locks = post, follow, serializable, locks
         self._held: dict[str, _Hold] = {}
 
     async def apply(self, operation: Operation) -> Any:
@@ -71,6 +80,10 @@ class Calls:
             case "members" | "members-local":
                 members, _ = await self._all(f"{key}/", local=operation.f == "members-local")
                 return sorted(map(int, members.values()))
+            case "put":
+                await self._put(f"{_WATCHED}{key}", value)
+            case "watch":
+                return await self._watch(value or 1)
             case "generate":
                 return int((await self._put(key, ""))["header"]["revision"])
             case "init" | "balances" | "transfer" | "withdraw" | "deposit":
@@ -96,11 +109,30 @@ class Calls:
 
     async def _all(self, prefix: str, *, local: bool = False) -> tuple[dict[str, str], dict[str, str]]:
         """The values of the keys with a prefix, and the revisions at which they were last changed."""
-        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        asked = {"key": encode(prefix), "range_end": encode(end), "serializable": local or self._serializable}
+        asked = {**_prefixed(prefix), "serializable": local or self._serializable}
         found = (await self._post("kv/range", asked)).get("kvs", [])
         values = {decode(one["key"]): decode(one.get("value", "")) for one in found}
         return values, {decode(one["key"]): one["mod_revision"] for one in found}
+
+    async def _watch(self, position: int) -> dict[str, Any]:
+        """What was put since a revision, up to the latest that there is now, and what else came with it."""
+        latest = {"sort_order": "DESCEND", "sort_target": "MOD", "limit": "1", "keys_only": True}
+        newest = (await self._post("kv/range", {**_prefixed(_WATCHED), **latest})).get("kvs", [])
+        events: list[int] = []
+        if not newest or int(newest[0]["mod_revision"]) < position:
+            return {"events": events, "next": position}
+        asked = {**_prefixed(_WATCHED), "start_revision": str(position)}
+        async with contextlib.aclosing(self._follow("watch", {"create_request": asked})) as answers:
+            async for answer in answers:
+                told = answer.get("result", {})
+                if told.get("canceled") or "error" in answer:
+                    raise Indeterminate(f"the watch was ended: {told.get('cancel_reason') or answer}")
+                for event in told.get("events", []):
+                    events.append(int(decode(event["kv"]["value"])))
+                    position = int(event["kv"]["mod_revision"]) + 1
+                if position > int(newest[0]["mod_revision"]):
+                    return {"events": events, "next": position}
+        raise Indeterminate("the watch ended by itself")
 
     async def _put(self, key: str, value: Any, lease: int = 0) -> Any:
         return await self._post("kv/put", {"key": encode(key), "value": encode(value), "lease": str(lease)})

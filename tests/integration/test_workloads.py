@@ -13,9 +13,9 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.needs("local", "etcd")
-@pytest.mark.parametrize("workload", ["set", "counter", "bank"])
+@pytest.mark.parametrize("workload", ["set", "counter", "bank", "watch"])
 def test_etcd_keeps_what_it_acknowledges(splitbrain: Command, workload: str) -> None:
-    strict = [] if workload == "bank" else ["-o", "linearizable=true", "-o", "settle=3s"]
+    strict = [] if workload in ("bank", "watch") else ["-o", "linearizable=true", "-o", "settle=3s"]
     code, verdict, _ = measured(
         splitbrain, 14, "etcd", "--on", "local", "--workload", workload, *strict, "--nemesis", "partition,kill,pause",
         "--interval", "2", "--seed", "7",

@@ -41,6 +41,11 @@ def info(process: int, f: str, argument: Any) -> tuple[Step, Step]:
     return (process, "invoke", f, argument), (process, "info", f, argument)
 
 
+def told(*values: int, at: int, since: int | None = None, process: int = 1) -> tuple[Step, Step]:
+    return ok(process, "watch", since, {"events": list(values), "next": at})
+
+
+PUT = [ok(0, "put", 1), ok(0, "put", 2)]
 INIT = ok(0, "init", {"a": 10, "b": 0})
 TEN = {"account": "a", "amount": 10}
 
@@ -105,6 +110,21 @@ TEN = {"account": "a", "amount": 10}
         ("lease", [ok(0, "grant", 0.5), ok(1, "look", None, True)], "outlived", "after the last moment"),
         ("lease", [ok(0, "grant", 9), ok(0, "revoke", None), ok(1, "renew", 9, True)], "outlived", "after the last"),
         ("lease", [ok(1, "look", None, True)], "outlived", "nobody had granted it"),
+        ("watch", [*PUT, told(1, 2, 7, at=4)], "phantom", "told of 7, which nobody has put"),
+        ("watch", [*PUT, told(1, 2, 3, at=4), ok(0, "put", 3)], "phantom", "and only then"),
+        ("watch", [*PUT, told(1, 2, 2, at=3)], "duplicated", "told of 2 twice"),
+        ("watch", [*PUT, told(1, 2, at=3), told(2, since=3, at=4)], "replayed", "told of 2 once more"),
+        ("watch", [*PUT, told(1, at=2)], "missing", "never told of 2"),
+        ("watch", [*PUT, told(1, at=2), told(2, since=2, at=3)], "late", "only later told of 2"),
+        ("watch", [*PUT, told(2, 1, at=3)], "reordered", "told of 2 before 1"),
+        (
+            "watch",
+            [info(2, "put", 8), info(3, "put", 9), told(8, 9, at=3), told(9, 8, at=3)],
+            "reordered",
+            "there is no one order",
+        ),
+        ("watch", [info(2, "put", 8), info(3, "put", 9), told(8, 9, at=3), told(9, at=3)], "gap", "not told of 8"),
+        ("watch", [info(2, "put", 8), info(3, "put", 9), told(8, at=2), told(9, at=2)], "gap", "not of 8, the other"),
     ],
 )
 def test_every_kind_is_named_and_told(checker: str, operations: list[tuple[Step, ...]], kind: str, said: str) -> None:
@@ -145,6 +165,8 @@ def test_every_kind_is_named_and_told(checker: str, operations: list[tuple[Step,
         ("lease", [ok(0, "grant", 9), info(0, "revoke", None), ok(1, "look", None, False)]),
         ("lease", [ok(0, "grant", 1.5), info(0, "renew", 1.5), ok(1, "look", None, True)]),
         ("lease", [info(0, "grant", 0.1), ok(1, "grant", 0.1), ok(1, "look", None, True)]),
+        ("watch", [*PUT, info(2, "put", 3), told(1, 2, at=3), told(3, since=3, at=4), told(1, 2, 3, at=4)]),
+        ("watch", [info(2, "put", 3), *PUT, told(1, 3, 2, at=4), told(1, 3, 2, at=4), told(at=4, since=4)]),
     ],
 )
 def test_what_is_possible_is_no_anomaly(checker: str, operations: list[tuple[Step, ...]]) -> None:
@@ -164,6 +186,10 @@ def test_what_is_possible_is_no_anomaly(checker: str, operations: list[tuple[Ste
         ("bank", [INIT], "no balances were read"),
         ("lock", [ok(0, "acquire", None, 1)], "no lock was acquired twice"),
         ("lease", [ok(0, "grant", 1)], "no lease was granted and looked at"),
+        ("watch", PUT, "nobody watched"),
+        ("watch", [told(at=1)], "nothing was put"),
+        ("watch", [*PUT, ok(1, "watch", None, [1, 2])], 'answered with "events"'),
+        ("watch", [*PUT, ok(2, "put", 1), told(1, 2, at=3)], "1 is put twice"),
         ("total", [ok(0, "add", "five"), ok(1, "read", None, 5)], "a change of a counter is a whole number"),
         ("bank", [INIT, ok(0, "read", None, [1, 2])], "a bank has a map from accounts to whole numbers"),
     ],

@@ -28,6 +28,7 @@ from harness.checkers.queue import Queue
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.total import Total
 from harness.checkers.unique_ids import UniqueIds
+from harness.checkers.watch import Watch
 from harness.environments.base import Environment, HasImage, Refuses
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
@@ -64,6 +65,7 @@ from harness.workloads.queue import QueueWorkload
 from harness.workloads.register import Register
 from harness.workloads.set import SetWorkload
 from harness.workloads.unique_ids import UniqueIdsWorkload
+from harness.workloads.watch import WatchWorkload
 
 ROOT: Final = Path(__file__).parents[2]
 OWN: Final = ROOT / "tests" / "own"
@@ -85,6 +87,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "bank": BankWorkload(BankWorkload.Options()),
     "lock": LockWorkload(LockWorkload.Options()),
     "lease": LeaseWorkload(LeaseWorkload.Options()),
+    "watch": WatchWorkload(WatchWorkload.Options()),
 }
 NEMESES: Mapping[str, Nemesis] = {
     "partition": Partition(Partition.Options()),
@@ -113,6 +116,7 @@ CHECKERS: Mapping[str, Checker] = {
     "bank": Bank(),
     "lock": Lock(),
     "lease": Lease(),
+    "watch": Watch(),
     "branches": Branches(),
     "split-brain": SplitBrain(),
 }
