@@ -19,12 +19,14 @@ _SYNC: Final = "-o replication=primary-backup"
 _MULTI: Final = "-o replication=multi-primary"
 _QUORUM: Final = "-o replication=quorum"
 
+_OBJECTS: Final = ("append", "set", "counter", "queue", "unique-ids", "bank", "watch")
+
 MODES: Final = {
     "raft": "",
     "raft, lease reads, snapshots": "-o reads=lease -o snapshot=50",
-    "raft, lists": "--workload append",
+    **{f"raft, {workload}": f"--workload {workload}" for workload in _OBJECTS},
     "primary-backup, sync": _SYNC,
-    "primary-backup, sync, lists": f"{_SYNC} --workload append",
+    **{f"primary-backup, sync, {workload}": f"{_SYNC} --workload {workload}" for workload in _OBJECTS},
     "primary-backup, sync, witness": f"{_SYNC} -o witness=n3 --nodes 3",
     "primary-backup, semi-sync": f"{_SYNC} -o acknowledge=semi-sync --workload converge -o causal=false",
     "primary-backup, async": f"{_SYNC} -o acknowledge=async --workload converge -o causal=false",

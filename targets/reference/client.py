@@ -14,6 +14,8 @@ from harness.targets.resp import connect
 _TRIES: Final = 4
 _PATIENCE: Final = 0.4
 """The part of an operation's time-out after which a command that may be repeated is sent again."""
+_WATCHED: Final = "watched"
+"""The list of all changes that are watched."""
 _REST: Final = 0.05
 """Seconds between two tries."""
 
@@ -69,6 +71,27 @@ class ReferenceClient:
                 await self._change("RPUSH", key, value)
             case "read-list":
                 return [int(element) for element in await self._send("LRANGE", key, 0, -1)]
+            case "enqueue":
+                await self._change("RPUSH", key, value)
+            case "dequeue":
+                return _number(await self._change("LPOP", key))
+            case "put":
+                await self._change("RPUSH", _WATCHED, value)
+            case "watch":
+                events = [int(event) for event in await self._send("LRANGE", _WATCHED, value or 0, -1)]
+                return {"events": events, "next": (value or 0) + len(events)}
+            case "init":
+                await self._change("OPEN", key, *(word for account in value.items() for word in account))
+            case "balances":
+                found = await self._send("HGETALL", key)
+                return {name: int(balance) for name, balance in zip(found[::2], found[1::2], strict=True)}
+            case "transfer":
+                left = await self._change("MOVE", key, value["amount"], value["from"], value["to"])
+                return {**value, "balance": left}
+            case "withdraw":
+                return {**value, "balance": await self._change("MOVE", key, value["amount"], value["account"], "")}
+            case "deposit":
+                await self._change("MOVE", key, value["amount"], "", value["account"])
             case "add":
                 await self._change("SADD", key, value)
             case "remove":
@@ -105,6 +128,8 @@ class ReferenceClient:
                 if not self._repeats or words[0] != "ONCE":
                     raise
                 address, unknown = self._address, str(error) or "timed out"
+            except Declined:
+                raise
             except Failed:
                 if not unknown:
                     raise
@@ -133,6 +158,8 @@ class ReferenceClient:
                 raise _Elsewhere(there) from None
             if kind == "UNKNOWN":
                 raise _OutcomeUnknown(str(error)) from None
+            if kind == "DECLINED":
+                raise Declined(" ".join(rest)) from None
             raise Failed(str(error)) from None
         self._served_by = by, term
         return answer

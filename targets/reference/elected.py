@@ -39,7 +39,7 @@ class Elected:
         "vote": "_on_vote",
     }
     """The method for each kind of message."""
-    commands: ClassVar[frozenset[str]] = BASIC | {"RPUSH", "LRANGE"}
+    commands: ClassVar[frozenset[str]] = BASIC | {"RPUSH", "LRANGE", "LPOP", "OPEN", "MOVE", "HGETALL"}
 
     def __init__(self, site: Site) -> None:
         self.name = site.name

@@ -30,6 +30,10 @@ from harness.targets.reference.replica import READS, NotPrimary, Replica, Site, 
 from harness.targets.reference.state import WrongTypeError
 
 CLIENT_PORT = 6400
+_MANY = 10_000
+"""The most words that a command of any length has."""
+NUMBERS = {"INCRBY": slice(1, None), "LRANGE": slice(1, None), "MOVE": slice(1, 2), "OPEN": slice(2, None, 2)}
+"""Which arguments of a command are whole numbers."""
 REPLICATIONS: dict[str, type[Replica]] = {
     "raft": Raft,
     "primary-backup": PrimaryBackup,
@@ -115,7 +119,7 @@ class Server:
         """Execute a command that the replica has; ``once`` holds its client and number if it may be repeated."""
         if name not in self._replica.commands:
             return ValueError(f"ERR {name} is not a command of this way of replicating")
-        for number in arguments[1:] if name in ("INCRBY", "LRANGE") else ():
+        for number in arguments[NUMBERS.get(name, slice(0))]:
             if not _is_whole(number):
                 return ValueError(f"ERR {number!r} is not a whole number")
         command = [name, *arguments]
@@ -148,7 +152,8 @@ class Server:
         name = arguments[0].upper()
         if name not in READS & self._replica.commands:
             return ValueError(f"ERR PEEK takes a command that reads, not {arguments[0]!r}")
-        if (name == "LRANGE") != (len(arguments) == 4):
+        least, most, _ = self.COMMANDS[name]
+        if not least < len(arguments) <= most + 1:
             return ValueError(f"ERR {name} does not take {len(arguments) - 1} arguments")
         return _reply(self._replica.peek([name, *arguments[1:]]))
 
@@ -177,11 +182,14 @@ class Server:
         "SMEMBERS": (1, 1, _execute),
         "RPUSH": (2, 2, _execute),
         "LRANGE": (3, 3, _execute),
+        "LPOP": (1, 1, _execute),
+        "OPEN": (3, _MANY, _execute),
+        "MOVE": (4, 4, _execute),
         "HSET": (3, 3, _execute),
         "HGETALL": (1, 1, _execute),
         "MEMBERS": (0, 99, _execute),
-        "ONCE": (4, 9, _once),
-        "SERVED": (1, 10, _served),
+        "ONCE": (4, _MANY, _once),
+        "SERVED": (1, _MANY, _served),
         "PEEK": (2, 4, _peek),
         "PING": (0, 0, _ping),
         "INFO": (0, 9, _info),

@@ -8,16 +8,20 @@ Answer = str | int | list[str] | dict[str, str] | None
 """What a command answers, as JSON can hold it; ``{"error": text}`` where it cannot be done."""
 
 
-Value = str | int | set[str] | tuple[str, ...]
-"""What a key holds: a string, a number, a set, or a list as a tuple."""
+Value = str | int | set[str] | tuple[str, ...] | dict[str, int]
+"""What a key holds: a string, a number, a set, a list as a tuple, or a bank: the balance of each account."""
 
 
 class WrongTypeError(Exception):
     """A command for another kind of value than the key holds."""
 
 
+class DeclinedError(Exception):
+    """A command that can do nothing in this state."""
+
+
 class State:
-    """A map from key to a string, a number, a set or a list, and the last answers to clients."""
+    """A map from keys to values, and the last answers to clients."""
 
     def __init__(self, dump: Any = None) -> None:
         self._values: dict[str, Value] = {}
@@ -37,7 +41,7 @@ class State:
         return len(self._values)
 
     def read(self, command: list[str]) -> Answer:
-        """Answer ``GET k``, ``SMEMBERS k`` or ``LRANGE k first last``. Raises ``WrongTypeError``."""
+        """Answer ``GET k``, ``SMEMBERS k``, ``LRANGE k first last`` or ``HGETALL k``. Raises ``WrongTypeError``."""
         value = self._values.get(command[1])
         if command[0] == "SMEMBERS":
             return sorted(self._set(command[1]))
@@ -45,14 +49,17 @@ class State:
             elements, (first, last) = self._list(command[1]), map(int, command[2:])
             first, last = (max(at + len(elements), 0) if at < 0 else at for at in (first, last))
             return list(elements[first : last + 1])
-        if isinstance(value, set | tuple):
-            raise WrongTypeError(f"{command[1]} holds a {'set' if isinstance(value, set) else 'list'}")
+        if command[0] == "HGETALL":
+            return [word for account, balance in self._bank(command[1]).items() for word in (account, str(balance))]
+        if isinstance(value, set | tuple | dict):
+            raise WrongTypeError(f"{command[1]} holds no string and no number")
         return value if value is None else str(value)
 
     def apply(self, command: list[str]) -> Answer:
         """Run one command and return its answer.
 
-        ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, ``RPUSH k e``, or nothing
+        ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, ``RPUSH k e``,
+        ``LPOP k``, ``OPEN k account balance ...``, ``MOVE k amount from to``, where one account may be '', or nothing
         at all. In ``ONCE client number ...`` a command that its client already got an answer to is not run again.
         """
         if not command:
@@ -67,6 +74,8 @@ class State:
             return self._change(*command)
         except WrongTypeError as error:
             return {"error": f"WRONGTYPE {error}"}
+        except DeclinedError as error:
+            return {"error": f"DECLINED {error}"}
 
     def _change(self, name: str, key: str, *arguments: str) -> Answer:
         if name == "SET":
@@ -91,7 +100,36 @@ class State:
         if name == "RPUSH":
             longer = self._values[key] = (*self._list(key), arguments[0])
             return len(longer)
+        if name == "LPOP":
+            first, *rest = self._list(key) or (None,)
+            self._values[key] = tuple(map(str, rest))
+            return first
+        if name == "OPEN":
+            balances = {account: int(of) for account, of in zip(arguments[::2], arguments[1::2], strict=False)}
+            self._values[key] = self._bank(key) or balances
+            return "OK"
+        if name == "MOVE":
+            return self._move(key, int(arguments[0]), *arguments[1:])
         return int(self._values.pop(key, None) is not None)
+
+    def _move(self, key: str, amount: int, losing: str, gaining: str) -> int:
+        """Move an amount between two accounts, or from or to one; what is left in the one that lost it."""
+        after = dict(self._bank(key))
+        for account, by in ((losing, -amount), (gaining, amount)):
+            if account and account not in after:
+                raise DeclinedError(f"there is no account {account}")
+            if account:
+                after[account] += by
+        if losing and after[losing] < 0:
+            raise DeclinedError("too little is left")
+        self._values[key] = after
+        return after.get(losing, 0)
+
+    def _bank(self, key: str) -> dict[str, int]:
+        balances = self._values.get(key, {})
+        if not isinstance(balances, dict):
+            raise WrongTypeError(f"{key} holds no bank")
+        return balances
 
     def _set(self, key: str) -> set[str]:
         members = self._values.get(key, set())

@@ -58,7 +58,9 @@ class Reference(Target):
     Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
 
     name: ClassVar[str] = "reference"
-    workloads: ClassVar[frozenset[str]] = frozenset({"register", "append", "converge", "set", "counter", "unique-ids"})
+    workloads: ClassVar[frozenset[str]] = frozenset(
+        {"register", "append", "converge", "set", "counter", "queue", "unique-ids", "bank", "watch"}
+    )
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     ships: ClassVar[Sequence[str]] = ("harness.targets.reference",)

@@ -143,11 +143,34 @@ def test_lists_are_appended_to_and_read_and_survive_a_snapshot() -> None:
         assert state.read(["LRANGE", "l", "5", "9"]) == state.read(["LRANGE", "none", "0", "-1"]) == []
         assert state.apply(["SADD", "l", "x"]) == {"error": "WRONGTYPE l holds no set"}
         assert state.apply(["INCRBY", "l", "1"]) == {"error": "WRONGTYPE l holds no number"}
-        with pytest.raises(WrongTypeError, match="l holds a list"):
+        with pytest.raises(WrongTypeError, match="l holds no string"):
             state.read(["GET", "l"])
     state.apply(["SADD", "s", "x"])
     assert state.apply(["RPUSH", "s", "x"]) == {"error": "WRONGTYPE s holds no list"}
     assert [state.apply(["DEL", "l"]), state.read(["LRANGE", "l", "0", "-1"])] == [1, []]
+
+
+def test_queues_and_banks_change_in_one_step_and_survive_a_snapshot() -> None:
+    state = State()
+    for word in "abc":
+        state.apply(["RPUSH", "q", word])
+    assert [state.apply(["LPOP", "q"]) for _ in range(2)] == ["a", "b"]
+    assert state.apply(["OPEN", "bank", "x", "10", "y", "5"]) == "OK"
+    for state in (state, State(json.loads(json.dumps(state.dump())))):  # noqa: B020
+        assert state.read(["HGETALL", "bank"]) == ["x", "10", "y", "5"]
+        assert state.apply(["OPEN", "bank", "x", "99"]) == "OK"
+        assert state.apply(["MOVE", "bank", "4", "x", "y"]) == 6
+        assert state.apply(["MOVE", "bank", "7", "x", "y"]) == {"error": "DECLINED too little is left"}
+        assert state.apply(["MOVE", "bank", "1", "x", "z"]) == {"error": "DECLINED there is no account z"}
+        assert [state.apply(["MOVE", "bank", "1", "y", ""]), state.apply(["MOVE", "bank", "3", "", "x"])] == [8, 0]
+        assert state.read(["HGETALL", "bank"]) == ["x", "9", "y", "8"]
+        assert [state.apply(["LPOP", "q"]), state.apply(["LPOP", "q"]), state.apply(["LPOP", "none"])] == [
+            "c",
+            None,
+            None,
+        ]
+        for wrong in (["MOVE", "q", "1", "x", "y"], ["LPOP", "bank"], ["INCRBY", "bank", "1"], ["SADD", "bank", "x"]):
+            assert "WRONGTYPE" in str(state.apply(wrong))
 
 
 async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
@@ -170,6 +193,8 @@ async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
         ["LRANGE", "l", "0", "x"],
         ["PEEK", "LRANGE", "l"],
         ["PEEK", "GET", "k", "0", "1"],
+        ["MOVE", "bank", "x", "a", "b"],
+        ["OPEN", "bank", "a", "1", "b", "x"],
     ):
         assert isinstance(await server.answer(wrong), ValueError)
 
