@@ -13,23 +13,23 @@ import pytest
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
-CHAOS = "--on simulation --nodes 5 --time 15 --rate 60 --nemesis chaos --interval 3 --seeds 30 --workload append"
+CHAOS = "--on simulation --nodes 5 --time 15 --rate 60 --nemesis chaos --interval 3 --seeds 10 --workload append"
 MODES = [
     "",
     "-o reads=lease -o snapshot=40",
     "-o replication=primary-backup",
     "-o replication=primary-backup -o witness=n2 --nodes 3",
 ]
-"""The modes of the reference store that promise one primary, and one order of appends."""
+"""The modes of the reference store that promise one primary; `make bench-promises` takes 200 seeds of each."""
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_no_mode_that_keeps_its_promise_is_accused(splitbrain: Command, mode: str) -> None:
     done = splitbrain("hunt", "reference", *CHAOS.split(), *mode.split(), "--format", "json", timeout=1200)
     outcomes = json.loads(done.stdout)["outcomes"]
-    assert len(outcomes) == 30
+    assert len(outcomes) == 10
     assert not [one for one in outcomes if one["validity"] == "invalid"]
-    assert sum(one["validity"] == "valid" for one in outcomes) > 25
+    assert sum(one["validity"] == "valid" for one in outcomes) > 7
 
 
 BUGS = {
