@@ -15,6 +15,7 @@ from harness.capability import ALWAYS, OF_NODES, OF_STORES, Capability
 from harness.checkers.availability import Availability
 from harness.checkers.bank import Bank
 from harness.checkers.branches import Branches
+from harness.checkers.causal_reverse import CausalReverse
 from harness.checkers.completeness import Completeness
 from harness.checkers.convergence import Convergence
 from harness.checkers.crashes import Crashes
@@ -117,6 +118,7 @@ CHECKERS: Mapping[str, Checker] = {
     "lock": Lock(),
     "lease": Lease(),
     "watch": Watch(),
+    "causal-reverse": CausalReverse(),
     "branches": Branches(),
     "split-brain": SplitBrain(),
 }
