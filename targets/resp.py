@@ -56,7 +56,8 @@ class Link(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append(future)
-        self._transport.write(hiredis.pack_command(words))  # type: ignore[arg-type]
+        # As text: hiredis takes the representation of a number without looking whether a signal has ended that.
+        self._transport.write(hiredis.pack_command(tuple(map(str, words))))  # type: ignore[arg-type]
         if patience is None:
             return await future
         timer = loop.call_later(patience, _expire, future)  # much cheaper than asyncio.timeout

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from harness.cli.stopping import go_on
 from harness.cli.wording import as_options
 from harness.experiment import Experiment
 from harness.hunting import Hunt
@@ -53,6 +54,7 @@ def _say_what_is_kept(this: Hunt) -> None:
 
 def _go_through(this: Hunt, *, stop: bool, quiet: bool) -> bool:
     """Let the hunt go on, to its end or to its first failure; False if it was interrupted before."""
+    go_on()
     outcomes, seeds = this.go(), len(this.seeds)
     tally = Counter(outcome.validity for outcome in this.outcomes)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.assembly import ALL, each_workload
-from harness.cli.stopping import end_on_signals, tell
+from harness.cli.stopping import end_on_signals, go_on, tell
 from harness.cli.wording import as_options, worded
 from harness.conduct import Attendant, Outcome
 from harness.console.progress import Progress
@@ -50,6 +50,7 @@ def _elsewhere(prepared: Prepared, asked: Experiment, *, quiet: bool) -> int | N
         print(as_options(f"splitbrain: --on auto takes {place}: {prepared.why}"), file=sys.stderr)
     if not prepared.apart:
         return None
+    go_on()
     return namespaces.reexecute([*COMMAND, *sys.argv[1:], "--on", place], os.environ)
 
 

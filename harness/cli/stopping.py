@@ -76,7 +76,21 @@ def _raise(name: str, since: float, frame: FrameType | None) -> None:
     if _is_ignored_in(frame) or (_imports(frame) and time.monotonic() - since < _IMPORT_SECONDS):
         _again(name, since)
         return
+    _raised.append(name)
     raise Ended(name)
+
+
+_raised: list[str] = []
+"""The signals for which ``Ended`` was raised."""
+
+
+def go_on() -> None:
+    """Something long is about to begin: raise ``Ended`` once more where it was raised, and somebody has swallowed it.
+
+    C code that takes any error for "there is no such thing" does that, and tries something else.
+    """
+    if _raised:
+        raise Ended(_raised[0])
 
 
 def _is_ignored_in(frame: FrameType | None) -> bool:
@@ -111,10 +125,14 @@ def undisturbed() -> Iterator[None]:
 
 
 def tell(callback: Callable[[], None]) -> None:
-    """From now on call back on the running event loop when a signal arrives, also on one of virtual time."""
+    """From now on call back on the running event loop when a signal arrives, also on one of virtual time.
+
+    Raises ``Ended`` as ``go_on`` does.
+    """
     import asyncio
     import contextvars
 
+    go_on()
     loop = asyncio.get_running_loop()
 
     def told(_number: int, _frame: FrameType | None) -> None:

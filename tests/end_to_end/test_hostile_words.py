@@ -205,3 +205,14 @@ async def test_no_bytes_of_a_server_give_a_traceback_of_the_loop() -> None:
                 assert isinstance(answer, OSError | hiredis.ReplyError)
             json.dumps(answer if not isinstance(answer, Exception) else str(answer), ensure_ascii=False).encode()
     assert not raised
+
+
+async def test_a_signal_while_a_number_is_written_out_does_not_crash_the_harness() -> None:
+    class Interrupted(float):
+        def __repr__(self) -> str:
+            raise RuntimeError("a signal, say")
+
+    link = Link()
+    link.connection_made(None)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError):
+        await link.execute_command("SET", "k", Interrupted())  # type: ignore[arg-type]

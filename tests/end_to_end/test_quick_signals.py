@@ -96,6 +96,32 @@ def test_a_signal_waits_until_a_module_is_imported_but_not_for_ever(
     assert (done.stdout, done.stderr) == (said, "")
 
 
+SWALLOWED = """
+import asyncio, os, signal
+from harness.cli.stopping import Ended, end_on_signals, go_on, tell
+
+async def run():
+    tell(lambda: print("told"))
+
+end_on_signals()
+go_on()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except BaseException:
+    pass
+for begin in (go_on, lambda: asyncio.run(run())):
+    try:
+        begin()
+    except Ended as ended:
+        print(ended)
+"""
+
+
+def test_a_signal_that_somebody_swallows_ends_the_command_before_anything_long_begins() -> None:
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.stdout, done.stderr) == ("SIGTERM\nSIGTERM\n", "")
+
+
 IGNORED = """
 import os, signal, weakref
 from harness.cli.stopping import Ended, end_on_signals
