@@ -213,6 +213,6 @@ async def test_a_signal_while_a_number_is_written_out_does_not_crash_the_harness
             raise RuntimeError("a signal, say")
 
     link = Link()
-    link.connection_made(None)  # type: ignore[arg-type]
+    link.connection_made(asyncio.Transport())
     with pytest.raises(RuntimeError):
         await link.execute_command("SET", "k", Interrupted())  # type: ignore[arg-type]
