@@ -196,7 +196,7 @@ def leases() -> Object:
 
 
 def watches() -> Object:
-    """A log that three streams and, now and then, one from the beginning follow."""
+    """A log that three streams follow."""
     log: list[int] = []
     position = [0] * 3
 
@@ -206,6 +206,23 @@ def watches() -> Object:
             return "put", f"k{client}", len(log), len(log)
         since, position[client] = position[client], len(log)
         return "watch", f"w{client}", since or None, {"events": log[since:], "next": len(log)}
+
+    return act
+
+
+def reads_of_all() -> Object:
+    """Writes of five keys, and a hundred reads of all that a key has."""
+    written: list[list[int]] = [[] for _ in range(KEYS)]
+    count = 0
+
+    def act(rng: random.Random, now: int, client: int) -> tuple[str, Any, Any, Any]:
+        nonlocal count
+        count += 1
+        mine = written[count % KEYS]
+        if count % (OPERATIONS // 100) == 0:
+            return "read", f"k{count % KEYS}", None, list(mine)
+        mine.append(count)
+        return "write", f"k{count % KEYS}", count, count
 
     return act
 
@@ -220,6 +237,7 @@ CASES: dict[str, tuple[str, Callable[[random.Random], Object]]] = {
     "5 locks": ("lock", locks),
     "20,000 leases": ("lease", leases),
     "3 streams of 940,000 changes": ("watch", watches),
+    "5 keys, read 100 times as a whole": ("causal-reverse", reads_of_all),
 }
 
 

@@ -26,16 +26,15 @@ class CausalReverse(Checker):
     def blind(self, history: History) -> str:
         """Why nothing could have been wrong; empty where something could."""
         operations: Operations = history.operations()
-        read, written = (select(operations, name) for name in ("read", "write"))
-        if (operations.type[written] == OK).sum() < 2:
-            return "fewer than two writes were acknowledged"
-        return "" if (operations.type[read] == OK).any() else "nothing was read"
+        for rows, writes in by_key(operations, *_reads_and_writes(operations)).values():
+            if len(rows) and len(writes) and ends(operations, writes).min() < begins(operations, writes).max():
+                return ""
+        return "of no key that was read was a write acknowledged before another one began"
 
     def check(self, history: History, budget: Budget) -> Verdict:
         operations: Operations = history.operations()
         findings = Findings(operations)
-        read, written = (select(operations, name) for name in ("read", "write"))
-        read, written = read[operations.type[read] == OK], written[operations.type[written] != FAIL]
+        read, written = _reads_and_writes(operations)
         for rows, writes in by_key(operations, read, written).values():
             _judge(operations, rows, writes, findings)
         return findings.verdict(
@@ -44,6 +43,12 @@ class CausalReverse(Checker):
 
 
 _MANY = "reads of effects without causes"
+
+
+def _reads_and_writes(operations: Operations) -> tuple[Ints, Ints]:
+    """The reads that were answered, and the writes that may have happened."""
+    read, written = (select(operations, name) for name in ("read", "write"))
+    return read[operations.type[read] == OK], written[operations.type[written] != FAIL]
 
 
 def _judge(operations: Operations, reads: Ints, writes: Ints, findings: Findings) -> None:

@@ -2,7 +2,7 @@
 
 What etcd promises of watches, and what its robustness tests and Jepsen's etcd test hold it to: ordered, unique,
 reliable, atomic, resumable. Since each stream begins at the beginning and leaves nothing out, of any two one is the
-beginning of the other; so all of them are compared with the longest one, in linear time.
+beginning of the other; so that each is compared with the longest one only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import begins, ends, select
@@ -25,16 +26,16 @@ class Watch(Checker):
     """Judges ``watch``, which is answered with the values that were ``put`` since a position, oldest first.
 
     It begins at a position, nothing for the beginning, and is answered with ``events`` and the ``next`` position. The
-    watch of the same key that begins there goes on with it: together they are a stream. It returns when it was told
-    of all that was there when it was invoked, so that a stream which does not know of what was acknowledged before is
-    wrong. Every value is put once.
+    watch of the same key that begins there goes on with it, rather one of the same process: together they are a stream.
+    It returns when it was told of all that was there when it was invoked, so that a stream which does not know of what
+    was acknowledged before is wrong; unless it says that there is ``more``. Every value is put once.
     """
 
     def blind(self, history: History) -> str:
         """Why nothing could have been wrong; empty where something could."""
         operations: Operations = history.operations()
         watched, put = (select(operations, name) for name in ("watch", "put"))
-        if not (operations.type[put] == OK).any():
+        if not (operations.type[put] != FAIL).any():
             return "nothing was put"
         return "" if (operations.type[watched] == OK).any() else "nobody watched"
 
@@ -48,8 +49,9 @@ class Watch(Checker):
             one.phantoms()
             one.repeated()
             one.missing()
+            one.passed_by()
             one.against_time()
-        longest = max((one for one in streams if one.whole), key=lambda one: len(one.told), default=None)
+        longest = max(streams, key=lambda one: (one.whole, len(one.told)), default=None)
         for stream in streams:
             if longest is not None and stream is not longest:
                 pair = _Pair(puts, longest, stream, findings)
@@ -63,18 +65,20 @@ class _Puts:
     """What was put: its values, and when. Moments are places in the history; an unknown outcome ends after all."""
 
     def __init__(self, operations: Operations) -> None:
-        self.rows = select(operations, "put")
+        # What failed comes last: a value may have been put anew.
+        rows = select(operations, "put")
+        self.rows = np.concatenate([rows[operations.type[rows] != FAIL], rows[operations.type[rows] == FAIL]])
+        self.failed = operations.type[self.rows] == FAIL
         self.number: dict[Any, int] = {}
         """By value, which of the rows put it."""
         values = operations.history.value
         for number, event in enumerate(operations.invoked[self.rows].tolist()):
-            if self.number.setdefault(_name(values[event]), number) != number:
+            if self.number.setdefault(_name(values[event]), number) != number and not self.failed[number]:
                 line = operations.history.line_of(event)
                 said = f"{show(values[event])} is put twice, so that nobody can tell which of the two was watched"
                 raise HistoryError(said, line=line)
-        self.values = list(self.number)
+        self.values = [values[event] for event in operations.invoked[self.rows].tolist()]
         self.call, self.ret = begins(operations, self.rows), ends(operations, self.rows)
-        self.failed = operations.type[self.rows] == FAIL
         self.acknowledged = operations.type[self.rows] == OK
 
 
@@ -89,12 +93,21 @@ class _Stream:
     rows: list[int] = field(default_factory=list)
     events: list[list[Any]] = field(default_factory=list)
     """What each of the watches was told."""
+    partial: list[bool] = field(default_factory=list)
+    """Whether each of them has said that there is more."""
+    inherited: int = 0
+    """How many of the first rows are another stream's, which this one goes on with too."""
     told: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Which puts it was told of, by number; -1 for what nobody has put."""
     by: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """Which of the rows told it."""
     without: set[int] = field(default_factory=set)
     """Puts that it is known to lack, or to be late with."""
+
+    def take_over(self, other: _Stream, count: int) -> None:
+        """Begin with the first watches of another stream."""
+        self.whole, self.inherited = other.whole, count
+        self.rows, self.events, self.partial = other.rows[:count], other.events[:count], other.partial[:count]
 
     def keep(self, which: Any) -> None:
         """Forget the other events."""
@@ -105,16 +118,23 @@ def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
     rows = select(operations, "watch")
     rows = rows[operations.type[rows] == OK]
     streams: list[_Stream] = []
-    ended: dict[Any, _Stream] = {}
+    ended: dict[Any, tuple[_Stream, int]] = {}
     for row in rows[np.argsort(operations.completed[rows], kind="stable")].tolist():
-        key, begin, (events, after) = operations.key_name(row), operations.argument(row), _answer(operations, row)
-        stream = None if begin is None else ended.pop((key, hashable(begin)), None)
-        if stream is None:
+        key, begin, answer = operations.key_name(row), operations.argument(row), _answer(operations, row)
+        who = key, int(operations.process[row])
+        found = ended.get((*who, hashable(begin))) or ended.get((key, hashable(begin))) if begin is not None else None
+        if found is not None and len(found[0].rows) == found[1]:
+            stream = found[0]
+        else:
             stream = _Stream(len(streams), key, whole=begin is None)
+            if found is not None:  # another watch has gone on from there as well
+                stream.take_over(*found)
             streams.append(stream)
         stream.rows.append(row)
-        stream.events.append(events)
-        ended[key, hashable(after)] = stream
+        stream.events.append(answer["events"])
+        stream.partial.append(bool(answer.get("more")))
+        after = hashable(answer["next"])
+        ended[(*who, after)] = ended[key, after] = stream, len(stream.rows)
     for stream in streams:
         lengths = [len(events) for events in stream.events]
         told = (puts.number.get(_name(value), -1) for events in stream.events for value in events)
@@ -123,12 +143,12 @@ def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
     return streams
 
 
-def _answer(operations: Operations, row: int) -> tuple[list[Any], Any]:
+def _answer(operations: Operations, row: int) -> dict[str, Any]:
     answer = operations.result(row)
     if not isinstance(answer, dict) or not isinstance(answer.get("events"), list) or "next" not in answer:
         line = operations.history.line_of(int(operations.completed[row]))
         raise HistoryError(f'a watch is answered with "events", a list, and "next", not {show(answer)}', line=line)
-    return answer["events"], answer["next"]
+    return answer
 
 
 def _name(value: Any) -> Any:
@@ -147,10 +167,11 @@ class _Judge:
     def phantoms(self) -> None:
         """What nobody has put, what certainly was not put, and what was put only after it was told."""
         stream, puts = self._stream, self._puts
-        unknown = stream.told < 0
-        wrong = unknown | puts.failed[stream.told] | (puts.call[stream.told] > self._over[stream.by])
+        wrong = stream.told < 0
+        if len(puts.rows):
+            wrong = wrong | puts.failed[stream.told] | (puts.call[stream.told] > self._over[stream.by])
         values = [value for events in stream.events for value in events]
-        for at in np.flatnonzero(wrong).tolist() if len(puts.rows) else range(len(values)):
+        for at in self._own(wrong):
             if self._findings.enough("phantom"):
                 continue
             row, put = stream.rows[stream.by[at]], int(stream.told[at])
@@ -159,14 +180,14 @@ class _Judge:
                 why += ", which failed" if puts.failed[put] else ", and only then"
             text = f"{self._title} was told of {show(values[at])}, {why}: {self._findings.did(row)}."
             self._findings.add("phantom", text, [row] if put < 0 else [row, int(puts.rows[put])])
-        stream.keep(~wrong if len(puts.rows) else slice(0, 0))
+        stream.keep(~wrong)
 
     def repeated(self) -> None:
         """What one watch was told twice, and what a later one was told again: the stream has gone back."""
         stream = self._stream
         _, first, which = np.unique(stream.told, return_index=True, return_inverse=True)
         again = first[which] != np.arange(len(stream.told))
-        for at in np.flatnonzero(again).tolist():
+        for at in self._own(again):
             before, now = int(stream.by[first[which[at]]]), int(stream.by[at])
             kind, how = ("duplicated", "twice") if before == now else ("replayed", "once more")
             if self._findings.enough(kind):
@@ -180,16 +201,14 @@ class _Judge:
     def missing(self) -> None:
         """What was acknowledged before a watch began, and was told by none until that one, or by a later one only."""
         stream, puts = self._stream, self._puts
-        if not stream.whole:
-            return
-        due = np.searchsorted(self._begun, puts.ret)
-        never = len(stream.rows)
-        by = np.full(len(puts.rows), never)
-        by[stream.told] = stream.by
-        for put in np.flatnonzero(puts.acknowledged & (due < never) & (by > due)).tolist():
+        complete = np.flatnonzero(~np.array(stream.partial))
+        due = np.searchsorted(self._begun[complete], puts.ret)
+        due = np.append(complete, len(stream.rows))[due]
+        by = self._by()
+        for put in np.flatnonzero(self._due() & (due < len(stream.rows)) & (by > due)).tolist():
             stream.without.add(put)
-            kind = "missing" if by[put] == never else "late"
-            if self._findings.enough(kind):
+            kind = "missing" if by[put] == len(stream.rows) else "late"
+            if due[put] < stream.inherited or self._findings.enough(kind):
                 continue
             rows = [int(puts.rows[put]), stream.rows[due[put]], *([stream.rows[by[put]]] if kind == "late" else [])]
             when = "never" if kind == "missing" else "only later"
@@ -199,12 +218,53 @@ class _Judge:
             )
             self._findings.add(kind, text, rows)
 
+    def passed_by(self) -> None:
+        """What was never told, although what was put only when it had been acknowledged was."""
+        stream, puts = self._stream, self._puts
+        call = puts.call[stream.told]
+        latest = np.maximum.accumulate(call) if len(call) else call
+        at = np.searchsorted(latest, puts.ret)
+        never = self._due() & (self._by() == len(stream.rows)) & (at < len(latest))
+        for put in np.flatnonzero(never).tolist():
+            if put in stream.without:
+                continue
+            stream.without.add(put)
+            if stream.by[at[put]] < stream.inherited or self._findings.enough("gap"):
+                continue
+            other, row = int(stream.told[at[put]]), stream.rows[stream.by[at[put]]]
+            text = (
+                f"{self._title} has a gap: it was told of {self._value(other)} and not of {self._value(put)}, although "
+                f"{self._did(put)}, and was acknowledged before {self._did(other)}."
+            )
+            self._findings.add("gap", text, [row, int(puts.rows[put]), int(puts.rows[other])])
+
+    def _by(self) -> Ints:
+        """By which of the watches each put was told; past the last one for those that were not."""
+        by = np.full(len(self._puts.rows), len(self._stream.rows))
+        by[self._stream.told] = self._stream.by
+        return by
+
+    def _due(self) -> NDArray[np.bool_]:
+        """Which puts the stream must know of sometime: of one without its beginning those after its first event."""
+        stream, puts = self._stream, self._puts
+        due: NDArray[np.bool_] = puts.acknowledged & stream.whole
+        if not stream.whole and len(stream.told) and puts.acknowledged[stream.told[0]]:
+            due = puts.acknowledged & (puts.call > puts.ret[stream.told[0]])
+        return due
+
+    def _own(self, which: NDArray[np.bool_]) -> list[int]:
+        """Those of its events that were told by watches of its own."""
+        own: list[int] = np.flatnonzero(which & (self._stream.by >= self._stream.inherited)).tolist()
+        return own
+
     def against_time(self) -> None:
         """What was told after something that was put only when it had been acknowledged."""
         stream, puts = self._stream, self._puts
         call, ret = puts.call[stream.told], np.where(puts.acknowledged, puts.ret, np.iinfo(np.int64).max)[stream.told]
         latest = np.maximum.accumulate(call) if len(call) else call
-        for at in (1 + np.flatnonzero(ret[1:] < latest[:-1])).tolist():
+        wrong = np.zeros(len(ret), dtype=bool)
+        wrong[1:] = ret[1:] < latest[:-1]
+        for at in self._own(wrong):
             put = int(stream.told[at])
             if put in stream.without or self._findings.enough("reordered"):
                 continue
@@ -266,7 +326,8 @@ class _Pair:
             for put in self._lacking(other, one.told[start:end]).tolist():
                 self._gap(one, other, put)
             after.append(self._lacking(other, one.told[end:]))
-        if self._stream.whole and all(map(len, after)):
+        together = len(self._both) > 0 or (self._stream.whole and self._longest.whole)
+        if together and all(map(len, after)):
             # Each goes on with what the other was not told of: one of the two has passed by something.
             self._gap(self._longest, self._stream, int(after[0][0]), but=int(after[1][0]))
 

@@ -14,6 +14,7 @@ import json
 import secrets
 import ssl
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Annotated, Any, ClassVar, Literal
 
 import aiohttp
@@ -46,6 +47,8 @@ left can wait for."""
 _PATIENT = aiohttp.ClientTimeout(total=1.5)
 """How long to wait for the answer to a change: without one, the members know sooner whether it was made."""
 _QUICK = aiohttp.ClientTimeout(total=0.5)
+_OF_WATCHES = 0.6
+"""The part of an operation's time-out for which a watch goes on."""
 
 
 class Etcd(Target):
@@ -294,7 +297,7 @@ class EtcdClient:
         self._identity = identity
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._calls = Calls(self._post, self._follow, serializable=serializable, locks=locks)
+        self._calls = Calls(self._post, self._follow, timeout * _OF_WATCHES, serializable=serializable, locks=locks)
 
     async def open(self) -> None:
         self._session = _connected(self._timeout, self._identity, most=4)
@@ -311,11 +314,7 @@ class EtcdClient:
                 answer = await response.json(content_type=None)
         except aiohttp.ClientConnectorError as error:
             raise Failed(f"no connection: {error}") from None
-        if response.status != 200:
-            said = str(answer.get("message") or answer.get("error") or f"HTTP {response.status}")
-            code = answer.get("code")
-            refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in said)
-            raise Failed(said) if refused else Indeterminate(said)
+        _refuse(response.status, answer)
         if not method.startswith("lease/"):  # with which locks are kept alive beside the operations
             term = answer.get("header", {}).get("raft_term")
             self._term = None if term is None else int(term)
@@ -325,6 +324,8 @@ class EtcdClient:
         """Each answer of a method that answers again and again stands in a line of its own."""
         assert self._session is not None
         async with self._session.post(f"{self._url}/{method}", json=body) as response:
+            if response.status != HTTPStatus.OK:
+                _refuse(response.status, await response.json(content_type=None))
             rest = b""
             async for piece in response.content.iter_any():
                 *lines, rest = (rest + piece).split(b"\n")
@@ -336,6 +337,16 @@ class EtcdClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+def _refuse(status: int, answer: Any) -> None:
+    """Raise ``Failed`` or ``Indeterminate`` for what is no answer to what was asked."""
+    if status == HTTPStatus.OK:
+        return
+    said = str(answer.get("message") or answer.get("error") or f"HTTP {status}")
+    code = answer.get("code")
+    refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in said)
+    raise Failed(said) if refused else Indeterminate(said)
 
 
 def _peer(node: Node) -> str:

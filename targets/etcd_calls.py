@@ -47,9 +47,13 @@ def _prefixed(prefix: str) -> dict[str, Any]:
 
 
 class Calls:
-    """The calls of one client. ``api`` is how locks are taken: with a ``transaction``, or with etcd's ``lock``."""
+    """The calls of one client. ``api`` is how locks are taken: with a ``transaction``, or with etcd's ``lock``.
 
-    def __init__(self, post: Post, follow: Follow, *, serializable: bool, locks: str) -> None:
+    ``patience`` is for how many seconds a watch may go on.
+    """
+
+    def __init__(self, post: Post, follow: Follow, patience: float, *, serializable: bool, locks: str) -> None:
+        self._patience = patience
         self._post, self._follow, self._serializable, self._locks = post, follow, serializable, locks
         self._held: dict[str, _Hold] = {}
 
@@ -115,23 +119,35 @@ class Calls:
         return values, {decode(one["key"]): one["mod_revision"] for one in found}
 
     async def _watch(self, position: int) -> dict[str, Any]:
-        """What was put since a revision, up to the latest that there is now, and what else came with it."""
+        """What was put since a revision, up to the latest that there is now, and what else came with it.
+
+        etcd tells who is behind a thousand revisions at a time: who is far behind is told that there is more.
+        """
         latest = {"sort_order": "DESCEND", "sort_target": "MOD", "limit": "1", "keys_only": True}
         newest = (await self._post("kv/range", {**_prefixed(_WATCHED), **latest})).get("kvs", [])
         events: list[int] = []
         if not newest or int(newest[0]["mod_revision"]) < position:
             return {"events": events, "next": position}
         asked = {**_prefixed(_WATCHED), "start_revision": str(position)}
-        async with contextlib.aclosing(self._follow("watch", {"create_request": asked})) as answers:
-            async for answer in answers:
-                told = answer.get("result", {})
-                if told.get("canceled") or "error" in answer:
-                    raise Indeterminate(f"the watch was ended: {told.get('cancel_reason') or answer}")
-                for event in told.get("events", []):
-                    events.append(int(decode(event["kv"]["value"])))
-                    position = int(event["kv"]["mod_revision"]) + 1
-                if position > int(newest[0]["mod_revision"]):
-                    return {"events": events, "next": position}
+        try:
+            async with (
+                asyncio.timeout(self._patience),
+                contextlib.aclosing(self._follow("watch", {"create_request": asked})) as answers,
+            ):
+                async for answer in answers:
+                    told = answer.get("result", {})
+                    if told.get("canceled") or "error" in answer:
+                        raise Indeterminate(f"the watch was ended: {told.get('cancel_reason') or answer}")
+                    for event in told.get("events", []):
+                        position = int(event["kv"]["mod_revision"]) + 1
+                        if event.get("type") != "DELETE":
+                            events.append(int(decode(event["kv"]["value"])))
+                    if position > int(newest[0]["mod_revision"]):
+                        return {"events": events, "next": position}
+        except TimeoutError:
+            if not events:
+                raise
+            return {"events": events, "next": position, "more": True}
         raise Indeterminate("the watch ended by itself")
 
     async def _put(self, key: str, value: Any, lease: int = 0) -> Any:

@@ -15,12 +15,13 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from harness.checkers.watch import Watch
-from harness.generator import Generator, Stream
+from harness.generator import Generator, Stream, each_process, sleep, then
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
 from harness.verdict import Checker
 from harness.workload import Answers, Workload
-from harness.workloads.final import every_node_reads
+
+_TRIES = 5
 
 
 class WatchWorkload(Workload):
@@ -68,7 +69,26 @@ class WatchWorkload(Workload):
         return Stream(draw, learn)
 
     def final(self) -> Generator:
-        return every_node_reads("watch", ["whole"], self.settle)
+        return then(sleep(self.settle), each_process(_from_the_beginning))
 
     def checkers(self) -> Mapping[str, Checker]:
         return {"watch": Watch()}
+
+
+def _from_the_beginning() -> Generator:
+    """Watch until all was told, or nothing was a few times in turn."""
+    position: Any = None
+    tries = 0
+
+    def draw() -> Operation | None:
+        return Operation("watch", "whole", position) if tries < _TRIES else None
+
+    def learn(event: Event) -> None:
+        nonlocal position, tries
+        if event.type == "ok":
+            position = event.value["next"]
+            tries = 0 if event.value.get("more") else _TRIES
+        elif event.type != "invoke":
+            tries += 1
+
+    return Stream(draw, learn)

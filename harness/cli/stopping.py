@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Final
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_AGAIN: Final = (signal.SIGVTALRM, signal.SIGALRM)
+_AGAIN: Final = {signal.SIGVTALRM: signal.ITIMER_VIRTUAL, signal.SIGALRM: signal.ITIMER_REAL}
 """By these a signal comes again: after some time of the processor, and of the clock, for a process that waits."""
 _AGAIN_SECONDS: Final = 0.001
 _IMPORT_SECONDS: Final = 10.0
@@ -46,6 +46,8 @@ def ignore_signals() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     for number in (*ENDING, *_AGAIN):
         signal.signal(number, signal.SIG_IGN)
+    for timer in _AGAIN.values():
+        signal.setitimer(timer, 0)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -54,6 +56,8 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 _waiting: list[tuple[str, float]] = []
 """The signals that come again in a moment, and since when they wait."""
+_set: set[int] = set()
+"""Which of the two timers were set here, and not by others."""
 
 
 def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
@@ -66,9 +70,10 @@ def _not_ignored(unraisable: sys.UnraisableHookArgs) -> None:
 
 def _again(name: str, since: float) -> None:
     _waiting.append((name, since))
-    signal.setitimer(signal.ITIMER_VIRTUAL, _AGAIN_SECONDS)
-    if signal.getsignal(signal.SIGALRM) is _end_again:  # else a simulation has it, which never waits
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    for number, timer in _AGAIN.items():
+        if signal.getsignal(number) is _end_again:  # else a simulation has it, which never waits
+            _set.add(number)
+            signal.setitimer(timer, _AGAIN_SECONDS)
 
 
 def _raise(name: str, since: float, frame: FrameType | None) -> None:
@@ -106,9 +111,12 @@ def _imports(frame: FrameType | None) -> bool:
     return False
 
 
-def _end_again(_number: int, frame: FrameType | None) -> None:
+def _end_again(number: int, frame: FrameType | None) -> None:
+    if number not in _set:
+        _end(number, frame)
+    _set.discard(number)
     if _waiting:
-        _raise(*_waiting.pop(), frame)
+        _raise(*_waiting.pop(0), frame)
 
 
 @contextlib.contextmanager
@@ -118,10 +126,12 @@ def undisturbed() -> Iterator[None]:
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, before)
         for number, handler in before.items():
             signal.signal(number, handler)
         if _waiting:
-            _again(*_waiting.pop())
+            _again(*_waiting.pop(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, before)
 
 
 def tell(callback: Callable[[], None]) -> None:

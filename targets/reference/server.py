@@ -32,6 +32,8 @@ from harness.targets.reference.state import WrongTypeError
 CLIENT_PORT = 6400
 _MANY = 10_000
 """The most words that a command of any length has."""
+_DIGITS = 18
+"""The longest number that a command has."""
 NUMBERS = {"INCRBY": slice(1, None), "LRANGE": slice(1, None), "MOVE": slice(1, 2), "OPEN": slice(2, None, 2)}
 """Which arguments of a command are whole numbers."""
 REPLICATIONS: dict[str, type[Replica]] = {
@@ -200,7 +202,7 @@ class Server:
 
 
 def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+    return text.removeprefix("-").isdecimal() and len(text) <= _DIGITS
 
 
 def _reply(answer: Any) -> resp.Reply:

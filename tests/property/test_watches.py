@@ -78,6 +78,12 @@ class Stream:
             if due and by.get(value, len(watches)) > due[0]:
                 self.without.add(value)
                 self.kinds.add("late" if value in by else "missing")
+        for value, one in puts.items():
+            if value in by or value in self.without or one.type != "ok":
+                continue
+            if any(one.ret < puts[other].call for other in self.told):
+                self.without.add(value)
+                self.kinds.add("gap")
         for a, b in itertools.combinations(self.told, 2):
             if puts[b].type == "ok" and puts[b].ret < puts[a].call and b not in self.without:
                 self.kinds.add("reordered")

@@ -45,6 +45,7 @@ def told(*values: int, at: int, since: int | None = None, process: int = 1) -> t
     return ok(process, "watch", since, {"events": list(values), "next": at})
 
 
+LATE = ((1, "invoke", "watch", None),), ((1, "ok", "watch", {"events": [1, 3], "next": 4}),)
 PUT = [ok(0, "put", 1), ok(0, "put", 2)]
 INIT = ok(0, "init", {"a": 10, "b": 0})
 TEN = {"account": "a", "amount": 10}
@@ -120,6 +121,25 @@ TEN = {"account": "a", "amount": 10}
         ("watch", [*PUT, told(1, 2, 3, at=4), ok(0, "put", 3)], "phantom", "and only then"),
         ("watch", [*PUT, told(1, 2, 2, at=3)], "duplicated", "told of 2 twice"),
         ("watch", [*PUT, told(1, 2, at=3), told(2, since=3, at=4)], "replayed", "told of 2 once more"),
+        ("watch", [ok(0, "put", 1), told(1, at=2), told(5, at=9, since=2, process=2)], "phantom", "told of 5"),
+        (
+            "watch",
+            [ok(0, "put", 1), told(1, at=2), ok(0, "put", 2), told(2, at=3, since=2), told(at=2, since=2)],
+            "missing",
+            "never told of 2",
+        ),
+        (
+            "watch",
+            [ok(0, "put", 1), LATE[0], ok(0, "put", 2), ok(0, "put", 3), LATE[1]],
+            "gap",
+            "told of 3 and not of 2",
+        ),
+        (
+            "watch",
+            [*PUT, info(2, "put", 8), info(3, "put", 9), told(2, 8, at=7, since=6), told(2, 9, at=8, since=6)],
+            "gap",
+            "not of 8, the other",
+        ),
         ("watch", [*PUT, told(1, at=2)], "missing", "never told of 2"),
         ("watch", [*PUT, told(1, at=2), told(2, since=2, at=3)], "late", "only later told of 2"),
         ("watch", [*PUT, told(2, 1, at=3)], "reordered", "told of 2 before 1"),
@@ -173,6 +193,10 @@ def test_every_kind_is_named_and_told(checker: str, operations: list[tuple[Step,
         ("lease", [info(0, "grant", 0.1), ok(1, "grant", 0.1), ok(1, "look", None, True)]),
         ("causal-reverse", [ok(0, "write", 1), ok(1, "write", 2), ok(0, "read", None, [1])]),
         ("causal-reverse", [info(0, "write", 1), ok(1, "write", 2), ok(1, "write", 3), ok(1, "read", None, [2, 3])]),
+        ("watch", [info(2, "put", 9), told(9, at=3), told(9, at=3)]),
+        ("watch", [((1, "invoke", "put", 1), (1, "fail", "put", 1)), *PUT, told(1, 2, at=3)]),
+        ("watch", [*PUT, ok(1, "watch", None, {"events": [1], "next": 2, "more": True}), told(2, at=3, since=2)]),
+        ("watch", [*PUT, told(2, at=3, since=2), ok(0, "put", 3), told(3, at=4, since=3)]),
         ("watch", [*PUT, info(2, "put", 3), told(1, 2, at=3), told(3, since=3, at=4), told(1, 2, 3, at=4)]),
         ("watch", [info(2, "put", 3), *PUT, told(1, 3, 2, at=4), told(1, 3, 2, at=4), told(at=4, since=4)]),
     ],
@@ -194,8 +218,8 @@ def test_what_is_possible_is_no_anomaly(checker: str, operations: list[tuple[Ste
         ("bank", [INIT], "no balances were read"),
         ("lock", [ok(0, "acquire", None, 1)], "no lock was acquired twice"),
         ("lease", [ok(0, "grant", 1)], "no lease was granted and looked at"),
-        ("causal-reverse", [ok(0, "write", 1), ok(1, "write", 2)], "nothing was read"),
-        ("causal-reverse", [ok(0, "write", 1), ok(1, "read", None, [1])], "fewer than two"),
+        ("causal-reverse", [ok(0, "write", 1), ok(1, "write", 2)], "of no key that was read"),
+        ("causal-reverse", [ok(0, "write", 1), ok(1, "read", None, [1])], "acknowledged before another one"),
         ("watch", PUT, "nobody watched"),
         ("watch", [told(at=1)], "nothing was put"),
         ("watch", [*PUT, ok(1, "watch", None, [1, 2])], 'answered with "events"'),
