@@ -26,10 +26,8 @@ class CausalReverse(Checker):
     def blind(self, history: History) -> str:
         """Why nothing could have been wrong; empty where something could."""
         operations: Operations = history.operations()
-        for rows, writes in by_key(operations, *_reads_and_writes(operations)).values():
-            if len(rows) and len(writes) and ends(operations, writes).min() < begins(operations, writes).max():
-                return ""
-        return "of no key that was read was a write acknowledged before another one began"
+        reads, _ = _reads_and_writes(operations)
+        return "" if any(_elements(operations, row) for row in reads.tolist()) else "nothing that was written was read"
 
     def check(self, history: History, budget: Budget) -> Verdict:
         operations: Operations = history.operations()
@@ -60,24 +58,36 @@ def _judge(operations: Operations, reads: Ints, writes: Ints, findings: Findings
             line = operations.history.line_of(int(operations.invoked[row]))
             raise HistoryError(f"{show(operations.argument(row))} is written twice", line=line)
     acknowledged = np.sort(ret)
-    for row in reads.tolist():
-        shown = np.unique([number[name] for name in map(hashable, _elements(operations, row)) if name in number])
-        if not len(shown):
+    for row, over in zip(reads.tolist(), ends(operations, reads).tolist(), strict=True):
+        elements = _elements(operations, row)
+        seen = np.unique(np.array([number.get(hashable(one), -1) for one in elements], dtype=np.int64))
+        for one in elements:
+            at = number.get(hashable(one), -1)
+            if (at >= 0 and call[at] < over) or findings.enough("phantom"):
+                continue
+            when = "nobody had written it by then" if at >= 0 else "nobody wrote it"
+            rows = [row] if at < 0 else [row, int(writes[at])]
+            findings.add("phantom", f"{_begin(operations, row, findings)}: it shows {show(one)}, but {when}.", rows)
+        seen = seen[seen >= 0]
+        if not len(seen):
             continue
-        seen = shown.astype(np.int64)
         latest = seen[np.argmax(call[seen])]
         due = int(np.searchsorted(acknowledged, call[latest]))
         if due == int((ret[seen] < call[latest]).sum()) or findings.enough("reversed"):
             continue
         absent = np.setdiff1d(np.flatnonzero(ret < call[latest]), seen)
         cause, effect = int(writes[absent[0]]), int(writes[latest])
-        key = operations.key_name(row)
         text = (
-            f"{about(key)}{findings.did(row)}: it shows {show(operations.argument(effect))} without "
+            f"{_begin(operations, row, findings)}: it shows {show(operations.argument(effect))} without "
             f"{show(operations.argument(cause))}, although {findings.did(cause)}, and was acknowledged before "
             f"{findings.did(effect)}."
         )
-        findings.add("reversed", text[0].upper() + text[1:], [row, cause, effect])
+        findings.add("reversed", text, [row, cause, effect])
+
+
+def _begin(operations: Operations, row: int, findings: Findings) -> str:
+    text = f"{about(operations.key_name(row))}{findings.did(row)}"
+    return text[0].upper() + text[1:]
 
 
 def _elements(operations: Operations, row: int) -> list[Any]:
