@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from harness.errors import UsageError, field
+from harness.errors import HistoryError, UsageError, field
 from harness.experiment import Experiment
 from harness.history import OK, History
 from harness.own import Own
@@ -51,6 +51,8 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
         # What cannot be written and read again would be lost later, and everybody else's verdict with it.
         verdict = unless_blind(checker, history, checker.check(history, budget))
         msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
+    except HistoryError as error:
+        return Verdict("unknown", f"this is no history for the checker {name}: {error}")
     except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

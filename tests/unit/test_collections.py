@@ -223,7 +223,7 @@ def test_what_is_possible_is_no_anomaly(checker: str, operations: list[tuple[Ste
         ("causal-reverse", [ok(0, "write", 1), ok(1, "write", 2), ok(1, "read", None, [])], "nothing that was"),
         ("watch", PUT, "nobody watched"),
         ("watch", [told(at=1)], "nothing was put"),
-        ("watch", [*PUT, ok(1, "watch", None, [1, 2])], 'answered with "events"'),
+        ("watch", [*PUT, ok(1, "watch", None, [1, 2])], "this is no history for the checker watch: line 6: a watch is"),
         ("watch", [*PUT, ok(2, "put", 1), told(1, 2, at=3)], "1 is put twice"),
         ("total", [ok(0, "add", "five"), ok(1, "read", None, 5)], "a change of a counter is a whole number"),
         ("bank", [INIT, ok(0, "read", None, [1, 2])], "a bank has a map from accounts to whole numbers"),
