@@ -85,6 +85,19 @@ def loopback() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that runs in this process ignores signals in the end; what is started after it would inherit that."""
+    before = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    mask, hook = signal.pthread_sigmask(signal.SIG_BLOCK, ()), sys.unraisablehook
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    sys.unraisablehook = hook
+
+
+@pytest.fixture(autouse=True)
 def _company(request: pytest.FixtureRequest) -> Iterator[None]:
     """What looks at the whole machine runs while no other test does; it waits until those that have begun are done."""
     alone = request.node.get_closest_marker("alone") is not None

@@ -45,6 +45,8 @@ from harness.faults import abilities, fence
 from harness.faults.tools import TRIED
 from harness.shipping import packed
 
+_LOOKS: Final = 30
+"""How often to look, at most, whether a gate is there."""
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
 _BY_SOCKET: Final = "http+docker://localhost"
 """How the SDK calls an engine that it reaches by a Unix socket."""
@@ -133,8 +135,13 @@ class DockerEnvironment(RealEnvironment):
         await call(container.start)
         await call(container.reload)
         address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
-        gate = Gate.held_by(container.attrs["State"]["Pid"], address, mark)
-        return (gate, address) if gate is not None else (None, None)
+        for _ in range(_LOOKS):
+            # A process that is just becoming another program has no environment for a moment.
+            gate = Gate.held_by(container.attrs["State"]["Pid"], address, mark)
+            if gate is not None:
+                return gate, address
+            await asyncio.sleep(0.1)
+        return None, None
 
     async def stop(self) -> None:
         if self._client is None:

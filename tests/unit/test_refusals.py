@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -92,9 +93,12 @@ def test_who_is_told_that_a_write_failed_keeps_its_lock_alive_no_longer(function
             raise Failed("too many requests")
         return {"ID": "7", "succeeded": True, "header": {"revision": "5"}}
 
+    async def follow(method: str, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        yield
+
     async def tasks() -> int:
         nonlocal refuses
-        calls = Calls(post, serializable=False, locks="transaction")
+        calls = Calls(post, follow, 1.0, serializable=False, locks="transaction")
         token = await calls.apply(Operation("acquire", "k", 9))
         alive = len(asyncio.all_tasks())
         await calls.apply(Operation(function, "k", [token, 1]))

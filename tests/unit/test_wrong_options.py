@@ -20,7 +20,6 @@ from harness.plugins import load, names
 from harness.run_directory import RunDirectory
 
 COUNT = 200
-SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 HANGS_AFTER_SECONDS = 20
 NUMBERLESS = ("nan", "NaN", "inf", "-inf", "", "many", "1e999", "5 parsecs", "1,5", "0x1F", "1_0", "--1", "1%%", "²")
 NOWHERE = ("n0", "n4", "n99", "n1+n4", "n1+n1", "n1+", "+n1", "+", "n1 n2", "N1", "any+n1", "127.0.0.1")
@@ -97,23 +96,13 @@ def test_a_wrong_value_starts_nothing(
     def started(*_: object, **__: object) -> None:
         raise AssertionError("a run was started")
 
-    def hangs(*_: object) -> None:
-        raise TimeoutError
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(RunDirectory, "create", started)
     monkeypatch.setattr(namespaces, "reexecute", started)
     monkeypatch.setattr(sys, "argv", ["splitbrain", *command])
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    signal.signal(signal.SIGALRM, hangs)
-    signal.alarm(HANGS_AFTER_SECONDS)
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main()
-    finally:
-        signal.alarm(0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    signal.alarm(HANGS_AFTER_SECONDS)  # ends the command, with another code
+    with pytest.raises(SystemExit) as caught:
+        main()
     printed = capfd.readouterr()
     assert caught.value.code == 2, printed.err
     (line,) = printed.err.splitlines()
