@@ -106,12 +106,10 @@ class Kept(Redis):
 @pytest.mark.needs("local", "redis")
 def test_redis_loses_what_an_isolated_primary_acknowledged_and_says_who(tmp_path: Path, splitbrain: Command) -> None:
     (tmp_path / "kept.py").write_text(KEPT.replace("FOLDER", repr(str(tmp_path))))
-    words = "--on local --workload append --nemesis partition --time 40 --seed 1"
-    for attempt in range(3):  # on a busy machine a third one may think itself primary, too
-        done = splitbrain("run", "./kept.py:Kept", *words.split(), "--runs", f"runs-{attempt}")
-        assert done.returncode == 1, done.stdout + done.stderr
-        if "were both primary for" in done.stdout:
-            break
+    # One cut only: a second one may isolate the second primary.
+    words = "--on local --workload append --nemesis partition -o partition=primary --interval 20 --time 30 --seed 1"
+    done = splitbrain("run", "./kept.py:Kept", *words.split())
+    assert done.returncode == 1, done.stdout + done.stderr
     told = done.stdout.splitlines()
     told = told[: told.index("")]  # figures of the whole run follow
     assert len(told) <= 10
@@ -121,7 +119,7 @@ def test_redis_loses_what_an_isolated_primary_acknowledged_and_says_who(tmp_path
     assert "(term 1) acknowledged" in told[1]
     assert " forked " in told[2]
 
-    (run,) = tmp_path.glob(f"runs-{attempt}/*")
+    (run,) = tmp_path.glob("runs/*")
     verdict = json.loads((run / "verdict.json").read_text())
     (episode, *_) = verdict["evidence"]["episodes"]
     former, successor = episode["nodes"]
