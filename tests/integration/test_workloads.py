@@ -17,7 +17,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def test_etcd_keeps_what_it_acknowledges(splitbrain: Command, workload: str) -> None:
     strict = [] if workload in ("bank", "watch") else ["-o", "linearizable=true", "-o", "settle=3s"]
     code, verdict, _ = measured(
-        splitbrain, 14, "etcd", "--on", "local", "--workload", workload, *strict, "--nemesis", "partition,kill,pause",
+        splitbrain, 24, "etcd", "--on", "local", "--workload", workload, *strict, "--nemesis", "partition,kill,pause",
         "--interval", "2", "--seed", "7",
     )  # fmt: skip
     assert (code, verdict["validity"]) == (0, "valid"), verdict
@@ -60,14 +60,27 @@ def test_a_holder_that_writes_keeps_a_lock_of_redis(splitbrain: Command) -> None
 @pytest.mark.needs("local", "etcd")
 @pytest.mark.parametrize("locks", ["transaction", "api"])
 def test_a_lock_of_etcd_excludes_nobody_and_fencing_makes_up_for_it(splitbrain: Command, locks: str) -> None:
-    """A holder whose member stands still loses its lease, and goes on writing when the member does."""
+    """A holder whose member stands still loses its lease, and goes on writing when the member does.
+
+    Whether one that is paused serves a holder at that moment is chance: each is tried a few times.
+    """
     paused = [
         "etcd", "--on", "local", "--workload", "lock", "-o", "keys=6", "-o", f"locks={locks}", "--rate", "60",
-        "--timeout", "10", "--nemesis", "pause", "-o", "pause=one", "--interval", "6", "--seed", "2",
+        "--timeout", "10", "--nemesis", "pause", "-o", "pause=one", "--interval", "6", "--time", "30",
     ]  # fmt: skip
-    code, verdict, _ = measured(splitbrain, 40, *paused)
-    assert (code, verdict["validity"]) == (1, "invalid"), verdict
-    assert {"held together", "stale write"} >= {anomaly["kind"] for anomaly in verdict["anomalies"]}
-    code, verdict, _ = measured(splitbrain, 40, *paused, "-o", "fencing=true")
+    tries = [["--seed", str(seed)] for seed in range(2, 8)]
+    kinds: set[str] = set()
+    for again in tries:
+        code, verdict, _ = run(splitbrain, *paused, *again)
+        kinds |= {anomaly["kind"] for anomaly in verdict["anomalies"]}
+        if code == 1:
+            break
+    assert kinds
+    assert kinds <= {"held together", "stale write"}
+    for again in tries:
+        code, verdict, _ = run(splitbrain, *paused, *again, "-o", "fencing=true")
+        assert verdict["validity"] != "invalid", verdict
+        if code == 0 and verdict["evidence"]["held_together"] > 0:
+            break
     assert (code, verdict["validity"]) == (0, "valid"), verdict
     assert verdict["evidence"]["held_together"] > 0
