@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from harness.checkers.evidence import Evidence
+from harness.checkers.evidence import _LEAST_OF_ALL, Evidence
 from harness.experiment import Experiment
 from harness.history import from_events
 from harness.nemesis import Proof
@@ -159,3 +159,38 @@ def test_a_primary_that_is_seen_again_or_was_silent_is_no_change() -> None:
     assert Evidence().check(from_events(calm), Budget()).evidence["role_changes"] == 0
     changed = [*calm, seen(20, "n2", "primary", 2), seen(21, "n1", "replica", 2), seen(22, "n1", "primary", 3)]
     assert Evidence().check(from_events(changed), Budget()).evidence["role_changes"] == 2
+
+
+def test_operations_are_counted_by_their_ends_and_by_how_many_were_open_at_once() -> None:
+    def done(process: int, key: str, call: int, ret: int, kind: EventType) -> list[Event]:
+        ends: tuple[tuple[int, EventType], ...] = ((call, "invoke"), (ret, kind))
+        return [Event(0, time, process, what, "write", key, process) for time, what in ends]
+
+    def evidence(*operations: list[Event]) -> dict[str, Any]:
+        events = sorted((event for one in operations for event in one), key=lambda event: event.time)
+        return Evidence().check(from_events(events), Budget()).evidence
+
+    found = evidence(
+        done(0, "x", 1, 9, "ok"), done(1, "x", 2, 5, "fail"), done(2, "x", 6, 8, "fail"), done(3, "y", 3, 7, "ok"),
+        done(4, "x", 4, 10, "info"), done(5, "y", 20, 30, "fail"),
+    )  # fmt: skip
+    counted = ("operations", "ok", "fail", "info", "most_concurrent_on_one_key")
+    assert [found[name] for name in counted] == [6, 2, 3, 1, 2]
+    assert evidence(done(0, "x", 1, 9, "info"))["most_concurrent_on_one_key"] == 0
+
+
+def test_a_share_of_all_operations_must_succeed_and_half_of_chaos_be_proved() -> None:
+    def verdict(ok: int) -> Verdict:
+        ends: list[EventType] = ["ok"] * ok + ["fail"] * (100 - ok)
+        events = [
+            Event(0, 2 * number + place, 0, kind, "write", "k", number)
+            for number, end in enumerate(ends)
+            for place, kind in ((0, "invoke"), (1, end))  # type: ignore[assignment]
+        ]
+        return Evidence().check(from_events(events), Budget())
+
+    least = round(100 * _LEAST_OF_ALL)
+    assert (verdict(least).validity, verdict(least - 1).validity) == ("valid", "unknown")
+    for names, validity in ((["kill", "pause"], "valid"), (["disk", "kill", "pause"], "unknown")):
+        planned = {"asked": [], "mixed": names, "faults": PLANNED["faults"]}
+        assert run(planned=planned).validity == validity
