@@ -138,3 +138,44 @@ def test_the_same_seed_gives_the_same_operations_whatever_the_latency() -> None:
     fast = [step.operation.value for step in drive(make(), latency=1 * MS)]
     slow = [step.operation.value for step in drive(make(), latency=90 * MS)]
     assert fast == slow
+
+
+def test_operations_have_their_times_or_wait_for_a_process() -> None:
+    entries = [(0.05, Operation("a")), (0.051, Operation("b")), (0.2, Operation("c"))]
+    steps = drive(g.on_clients(g.at_times(entries)), processes=1)
+    assert [(step.operation.f, step.time // MS) for step in steps] == [("a", 50), ("b", 60), ("c", 200)]
+
+
+def test_one_worker_alone_does_what_is_its_own() -> None:
+    steps = drive(g.on_clients(g.on_worker(1, 3, g.limit(5, stream()))), processes=6)
+    assert [step.process for step in steps] == [1, 4, 1, 4, 1]
+
+
+def test_clients_and_the_nemesis_hear_of_their_own_operations_only() -> None:
+    heard: dict[str, set[Process]] = {"clients": set(), "nemesis": set()}
+
+    def listens(who: str) -> Generator:
+        return g.limit(4, g.Stream(lambda: Operation(who), lambda event: heard[who].add(event.process)))
+
+    drive(g.any_of(g.on_clients(listens("clients")), g.on_nemesis(listens("nemesis"))))
+    assert heard == {"clients": {0, 1}, "nemesis": {NEMESIS}}
+
+
+def test_of_two_at_the_same_time_the_first_goes_first_and_of_none_there_is_none() -> None:
+    both = [g.at_times([(0.01, Operation(f))]) for f in "ab"]
+    assert names(drive(g.any_of(*both), processes=1)) == "ab"
+    assert g.any_of(g.limit(0, stream()), g.limit(0, stream())).next(Context(0, [0], [0])) is None
+
+
+def test_who_has_something_to_do_and_no_process_for_it_waits_and_says_so() -> None:
+    for waits in (
+        stream(),
+        g.at_times([(0.0, Operation("a"))]),
+        g.each_process(lambda: g.limit(2, stream())),
+        g.any_of(stream(), stream()),
+    ):
+        hungry: list[bool] = []
+        found = waits.next(Context(0, [0], [], hungry))
+        assert found is not None
+        assert isinstance(found[0], Pending)
+        assert hungry
