@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.environments.simulation.loop import SimulatedLoop
-from harness.errors import FaultError, NothingToDo
+from harness.errors import FaultError, NothingToDo, SplitbrainError
 from harness.generator import Generator, Stagger, any_of, at_times, limit, on_clients, on_nemesis, operations, repeat
 from harness.interpreter import Interpreter, Worker
-from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation
+from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation, Served
 from harness.recording import Recorder
 
 READ, WRITE = Operation("read", "k"), Operation("write", "k", 1)
@@ -224,3 +224,82 @@ def test_faults_wait_for_nobody_and_nobody_for_them(drive: Drive) -> None:
     assert ended["write"] == pytest.approx(1.0, abs=1e-6)
     (slow,) = (event for event in events if event.f == "start-slow" and event.type != "invoke")
     assert (slow.type, slow.error) == ("info", "the run was ended")
+
+
+class Deaf(Memory):
+    """A client that does not let itself be cancelled."""
+
+    async def invoke(self, operation: Operation) -> Any:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                continue
+
+
+def _interpreter(loop: SimulatedLoop, folder: Path, *clients: Memory, **more: Any) -> tuple[Interpreter, list[Event]]:
+    recorder = Recorder(folder / "history.jsonl")
+    workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
+    reads = frozenset({"read"})
+    made = Interpreter(recorder, loop.nanoseconds, workers, reads=reads, timeout=1.0, nemesis=_nothing, **more)
+    return made, recorder.events
+
+
+def test_who_was_stopped_goes_on_with_the_next_generator_and_stops_at_once(tmp_path: Path) -> None:
+    loop = SimulatedLoop()  # type: ignore[abstract]
+    interpreter, events = _interpreter(loop, tmp_path, Memory("v"))
+
+    async def main() -> None:
+        loop.call_later(1.0, interpreter.stop)
+        await interpreter.run(on_clients(at_times([(600.0, READ)])))
+        assert loop.time() < 1.1
+        await interpreter.run(on_clients(operations([READ])))
+
+    loop.run_to_end(main())
+    assert [event.type for event in events] == ["invoke", "ok"]
+
+
+def test_a_client_that_does_not_come_back_is_given_up_and_named(tmp_path: Path) -> None:
+    loop, stuck = SimulatedLoop(), list[str]()  # type: ignore[abstract]
+    interpreter, events = _interpreter(loop, tmp_path, Deaf(), Memory("v"), stuck=stuck.append)
+
+    async def main() -> None:
+        await interpreter.run(on_clients(operations([WRITE, WRITE])))
+        await interpreter.run(on_clients(operations([READ] * 4)))
+
+    loop.run_to_end(main())
+    ends = {(event.process, event.type, event.error) for event in events if event.type != "invoke"}
+    assert any((process, kind) == (0, "info") and "did not come back" in str(why) for process, kind, why in ends)
+    assert [event.process for event in events if event.f == "read"] == [1] * 8
+    assert len(stuck) == 1
+    assert "does not let itself be cancelled" in stuck[0]
+
+
+def test_what_is_open_when_a_run_is_cancelled_has_an_unknown_outcome(tmp_path: Path) -> None:
+    loop = SimulatedLoop()  # type: ignore[abstract]
+    interpreter, events = _interpreter(loop, tmp_path, Memory(seconds=0.5))
+
+    async def main() -> None:
+        running = asyncio.ensure_future(interpreter.run(on_clients(operations([WRITE]))))
+        loop.call_later(0.1, running.cancel)
+        await asyncio.gather(running, return_exceptions=True)
+
+    loop.run_to_end(main())
+    assert completion(events) == ("info", "the run was ended")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("text", "it takes another type"),
+        (Served(5, by="n1", term=-1), "`term` a number or None"),
+        (Served(5, by="n1", term=True), "`term` a number or None"),
+        (Served(5, by=None), "`by` is the name of a node"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_answer_that_nobody_can_use_names_its_client(tmp_path: Path, answer: Any, said: str) -> None:
+    loop = SimulatedLoop()  # type: ignore[abstract]
+    interpreter, _ = _interpreter(loop, tmp_path, Memory(answer), answers={"read": (int,)})
+    with pytest.raises(SplitbrainError, match=r"Memory\.invoke") as raised:
+        loop.run_to_end(interpreter.run(on_clients(operations([READ]))))
+    assert said in str(raised.value)
