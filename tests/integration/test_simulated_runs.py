@@ -92,7 +92,7 @@ MODES = [
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_keeps_what_it_claims_under_chaos(tmp_path: Path, splitbrain: Command, mode: str) -> None:
-    done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "4", *mode.split())
+    done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "3", *mode.split())
     assert done.returncode == 0, done.stdout + done.stderr
 
 
