@@ -6,6 +6,7 @@ strictly serializable store shows the second without the first: it would have un
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,7 @@ class CausalReverse(Checker):
         read, written = _reads_and_writes(operations)
         for rows, writes in by_key(operations, read, written).values():
             _judge(operations, rows, writes, findings)
-        return findings.verdict(
-            "read of effects without causes", {"reads": len(read), "writes": len(written)}, many=_MANY
-        )
-
-
-_MANY = "reads of effects without causes"
+        return findings.verdict("wrong read", {"reads": len(read), "writes": len(written)})
 
 
 def _reads_and_writes(operations: Operations) -> tuple[Ints, Ints]:
@@ -60,14 +56,14 @@ def _judge(operations: Operations, reads: Ints, writes: Ints, findings: Findings
     acknowledged = np.sort(ret)
     for row, over in zip(reads.tolist(), ends(operations, reads).tolist(), strict=True):
         elements = _elements(operations, row)
-        seen = np.unique(np.array([number.get(hashable(one), -1) for one in elements], dtype=np.int64))
-        for one in elements:
-            at = number.get(hashable(one), -1)
+        shown = [number.get(hashable(element), -1) for element in elements]
+        for element, at in zip(elements, shown, strict=True):
             if (at >= 0 and call[at] < over) or findings.enough("phantom"):
                 continue
             when = "nobody had written it by then" if at >= 0 else "nobody wrote it"
             rows = [row] if at < 0 else [row, int(writes[at])]
-            findings.add("phantom", f"{_begin(operations, row, findings)}: it shows {show(one)}, but {when}.", rows)
+            findings.add("phantom", f"{_begin(operations, row, findings)}: it shows {show(element)}, but {when}.", rows)
+        seen = np.unique(np.array(shown, dtype=np.int64))
         seen = seen[seen >= 0]
         if not len(seen):
             continue
@@ -90,9 +86,9 @@ def _begin(operations: Operations, row: int, findings: Findings) -> str:
     return text[0].upper() + text[1:]
 
 
-def _elements(operations: Operations, row: int) -> list[Any]:
+def _elements(operations: Operations, row: int) -> Sequence[Any]:
     elements = operations.result(row)
     if not isinstance(elements, list | tuple):
         line = operations.history.line_of(int(operations.completed[row]))
         raise HistoryError(f"a read is answered with a list of elements, not {show(elements)}", line=line)
-    return list(elements)
+    return elements

@@ -88,14 +88,14 @@ def _queues(operations: Operations) -> dict[Any, _Queue]:
     for row, key, event in zip(
         rows.tolist(), operations.key[rows].tolist(), operations.told[rows].tolist(), strict=True
     ):
-        queues[key].put[_name(value[event])].append(row)
+        queues[key].put[hashable(value[event])].append(row)
     rows = select(operations, "dequeue")
     types, keys = operations.type[rows].tolist(), operations.key[rows].tolist()
     for row, kind, key, event in zip(rows.tolist(), types, keys, operations.completed[rows].tolist(), strict=True):
         if kind == INFO:
             queues[key].unknown.append(row)
         elif kind == OK and value[event] is not None:
-            queues[key].taken[_name(value[event])].append(row)
+            queues[key].taken[hashable(value[event])].append(row)
         elif kind == OK or (operations.error(row) or "").strip(":") == "empty":
             queues[key].empty.append(row)
     rows = select(operations, "drain")
@@ -112,10 +112,6 @@ def _queues(operations: Operations) -> dict[Any, _Queue]:
                 queue.taken[hashable(element)].append(row)
             queue.empty.append(row)
     return {operations.history.keys[key]: queue for key, queue in queues.items()}
-
-
-def _name(element: Any) -> Any:
-    return element if type(element) is int else hashable(element)
 
 
 class _Moments:

@@ -48,13 +48,13 @@ class Watch(Checker):
             one = _Judge(operations, puts, stream, findings)
             one.phantoms()
             one.repeated()
-            one.missing()
-            one.passed_by()
+            one.omissions()
             one.against_time()
         longest = max(streams, key=lambda one: (one.whole, len(one.told)), default=None)
-        for stream in streams:
-            if longest is not None and stream is not longest:
-                pair = _Pair(puts, longest, stream, findings)
+        if longest is not None:
+            places = longest.places(len(puts.rows))
+            for stream in (one for one in streams if one is not longest):
+                pair = _Pair(puts, longest, places, stream, findings)
                 pair.orders()
                 pair.gaps()
         told = sum(len(stream.told) for stream in streams)
@@ -73,7 +73,7 @@ class _Puts:
         """By value, which of the rows put it."""
         values = operations.history.value
         for number, event in enumerate(operations.invoked[self.rows].tolist()):
-            if self.number.setdefault(_name(values[event]), number) != number and not self.failed[number]:
+            if self.number.setdefault(hashable(values[event]), number) != number and not self.failed[number]:
                 line = operations.history.line_of(event)
                 said = f"{show(values[event])} is put twice, so that nobody can tell which of the two was watched"
                 raise HistoryError(said, line=line)
@@ -86,7 +86,6 @@ class _Puts:
 class _Stream:
     """Watches of one key that go on with one another."""
 
-    number: int
     key: Any
     whole: bool
     """Whether it is known from its beginning."""
@@ -109,9 +108,19 @@ class _Stream:
         self.whole, self.inherited = other.whole, count
         self.rows, self.events, self.partial = other.rows[:count], other.events[:count], other.partial[:count]
 
-    def keep(self, which: Any) -> None:
+    def keep(self, which: NDArray[np.bool_]) -> None:
         """Forget the other events."""
         self.told, self.by = self.told[which], self.by[which]
+
+    def teller(self, put: int) -> int:
+        """The row of the watch that told of a put."""
+        return self.rows[int(self.by[np.flatnonzero(self.told == put)[0]])]
+
+    def places(self, puts: int) -> Ints:
+        """Where in the stream each of so many puts is; -1 for those it was not told of."""
+        place = np.full(puts, -1)
+        place[self.told] = np.arange(len(self.told))
+        return place
 
 
 def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
@@ -126,7 +135,7 @@ def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
         if found is not None and len(found[0].rows) == found[1]:
             stream = found[0]
         else:
-            stream = _Stream(len(streams), key, whole=begin is None)
+            stream = _Stream(key, whole=begin is None)
             if found is not None:  # another watch has gone on from there as well
                 stream.take_over(*found)
             streams.append(stream)
@@ -137,7 +146,7 @@ def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
         ended[(*who, after)] = ended[key, after] = stream, len(stream.rows)
     for stream in streams:
         lengths = [len(events) for events in stream.events]
-        told = (puts.number.get(_name(value), -1) for events in stream.events for value in events)
+        told = (puts.number.get(hashable(value), -1) for events in stream.events for value in events)
         stream.told = np.fromiter(told, np.int64, sum(lengths))
         stream.by = np.repeat(np.arange(len(lengths)), lengths)
     return streams
@@ -151,15 +160,11 @@ def _answer(operations: Operations, row: int) -> dict[str, Any]:
     return answer
 
 
-def _name(value: Any) -> Any:
-    return value if type(value) is int else hashable(value)
-
-
 class _Judge:
     """One stream, held against what was put. What is wrong by itself is not judged any further."""
 
     def __init__(self, operations: Operations, puts: _Puts, stream: _Stream, findings: Findings) -> None:
-        self._operations, self._puts, self._stream, self._findings = operations, puts, stream, findings
+        self._puts, self._stream, self._findings = puts, stream, findings
         self._title = _title(stream)
         self._begun = begins(operations, np.array(stream.rows))
         self._over = ends(operations, np.array(stream.rows))
@@ -170,8 +175,9 @@ class _Judge:
         wrong = stream.told < 0
         if len(puts.rows):
             wrong = wrong | puts.failed[stream.told] | (puts.call[stream.told] > self._over[stream.by])
-        values = [value for events in stream.events for value in events]
-        for at in self._own(wrong):
+        own = self._own(wrong)
+        values = [value for events in stream.events for value in events] if own else []
+        for at in own:
             if self._findings.enough("phantom"):
                 continue
             row, put = stream.rows[stream.by[at]], int(stream.told[at])
@@ -198,14 +204,23 @@ class _Judge:
             self._findings.add(kind, text, [*rows, int(self._puts.rows[put])])
         stream.keep(~again)
 
-    def missing(self) -> None:
+    def omissions(self) -> None:
+        """What the stream was not told of in time, or never."""
+        puts, never = self._puts, len(self._stream.rows)
+        by = np.full(len(puts.rows), never)
+        """By which of the watches each put was told; past the last one for those that were not."""
+        by[self._stream.told] = self._stream.by
+        due = self._due()
+        self._missing(due, by)
+        self._passed_by(due & (by == never))
+
+    def _missing(self, wanted: NDArray[np.bool_], by: Ints) -> None:
         """What was acknowledged before a watch began, and was told by none until that one, or by a later one only."""
         stream, puts = self._stream, self._puts
         complete = np.flatnonzero(~np.array(stream.partial))
         due = np.searchsorted(self._begun[complete], puts.ret)
         due = np.append(complete, len(stream.rows))[due]
-        by = self._by()
-        for put in np.flatnonzero(self._due() & (due < len(stream.rows)) & (by > due)).tolist():
+        for put in np.flatnonzero(wanted & (due < len(stream.rows)) & (by > due)).tolist():
             stream.without.add(put)
             kind = "missing" if by[put] == len(stream.rows) else "late"
             if due[put] < stream.inherited or self._findings.enough(kind):
@@ -218,14 +233,12 @@ class _Judge:
             )
             self._findings.add(kind, text, rows)
 
-    def passed_by(self) -> None:
+    def _passed_by(self, never: NDArray[np.bool_]) -> None:
         """What was never told, although what was put only when it had been acknowledged was."""
         stream, puts = self._stream, self._puts
         call = puts.call[stream.told]
-        latest = np.maximum.accumulate(call) if len(call) else call
-        at = np.searchsorted(latest, puts.ret)
-        never = self._due() & (self._by() == len(stream.rows)) & (at < len(latest))
-        for put in np.flatnonzero(never).tolist():
+        at = np.searchsorted(np.maximum.accumulate(call), puts.ret)
+        for put in np.flatnonzero(never & (at < len(call))).tolist():
             if put in stream.without:
                 continue
             stream.without.add(put)
@@ -237,12 +250,6 @@ class _Judge:
                 f"{self._did(put)}, and was acknowledged before {self._did(other)}."
             )
             self._findings.add("gap", text, [row, int(puts.rows[put]), int(puts.rows[other])])
-
-    def _by(self) -> Ints:
-        """By which of the watches each put was told; past the last one for those that were not."""
-        by = np.full(len(self._puts.rows), len(self._stream.rows))
-        by[self._stream.told] = self._stream.by
-        return by
 
     def _due(self) -> NDArray[np.bool_]:
         """Which puts the stream must know of sometime: of one without its beginning those after its first event."""
@@ -261,7 +268,7 @@ class _Judge:
         """What was told after something that was put only when it had been acknowledged."""
         stream, puts = self._stream, self._puts
         call, ret = puts.call[stream.told], np.where(puts.acknowledged, puts.ret, np.iinfo(np.int64).max)[stream.told]
-        latest = np.maximum.accumulate(call) if len(call) else call
+        latest = np.maximum.accumulate(call)
         wrong = np.zeros(len(ret), dtype=bool)
         wrong[1:] = ret[1:] < latest[:-1]
         for at in self._own(wrong):
@@ -273,7 +280,7 @@ class _Judge:
                 f"{self._title} was told of {self._value(other)} before {self._value(put)}, although {self._did(put)}, "
                 f"and was acknowledged before {self._did(other)}."
             )
-            told = [stream.rows[stream.by[np.flatnonzero(stream.told == one)[0]]] for one in (other, put)]
+            told = [stream.teller(one) for one in (other, put)]
             self._findings.add("reordered", text, [int(puts.rows[put]), int(puts.rows[other]), *told])
 
     def _value(self, put: int) -> str:
@@ -286,24 +293,21 @@ class _Judge:
 class _Pair:
     """A stream and the longest one, held against each other."""
 
-    def __init__(self, puts: _Puts, longest: _Stream, stream: _Stream, findings: Findings) -> None:
+    def __init__(self, puts: _Puts, longest: _Stream, places: Ints, stream: _Stream, findings: Findings) -> None:
         self._puts, self._longest, self._stream, self._findings = puts, longest, stream, findings
-        self._place = {}
-        for one in (longest, stream):
-            self._place[one.number] = np.full(len(puts.rows), -1)
-            self._place[one.number][one.told] = np.arange(len(one.told))
+        self._in_longest, self._in_stream = places, stream.places(len(puts.rows))
         self._both = stream.told[self._places(longest, stream.told) >= 0]
         """What both were told of, as the stream was."""
 
     def _places(self, one: _Stream, puts: Ints) -> Ints:
         """Where in a stream some puts are; -1 for those it was not told of."""
-        places: Ints = self._place[one.number][puts]
+        places: Ints = (self._in_longest if one is self._longest else self._in_stream)[puts]
         return places
 
     def orders(self) -> None:
         """What the two were told of in different orders."""
         order = self._places(self._longest, self._both)
-        latest = np.maximum.accumulate(order) if len(order) else order
+        latest = np.maximum.accumulate(order)
         for at in (1 + np.flatnonzero(order[1:] < latest[:-1])).tolist():
             if self._findings.enough("reordered"):
                 continue
@@ -313,7 +317,7 @@ class _Pair:
                 f"{_title(self._stream)} was told of {first} before {second}, {_title(self._longest, small=True)} of "
                 f"{second} before {first}: there is no one order."
             )
-            told = [self._row(one, put) for one in (self._stream, self._longest) for put in pair]
+            told = [one.teller(put) for one in (self._stream, self._longest) for put in pair]
             self._findings.add("reordered", text, [*told, *(int(self._puts.rows[put]) for put in pair)])
 
     def gaps(self) -> None:
@@ -339,7 +343,7 @@ class _Pair:
     def _gap(self, one: _Stream, other: _Stream, put: int, but: int | None = None) -> None:
         if self._findings.enough("gap"):
             return
-        value, row = show(self._puts.values[put]), self._row(one, put)
+        value, row = show(self._puts.values[put]), one.teller(put)
         if but is None:
             who = f"{_title(other)} has a gap: it was not told of {value}, but of what came later"
             rows = [row, other.rows[-1], int(self._puts.rows[put])]
@@ -349,13 +353,9 @@ class _Pair:
                 f"{_title(other)} or {_title(one, small=True)} has a gap: the one was told of {there} and not of "
                 f"{value}, the other of {value} and not of {there}"
             )
-            rows = [row, self._row(other, but), int(self._puts.rows[put]), int(self._puts.rows[but])]
+            rows = [row, other.teller(but), int(self._puts.rows[put]), int(self._puts.rows[but])]
         text = f"{who}. Of {value} {_title(one, small=True)} was told when {self._findings.did(row)}."
         self._findings.add("gap", text, rows)
-
-    def _row(self, one: _Stream, put: int) -> int:
-        """The watch that told of something."""
-        return one.rows[int(one.by[self._place[one.number][put]])]
 
 
 def _title(stream: _Stream, *, small: bool = False) -> str:

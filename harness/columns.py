@@ -27,6 +27,8 @@ _DEEPEST: Final = 200
 
 def hashable(value: Any) -> Any:
     """``value`` with every list as a tuple, every dict as sorted tuples, and sets frozen: fit to be a key of a dict."""
+    if type(value) is int:  # as nearly all are
+        return value
     if isinstance(value, list | tuple):
         return tuple(hashable(item) for item in value)
     if isinstance(value, dict):

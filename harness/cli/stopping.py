@@ -114,6 +114,7 @@ def _imports(frame: FrameType | None) -> bool:
 def _end_again(number: int, frame: FrameType | None) -> None:
     if number not in _set:
         _end(number, frame)
+        return
     _set.discard(number)
     if _waiting:
         _raise(*_waiting.pop(0), frame)

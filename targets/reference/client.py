@@ -67,12 +67,10 @@ class ReferenceClient:
                 await self._change("INCRBY", key, value)
             case "generate":
                 return int(await self._change("INCRBY", key, 1))
-            case "append":
+            case "append" | "enqueue":
                 await self._change("RPUSH", key, value)
             case "read-list":
                 return [int(element) for element in await self._send("LRANGE", key, 0, -1)]
-            case "enqueue":
-                await self._change("RPUSH", key, value)
             case "dequeue":
                 return _number(await self._change("LPOP", key))
             case "put":

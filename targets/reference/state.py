@@ -101,9 +101,9 @@ class State:
             longer = self._values[key] = (*self._list(key), arguments[0])
             return len(longer)
         if name == "LPOP":
-            first, *rest = self._list(key) or (None,)
-            self._values[key] = tuple(map(str, rest))
-            return first
+            elements = self._list(key)
+            self._values[key] = elements[1:]
+            return elements[0] if elements else None
         if name == "OPEN":
             balances = {account: int(of) for account, of in zip(arguments[::2], arguments[1::2], strict=False)}
             self._values[key] = self._bank(key) or balances

@@ -48,6 +48,20 @@ async def _nothing(operation: Operation) -> None:
     """A nemesis that is never asked."""
 
 
+Fault = Callable[[Operation], Coroutine[Any, Any, Any]]
+
+
+def _interpreter(
+    loop: SimulatedLoop, folder: Path, *clients: Memory, nemesis: Fault = _nothing, **more: Any
+) -> tuple[Interpreter, list[Event]]:
+    """One for these clients, and the events that it records."""
+    recorder = Recorder(folder / "history.jsonl")
+    workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
+    reads = frozenset({"read"})
+    made = Interpreter(recorder, loop.nanoseconds, workers, reads=reads, timeout=1.0, nemesis=nemesis, **more)
+    return made, recorder.events
+
+
 Drive = Callable[..., list[Event]]
 
 
@@ -58,15 +72,11 @@ def drive(tmp_path: Path) -> Drive:
     def run(
         generator: Generator,
         *clients: Memory,
-        nemesis: Callable[[Operation], Coroutine[Any, Any, Any]] = _nothing,
+        nemesis: Fault = _nothing,
         stop_at: float | None = None,
     ) -> list[Event]:
         loop = SimulatedLoop()  # type: ignore[abstract]
-        recorder = Recorder(tmp_path / "history.jsonl")
-        workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
-        interpreter = Interpreter(
-            recorder, loop.nanoseconds, workers, reads=frozenset({"read"}), timeout=1.0, nemesis=nemesis
-        )
+        interpreter, events = _interpreter(loop, tmp_path, *clients, nemesis=nemesis)
 
         async def main() -> None:
             if stop_at is not None:
@@ -75,7 +85,7 @@ def drive(tmp_path: Path) -> Drive:
             await interpreter.close()
 
         loop.run_to_end(main())
-        return recorder.events
+        return events
 
     return run
 
@@ -235,14 +245,6 @@ class Deaf(Memory):
                 await asyncio.sleep(3600)
             except asyncio.CancelledError:
                 continue
-
-
-def _interpreter(loop: SimulatedLoop, folder: Path, *clients: Memory, **more: Any) -> tuple[Interpreter, list[Event]]:
-    recorder = Recorder(folder / "history.jsonl")
-    workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
-    reads = frozenset({"read"})
-    made = Interpreter(recorder, loop.nanoseconds, workers, reads=reads, timeout=1.0, nemesis=_nothing, **more)
-    return made, recorder.events
 
 
 def test_who_was_stopped_goes_on_with_the_next_generator_and_stops_at_once(tmp_path: Path) -> None:
