@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.cluster import Cluster, over_within
+from harness.cluster import Cluster, holds_within, over_within
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NodeError, SplitbrainError
@@ -21,6 +21,8 @@ from harness.target import KnowsItself, Target
 
 _ANSWER_SECONDS = 0.5
 _LOOK_SECONDS = 6.0
+_LATE_SECONDS = 30.0
+"""Seconds in which a server that a fault's end has started may still be opening its port."""
 
 
 class StrangerError(NodeError):
@@ -57,6 +59,11 @@ class Ownership:
             if port not in seen and await _answers(node.address, port):
                 seen[port] = "something that does not run there"
         return [f"port {port} of {node.name} ({node.address}) is used by {by}" for port, by in seen.items()]
+
+    async def all_listen(self) -> bool:
+        """Whether somebody has each of the target's ports on every node; the store may serve before its last server."""
+        found = await asyncio.gather(*map(self._listeners, self._cluster.nodes)) if self._ports else []
+        return all({*self._ports} == {one["port"] for one in of_node} for of_node in found)
 
     async def check(self, *, whole: bool) -> None:
         """Raise ``StrangerError`` where another process than one of the run's servers has one of the target's ports.
@@ -109,6 +116,8 @@ class Ownership:
         Raises ``StrangerError`` when another store answers.
         """
         try:
+            if whole:
+                await holds_within(self._started_or_ended, _LATE_SECONDS)
             ended = await self._ended() if whole else {}
             # A server that has ended by itself has left its port: that is no stranger's doing.
             await self.check(whole=whole and not ended)
@@ -120,6 +129,9 @@ class Ownership:
         if ended:
             servers = "; ".join(f"{' and '.join(servers)} of {name}" for name, servers in ended.items())
             self._note("recovered", None, f"ended by itself: {servers}")
+
+    async def _started_or_ended(self) -> bool:
+        return await self.all_listen() or bool(await self._ended())
 
     async def _ended(self) -> dict[str, list[str]]:
         """The servers that have ended, by node; those of nodes that a fault keeps from running do not count."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from harness.cluster import Cluster, over_within, wait_until
+from harness.cluster import Cluster, holds_within, over_within, wait_until
 from harness.dealing import deal, no_time_for
 from harness.environments.base import Environment, Guards, Node
 from harness.errors import MissingError, NodeError, SplitbrainError, StuckError, field
@@ -168,7 +168,7 @@ class Run:
             for nemesis in self._nemeses.values():
                 if isinstance(nemesis, Prepares):
                     await self._patiently(whose(nemesis, "prepare"), nemesis.prepare(cluster))
-            await self._start_store(cluster)
+            await self._start_store(cluster, ownership)
             if self._stopping:
                 self._note_stop()
             else:
@@ -207,7 +207,7 @@ class Run:
         if ports and isinstance(self._environment, Guards) and (why := await self._environment.guard(ports)):
             self._say(f"others who can reach these machines can connect to {self._target.name} too: {why}")
 
-    async def _start_store(self, cluster: Cluster) -> None:
+    async def _start_store(self, cluster: Cluster, ownership: Ownership) -> None:
         self._say(f"starting {self._target.name} on {count(len(cluster.nodes), 'node')}")
         try:
             starts = asyncio.gather(*(self._target.start(cluster, node) for node in cluster.nodes))
@@ -219,6 +219,8 @@ class Run:
                 seconds=_STARTUP_SECONDS,
                 what=f"{self._target.name} being ready on all nodes, as {self._waiting_for} says,",
             )
+            # Where a port stays nobody's, ``check`` tells which.
+            await holds_within(lambda: self._all_listen(cluster, ownership), _STARTUP_SECONDS)
         except MissingError:
             raise
         except SplitbrainError as error:
@@ -228,11 +230,21 @@ class Run:
         """Whether the store is ready. Raises ``NodeError`` when a server has ended: it never will be."""
         if self._stopping or await self._target.ready(cluster):
             return True
+        await self._refuse_ended(cluster)
+        return False
+
+    async def _all_listen(self, cluster: Cluster, ownership: Ownership) -> bool:
+        """Whether every server has its port, or none is waited for. Raises ``NodeError`` when a server has ended."""
+        if self._stopping or await ownership.all_listen():
+            return True
+        await self._refuse_ended(cluster)
+        return False
+
+    async def _refuse_ended(self, cluster: Cluster) -> None:
         for node in cluster.nodes:
             for name, alive in (await node.running()).items():
                 if not alive:
                     raise NodeError(f"{self._target.name} did not start: {name} on {node.name} ended at once")
-        return False
 
     async def _drive(self, cluster: Cluster, ownership: Ownership) -> None:
         experiment = self.experiment

@@ -29,6 +29,12 @@ def test_a_run_may_be_of_nothing_but_ones_own(splitbrain: Command, tmp_path: Pat
     assert splitbrain("check", str(history), "--model", f"{OWN}/toggle.py:Toggle").returncode == 0
 
 
+@pytest.mark.needs("local")
+def test_a_server_may_listen_after_the_store_is_ready(splitbrain: Command) -> None:
+    done = run(splitbrain, "--nemesis", "kill", "-o", "kill=n3", "-o", "late=3s", "--on", "local", "--time", "4")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_ones_own_model_refutes_a_store_that_forgets(splitbrain: Command, tmp_path: Path) -> None:
     done = run(splitbrain, "--nemesis", "kill", "-o", "kill=n1", "--on", "simulation", "--time", "30")
     assert done.returncode == 1, done.stdout + done.stderr

@@ -62,7 +62,7 @@ async def no_port_of_a_target_may_be_in_use(cluster: Cluster) -> None:
         await ownership(cluster, target).refuse_occupied()
         for port, where in zip(target.ports, ("0.0.0.0", "127.0.0.1", node.address), strict=False):
             await listen(node, port, where)
-            with pytest.raises(StrangerError, match=rf"port {port} of n1 \({node.address}\) is used by python3"):
+            with pytest.raises(StrangerError, match=rf"port {port} of n1 \({node.address}\) is used by python"):
                 await ownership(cluster, target).refuse_occupied()
             done = await node.exec(["sh", "-c", "kill $(pgrep -f [A]F_INET)"])
             assert done.code == 0, done.text
@@ -103,7 +103,7 @@ async def a_server_and_its_port_are_watched(cluster: Cluster) -> None:
     with pytest.raises(StrangerError, match=f"port {CLIENT_PORT} of n1 has no server of the run"):
         await owned.check(whole=True)
     await listen(node, CLIENT_PORT)
-    with pytest.raises(StrangerError, match=rf"port {CLIENT_PORT} of n1 is used by python3"):
+    with pytest.raises(StrangerError, match=rf"port {CLIENT_PORT} of n1 is used by python"):
         await owned.check(whole=False)
 
 

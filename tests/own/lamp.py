@@ -25,6 +25,7 @@ class Lamp(Target):
         """How long the lamp takes."""
 
         delay: Annotated[float, Milliseconds(0, 1000), "before each answer"] = 2.0
+        late: Annotated[float, Milliseconds(0, 10_000), "before any node but the first listens"] = 0.0
 
     name: ClassVar[str] = "lamp"
     workloads: ClassVar[frozenset[str]] = frozenset({"toggling"})
@@ -38,6 +39,7 @@ class Lamp(Target):
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         argv = [node.python, "-m", "lamp_server", node.address, str(PORT), str(self._options.delay / 1000)]
+        argv.append(str(0.0 if node is cluster.nodes[0] else self._options.late / 1000))
         await node.start("lamp", argv, {"PYTHONPATH": node.shipped})
 
     async def form(self, cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 async def run(arguments: Sequence[str], host: object = None) -> None:
     """Serve until killed; the simulation calls this, with the ``host`` that it makes."""
-    address, port, delay = arguments
+    address, port, delay, late = arguments
     lit = False
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -22,6 +22,7 @@ async def run(arguments: Sequence[str], host: object = None) -> None:
         writer.write(json.dumps(lit).encode() + b"\n")
         writer.close()
 
+    await asyncio.sleep(float(late))
     await asyncio.start_server(serve, address, int(port))
     await asyncio.get_running_loop().create_future()
 
