@@ -20,13 +20,21 @@ _MULTI: Final = "-o replication=multi-primary"
 _QUORUM: Final = "-o replication=quorum"
 
 _OBJECTS: Final = ("append", "set", "counter", "queue", "unique-ids", "bank", "watch")
+_TIMED: Final = {
+    "lock": "--workload lock --nemesis partition,kill,pause",
+    "lock, fencing": "--workload lock -o fencing=true",
+    "lease": "--workload lease --nemesis partition,kill,pause",
+}
+"""What is held for a time is held by the primary's clock: where chaos may turn that, tokens alone are promised."""
 
 MODES: Final = {
     "raft": "",
     "raft, lease reads, snapshots": "-o reads=lease -o snapshot=50",
     **{f"raft, {workload}": f"--workload {workload}" for workload in _OBJECTS},
+    **{f"raft, {name}": words for name, words in _TIMED.items()},
     "primary-backup, sync": _SYNC,
     **{f"primary-backup, sync, {workload}": f"{_SYNC} --workload {workload}" for workload in _OBJECTS},
+    **{f"primary-backup, sync, {name}": f"{_SYNC} {words}" for name, words in _TIMED.items()},
     "primary-backup, sync, witness": f"{_SYNC} -o witness=n3 --nodes 3",
     "primary-backup, semi-sync": f"{_SYNC} -o acknowledge=semi-sync --workload converge -o causal=false",
     "primary-backup, async": f"{_SYNC} -o acknowledge=async --workload converge -o causal=false",

@@ -133,10 +133,19 @@ def each_workload(experiment: Experiment, own: Own = NOTHING) -> list[Experiment
     declared = [_declared(one, own) for one in found]
     # What nobody has is refused for each of them.
     others = [set[str]().union(*declared) - mine for mine in declared]
-    return [
+    each = [
         replace(one, options={name: text for name, text in one.options.items() if name not in foreign})
         for one, foreign in zip(found, others, strict=True)
     ]
+    return [one for one in each if _fits(one, own)] or each
+
+
+def _fits(experiment: Experiment, own: Own) -> bool:
+    """Whether the target, as it is set up, can do the workload; what else is wrong is said when it is to be run."""
+    try:
+        return assemble(experiment, own).target.unfit_for(experiment.workload) is None
+    except UsageError:
+        return True
 
 
 def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:

@@ -26,6 +26,8 @@ def refuse_unsuitable(
     if workload.name not in target.workloads:
         supported = ", ".join(sorted(target.workloads))
         raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
+    if why := target.unfit_for(workload.name):
+        raise UsageError(f"{target.name}: {why}")
     if target.sizes is not None and experiment.nodes not in target.sizes:
         wanted = ", ".join(map(str, sorted(target.sizes)))
         raise UsageError(f"{target.name} runs on {wanted} nodes, not on {experiment.nodes}")

@@ -120,6 +120,10 @@ class Target(Part, Protocol):
     """Whether a lease that nobody revokes may outlive its time, by any time, where another primary takes over, or where
     a fault keeps the primary from ending it."""
 
+    def unfit_for(self, workload: str) -> str | None:
+        """Why a workload that it supports is impossible as its options set it up; None if it is not."""
+        return None
+
     @property
     def membership(self) -> ChangesMembers | None:
         """What changes the members of the store, perhaps the target itself; None where that cannot be done."""

@@ -90,6 +90,26 @@ class ReferenceClient:
                 return {**value, "balance": await self._change("MOVE", key, value["amount"], value["account"], "")}
             case "deposit":
                 await self._change("MOVE", key, value["amount"], "", value["account"])
+            case "acquire" | "grant":
+                try:
+                    token = await self._change("GRANT", key, int(value * 1000))
+                except Declined:
+                    if operation.f == "grant":
+                        raise
+                    return False
+                return token if operation.f == "acquire" else value
+            case "renew":
+                return bool(await self._change("RENEW", key, int(value * 1000)))
+            case "look":
+                return await self._send("GET", key) is not None
+            case "revoke":
+                await self._change("DEL", key)
+            case "release":
+                await self._change("RELEASE", key, value)
+            case "write-held":
+                await self._change("GUARDED", key, *value)
+            case "write-fenced":
+                await self._change("FENCED", key, *value)
             case "add":
                 await self._change("SADD", key, value)
             case "remove":

@@ -39,7 +39,9 @@ class Elected:
         "vote": "_on_vote",
     }
     """The method for each kind of message."""
-    commands: ClassVar[frozenset[str]] = BASIC | {"RPUSH", "LRANGE", "LPOP", "OPEN", "MOVE", "HGETALL"}
+    commands: ClassVar[frozenset[str]] = BASIC.union(
+        ("RPUSH", "LRANGE", "LPOP", "OPEN", "MOVE", "HGETALL"), ("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED")
+    )
 
     def __init__(self, site: Site) -> None:
         self.name = site.name
@@ -61,6 +63,8 @@ class Elected:
         self._heard_from: dict[str, float] = {}
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._readers: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._counted: dict[tuple[str, int], float] = {}
+        """Since when this primary counts the time of each lease, by its key and number."""
         self._timer: Timer | None = None
         self._deadline = 0.0
         # A node that was just restarted does not know to whom it was loyal: it waits as if it had just heard.
@@ -117,13 +121,28 @@ class Elected:
             raise NotPrimary(self.primary)
 
     async def _order(self, command: list[str]) -> Answer:
-        index = self.log.last + 1
-        self._hold(index, [Entry(self.log.term, command)])
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[index] = future
+        self._waiting[self.log.last + 1] = future
+        self._append(command)
+        return await future
+
+    def _append(self, command: list[str]) -> None:
+        self._hold(self.log.last + 1, [Entry(self.log.term, command)])
         self._advance()
         self._replicate()
-        return await future
+
+    def _end_leases(self) -> None:
+        """Order the end of leases whose time this primary has counted to the end.
+
+        What an earlier primary had counted is not known: a new one begins anew, so no lease ends early.
+        """
+        now = self.host.monotonic()
+        leases = {(key, number): milliseconds / 1000 for key, (milliseconds, number) in self.state.leases.items()}
+        self._counted = {lease: self._counted.get(lease, now) for lease in leases}
+        for (key, number), seconds in leases.items():
+            if now >= self._counted[key, number] + seconds:
+                self._counted[key, number] = now
+                self._append(["EXPIRE", key, str(number)])
 
     async def _before_read(self) -> None:
         """Return once the state is fresh enough for a read that arrives now."""
@@ -191,6 +210,7 @@ class Elected:
             return
         for peer, held in self._held.items():
             self._next[peer] = min(self._next.get(peer, held + 1), held + 1)
+        self._end_leases()
         self._replicate()
         self.host.later(HEARTBEAT, self._heartbeat, term)
 
@@ -377,6 +397,7 @@ class Elected:
         self._next = dict.fromkeys(self.peers, self.log.last + 1)
         self._held, self._confirmed, self._round, self._round_began = {}, {}, 0, {}
         self._heard_from = dict.fromkeys(self._votes, now)
+        self._counted = {}
         self._open_term()
         self._advance()
         self._heartbeat(self.log.term)

@@ -34,7 +34,13 @@ _MANY = 10_000
 """The most words that a command of any length has."""
 _DIGITS = 18
 """The longest number that a command has."""
-NUMBERS = {"INCRBY": slice(1, None), "LRANGE": slice(1, None), "MOVE": slice(1, 2), "OPEN": slice(2, None, 2)}
+NUMBERS = {
+    "INCRBY": slice(1, None),
+    "LRANGE": slice(1, None),
+    "MOVE": slice(1, 2),
+    "OPEN": slice(2, None, 2),
+    **dict.fromkeys(("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED"), slice(1, 2)),
+}
 """Which arguments of a command are whole numbers."""
 REPLICATIONS: dict[str, type[Replica]] = {
     "raft": Raft,
@@ -187,6 +193,11 @@ class Server:
         "LPOP": (1, 1, _execute),
         "OPEN": (3, _MANY, _execute),
         "MOVE": (4, 4, _execute),
+        "GRANT": (2, 2, _execute),
+        "RENEW": (2, 2, _execute),
+        "RELEASE": (2, 2, _execute),
+        "GUARDED": (3, 3, _execute),
+        "FENCED": (3, 3, _execute),
         "HSET": (3, 3, _execute),
         "HGETALL": (1, 1, _execute),
         "MEMBERS": (0, 99, _execute),

@@ -26,16 +26,32 @@ class State:
     def __init__(self, dump: Any = None) -> None:
         self._values: dict[str, Value] = {}
         self._answered: dict[str, tuple[int, Any]] = {}
+        self.leases: dict[str, tuple[int, int]] = {}
+        """For how many milliseconds each lease is, and a number that no other grant or renewal has."""
+        self._granted = 0
+        """How many grants and renewals there were: each has its number, which is the fencing token of a grant."""
+        self._fenced: dict[str, tuple[int, str]] = {}
+        """What locks protect: the newest token with which it was written, and what was written last."""
         if dump is not None:
             self._values = {k: set(v) if isinstance(v, list) else v for k, v in dump["values"].items()}
             self._values |= {k: tuple(v) for k, v in dump.get("lists", {}).items()}
+            self.leases = {k: (milliseconds, number) for k, milliseconds, number in dump["leases"]}
+            self._granted = dump["granted"]
+            self._fenced = {k: (token, value) for k, token, value in dump["fenced"]}
             self._answered = {client: (number, answer) for client, number, answer in dump["answered"]}
 
     def dump(self) -> Any:
         """All of it as JSON can hold it."""
         lists = {k: list(v) for k, v in self._values.items() if isinstance(v, tuple)}
         values = {k: sorted(v) if isinstance(v, set) else v for k, v in self._values.items() if k not in lists}
-        return {"values": values, "lists": lists, "answered": [[c, n, a] for c, (n, a) in self._answered.items()]}
+        return {
+            "values": values,
+            "lists": lists,
+            "leases": [[key, *lease] for key, lease in self.leases.items()],
+            "granted": self._granted,
+            "fenced": [[key, *written] for key, written in self._fenced.items()],
+            "answered": [[c, n, a] for c, (n, a) in self._answered.items()],
+        }
 
     def __len__(self) -> int:
         return len(self._values)
@@ -59,8 +75,10 @@ class State:
         """Run one command and return its answer.
 
         ``SET k v``, ``CAS k old new``, ``DEL k``, ``INCRBY k n``, ``SADD k e``, ``SREM k e``, ``RPUSH k e``,
-        ``LPOP k``, ``OPEN k account balance ...``, ``MOVE k amount from to``, where one account may be '', or nothing
-        at all. In ``ONCE client number ...`` a command that its client already got an answer to is not run again.
+        ``LPOP k``, ``OPEN k account balance ...``, ``MOVE k amount from to``, where one account may be '',
+        ``GRANT k milliseconds``, ``RENEW k milliseconds``, ``EXPIRE k number``, ``RELEASE k token``,
+        ``GUARDED k token v``, ``FENCED k token v``, or nothing at all. In ``ONCE client number ...`` a command that its
+        client already got an answer to is not run again.
         """
         if not command:
             return None
@@ -110,7 +128,48 @@ class State:
             return "OK"
         if name == "MOVE":
             return self._move(key, int(arguments[0]), *arguments[1:])
+        if name in ("GRANT", "RENEW", "EXPIRE", "RELEASE", "GUARDED", "FENCED"):
+            return self._lease(name, key, *arguments)
+        return self._delete(key)
+
+    def _delete(self, key: str) -> int:
+        self.leases.pop(key, None)
         return int(self._values.pop(key, None) is not None)
+
+    def _lease(self, name: str, key: str, number: str, *arguments: str) -> Answer:
+        """Grant, renew or end a lease, which holds its token; or write what a lock, which is a lease, protects.
+
+        A write that is ``GUARDED`` is of the holder only, and renews its lease; one that is ``FENCED`` is of whoever
+        has the newest token that was seen.
+        """
+        lease, newest = self.leases.get(key), self._fenced.get(key, (0, ""))[0]
+        if name == "GRANT":
+            if key in self._values:
+                raise DeclinedError("somebody has it")
+            self._values[key] = str(self._begin(key, int(number)))
+            return self._granted
+        if name == "RENEW":
+            if lease is not None:
+                self._begin(key, int(number))
+            return int(lease is not None)
+        if name == "EXPIRE":
+            return self._delete(key) if lease is not None and lease[1] == int(number) else 0
+        if name == "FENCED" and newest > int(number):
+            raise DeclinedError("the token is older than one that was seen")
+        if name != "FENCED" and (lease is None or self._values[key] != number):
+            raise DeclinedError("it had run out")
+        if name == "RELEASE":
+            return self._delete(key)
+        if name == "GUARDED" and lease is not None:
+            self._begin(key, lease[0])
+        self._fenced[key] = max(newest, int(number)), arguments[0]
+        return "OK"
+
+    def _begin(self, key: str, milliseconds: int) -> int:
+        """Let a lease begin anew; its number."""
+        self._granted += 1
+        self.leases[key] = milliseconds, self._granted
+        return self._granted
 
     def _move(self, key: str, amount: int, losing: str, gaining: str) -> int:
         """Move an amount between two accounts, or from or to one; what is left in the one that lost it."""

@@ -32,6 +32,8 @@ _FILE = ".splitbrain-secret"
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members."""
 _HINTS = get_type_hints(NodeOptions)
+_ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "watch", "lock", "lease"})
+"""The workloads that need commands which only modes with one order of them have."""
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 """No module comes from the directory that a server happens to be started in."""
 _LIMITS: Mapping[str, Limit] = {
@@ -58,9 +60,7 @@ class Reference(Target):
     Options = msgspec.defstruct("Options", [_declared(field) for field in fields(NodeOptions)], frozen=True)
 
     name: ClassVar[str] = "reference"
-    workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "append", "converge", "set", "counter", "queue", "unique-ids", "bank", "watch"}
-    )
+    workloads: ClassVar[frozenset[str]] = frozenset({"register", "converge", "set", "counter"} | _ONE_ORDER)
     programs: ClassVar[Mapping[str, str]] = {}
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     ships: ClassVar[Sequence[str]] = ("harness.targets.reference",)
@@ -71,6 +71,7 @@ class Reference(Target):
     )
 
     failover = 2.0
+    prolongs_leases: ClassVar[bool] = True
 
     def __init__(self, options: Any) -> None:
         self._clients = 0
@@ -113,6 +114,11 @@ class Reference(Target):
         if options.replication == "quorum" and (most := max(options.r, options.w)) > len(zones):
             return f"-o r and w are {options.r} and {options.w}, which takes {most} nodes, but there are {len(zones)}"
         return None
+
+    def unfit_for(self, workload: str) -> str | None:
+        if self._elects or workload not in _ONE_ORDER:
+            return None
+        return f"the workload {workload} needs replication=raft or primary-backup, not {self._options.replication}"
 
     @property
     def _elects(self) -> bool:

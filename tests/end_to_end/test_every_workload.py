@@ -91,6 +91,15 @@ def test_all_workloads_of_a_bundled_target_can_be_had(target: str) -> None:
         assemble(one)
 
 
+def test_what_a_target_cannot_do_as_it_is_set_up_is_left_out_of_all_and_refused_alone(splitbrain: Command) -> None:
+    options = {"replication": "quorum"}
+    each = each_workload(Experiment("reference", "all", options=options))
+    assert [one.workload for one in each] == ["converge", "counter", "register", "set"]
+    done = splitbrain(*WORDS, "-o", "replication=quorum", "--workload", "queue")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the workload queue needs replication=raft or primary-backup, not quorum" in done.stderr
+
+
 def test_an_option_goes_to_the_workloads_that_have_it_and_one_that_nobody_has_to_all() -> None:
     options = {"fencing": "true", "wait": "1", "nonsense": "1"}
     each = {one.workload: one.options for one in each_workload(Experiment("redis", "all", options=options))}

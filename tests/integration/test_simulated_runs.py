@@ -71,6 +71,9 @@ MODES = [
     "--workload queue",
     "--workload bank -o replication=primary-backup",
     "--workload watch",
+    "--workload lock -o fencing=true",
+    "--workload lock --nemesis partition,kill,pause",
+    "--workload lease --nemesis partition,kill,pause -o replication=primary-backup",
     "--workload register -o replication=primary-backup",
     "--workload register -o replication=primary-backup -o witness=n2 --nodes 3",
     "--workload converge -o replication=primary-backup -o acknowledge=semi-sync -o causal=false",
@@ -131,6 +134,16 @@ def test_a_guard_that_is_turned_off_is_missed(tmp_path: Path, splitbrain: Comman
         "hunt", "reference", "--seeds", "20", "--stop", *mode, "--nemesis", "partition", "--interval", "2"
     )
     assert done.returncode == 1, done.stdout
+
+
+@pytest.mark.parametrize("workload", ["lock", "lease"])
+def test_two_primaries_give_one_lock_to_two_and_forget_leases(splitbrain: Command, workload: str) -> None:
+    mode = ["-o", "replication=primary-backup", "-o", "majority=false", "-o", "acknowledge=async"]
+    mode += ["--workload", workload, "--nemesis", "partition", "--interval", "2"]
+    done = splitbrain("hunt", "reference", "--seeds", "20", "--stop", *mode, "--format", "json")
+    assert done.returncode == 1, done.stdout
+    found = [one for outcome in json.loads(done.stdout)["outcomes"] for one in outcome.get("signatures", [])]
+    assert any(one.startswith(f"{workload}: ") for one in found), found
 
 
 def test_a_campaign_resumes_and_tells_failures_apart(tmp_path: Path, splitbrain: Command) -> None:

@@ -173,6 +173,42 @@ def test_queues_and_banks_change_in_one_step_and_survive_a_snapshot() -> None:
             assert "WRONGTYPE" in str(state.apply(wrong))
 
 
+def test_leases_and_locks_are_of_one_holder_and_survive_a_snapshot() -> None:
+    state = State()
+    over = {"error": "DECLINED it had run out"}
+    assert state.apply(["GRANT", "k", "2000"]) == 1
+    for state in (state, State(json.loads(json.dumps(state.dump())))):  # noqa: B020
+        assert state.apply(["GRANT", "k", "2000"]) == {"error": "DECLINED somebody has it"}
+        assert state.read(["GET", "k"]) == "1"
+        assert (state.leases, state.apply(["RENEW", "none", "9"])) == ({"k": (2000, 1)}, 0)
+        assert state.apply(["GUARDED", "k", "1", "x"]) == "OK"
+        assert state.leases == {"k": (2000, 2)}
+        # The end of what it was before it was renewed is void; its token stays.
+        assert [state.apply(["EXPIRE", "k", "1"]), state.apply(["RENEW", "k", "5"]), state.leases] == [
+            0,
+            1,
+            {"k": (5, 3)},
+        ]
+        for wrong in (["GUARDED", "k", "3", "x"], ["RELEASE", "k", "0"], ["RELEASE", "none", "1"]):
+            assert state.apply(wrong) == over
+        assert [state.apply(["EXPIRE", "k", "3"]), state.read(["GET", "k"]), state.leases] == [1, None, {}]
+        assert state.apply(["GUARDED", "k", "1", "x"]) == over
+        assert state.apply(["GRANT", "k", "7"]) == 4
+        # Who held it before may write until somebody with a newer token has.
+        assert [state.apply(["FENCED", "k", token, "x"]) for token in ("1", "4", "4")] == ["OK", "OK", "OK"]
+        assert state.apply(["FENCED", "k", "1", "x"]) == {"error": "DECLINED the token is older than one that was seen"}
+        assert [state.apply(["RELEASE", "k", "4"]), state.leases] == [1, {}]
+        assert "DECLINED" in str(state.apply(["FENCED", "k", "1", "x"]))
+    # Who writes strings to a lock's key, or deletes it, has no lock, and breaks nothing.
+    state.apply(["SET", "s", "1"])
+    assert [state.apply([name, "s", "1", "x"][: 3 + (name == "GUARDED")]) for name in ("GUARDED", "RELEASE")] == [
+        over,
+        over,
+    ]
+    state.apply(["GRANT", "d", "5"])
+    assert [state.apply(["DEL", "d"]), state.leases, state.apply(["RENEW", "d", "5"])] == [1, {}, 0]
+
+
 async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
     class Primary(Elected):
         def __init__(self) -> None:
