@@ -17,11 +17,15 @@ T = TypeVar("T")
 
 
 class Role(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a node believes of itself: ``primary``, ``replica`` or ``candidate``, in which term or epoch."""
+    """What a node believes of itself: ``primary``, ``replica`` or ``candidate``, in which term or epoch.
+
+    ``position`` is how many of the store's changes it has applied, in a unit of the store's own: entries, or bytes.
+    """
 
     node: str
     role: str
     term: int | None = None
+    position: int | None = None
 
 
 def leader(roles: Sequence[Role]) -> str | None:

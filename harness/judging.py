@@ -107,7 +107,7 @@ def checkers_of(
     asked_for = _asked_for(experiment)
     always: dict[str, Checker] = {
         name: load("checkers", name).of_run(asked_for, experiment.time)
-        for name in ("evidence", "completeness", "availability", "crashes")
+        for name in ("evidence", "completeness", "availability", "replication", "crashes")
     }
     if directory is not None:
         always["integrity"] = Integrity(directory)

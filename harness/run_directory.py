@@ -19,6 +19,7 @@ from harness.experiment import Experiment
 from harness.faults.output import is_shortened
 from harness.operation import Event
 from harness.periods import turns_of
+from harness.replication import replication_properties
 from harness.summary import anomaly_count
 from harness.verdict import Verdict
 from harness.words import printable
@@ -142,7 +143,7 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         ),
         time=f"{seconds:.3f}",
     )
-    if measured := list(availability_properties(verdict.evidence)):
+    if measured := [*availability_properties(verdict.evidence), *replication_properties(verdict.evidence)]:
         properties = ElementTree.SubElement(suite, "properties")
         for named, value in measured:
             ElementTree.SubElement(properties, "property", name=printable(named), value=value)

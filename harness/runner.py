@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
 from harness.cluster import Cluster, holds_within, over_within, wait_until
+from harness.comparing import compare
 from harness.dealing import deal, no_time_for
 from harness.environments.base import Environment, Guards, Node
 from harness.errors import MissingError, NodeError, SplitbrainError, StuckError, field
@@ -18,7 +19,7 @@ from harness.generator import Generator, any_of, at_times, on_clients, on_nemesi
 from harness.injection import Injection
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, Observes, Prepares
-from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, PROLONGS_LEASES, STOPPED, Event
+from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, OWN_STATES, PROLONGS_LEASES, STOPPED, Event
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
@@ -26,7 +27,7 @@ from harness.recording import Recorder
 from harness.run_directory import RunDirectory, written
 from harness.seal import Seal
 from harness.surviving import Surviving, compiled
-from harness.target import Client, Target
+from harness.target import Client, ReadsOwnState, Target
 from harness.timetable import Fault, Timetable, by_worker
 from harness.watching import watch_roles
 from harness.words import count
@@ -307,6 +308,8 @@ class Run:
                     self.stop(f"the operations of {who} had not ended after {seconds}")
             self._phase = None
             await ownership.conclude(whole=recovered)
+            if recovered and isinstance(self._target, ReadsOwnState):
+                await self._compare_nodes(cluster, self._target)
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
@@ -382,6 +385,15 @@ class Run:
             return False
         self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
         return True
+
+    async def _compare_nodes(self, cluster: Cluster, target: ReadsOwnState) -> None:
+        try:
+            if (found := await compare(cluster, target)) is not None:
+                self._note(MONITOR, "info", OWN_STATES, found)
+        except Exception as error:
+            self._note(
+                MONITOR, "info", OWN_STATES, None, f"{whose(target, 'own_state')}: {type(error).__name__}: {error}"
+            )
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))

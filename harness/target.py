@@ -164,6 +164,18 @@ class Target(Part, Protocol):
 
 
 @runtime_checkable
+class ReadsOwnState(Protocol):
+    """A target that can read what one node itself holds, in a store whose nodes are all to hold the same."""
+
+    async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
+        """Each key and what this very node holds of it, as a text; None where it is to hold nothing, or something else.
+
+        May raise anything: then the nodes are not compared.
+        """
+        ...
+
+
+@runtime_checkable
 class KnowsItself(Protocol):
     """A target whose store has a name for itself that is drawn anew for each cluster, and outlives its servers."""
 

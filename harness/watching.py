@@ -1,4 +1,4 @@
-"""Asks every node by itself, five times a second, what it is: who is slow or silent keeps nobody from being asked."""
+"""Asks every node, five times a second, what and how far it is: who is slow or silent keeps nobody from being asked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from msgspec.structs import replace as changed
 
 from harness.cluster import Cluster, over_within
 from harness.environments.base import Node
-from harness.operation import MONITOR, ROLE, Event
+from harness.operation import MONITOR, PROGRESS, ROLE, Event
 from harness.plugins import whose
+from harness.replication import Progress
 from harness.roles import Answer
 from harness.target import Target
 
 _EVERY_SECONDS: Final = 0.2
+_PROGRESS_NANOSECONDS: Final = 450_000_000
+"""How long a node's position is not recorded again."""
 _LONGEST_PAUSE: Final = 1_000_000_000
 """Nanoseconds without an answer after which nobody knows what a node was meanwhile."""
 _PATIENCE_SECONDS: Final = 10.0
@@ -29,7 +32,7 @@ async def watch_roles(
     clock: Callable[[], int],
     record: Callable[[Event], Any],
 ) -> None:
-    """Record what the nodes say until the run is ``over``; ``harness.roles`` reads it."""
+    """Record what the nodes say until the run is ``over``; ``harness.roles`` and ``harness.replication`` read it."""
     await asyncio.gather(*(_Watch(cluster, node, target, clock, record).until(over) for node in cluster.nodes))
 
 
@@ -47,6 +50,8 @@ class _Watch:
         self._first: Answer | None = None
         self._last: Answer | None = None
         self._failure: str | None = None
+        self._recorded: int | None = None
+        """When the node's position was."""
 
     async def until(self, over: asyncio.Event) -> None:
         """Ask again and again. A target whose ``roles`` breaks is not asked again."""
@@ -64,6 +69,8 @@ class _Watch:
                 break
             else:
                 self._failure = None
+                if mine is not None and mine.position is not None:
+                    self._locate(Progress(mine.position, mine.role, began, self._clock(), mine.term))
                 self._take(
                     Answer(None, began, self._clock())
                     if mine is None
@@ -72,6 +79,11 @@ class _Watch:
             pause = _EVERY_SECONDS - (self._clock() - began) / 1e9
             await over_within(over, max(pause, 0.001))
         self._conclude()
+
+    def _locate(self, progress: Progress) -> None:
+        if self._recorded is None or progress.asked - self._recorded >= _PROGRESS_NANOSECONDS:
+            self._recorded = progress.asked
+            self._record(Event(0, self._clock(), MONITOR, "info", PROGRESS, value=progress, node=self._node.name))
 
     def _take(self, answer: Answer) -> None:
         last = self._last

@@ -29,7 +29,7 @@ from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds
 from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.certificates import Authority
-from harness.targets.etcd_calls import Calls
+from harness.targets.etcd_calls import Calls, decode, encode
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
@@ -47,6 +47,8 @@ left can wait for."""
 _PATIENT = aiohttp.ClientTimeout(total=1.5)
 """How long to wait for the answer to a change: without one, the members know sooner whether it was made."""
 _QUICK = aiohttp.ClientTimeout(total=0.5)
+_FIRST = encode("\0")
+"""As key and end: all that there is."""
 _OF_WATCHES = 0.6
 """The part of an operation's time-out for which a watch goes on."""
 
@@ -169,9 +171,20 @@ class Etcd(Target):
         status = await self._status(session, node)
         try:
             leader, member = status.get("leader"), status["header"]["member_id"]
-            return Role(node.name, "primary" if leader == member else "replica", int(status["raftTerm"]))
+            return Role(
+                node.name, "primary" if leader == member else "replica", int(status["raftTerm"]), _applied(status)
+            )
         except (ValueError, KeyError):
             return None
+
+    async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
+        whole = {"key": _FIRST, "range_end": _FIRST, "serializable": True}
+        async with (
+            self._session(_PATIENT) as session,
+            session.post(f"{_url(node.address)}/v3/kv/range", json=whole, raise_for_status=True) as response,
+        ):
+            found = (await response.json(content_type=None)).get("kvs", [])
+        return {decode(one["key"]): f"{decode(one.get('value', ''))} (revision {one['mod_revision']})" for one in found}
 
     async def _status(self, session: aiohttp.ClientSession, node: Node) -> dict[str, Any]:
         """What a member says of itself, or a stranger shows by its certificate; nothing without an answer."""
@@ -347,6 +360,12 @@ def _refuse(status: int, answer: Any) -> None:
     code = answer.get("code")
     refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in said)
     raise Failed(said) if refused else Indeterminate(said)
+
+
+def _applied(status: Mapping[str, Any]) -> int | None:
+    """How many entries of the log a member has applied; None where it does not tell."""
+    applied = status.get("raftAppliedIndex")
+    return None if applied is None else int(applied)
 
 
 def _peer(node: Node) -> str:

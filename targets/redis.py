@@ -26,7 +26,7 @@ from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
 from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
-from harness.targets.redis_commands import READS, REFUSED, apply
+from harness.targets.redis_commands import READS, REFUSED, apply, contents
 from harness.targets.resp import connect, quick, quick_each, quick_info
 
 PORT = 6379
@@ -35,6 +35,7 @@ SERVICE = "splitbrain"
 
 _HAND_OVER_SECONDS = 15.0
 _FOLLOW_SECONDS = 0.2
+_STATE_SECONDS = 5.0
 """How long a client trusts what its sentinel said about the primary."""
 _REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED", *REFUSED)
 """Errors with which Redis refuses a command before it does anything."""
@@ -181,9 +182,18 @@ class Redis(Target):
         infos = await self._infos(cluster.nodes)
         epochs = await asyncio.gather(*(self._epoch(cluster.node(name)) for name in infos))
         return [
-            Role(name, "primary" if info["role"] == "master" else "replica", epoch)
+            Role(name, "primary", epoch, _offset(info, "master_repl_offset"))
+            if info["role"] == "master"
+            else Role(name, "replica", epoch, _offset(info, "slave_repl_offset"))
             for (name, info), epoch in zip(infos.items(), epochs, strict=True)
         ]
+
+    async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
+        link = await connect(node.address, PORT, _STATE_SECONDS, self.password)
+        try:
+            return await contents(link.execute_command)
+        finally:
+            await link.aclose()
 
     async def _epoch(self, node: Node) -> int | None:
         """Sentinel's configuration epoch in which a node is primary, if its own sentinel names it as that.
@@ -290,6 +300,12 @@ class Redis(Target):
         isolated = self._options.bank == "script"
         names = {other.address: other.name for other in cluster.nodes}
         return RedisClient(node.address, timeout, self._options.wait, self.password, names, isolated=isolated)
+
+
+def _offset(info: Mapping[str, str], name: str) -> int | None:
+    """How many bytes of the stream of changes a server has; None where it does not tell."""
+    text = info.get(name, "")
+    return int(text) if text.isdecimal() else None
 
 
 def _view(answer: Any) -> Mapping[str, Any] | None:

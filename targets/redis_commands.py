@@ -8,7 +8,7 @@ script, which Redis executes as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from hiredis import ReplyError
@@ -52,6 +52,14 @@ return 1
 
 REFUSED: Final = ("NOACCOUNT", "POOR")
 """What the scripts here say when they have changed nothing."""
+_AT_ONCE: Final = 1000
+_WHOLE: Final[Mapping[str, Sequence[Any]]] = {
+    "string": ("GET",),
+    "list": ("LRANGE", 0, -1),
+    "set": ("SMEMBERS",),
+    "hash": ("HGETALL",),
+}
+"""What reads the whole of a key, by its type."""
 READS: Final = frozenset({"read", "read-local", "read-list", "members", "members-local", "balances", "look"})
 """The operations that change nothing."""
 
@@ -159,6 +167,25 @@ async def _lock(execute: Execute, operation: Operation) -> Any:
     elif not await execute("EVAL", _FENCED, 1, f"{key}/held", token, what):
         raise Declined("the token is older than one that was seen")
     return value
+
+
+async def contents(execute: Execute) -> dict[str, str]:
+    """Each key and what it holds, as a text."""
+    found: dict[str, str] = {}
+    cursor = "0"
+    while True:
+        cursor, keys = await execute("SCAN", cursor, "COUNT", _AT_ONCE)
+        for key in keys:
+            reading = _WHOLE.get(kind := await execute("TYPE", key))
+            if reading is None:
+                found[key] = f"a {kind}"
+                continue
+            held = await execute(reading[0], key, *reading[1:])
+            if kind == "hash":
+                held = sorted(zip(held[::2], held[1::2], strict=True))
+            found[key] = repr(sorted(held) if kind == "set" else held)
+        if str(cursor) == "0":
+            return found
 
 
 def _milliseconds(seconds: float) -> int:

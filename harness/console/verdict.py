@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 
 from harness.availability import availability_lines
+from harness.replication import replication_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Verdict
@@ -104,7 +105,8 @@ def print_judged(verdict: Verdict, console: Console | None = None) -> None:
     console = console or Console(highlight=False)
     print_verdict(verdict, console)
     _print(console, "")
-    for line in [*evidence_lines(verdict.evidence), *availability_lines(verdict.evidence)]:
+    measured = [evidence_lines, availability_lines, replication_lines]
+    for line in [line for lines in measured for line in lines(verdict.evidence)]:
         _print(console, f"  {line}")
 
 

@@ -13,6 +13,7 @@ from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
 from harness.recording import read_jsonl
+from harness.replication import replication_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Anomaly, Verdict, Witness
@@ -49,7 +50,7 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
         anomaly_count=anomaly_count(verdict),
         unknown=unknown_lines(verdict),
         evidence=evidence_lines({**verdict.evidence, "faults": {}}),
-        availability=availability_lines(verdict.evidence),
+        availability=[*availability_lines(verdict.evidence), *replication_lines(verdict.evidence)],
         turns=turns_of(verdict.evidence),
         periods=[(period, describe(period)) for period in fault_periods(history)],
         overview=_overview(history),

@@ -89,6 +89,7 @@ class Elected:
             "log_entries": self.log.size,
             "log_last": self.log.last,
             "committed": self.committed,
+            "applied": self.applied,
             "lag": max(behind, default=self.log.last - self.applied),
             "keys": len(self.state),
             "storage_bytes": self.log.bytes,

@@ -15,6 +15,7 @@ _MEANINGS: Final[Mapping[str, str]] = {
     "log_entries": "Entries in the log or records in the journal.",
     "log_last": "The number of the last log entry.",
     "committed": "The number of the last committed log entry.",
+    "applied": "The number of the last log entry that the node has applied.",
     "lag": "Entries, keys or hints that the node or its slowest peer lacks.",
     "keys": "Keys that the node holds.",
     "conflicts": "Merges of two values of which neither knew of the other.",

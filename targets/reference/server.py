@@ -165,6 +165,12 @@ class Server:
             return ValueError(f"ERR {name} does not take {len(arguments) - 1} arguments")
         return _reply(self._replica.peek([name, *arguments[1:]]))
 
+    async def _contents(self, _name: str, _arguments: list[str]) -> resp.Reply:
+        """``CONTENTS``: each key and what this very node holds of it, where all nodes are to hold the same."""
+        if not isinstance(self._replica, Elected):
+            return ValueError("ERR CONTENTS is not a command of this way of replicating")
+        return [word.encode() for pair in self._replica.state.contents().items() for word in pair]
+
     async def _ping(self, _name: str, _arguments: list[str]) -> resp.Reply:
         return "PONG"
 
@@ -204,6 +210,7 @@ class Server:
         "ONCE": (4, _MANY, _once),
         "SERVED": (1, _MANY, _served),
         "PEEK": (2, 4, _peek),
+        "CONTENTS": (0, 0, _contents),
         "PING": (0, 0, _ping),
         "INFO": (0, 9, _info),
         "CLIENT": (0, 9, _accept),

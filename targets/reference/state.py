@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 Answer = str | int | list[str] | dict[str, str] | None
@@ -52,6 +53,12 @@ class State:
             "fenced": [[key, *written] for key, written in self._fenced.items()],
             "answered": [[c, n, a] for c, (n, a) in self._answered.items()],
         }
+
+    def contents(self) -> dict[str, str]:
+        """Everything that clients can see, a text for each key."""
+        held = {key: sorted(value) if isinstance(value, set) else value for key, value in self._values.items()}
+        shown = {key: json.dumps(value, sort_keys=True) for key, value in held.items()}
+        return shown | {f"{key} (fenced)": json.dumps(written) for key, written in self._fenced.items()}
 
     def __len__(self) -> int:
         return len(self._values)

@@ -23,14 +23,14 @@ from harness.targets.reference.metrics import METRICS_PORT
 from harness.targets.reference.options import Options as NodeOptions
 from harness.targets.reference.peers import PEER_PORT
 from harness.targets.reference.server import CLIENT_PORT
-from harness.targets.resp import quick, quick_info
+from harness.targets.resp import connect, quick, quick_info
 
 MERGES = NodeOptions.merge.partition(":")[0]
 """The module of the functions that come along."""
 _FILE = ".splitbrain-secret"
 """The file in a node's directory with the secret. By its name it is no data, which faults might spoil."""
 _PATIENCE = 5.0
-"""Seconds to wait for a primary that can change the members."""
+"""Seconds to wait for a primary that can change the members, and for what a node holds."""
 _HINTS = get_type_hints(NodeOptions)
 _ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "watch", "lock", "lease"})
 """The workloads that need commands which only modes with one order of them have."""
@@ -158,9 +158,24 @@ class Reference(Target):
         nodes = [(node.name, node.address) for node in cluster.nodes]
         answers = await quick_info(nodes, CLIENT_PORT, self._password(cluster))
         return [
-            Role(name, "replica" if info["role"] == "backup" else str(info["role"]), int(info["term"]))
+            Role(
+                name,
+                "replica" if info["role"] == "backup" else str(info["role"]),
+                int(info["term"]),
+                int(info["applied"]) if "applied" in info else None,
+            )
             for name, info in answers.items()
         ]
+
+    async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
+        if not self._elects or node.name == self._options.witness:
+            return None
+        link = await connect(node.address, CLIENT_PORT, _PATIENCE, self._password(cluster))
+        try:
+            words = await link.execute_command("CONTENTS", patience=_PATIENCE)
+        finally:
+            await link.aclose()
+        return dict(zip(words[::2], words[1::2], strict=True))
 
     @property
     def membership(self) -> ChangesMembers | None:

@@ -20,6 +20,7 @@ RECORDED = {
     "harness.operation",
     "harness.history",
     "harness.periods",
+    "harness.replication",
     "harness.roles",
     "harness.verdict",
     "harness.words",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from harness.operation import (
     FINISHED,
     MONITOR,
     NEMESIS,
+    OWN_STATES,
     PROLONGS_LEASES,
     ROLE,
     STOPPED,
@@ -34,6 +36,7 @@ from harness.operation import (
 )
 from harness.ownership import Ownership
 from harness.recording import Recorder, read_jsonl
+from harness.replication import OwnStates, progress_of
 from harness.roles import leadership, sightings
 from harness.run_directory import RunDirectory
 from harness.runner import Run
@@ -373,6 +376,64 @@ def test_the_time_of_final_reads_begins_when_the_workload_has_waited(perform: Pe
     done = perform(store=Counts(), workload=workload, time=2.0, recovery=5.0)
     assert not done.of(STOPPED, MONITOR)
     assert [one for one in done.events if one.f == "read-local" and one.type == "ok"]
+
+
+class Holding(Memory):
+    """A store whose nodes each tell what they hold."""
+
+    def __init__(self, **held: Sequence[dict[str, str] | None]) -> None:
+        super().__init__()
+        self.told = {name: list(answers) for name, answers in held.items()}
+
+    async def own_state(self, cluster: Cluster, node: Node) -> dict[str, str] | None:
+        answers = self.told[node.name]
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def test_nodes_are_compared_once_they_have_had_time_to_agree(perform: Perform) -> None:
+    store = Holding(n1=[{"k": "1"}], n2=[{"k": "0"}, {}, {"k": "1"}], n3=[None])
+    (noted,) = perform(store=store).of(OWN_STATES, MONITOR)
+    assert noted.value == OwnStates(("n1", "n2"), 1)
+
+
+def test_nodes_that_never_agree_are_told_apart_key_by_key(perform: Perform) -> None:
+    many = {f"k{at:02}": "x" * 300 for at in range(30)}
+    done = perform(store=Holding(n1=[many], n2=[{"k00": "y", "l": "1"}], n3=[many]))
+    (noted,) = done.of(OWN_STATES, MONITOR)
+    assert (noted.value.keys, noted.value.differing, len(noted.value.differ)) == (31, 31, 20)
+    assert noted.value.differ["k00"] == {"n1": "x" * 200 + "...", "n2": "y", "n3": "x" * 200 + "..."}
+    assert noted.value.differ["k01"]["n2"] is None
+    assert not perform(store=Holding(n1=[many], n2=[None], n3=[None])).of(OWN_STATES, MONITOR)
+
+
+def test_a_store_that_does_not_tell_what_its_nodes_hold_is_noted(perform: Perform) -> None:
+    class Silent(Holding):
+        async def own_state(self, cluster: Cluster, node: Node) -> dict[str, str] | None:
+            raise ValueError("no such thing")
+
+    class Slow(Holding):
+        async def own_state(self, cluster: Cluster, node: Node) -> dict[str, str] | None:
+            await asyncio.Event().wait()
+            return None
+
+    for store, error in ((Silent(), "ValueError: no such thing"), (Slow(), "TimeoutError")):
+        (noted,) = perform(store=store).of(OWN_STATES, MONITOR)
+        assert error in str(noted.error)
+
+
+def test_how_far_nodes_are_is_recorded_about_twice_a_second(perform: Perform) -> None:
+    class Far(Memory):
+        async def roles(self, cluster: Cluster) -> Sequence[Role]:
+            (node,) = cluster.nodes
+            known = node.name != "n3"
+            return [Role(node.name, "primary", 2, int(asyncio.get_running_loop().time() * 10) if known else None)]
+
+    found = progress_of(from_events(perform(store=Far(), time=8.0).events))
+    assert found.keys() == {"n1", "n2"}
+    asked = [one.asked for one in found["n1"]]
+    assert len(asked) >= 8
+    assert all(450_000_000 <= other - one < 700_000_000 for one, other in pairwise(asked))
+    assert all(abs(one.position - one.asked / 1e8) <= 20 and one.role == "primary" for one in found["n1"])
 
 
 def test_roles_that_never_come_are_noted_once(perform: Perform) -> None:

@@ -1,0 +1,106 @@
+"""How far were replicas behind the primary, and do all nodes hold the same once the faults are over?
+
+That is evidence, and never an anomaly: what a store promises of it differs, and other checkers judge that.
+
+A node is *behind* by the time that has passed since the primary was first seen to be further than the node is now. That
+is a lower bound: nodes are asked twice a second, and a primary's lead counts from when it was first seen to be that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from harness.history import History
+from harness.periods import healed_at
+from harness.replication import OwnStates, Progress, own_states_of, progress_of
+from harness.roles import PRIMARY
+from harness.verdict import Budget, Checker, Verdict
+
+_POINTS: Final = 1000
+"""How many moments of each node are in the evidence, at most."""
+
+
+class Lag(msgspec.Struct):
+    """Of one node: for how long (ns), and by how much in the store's own unit, it was behind at the worst.
+
+    ``series`` holds ``[when it was asked, for how long it was behind]`` (ns), in the order of time.
+    """
+
+    behind_ns: int
+    behind: int
+    series: list[tuple[int, int]]
+
+
+class Replicated(msgspec.Struct):
+    """All of it; ``behind_after_heal_ns`` is how long after the heal of all faults some node was still behind."""
+
+    nodes: dict[str, Lag]
+    behind_after_heal_ns: int
+    own_states: OwnStates | None
+
+
+class Replication(Checker):
+    """Valid, with what nodes said of their positions and of what they hold in the evidence."""
+
+    def check(self, history: History, budget: Budget) -> Verdict:
+        progress = progress_of(history)
+        reigns = _Reigns([one for of_node in progress.values() for one in of_node])
+        healed = healed_at(history)
+        late = 0
+        nodes: dict[str, Lag] = {}
+        for name, of_node in progress.items():
+            lag = Lag(0, 0, [])
+            for one in of_node:
+                since, by = reigns.behind(one)
+                late = max(late, one.asked - healed if since else 0)
+                lag.behind_ns = max(lag.behind_ns, since)
+                lag.behind = max(lag.behind, by)
+                lag.series.append((one.asked, since))
+            lag.series = lag.series[:: max(1, -(-len(lag.series) // _POINTS))]
+            nodes[name] = lag
+        own = own_states_of(history)
+        if not nodes and own is None:
+            return Verdict("valid")
+        found = Replicated(nodes, late if healed >= 0 else 0, own)
+        return Verdict("valid", evidence={"replication": msgspec.to_builtins(found)})
+
+
+class _Reigns:
+    """The primaries' positions over time: those of the highest term that was seen, from when it was seen first."""
+
+    def __init__(self, seen: Sequence[Progress]) -> None:
+        self._answered: list[int] = []
+        self._position: list[int] = []
+        """The furthest of the reign until then."""
+        self._began: list[int] = []
+        """Where in the lists the reign began."""
+        self._term: list[int] = []
+        term = -1
+        for one in sorted((one for one in seen if one.role == PRIMARY), key=lambda one: one.answered):
+            if (own := _term(one)) < term:
+                continue
+            new = own > term or not self._answered
+            term = own
+            furthest = one.position if new else max(one.position, self._position[-1])
+            self._began.append(len(self._answered) if new else self._began[-1])
+            self._answered.append(one.answered)
+            self._position.append(furthest)
+            self._term.append(own)
+
+    def behind(self, one: Progress) -> tuple[int, int]:
+        """For how long (ns), and by how much, a node was certainly behind when it was asked."""
+        last = bisect_right(self._answered, one.asked) - 1
+        if last < 0 or self._position[last] <= one.position:
+            return 0, 0
+        if one.role == PRIMARY and _term(one) >= self._term[last]:
+            return 0, 0  # it leads by now, and what its predecessor had beyond it is lost
+        first = bisect_right(self._position, one.position, self._began[last], last + 1)
+        return one.asked - self._answered[first], self._position[last] - one.position
+
+
+def _term(one: Progress) -> int:
+    return -1 if one.term is None else one.term

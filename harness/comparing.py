@@ -1,0 +1,48 @@
+"""Compares what the nodes hold, each by itself, once the store has recovered; ``harness.replication`` reads it back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from harness.cluster import Cluster, holds_within
+from harness.replication import OwnStates
+from harness.target import ReadsOwnState
+
+_PATIENCE: Final = 10.0
+"""Seconds after recovery in which nodes may come to hold the same."""
+_KEYS: Final = 20
+"""How many keys on which nodes differ are shown."""
+_TEXT: Final = 200
+
+
+async def compare(cluster: Cluster, target: ReadsOwnState) -> OwnStates | None:
+    """What the nodes of a store that has recovered hold, once they agree, or patience ends; None for fewer than two.
+
+    Raises ``TimeoutError``, and what the target raises.
+    """
+    seen: OwnStates | None = None
+
+    async def same() -> bool:
+        nonlocal seen
+        names = [node.name for node in cluster.nodes]
+        answers = await cluster.on_each(names, lambda node: target.own_state(cluster, node))
+        seen = _compared({name: answer for name, answer in answers.items() if answer is not None})
+        return seen is None or not seen.differing
+
+    if not await holds_within(same, _PATIENCE, every=0.5) and seen is None:
+        raise TimeoutError(f"no answer of all nodes within {_PATIENCE:g} s")
+    return seen
+
+
+def _compared(held: Mapping[str, Mapping[str, str]]) -> OwnStates | None:
+    if len(held) < 2:
+        return None
+    keys = sorted(set[str]().union(*held.values()))
+    differing = [key for key in keys if len({state.get(key) for state in held.values()}) > 1]
+    shown = {key: {name: _short(state.get(key)) for name, state in held.items()} for key in differing[:_KEYS]}
+    return OwnStates(tuple(held), len(keys), len(differing), shown)
+
+
+def _short(text: str | None) -> str | None:
+    return text if text is None or len(text) <= _TEXT else f"{text[:_TEXT]}..."

@@ -1,0 +1,91 @@
+"""How far each node was with the store's changes, and whether all hold the same in the end.
+
+``harness.watching`` and ``harness.comparing`` ask; this reads back from a history what was said, and puts it in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from harness.history import MONITOR_PROCESS, History
+from harness.operation import OWN_STATES, PROGRESS
+from harness.words import count, duration, printable
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a node was at some moment between ``asked`` and ``answered`` (ns), and what it believed to be."""
+
+    position: int
+    role: str
+    asked: int
+    answered: int
+    term: int | None = None
+
+
+class OwnStates(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What nodes hold, each by itself: of how many keys, and where they ``differ``, by node.
+
+    ``differing`` counts the keys of which nodes hold different things; only the first ones are shown.
+    """
+
+    nodes: tuple[str, ...]
+    keys: int
+    differing: int = 0
+    differ: dict[str, dict[str, str | None]] = {}
+
+
+def progress_of(history: History) -> dict[str, list[Progress]]:
+    """By node, how far it was, in the order in which it was recorded."""
+    found: dict[str, list[Progress]] = {}
+    for event in history.special(MONITOR_PROCESS):
+        if event.f == PROGRESS and event.node is not None:
+            try:
+                one = msgspec.convert(event.value, Progress)
+            except msgspec.ValidationError:
+                continue  # not of our own making
+            found.setdefault(event.node, []).append(one)
+    return found
+
+
+def own_states_of(history: History) -> OwnStates | None:
+    """What the nodes held in the end; None where they were not compared."""
+    for event in history.special(MONITOR_PROCESS):
+        if event.f == OWN_STATES and event.value is not None:
+            try:
+                return msgspec.convert(event.value, OwnStates)
+            except msgspec.ValidationError:
+                continue
+    return None
+
+
+def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
+    """What the checker ``replication`` has measured, in one line at most."""
+    found = evidence.get("replication", {})
+    told = []
+    behind = {name: one for name, one in found.get("nodes", {}).items() if one["behind_ns"]}
+    if behind:
+        worst = max(behind, key=lambda name: behind[name]["behind_ns"])
+        told.append(f"{printable(worst)} was up to {duration(behind[worst]['behind_ns'])} behind the primary")
+        if found["behind_after_heal_ns"]:
+            told.append(f"nodes were behind until {duration(found['behind_after_heal_ns'])} after the heal")
+    if (own := found.get("own_states")) is not None:
+        names = " ".join(map(printable, own["nodes"]))
+        if own.get("differing"):
+            keys = ", ".join(map(printable, list(own["differ"])[:3]))
+            told.append(f"{names} differ on {own['differing']:,} of {count(own['keys'], 'key')} in the end: {keys}")
+        else:
+            told.append(f"{names} hold the same {count(own['keys'], 'key')} in the end")
+    return [f"replication: {'; '.join(told)}"] if told else []
+
+
+def replication_properties(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values for machines: times in seconds."""
+    found = evidence.get("replication", {})
+    for name, one in found.get("nodes", {}).items():
+        yield f"replication.{name}.behind", f"{one['behind_ns'] / 1e9:.9f}"
+    if (own := found.get("own_states")) is not None:
+        yield "replication.keys", str(own["keys"])
+        yield "replication.keys_that_differ", str(own.get("differing", 0))
