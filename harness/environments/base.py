@@ -199,24 +199,12 @@ class HasTools(Protocol):
     async def own_tool(self, request: Request[Any]) -> Any: ...
 
 
-@runtime_checkable
-class LosesOutput(Protocol):
-    """A node whose ``exec`` now and then loses what a command printed: its tools keep their answers in files as well.
-
-    ``answers`` is what the paths of these files begin with, in a place that no server can write to.
-    """
-
-    answers: str
-
-
 def reasons(answered: Mapping[str, str | None]) -> dict[Capability, str | None]:
     """What the tool ``abilities`` has answered of the capabilities that it tries."""
     return {Capability(name): why for name, why in answered.items()}
 
 
 _calls = itertools.count()
-_AT_ONCE = 64
-"""How many answers of a node are kept, at most: as many tools may run there at once."""
 
 
 async def run_tool(node: Node, request: Request[A], *, timeout: float = 30.0) -> A:
@@ -234,13 +222,9 @@ async def run_tool(node: Node, request: Request[A], *, timeout: float = 30.0) ->
 
 async def run_inside(node: Node, request: Request[A], *, timeout: float = 30.0) -> A:
     """The same, always inside the node."""
-    tool, number = request.name, next(_calls)
-    call, file = str(number), f"{node.answers}-{number % _AT_ONCE}" if isinstance(node, LosesOutput) else ""
+    tool, call = request.name, str(next(_calls))
     try:
-        result = await node.exec(command(node.python, request, call, file), timeout=timeout)
-        if result.code == 0 and not result.out and file:
-            # A fault must not be repeated to hear it again.
-            result = await node.exec(["cat", file], timeout=timeout)
+        result = await node.exec(command(node.python, request, call), timeout=timeout)
     except TimeoutError:
         raise FaultError(f"{tool} did not finish on {node.name} within {timeout:g} s") from None
     if result.code != 0:

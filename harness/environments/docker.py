@@ -46,7 +46,10 @@ from harness.faults.tools import TRIED
 from harness.shipping import packed
 
 _LOOKS: Final = 30
-"""How often to look, at most, whether a gate is there."""
+"""How often to look whether a gate is there."""
+_MOST_LOOKS: Final = 300
+"""The same while its process may still become it."""
+_NO_GATE: Final = "the clients could not be moved into the run's network, and share their address with everybody here"
 _GATE_MARK: Final = "SPLITBRAIN_GATE"
 _BY_SOCKET: Final = "http+docker://localhost"
 """How the SDK calls an engine that it reaches by a Unix socket."""
@@ -135,13 +138,18 @@ class DockerEnvironment(RealEnvironment):
         await call(container.start)
         await call(container.reload)
         address = container.attrs["NetworkSettings"]["Networks"][network]["IPAddress"]
-        for _ in range(_LOOKS):
-            # A process that is just becoming another program has no environment for a moment.
-            gate = Gate.held_by(container.attrs["State"]["Pid"], address, mark)
-            if gate is not None:
+        process: int = container.attrs["State"]["Pid"]
+        for look in range(_MOST_LOOKS):
+            if (gate := Gate.held_by(process, address, mark)) is not None:
                 return gate, address
+            if look >= _LOOKS and not Gate.may_come(process):
+                break
             await asyncio.sleep(0.1)
         return None, None
+
+    async def guard(self, ports: Sequence[int]) -> str | None:
+        """Behind the gate nobody else connects; the clients of who is not root have an address that others share."""
+        return _NO_GATE if self._gate is None and os.geteuid() == 0 else None
 
     async def stop(self) -> None:
         if self._client is None:

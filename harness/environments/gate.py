@@ -23,6 +23,14 @@ class Gate:
         self._inside = inside
         self._outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
+    @staticmethod
+    def may_come(process: int) -> bool:
+        """Whether a process is just becoming another program: it has no environment for a moment."""
+        try:
+            return not Path(f"/proc/{process}/environ").read_bytes()
+        except OSError:
+            return False
+
     @classmethod
     def held_by(cls, process: int, address: str, mark: str) -> Gate | None:
         """The gate that a process on this machine holds open; None where it cannot be entered.

@@ -218,7 +218,8 @@ def _exec(argv: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
 
 def _wait_for(pid: int) -> int:
     def forward(number: int, _frame: FrameType | None) -> None:
-        os.kill(pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, number)
 
     _hand_signals_to(forward)
     code = _code(os.waitpid(pid, 0)[1])

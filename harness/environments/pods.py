@@ -19,6 +19,7 @@ import docker.errors
 import requests
 
 from harness.environments.base import DISK_BYTES, LOG_TAIL, Result, run_inside
+from harness.environments.container_exec import execute
 from harness.environments.engine import PART_LABEL, call
 from harness.environments.printed import KEPT_BY_ENGINE, Printed
 from harness.environments.tools import Request, ask, command
@@ -80,6 +81,8 @@ _PIECE: Final = 48 << 10
 _WRITE_SECONDS: Final = 30.0
 _CPU_PERIOD: Final = 100_000
 _ATTEMPTS: Final = 5
+_LOOKS: Final = 15
+_LOOK_SECONDS: Final = 2
 
 
 class Images(NamedTuple):
@@ -146,7 +149,6 @@ class DockerNode:
         self.directory = DATA
         self.python = "python3"
         self.shipped = SHIPPED
-        self.answers = f"{PRIVATE}/answer"
         self._client = client
         self._archive = archive
         """What the run ships, to be unpacked in each server's container; empty for nothing."""
@@ -190,9 +192,7 @@ class DockerNode:
         return await self._exec(argv, timeout)
 
     async def _exec(self, argv: Sequence[str], timeout: float, environment: Mapping[str, str] | None = None) -> Result:
-        doing = call(self._sidecar.exec_run, list(argv), demux=True, environment=environment)
-        code, (out, err) = await asyncio.wait_for(doing, timeout)
-        return Result(code, out or b"", err or b"")
+        return Result(*await asyncio.wait_for(call(execute, self._sidecar, argv, environment), timeout))
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         words = (list(argv), dict(env or {}))
@@ -202,9 +202,7 @@ class DockerNode:
         self._commands[name] = words
         if name in self._servers:
             container = self._servers[name]
-            # The engine notices a kill a little later than the kernel, and would take it for running until then.
-            with contextlib.suppress(requests.RequestException):
-                await call(container.wait, timeout=2)
+            if not await self._runs(container):
                 await call(container.start)
             return
         pod = f"container:{self._sidecar.id}"
@@ -233,6 +231,18 @@ class DockerNode:
             if "executable file not found" in str(error) or "no such file" in str(error):
                 raise MissingError(f"{argv[0]} is not in the image {self._images.name}") from None
             raise
+
+    async def _runs(self, container: Any) -> bool:
+        """Whether a server runs. The engine notices an end later than the kernel, and takes it to run until then."""
+        for _ in range(_LOOKS):
+            with contextlib.suppress(requests.RequestException):
+                await call(container.wait, timeout=_LOOK_SECONDS)
+                return False
+            with contextlib.suppress(NodeError):  # it has just ended
+                table = await call(container.top, ps_args="-o pid,stat")
+                if any(not state.startswith(("Z", "X")) for _, state in table["Processes"]):
+                    return True
+        return True
 
     async def _replace(self, name: str) -> None:
         """Remove a server's container, keeping what it printed."""

@@ -30,7 +30,7 @@ A_co = TypeVar("A_co", covariant=True)
 _FAULTS: Final = "harness.faults"
 _BOOT: Final = """
 import base64, json, sys, types, zlib
-sources, do, request, call, file = sys.argv[1:]
+sources, do, request, call = sys.argv[1:]
 for name in ("harness", "harness.faults"):
     sys.modules[name] = types.ModuleType(name)
 for name, text in json.loads(zlib.decompress(base64.b64decode(sources))):
@@ -39,14 +39,10 @@ for name, text in json.loads(zlib.decompress(base64.b64decode(sources))):
 verbs = {verb.__name__: verb for verb in tool.VERBS}
 if do not in verbs:
     raise SystemExit(f"{tool.__name__} cannot {do}, only {', '.join(verbs)}")
-answer = json.dumps([call, verbs[do](**json.loads(request))])
-if file:
-    with open(file, "w") as kept:
-        kept.write(answer)
-print(answer)
+print(json.dumps([call, verbs[do](**json.loads(request))]))
 """
-"""What runs in a node: it makes modules of the sources that come along, and has the last one do what is asked. The
-answer is printed, and kept in a file where one is named."""
+"""What runs in a node: it makes modules of the sources that come along, has the last one do what is asked, and prints
+the answer."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,8 @@ def ask(do: Callable[P, A], *args: P.args, **given: P.kwargs) -> Request[A]:
         raise FaultError(f"{do.__module__}.{do.__qualname__} cannot be asked for so: {error}") from None
 
 
-def command(python: str, request: Request[Any], call: str = "", file: str = "") -> list[str]:
-    """The command that runs a tool. It prints ``[call, answer]`` as JSON, and writes it to ``file`` as well.
+def command(python: str, request: Request[Any], call: str = "") -> list[str]:
+    """The command that runs a tool. It prints ``[call, answer]`` as JSON.
 
     Raises ``FaultError`` where it cannot be run inside a node, or cannot be given what it is to be given.
     """
@@ -89,7 +85,7 @@ def command(python: str, request: Request[Any], call: str = "", file: str = "") 
         given = json.dumps(dict(request.given))
     except TypeError as error:
         raise FaultError(f"{request.name} cannot be given that: {error}") from None
-    return [python, "-I", "-S", "-c", _BOOT, sources_of(request.do.__module__), request.do.__name__, given, call, file]
+    return [python, "-I", "-S", "-c", _BOOT, sources_of(request.do.__module__), request.do.__name__, given, call]
 
 
 _PARSING = threading.Lock()

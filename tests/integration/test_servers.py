@@ -68,10 +68,16 @@ async def a_server_has_no_privilege_and_nothing_of_the_harness(cluster: Cluster)
         assert int(seen[name][0], 16) == kept, name
     assert int(seen["CapInh"][0], 16) == int(seen["CapAmb"][0], 16) == 0
     # It can be hurt all the same.
-    for action, state in (("pause", "T"), ("resume", "S")):
-        await run_tool(node, ask(getattr(process, action)))
+    await run_tool(node, ask(process.pause))
+    (server,) = await run_tool(node, ask(process.look))
+    assert server["threads"] == "T"
+    await run_tool(node, ask(process.resume))
+
+    async def sleeps_again() -> bool:
         (server,) = await run_tool(node, ask(process.look))
-        assert server["threads"] == state
+        return server["threads"] == "S"
+
+    await wait_until(sleeps_again, seconds=60, what="the server sleeping again, after it has run for a moment")
     await run_tool(node, ask(clock.skew, offset=3600.0))
     assert (await run_tool(node, ask(clock.read)))["ahead"] == pytest.approx(3600, abs=1)
     await run_tool(node, ask(clock.heal))
@@ -155,7 +161,7 @@ def test_what_prints_never_waits_for_a_disk_that_hangs(tmp_path: Path) -> None:
     slow = tmp_path / "slow"
     os.mkfifo(slow)
     with open(os.open(slow, os.O_RDWR), "rb", buffering=0) as written:
-        argv = command(sys.executable, ask(output.follow, path=str(slow)), "", os.devnull)
+        argv = command(sys.executable, ask(output.follow, path=str(slow)))
         with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as reader:
             assert reader.stdin is not None
             for _ in range(400):

@@ -39,7 +39,7 @@ class SimulatedWatch:
         await asyncio.sleep(asked["linger"])
         self._network.deafen(self._address, self._port)
         peers = {name: tally.summary() for name, tally in self._tallies.items()}
-        return {"lasted": self._loop.time() - began, "damaged": None, "peers": peers}
+        return {"lasted": self._loop.time() - began, "stalled": 0.0, "damaged": None, "peers": peers}
 
     def _hear(self, message: tuple[str, int, float, str, str, str]) -> None:
         kind, number, sent, sender, receiver, address = message
