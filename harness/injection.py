@@ -11,17 +11,17 @@ import msgspec
 from harness.cluster import Cluster
 from harness.dealing import LEAST_SECONDS
 from harness.errors import FaultError, NothingToDo, SplitbrainError
-from harness.nemesis import LASTS, Nemesis
+from harness.nemesis import LASTS, Nemesis, Proof
 from harness.operation import NEMESIS, Operation
 from harness.periods import PROVE, START, fault_action
 from harness.target import Target
 
 _HEAL_SECONDS: Final = 0.5
 _AGAIN_SECONDS: Final = 0.5
-"""How long to wait before a fault is tried again that had nobody to hit."""
+"""How long to wait before a fault is tried again that had nobody to hit, or a proof that could not be had."""
 PROOF_SECONDS: Final = 3.0
 """What a proof may take at most; less where the fault is shorter."""
-_LEAST_PROOF_SECONDS: Final = 1.0
+_LEAST_PROOF_SECONDS: Final = 2.0
 """What a proof may take at least: injecting its fault may have taken nearly all of the fault's time."""
 
 
@@ -62,8 +62,7 @@ class Injection:
             if action == START:
                 over = self._clock() + int(plan[LASTS] * 1e9)
                 done = await self._inject(nemesis, plan, over - int(LEAST_SECONDS * 1e9))
-                seconds = max(_LEAST_PROOF_SECONDS, min((over - self._clock()) / 1e9, PROOF_SECONDS))
-                self._proofs[name] = self._clock(), asyncio.create_task(self._prove(name, done, seconds))
+                self._proofs[name] = self._clock(), asyncio.create_task(self._prove(name, done, over))
                 return done
             await self._end_proof(name)
             return await nemesis.heal(self._cluster, self._target)
@@ -78,23 +77,37 @@ class Injection:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _prove(self, name: str, done: Any, seconds: float) -> None:
-        """Measure a fault that was injected, and record what was seen."""
-        nemesis = self._nemeses[name]
+    async def _prove(self, name: str, done: Any, over: int) -> None:
+        """Measure a fault that was injected, and record what was seen.
+
+        A machine may be too busy to measure anything: that is tried again as long as the fault lasts, until ``over``.
+        """
+        why = ""
+        try:
+            while not why or over - self._clock() >= _LEAST_PROOF_SECONDS * 1e9:
+                seconds = max(_LEAST_PROOF_SECONDS, min((over - self._clock()) / 1e9, PROOF_SECONDS))
+                proof, failure = await self._measure(self._nemeses[name], done, seconds)
+                if proof is not None:
+                    unseen = None if proof.holds is True else f"not seen in {proof.means}"
+                    self._note(NEMESIS, "fail" if unseen else "ok", PROVE + name, msgspec.to_builtins(proof), unseen)
+                    return
+                why = why or failure
+                await asyncio.sleep(_AGAIN_SECONDS)
+        except asyncio.CancelledError:
+            why = why or "it was ended before anything could be measured"
+            self._note(NEMESIS, "info", PROVE + name, None, why)
+            raise
+        self._note(NEMESIS, "info", PROVE + name, None, why)
+
+    async def _measure(self, nemesis: Nemesis, done: Any, seconds: float) -> tuple[Proof | None, str]:
+        """What a nemesis has measured of its fault; else why it could not."""
         try:
             async with asyncio.timeout(seconds):
-                proof = await nemesis.prove(self._cluster, self._target, done, seconds)
+                return await nemesis.prove(self._cluster, self._target, done, seconds), ""
         except TimeoutError:
-            self._note(NEMESIS, "info", PROVE + name, None, f"nothing could be measured within {seconds:g} s")
-        except asyncio.CancelledError:
-            self._note(NEMESIS, "info", PROVE + name, None, "it was ended before anything could be measured")
-            raise
+            return None, f"nothing could be measured within {seconds:g} s"
         except Exception as error:
-            self._note(NEMESIS, "info", PROVE + name, None, str(error) or type(error).__name__)
-        else:
-            holds = proof.holds is True
-            why = None if holds else f"not seen in {proof.means}"
-            self._note(NEMESIS, "ok" if holds else "fail", PROVE + name, msgspec.to_builtins(proof), why)
+            return None, str(error) or type(error).__name__
 
     async def _end_proof(self, name: str) -> None:
         began, proof = self._proofs.pop(name, (0, None))

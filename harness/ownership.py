@@ -73,18 +73,22 @@ class Ownership:
         """
         if self._ports:
             found = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
-            if wrong := [one for of_node in found for one in of_node]:
+            strangers, free = ([one for of_node in found for one in of_node[kind]] for kind in (0, 1))
+            if free and not strangers and (ended := await self._ended()):
+                raise NodeError(f"{_in_words(ended)} ended as soon as the store was ready")
+            if wrong := strangers + free:
                 raise StrangerError(f"{'; '.join(wrong)}: what answers there is not the store that the run has started")
         if self._real and isinstance(self._target, KnowsItself):
             self._compare(await self._target.identities(self._cluster), whole=whole)
 
-    async def _wrong(self, node: Node, *, whole: bool) -> list[str]:
+    async def _wrong(self, node: Node, *, whole: bool) -> tuple[list[str], list[str]]:
+        """Which ports of a node somebody else has; and, where the store is whole, which nobody has."""
         seen = await self._listeners(node)
-        wrong = [f"port {one['port']} of {node.name} is used by {one['by']}" for one in seen if not one["ours"]]
-        if whole:
-            missing = sorted({*self._ports} - {one["port"] for one in seen})
-            wrong += [f"port {port} of {node.name} has no server of the run" for port in missing]
-        return wrong
+        free = sorted({*self._ports} - {one["port"] for one in seen}) if whole else []
+        return (
+            [f"port {one['port']} of {node.name} is used by {one['by']}" for one in seen if not one["ours"]],
+            [f"port {port} of {node.name} has no server of the run" for port in free],
+        )
 
     def _compare(self, identities: Mapping[str, str], *, whole: bool) -> None:
         if whole and self._identity is None and identities:
@@ -127,8 +131,7 @@ class Ownership:
             self._note("recovered", None, str(error))
             return
         if ended:
-            servers = "; ".join(f"{' and '.join(servers)} of {name}" for name, servers in ended.items())
-            self._note("recovered", None, f"ended by itself: {servers}")
+            self._note("recovered", None, f"ended by itself: {_in_words(ended)}")
 
     async def _started_or_ended(self) -> bool:
         return await self.all_listen() or bool(await self._ended())
@@ -144,6 +147,10 @@ class Ownership:
 
     async def _listeners(self, node: Node) -> list[Listener]:
         return await run_tool(node, ask(listeners.watch, ports=list(self._ports)))
+
+
+def _in_words(servers: Mapping[str, Sequence[str]]) -> str:
+    return "; ".join(f"{' and '.join(of_node)} of {name}" for name, of_node in servers.items())
 
 
 async def _answers(address: str, port: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -72,13 +72,25 @@ class Membership(Nemesis):
                 before = await self._members(cluster, target)
                 self._left.update(leaving)
                 self._doubtful.update(leaving)
-                members = await changing.leave(cluster, leaving)
+                members = await self._leave(changing, cluster, target, leaving)
         except TimeoutError:
             raise NothingToDo(f"{' '.join(leaving)} could not leave within {seconds:g} s") from None
         gone = [name for name in leaving if name not in members]
         self._doubtful.difference_update(gone)
         said = f"{' '.join(gone) or 'nobody yet'} left"
         return {"said": said, "leaving": leaving, "before": before, "members": members}
+
+    async def _leave(
+        self, changing: ChangesMembers, cluster: Cluster, target: Target, leaving: Sequence[str]
+    ) -> list[str]:
+        """Let nodes leave; who the members are then. The answer may be lost and all be done nevertheless."""
+        try:
+            return list(await changing.leave(cluster, leaving))
+        except NothingToDo:
+            members = await self._members(cluster, target)
+            if set(leaving) & set(members):
+                raise
+            return members
 
     async def _members(self, cluster: Cluster, target: Target) -> list[str]:
         """Who the members are, as soon as one says so."""

@@ -33,7 +33,7 @@ from harness.target import Target
 
 _READY_SECONDS = 10.0
 """How long a node may take to be ready again, unless the fault is over before."""
-_PROOF_SECONDS = 1.0
+_PROOF_SECONDS = 2.0
 """What is left of the fault's time for its proof."""
 _ANY_LENGTH = 60.0
 """Seconds that a fault may take which nobody has planned a length for."""

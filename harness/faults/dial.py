@@ -40,34 +40,47 @@ class Dial:
         function = symbols(image)[ARCHITECTURES[platform.machine()].main][0]
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Time))(start + function)
 
-    def ahead(self, clock: int) -> float:
-        """By how many seconds one of its clocks is ahead of the kernel's."""
-        shown, best = _Time(), (1 << 63, 0)
+    def ahead(self, clock: int) -> tuple[float, float]:
+        """When it was looked, on the monotonic clock, and by how many seconds one of its clocks was ahead of the
+        kernel's then.
+        """
+        shown, best = _Time(), (1 << 63, 0, 0)
         # It may be interrupted between two looks: the quickest of several times counts.
         for _ in range(_TIMES):
+            began = time.monotonic_ns()
             early = time.clock_gettime_ns(clock)
             if self._call(clock, ctypes.byref(shown)) != 0:
                 raise OSError("it answers with an error")
             late = time.clock_gettime_ns(clock)
+            ended = time.monotonic_ns()
             answer = int(shown.seconds) * 10**9 + int(shown.nanoseconds)
-            best = min(best, (late - early, answer - (early + late) // 2))
-        return best[1] / 1e9
+            best = min(best, (ended - began, (began + ended) // 2, answer - (early + late) // 2))
+        return best[1] / 1e9, best[2] / 1e9
 
 
-_ANSWER = struct.Struct(f"={len(CLOCKS)}d")
+_ANSWER = struct.Struct(f"={1 + len(CLOCKS)}d")
 
 
 def _ahead(image: bytes) -> dict[str, float]:
-    """By how many seconds the clocks of a copy of the vDSO are ahead. Raises ``SystemExit`` where they show nothing."""
+    """By how many seconds the clocks of a copy of the vDSO are ahead, and when that was.
+
+    A clock that drifts is judged by these moments: they are of the look itself, not of when its answer came. Raises
+    ``SystemExit`` where the clocks show nothing.
+    """
 
     def prepare() -> Callable[[], bytes]:
         dial = Dial(image)
-        return lambda: _ANSWER.pack(*map(dial.ahead, CLOCKS.values()))
+
+        def look() -> bytes:
+            seen = [dial.ahead(clock) for clock in CLOCKS.values()]
+            return _ANSWER.pack(seen[0][0], *(ahead for _, ahead in seen))
+
+        return look
 
     answer = confined.ask(prepare, _ANSWER.size)
     if len(answer) < _ANSWER.size:
         raise SystemExit("a server's code for its clock answers with an error, or does something else")
-    return dict(zip(CLOCKS, _ANSWER.unpack(answer), strict=True))
+    return dict(zip(("at", *CLOCKS), _ANSWER.unpack(answer), strict=True))
 
 
 def _image(pid: int | str) -> bytes:
@@ -90,8 +103,8 @@ def read() -> dict[str, dict[str, float]]:
         with contextlib.suppress(OSError):
             image = _image(one["pid"])
             # The kernel's own code works only where the kernel has put it, and is right.
-            ahead = dict.fromkeys(CLOCKS, 0.0) if image == true else _ahead(image)
-            found[f"{one['command']} {one['pid']}"] = {"at": time.monotonic(), **ahead}
+            right = {"at": time.monotonic(), **dict.fromkeys(CLOCKS, 0.0)}
+            found[f"{one['command']} {one['pid']}"] = right if image == true else _ahead(image)
     return found
 
 

@@ -35,6 +35,8 @@ _HIDDEN: Final = ".fuse_hidden"
 """libfuse renames a file to a name that begins so when it is removed while it is open."""
 _CHANGES: Final = {"readonly": errno.EROFS, "errors": errno.EIO}
 _SLICE_SECONDS: Final = 0.005
+_KILL_SECONDS: Final = 15.0
+"""How long a kill may take to come to those whose syncs are held for it."""
 _STAT: Final = (
     "st_mode",
     "st_ino",
@@ -106,9 +108,10 @@ class FileSystem:
     def hold(self, seconds: float) -> int:
         """Let no sync end, but for those who are killed meanwhile, until the store has something that is not synced.
 
-        At most so long; how many changes are not synced then. Syncs stand still for as long once more: for a kill.
+        At most so long; how many changes are not synced then. Syncs stand still until ``lose``, for a kill; or for a
+        while, should nobody come.
         """
-        self._held_until = time.monotonic() + 2 * seconds
+        self._held_until = time.monotonic() + seconds + _KILL_SECONDS
         deadline = time.monotonic() + seconds
         while not self._pending.count() and time.monotonic() < deadline:
             time.sleep(_SLICE_SECONDS)

@@ -69,9 +69,13 @@ class Summary(TypedDict):
 
 
 class Watched(TypedDict):
-    """What was seen of each peer, how many seconds this lasted, and how many datagrams were damaged, if that shows."""
+    """What was seen of each peer, how many seconds this lasted, and how many datagrams were damaged, if that shows.
+
+    ``stalled``: for how many seconds, at the longest, the machine did nothing although it was time.
+    """
 
     lasted: float
+    stalled: float
     damaged: int | None
     peers: dict[str, Summary]
 
@@ -159,18 +163,21 @@ class Watch:
         began = due = time.monotonic()
         over = began + self._seconds
         end = over + self._linger
-        satisfied = False
+        satisfied, stalled, awaited = False, 0.0, began
         with self._line:
             while (now := time.monotonic()) < end:
+                stalled = max(stalled, now - awaited)
                 if due <= now < over:
                     self._ping(now)
                     due = max(due + self._every, now)
-                self._hear(min(due if due < over else end, end) - time.monotonic())
+                awaited = max(min(due if due < over else end, end), now)
+                self._hear(awaited - time.monotonic())
                 if not satisfied and has_enough(self._tallies, self._asked):
                     # Others may have begun later, and need a few more.
                     satisfied, end = True, min(end, now + self._linger)
         return {
             "lasted": time.monotonic() - began,
+            "stalled": max(stalled, now - awaited),
             "damaged": _damaged() - damaged,
             "peers": {name: tally.summary() for name, tally in self._tallies.items()},
         }

@@ -22,7 +22,9 @@ PRIVATE_MARK = "SPLITBRAIN_PRIVATE"
 that only tools can reach."""
 SESSIONS = ".splitbrain-sessions"
 PASSAGE_SECONDS = 1.0
-"""How long to wait for a process that is between two states: just becoming another program, or ending."""
+"""How long to wait for a process that is just becoming another program."""
+_ENDING_SECONDS = 10.0
+"""How long to wait for one that is ending: as long as it is not over, its place is not free."""
 _STOPPED = "Tt"
 GRACE_SECONDS = 12.0
 """How long a server may take to end in an orderly way. etcd tries for 10 s to hand over what it leads; and while a peer
@@ -58,6 +60,7 @@ def is_tool(pid: str) -> bool:
     """
     deadline = time.monotonic() + PASSAGE_SECONDS
     while True:
+        late = time.monotonic() > deadline  # before the look: who was stopped meanwhile has another one
         before = program(pid)
         if before is None:
             raise ProcessLookupError(f"process {pid} has ended")
@@ -67,7 +70,7 @@ def is_tool(pid: str) -> bool:
         except PermissionError:
             return False  # the harness can read its own: this belongs to the store
         is_all = before > 0 and before == program(pid)
-        if environ or is_all or time.monotonic() > deadline:
+        if environ or is_all or late:
             return any(item.startswith(TOOL_MARK.encode() + b"=") for item in environ.split(b"\0"))
         time.sleep(0.0005)
 
@@ -135,11 +138,12 @@ def servers() -> list[Server]:
 
 def _wait_until_over(pid: str) -> None:
     """Wait for a process that is ending: until it and all its threads are done, its parent takes it for running."""
-    deadline = time.monotonic() + PASSAGE_SECONDS
+    deadline = time.monotonic() + _ENDING_SECONDS
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        while time.monotonic() < deadline:
+        while True:
+            late = time.monotonic() > deadline
             _, (state, *_) = _stat(pid)
-            if state == "X" or (state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1):
+            if late or state == "X" or (state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1):
                 return
             time.sleep(0.0005)
 

@@ -178,8 +178,9 @@ def _standing_still(pid: int) -> Iterator[int]:
 def _look(pid: int) -> bytes:
     """The vDSO of a process as it stands in its memory; waits while the process becomes another program."""
     deadline = time.monotonic() + PASSAGE_SECONDS
-    why = "it has none"
-    while time.monotonic() < deadline:
+    why, late = "it has none", False
+    while not late:
+        late = time.monotonic() > deadline  # before the look: who was stopped meanwhile has another one
         if vdso := _mapped(pid):
             try:
                 with open(f"/proc/{pid}/mem", "rb") as memory:

@@ -13,7 +13,7 @@ from harness.capability import Capability
 from harness.checkers.evidence import Evidence
 from harness.cluster import Cluster
 from harness.environments.simulation.environment import SimulationEnvironment
-from harness.errors import NothingToDo
+from harness.errors import FaultError, NothingToDo
 from harness.experiment import Experiment
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS, History
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
@@ -153,6 +153,33 @@ def test_a_proof_does_not_keep_its_fault_from_ending(tmp_path: Path) -> None:
     assert [round(event.time / 1e9, 1) for event in done(history, "stop-slow-proof")] == wanted
     assert verdict.validity == "unknown"
     assert "nothing could be measured within 3 s" in verdict.reason
+
+
+def test_a_proof_that_could_not_be_had_is_tried_again_while_its_fault_lasts(tmp_path: Path) -> None:
+    class Busy(Seen):
+        name = "busy"
+        tries = 0
+
+        async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+            self.tries += 1
+            if self.tries == 1:
+                raise FaultError("a machine was 2 s late")
+            return await super().prove(cluster, target, done, seconds)
+
+    class Never(Seen):
+        name = "never"
+        tries = 0
+
+        async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
+            self.tries += 1
+            raise FaultError(f"try {self.tries} was in vain")
+
+    never = Never()
+    history, verdict = run(tmp_path, Busy(), never)
+    assert next(event.type for event in done(history, "prove-busy")) == "ok"
+    assert never.tries > 2
+    assert "never was asked for, injected and never proved (try 1 was in vain)" in verdict.reason
+    assert "busy" not in verdict.reason
 
 
 def test_an_injection_that_never_ends_does_not_keep_the_run_from_ending(tmp_path: Path) -> None:

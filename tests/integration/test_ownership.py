@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
+from harness.errors import NodeError
 from harness.faults import listeners, process
 from harness.operation import Event, Failed, Operation
 from harness.ownership import Ownership, StrangerError
@@ -100,8 +102,15 @@ async def a_server_and_its_port_are_watched(cluster: Cluster) -> None:
     node = cluster.nodes[0]
     await run_tool(node, ask(process.kill))
     await owned.check(whole=False)
-    with pytest.raises(StrangerError, match=f"port {CLIENT_PORT} of n1 has no server of the run"):
+    with pytest.raises(NodeError, match="reference of n1 ended as soon as the store was ready") as ended:
         await owned.check(whole=True)
+    assert not isinstance(ended.value, StrangerError)
+    await target.start(cluster, node)
+    await wait_until(lambda: target.ready(cluster), seconds=60, what="the store")
+    more = SimpleNamespace(name="more", ports=(CLIENT_PORT, 6999))
+    with pytest.raises(StrangerError, match="port 6999 of n1 has no server of the run; port 6999 of n2"):
+        await ownership(cluster, more).check(whole=True)
+    await run_tool(node, ask(process.kill))
     await listen(node, CLIENT_PORT)
     with pytest.raises(StrangerError, match=rf"port {CLIENT_PORT} of n1 is used by python"):
         await owned.check(whole=False)

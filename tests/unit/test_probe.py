@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from harness.cluster import Cluster
 from harness.environments.tools import Request
+from harness.errors import FaultError
 from harness.faults import probe
 from harness.nemeses.links import CLIENTS, watch
 
@@ -43,9 +47,9 @@ async def test_measurements_at_the_same_time_take_nothing_from_each_other() -> N
 
     async def meanwhile() -> Any:
         await asyncio.sleep(0.3)
-        return await watch(made, links, 0.4)
+        return await watch(made, links, 4.0)
 
-    for watched in await asyncio.gather(watch(made, links, 1.2), meanwhile()):
+    for watched in await asyncio.gather(watch(made, links, 5.0), meanwhile()):
         assert watched.open == set(links)
         for seen in watched.links.values():
             assert seen.missed == 0
@@ -65,6 +69,21 @@ async def test_what_somebody_else_sends_is_not_heard() -> None:
                     line.sendto(data, (ADDRESSES["n2"], machines[1].asked[0]["port"]))
                 await asyncio.sleep(0.01)
 
-    watched, _ = await asyncio.gather(watch(made, [("n1", "n2")], 0.5), disturb())
+    watched, _ = await asyncio.gather(watch(made, [("n1", "n2")], 4.0), disturb())
     assert watched.open == {("n1", "n2")}
     assert watched.links["n1", "n2"].missed == 0
+
+
+async def test_a_machine_that_was_stopped_meanwhile_has_not_measured_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It heard nothing, though nothing was cut; the others may have been open all the time."""
+    made, _ = cluster()
+    ping = probe.Watch._ping
+
+    def stopped(self: probe.Watch, now: float) -> None:
+        ping(self, now)
+        if self._me == "n2":
+            time.sleep(1.5)
+
+    monkeypatch.setattr(probe.Watch, "_ping", stopped)
+    with pytest.raises(FaultError, match="could not be measured"):
+        await watch(made, [("n1", "n2"), ("n2", "n1")], 1.0)
