@@ -399,7 +399,7 @@ def test_a_store_in_a_file_of_ones_own_plugs_in(splitbrain: Command, tmp_path: P
     done = splitbrain("run", "--target", "./my_store.py:Memory", *run)
     assert done.returncode == 0, done.stderr
     assert Path(tmp_path / json.loads(done.stdout)["directory"]).name.startswith("my_store-register-")
-    done = splitbrain("run", "./my_store.py:Memory", *run, "-o", "forget=yes")
+    done = splitbrain("run", "./my_store.py:Memory", *run, "--time", "5", "-o", "forget=yes")
     assert done.returncode == 1, done.stderr
 
 

@@ -122,7 +122,7 @@ def test_a_store_imports_what_lies_beside_it_and_nothing_else_does(tmp_path: Pat
         for folder in (tmp_path, tmp_path / "stores"):
             (folder / f"{stray}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write('{stray} ')")
     for store in ("stores/store.py:Store", "reference"):
-        done = splitbrain("run", store, "--on", "local", "--time", "1", "--runs", "r")
+        done = splitbrain("run", store, "--on", "local", "--time", "3", "--runs", "r")
         assert done.returncode == (3 if ":" in store else 0), done.stderr
         assert not (tmp_path / "imported").exists()
 

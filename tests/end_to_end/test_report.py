@@ -14,7 +14,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.mark.needs("local", "browser")
 def test_the_report_shows_verdict_faults_and_anomaly_in_a_browser(splitbrain: Command, tmp_path: Path) -> None:
     done = splitbrain(
-        "run", "reference", "--on", "local", "--time", "8", "--nemesis", "partition", "--interval", "2",
+        "run", "reference", "--on", "local", "--time", "20", "--nemesis", "partition", "--interval", "2",
         "-o", "partition=primary", "-o", "replication=primary-backup", "-o", "acknowledge=async", "--runs", "r",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr

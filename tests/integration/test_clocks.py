@@ -27,13 +27,27 @@ from tests.integration.test_faults import ENVIRONMENTS, reference, serving
 HOUR = 3600.0
 PLAN = {"aim": "n1", "order": ["n1", "n2", "n3"], "offset": HOUR, "rate": 1.0, "period": 0.0}
 # Not time.sleep, which asks the kernel to wake it at a moment of the true monotonic clock.
-SHOW = "import time, select\nwhile True: print(time.time(), time.monotonic()); select.select([], [], [], 0.02)"
+SHOW = """
+import itertools, select, time
+for number in itertools.count(): print(number, time.time(), time.monotonic()); select.select([], [], [], 0.02)
+"""
 
 
 async def redis_time(store: Redis, node: Node) -> float:
     """How far Redis' own clock is ahead of this machine's."""
-    seconds, micros = await quick(node.address, PORT, "TIME", password=store.password)
-    return int(seconds) + int(micros) / 1e6 - time.time()
+    found: list[float] = []
+
+    async def told() -> bool:
+        """There is no answer where this machine stands still for half a second."""
+        asked = time.time()
+        answer = await quick(node.address, PORT, "TIME", password=store.password)
+        if answer is not None:
+            seconds, micros = answer
+            found.append(int(seconds) + int(micros) / 1e6 - (asked + time.time()) / 2)
+        return bool(found)
+
+    await wait_until(told, seconds=90, what=f"the time of Redis on {node.name}")
+    return found[0]
 
 
 async def redis_shows_the_skewed_time_and_its_neighbours_do_not(cluster: Cluster) -> None:
@@ -90,18 +104,20 @@ async def clocks_drift_strobe_and_come_right_again(cluster: Cluster) -> None:
     node, clock = cluster.nodes[0], Clock(Clock.Options())
     await node.start("shower", [node.python, "-uc", SHOW])
 
-    async def shown(after: int = 0) -> list[tuple[float, float]]:
-        lines = (await node.log("shower")).splitlines()[after:]
-        return [(float(a), float(b)) for a, _, b in (line.partition(" ") for line in lines[:-1])]
+    async def shown(after: int) -> list[tuple[int, float, float]]:
+        """The lines after that of a number. A log is cut off where it begins, and its last line is not whole yet."""
+        lines = [line.split() for line in (await node.log("shower")).split("\n")[1:-1]]
+        return [(int(number), float(a), float(b)) for number, a, b in lines if int(number) > after]
 
     async def some_more(count: int = 60) -> list[tuple[float, float]]:
-        before = len((await node.log("shower")).splitlines())
+        """What is shown from now on. Lines are not counted: only the end of a log can be read."""
+        before = max((number for number, *_ in await shown(-1)), default=-1)
 
         async def there() -> bool:
             return len(await shown(before)) > count
 
         await wait_until(there, seconds=60, what="the process going on")
-        return (await shown(before))[1:]
+        return [(wall, monotonic) for _, wall, monotonic in (await shown(before))[1:]]
 
     await some_more()
     await clock.inject(cluster, reference(), {**PLAN, "offset": 0.0, "rate": 1.5})
@@ -129,7 +145,12 @@ async def the_harness_keeps_its_own_clock_while_it_starts_servers(cluster: Clust
         await node.start("shower", [node.python, "-uc", SHOW])
         assert abs(time.time() - time.monotonic() - right) < 1
     assert process.is_tool(str(os.getpid()))
-    assert [one["command"] for one in await run_tool(node, ask(process.look))] == [Path(node.python).name]
+
+    async def runs() -> bool:
+        """What starts a server becomes nsenter, and setpriv, before it becomes the server."""
+        return [one["command"] for one in await run_tool(node, ask(process.look))] == [Path(node.python).name]
+
+    await wait_until(runs, seconds=90, what="the last server running")
 
 
 @pytest.mark.needs("local")

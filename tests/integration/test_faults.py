@@ -42,6 +42,7 @@ HEAR = """
 import socket
 heard = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 heard.bind(("0.0.0.0", 7778))
+print("up")
 while True:
     print(heard.recv(100).decode())
 """
@@ -68,6 +69,15 @@ async def states(node: Node) -> list[str]:
 
 def reference() -> Reference:
     return Reference(Reference.Options())
+
+
+async def up(node: Node, name: str) -> None:
+    """Wait until a server has printed that it is up, as its first line."""
+
+    async def there() -> bool:
+        return (await node.log(name)).startswith("up\n")
+
+    await wait_until(there, seconds=90, what=f"{name} of {node.name} being up")
 
 
 async def listening(cluster: Cluster) -> None:
@@ -122,10 +132,12 @@ async def a_cut_in_one_direction_loses_only_what_is_sent_that_way(cluster: Clust
     a, b, _ = cluster.nodes
     for node in (a, b):
         await node.start("hearer", [node.python, "-u", "-c", HEAR])
+    for node in (a, b):
+        await up(node, "hearer")
 
-    async def hears(sender: Node, hearer: Node, word: str) -> bool:
-        """Whether a datagram arrives, of several that are sent."""
-        for _ in range(5):
+    async def hears(sender: Node, hearer: Node, word: str, tries: int = 50) -> bool:
+        """Whether a datagram arrives, of several that are sent; of many, since a hearer may stand still for a while."""
+        for _ in range(tries):
             argv = [sender.python, "-c", SAY, hearer.address, word]
             await sender.exec(argv)
             if word in await hearer.log("hearer"):
@@ -137,7 +149,7 @@ async def a_cut_in_one_direction_loses_only_what_is_sent_that_way(cluster: Clust
     plan = {"kind": "one-way", "order": ["n1", "n2", "n3"], "minority": 1, "senders": 1, "how": "drop"}
     done = await partition.inject(cluster, reference(), plan)
     assert done["said"] == "one-way: n1 -x n2 n3"
-    assert [await hears(a, b, "during-ab"), await hears(b, a, "during-ba")] == [False, True]
+    assert [await hears(a, b, "during-ab", 5), await hears(b, a, "during-ba")] == [False, True]
     await partition.heal(cluster, reference())
     assert [await hears(a, b, "after-ab"), await hears(b, a, "after-ba")] == [True, True]
 

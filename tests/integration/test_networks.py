@@ -22,7 +22,7 @@ from harness.options import options_of
 from tests.conftest import SPLITBRAIN
 from tests.integration.inside import on
 from tests.integration.observers import Link, now, observed
-from tests.integration.test_faults import ENVIRONMENTS, connect, listening, reference
+from tests.integration.test_faults import ENVIRONMENTS, connect, listening, reference, up
 
 NAMES = ["n1", "n2", "n3", "n4", "n5"]
 LOCAL = [pytest.param("local", marks=pytest.mark.needs("local"))]
@@ -71,14 +71,14 @@ async def every_kind_cuts_exactly_what_it_says(cluster: Cluster) -> None:
     plan = {"order": NAMES, "minority": 2, "senders": 2, "how": "drop", "links": [["n1", "n2"], ["n5", "n3"]]}
     windows: dict[str, list[float]] = {}
     async with observed(cluster) as seen:
-        await asyncio.sleep(1.5)  # until the addresses of IPv6 are in use
         for kind in SHAPES:
             calm = now()
-            await asyncio.sleep(0.2)
+            await seen.heard(EVERY, since=calm)  # the first time also until the addresses of IPv6 are in use
             done = await partition.inject(cluster, reference(), {**plan, "kind": kind})
             cut = now() + 0.05
             proof = await proof_of(partition, cluster, done)
             assert proof.holds, (kind, proof)
+            await seen.heard(EVERY - SHAPES[kind], since=cut)
             windows[kind] = [calm, cut, now()]
             await partition.heal(cluster, reference())
     for kind, (calm, cut, over) in windows.items():
@@ -117,6 +117,7 @@ async def cuts_reject_or_reset_if_they_are_told_to(cluster: Cluster) -> None:
             done = await partition.inject(cluster, reference(), {**plan, "how": how})
             cut = now() + 0.05
             assert (await proof_of(partition, cluster, done)).holds
+            await seen.heard(apart("2", "3"), since=cut, kinds=("udp", "tcp"))
             over = now()
             await partition.heal(cluster, reference())
         assert seen.open("udp", cut, over) == seen.open("tcp", cut, over) == apart("2", "3")
@@ -137,6 +138,7 @@ six = len(sys.argv) > 1
 s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM)
 if six: s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 s.bind(("::" if six else "", 7779))
+print("up", flush=True)
 while True:
     data, peer = s.recvfrom(2000); s.sendto(data, peer)
 """
@@ -145,7 +147,7 @@ import json, select, socket, sys, time
 family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 where = socket.getaddrinfo(sys.argv[1], 7779, family, socket.SOCK_DGRAM)[0][4]
 s = socket.socket(family, socket.SOCK_DGRAM); s.connect(where)
-count, size, began, took, order = int(sys.argv[2]), int(sys.argv[3]), {}, {}, []
+count, size, least, began, took, order = int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), {}, {}, []
 def hear(seconds):
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and select.select([s], [], [], left)[0]:
@@ -154,6 +156,8 @@ def hear(seconds):
 for number in range(count):
     began[number] = time.monotonic(); s.send(b"%08d" % number + b"x" * size); hear(0.002)
 hear(1.0)
+end = time.monotonic() + 30
+while len(order) < least and time.monotonic() < end: hear(0.1)
 print(json.dumps({"took": sorted(took.values()), "order": order}))
 """
 
@@ -161,9 +165,13 @@ print(json.dumps({"took": sorted(took.values()), "order": order}))
 Felt = tuple[list[float], list[int]]
 
 
-async def ping(node: Node, address: str, count: int = 150, size: int = 10) -> Felt:
-    """The round trips of the datagrams that came back, and in which order all did."""
-    result = await node.exec([node.python, "-c", PING, address, str(count), str(size)])
+async def ping(node: Node, address: str, count: int = 150, size: int = 10, least: int | None = None) -> Felt:
+    """The round trips of the datagrams that came back, and in which order all did.
+
+    So many are waited for, at most 30 s, since who answers may stand still for a while; all, where none may be lost.
+    """
+    numbers = [str(number) for number in (count, size, count if least is None else least)]
+    result = await node.exec([node.python, "-c", PING, address, *numbers], timeout=90)
     assert result.code == 0, result.text
     answer = json.loads(result.out)
     return answer["took"], answer["order"]
@@ -189,7 +197,9 @@ async def every_quality_is_felt_proved_and_gone_after_the_heal(cluster: Cluster)
     six = await link_local(b)
     if six:
         await b.start("echo6", [b.python, "-c", ECHO, "6"])
-    await asyncio.sleep(0.5)
+        await up(b, "echo6")
+    for node in cluster.nodes:
+        await up(node, "echo")
     netem = Netem(Netem.Options())
 
     async def under(quality: Plan, *felt: Awaitable[Felt]) -> list[Felt]:
@@ -201,41 +211,41 @@ async def every_quality_is_felt_proved_and_gone_after_the_heal(cluster: Cluster)
         assert proof.holds, (quality, proof)
         return found
 
-    def there() -> Awaitable[Felt]:
-        return ping(a, b.address)
+    def there(least: int = 150) -> Awaitable[Felt]:
+        return ping(a, b.address, least=least)
 
-    def there_over_six() -> list[Awaitable[Felt]]:
-        return [ping(a, six)] if six else []
+    def there_over_six(least: int = 150) -> list[Awaitable[Felt]]:
+        return [ping(a, six, least=least)] if six else []
 
     before, order = await there()
     assert (len(before), order) == (150, sorted(order))
-    assert middle(before) < 0.15
+    assert min(before) < 0.15  # a busy machine only ever adds to what a line takes
     (took, _), (others, _), *over_six = await under({"delay": 0.3}, there(), ping(b, c.address), *there_over_six())
     assert middle(took) > 0.29
-    assert middle(others) < 0.15, "a link that nobody meant"
+    assert min(others) < 0.15, "a link that nobody meant"
     assert all(middle(took) > 0.29 for took, _ in over_six), "IPv6 is made worse, too"
     ((took, _),) = await under({"jitter": 0.2}, there())
     assert middle(took) > 0.02
     assert took[len(took) * 9 // 10] - took[len(took) // 10] > 0.05
-    ((took, _),) = await under({"loss": 0.3}, there())
+    ((took, _),) = await under({"loss": 0.3}, there(61))
     assert 60 < len(took) < 145
-    ((_, order),) = await under({"duplicate": 0.3}, there())
+    ((_, order),) = await under({"duplicate": 0.3}, there(161))
     assert len(order) > 160
     ((_, order),) = await under({"reorder": 0.3}, there())
     assert len(set(order)) == 150
     assert order != sorted(order)
-    for took, _ in await under({"corrupt": 0.3}, there(), *there_over_six()):
+    for took, _ in await under({"corrupt": 0.3}, there(0), *there_over_six(0)):
         assert len(took) < 145, "what is corrupt must not arrive"
     await under({"rate": 20_000})
     await asyncio.sleep(1.5)  # until what the proof has sent is through
     took, _ = await ping(a, b.address, 20, 1000)
     assert took[-1] > 0.5, "20 packets of 1 kB through 20 kB a second"
-    assert await under({"loss": 1.0}, there()) == [([], [])]
+    assert await under({"loss": 1.0}, there(0)) == [([], [])]
     await under({"loss": 0.2, "duplicate": 0.2, "delay": 0.02})
     await netem.heal(cluster, reference())
     after, order = await there()
     assert (len(after), order) == (150, sorted(order))
-    assert middle(after) < 0.15
+    assert min([middle(after), *[middle((await there())[0]) for _ in range(2)]]) < 0.15
     for program in ("iptables", "ip6tables"):
         assert "SPLITBRAIN" not in (await a.exec([program, "-t", "mangle", "-S"])).text
 
@@ -250,6 +260,8 @@ async def a_direction_is_the_one_that_was_meant(cluster: Cluster) -> None:
             await netem.inject(cluster, reference(), {**plan, "direction": direction})
             began = now()
             await asyncio.sleep(1.0)
+            # Who stood still meanwhile sends on, and what was sent within the window arrives within 0.4 s.
+            await seen.heard(out | back | {("n2", "n3"), ("n3", "n2")}, began, ("udp",))
             windows[direction] = began, now() - 0.4
             await netem.heal(cluster, reference())
     for direction, slow in (("out", out), ("in", back), ("both", out | back)):
@@ -299,8 +311,11 @@ while True:
     print(size / (time.monotonic() - began), flush=True)
 """
 SEND = """
-import socket, sys, time
-stream = socket.create_connection((sys.argv[1], 7900)); end = time.monotonic() + 3
+import contextlib, socket, sys, time
+stream = None
+while stream is None:
+    with contextlib.suppress(ConnectionRefusedError): stream = socket.create_connection((sys.argv[1], 7900))
+end = time.monotonic() + 3
 while time.monotonic() < end: stream.send(bytes(1 << 20))
 """
 
@@ -308,7 +323,6 @@ while time.monotonic() < end: stream.send(bytes(1 << 20))
 async def a_delay_limits_no_bandwidth(cluster: Cluster) -> None:
     a, b, _ = cluster.nodes
     await b.start("serve", [b.python, "-u", "-c", SERVE])
-    await asyncio.sleep(0.5)
     netem = Netem(Netem.Options())
     plan = {"aim": "n1", "order": NAMES[:3], "quality": {"delay": 0.1}, "direction": "out", "seed": "7"}
     await netem.inject(cluster, reference(), plan)

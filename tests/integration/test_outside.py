@@ -17,6 +17,7 @@ import pytest
 from harness.cluster import Cluster, wait_until
 from harness.environments.base import Node
 from harness.errors import FaultError
+from harness.nemeses import victims
 from harness.nemeses.clock import Clock
 from harness.nemeses.kill import Kill
 from harness.nemeses.pause import Pause
@@ -64,11 +65,12 @@ print("up", flush=True)
 time.sleep(600)
 """
 
-# Notes every 10 ms the state of each process whose command line holds a word, until a file is there: by number.
+# Notes every 10 ms the state of each process whose command line holds a word, until a file is there: by number. What
+# states there are it says in another file, whenever that changes.
 WATCH = """
 import json, os, sys, time
-word, stop = sys.argv[1:]
-seen = []
+word, stop, phases = sys.argv[1:]
+seen, said = [], None
 while not os.path.exists(stop):
     now = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -77,8 +79,13 @@ while not os.path.exists(stop):
                 now[pid] = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
         except OSError: pass
     seen.append([time.time(), now])
+    phase = "".join(sorted(now.values())).replace("R", "S").replace("D", "S") or "-"
+    if phase != said:
+        with open(phases, "a") as file: print(phase, file=file)
+        said = phase
     time.sleep(0.01)
 os.remove(stop)
+os.remove(phases)
 print(json.dumps(seen))
 """
 # The counters of the control groups of the process whose command line holds a word, and the CPU time it has used.
@@ -113,18 +120,27 @@ Seen = list[tuple[float, dict[str, str]]]
 
 
 class Watch:
-    """The states of a node's processes while this context lasts, every 10 ms."""
+    """The states of a node's processes while this context lasts, every 10 ms: it begins when a server was seen."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._stop = f"{node.directory}/watched"
+        self._phases = f"{node.directory}/phases"
         self.seen: Seen = []
 
     async def __aenter__(self) -> Watch:
-        argv = [self._node.python, "-c", WATCH, WORDS, self._stop]
-        self._task = asyncio.create_task(self._node.exec(argv, timeout=60))
-        await asyncio.sleep(0.5)
+        argv = [self._node.python, "-c", WATCH, WORDS, self._stop, self._phases]
+        self._task = asyncio.create_task(self._node.exec(argv, timeout=300))
+        await self.shows("S")
         return self
+
+    async def shows(self, phase: str) -> None:
+        """Wait until this is what was seen last: else it might never be, as whoever looks may be held up."""
+
+        async def does() -> bool:
+            return (await self._node.exec(["cat", self._phases])).out.decode().split()[-1:] == [phase]
+
+        await wait_until(does, seconds=90, what=f"{self._node.name} showing {phase}")
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.sleep(0.2)
@@ -150,10 +166,15 @@ async def counters(node: Node) -> dict[str, Any]:
 
 
 async def proved(nemesis: Any, cluster: Cluster, store: Target, plan: dict[str, Any], seconds: float = 3.0) -> bool:
-    """Inject, and say whether the nemesis' own proof holds."""
+    """Inject, and say whether the nemesis' own proof holds; in more time where this machine was too busy to look."""
     done = await nemesis.inject(cluster, store, plan)
-    proof = await nemesis.prove(cluster, store, done, seconds)
-    return bool(proof.holds)
+    for patience in (seconds, 6.0, 12.0):
+        try:
+            return bool((await nemesis.prove(cluster, store, done, patience)).holds)
+        except FaultError as error:
+            if str(error) != "the counters of the servers' control groups could not be read in time":
+                raise
+    raise AssertionError("this machine is too slow to look at anything")
 
 
 async def processes_are_killed_paused_and_restarted_when_it_is_said(cluster: Cluster) -> None:
@@ -163,14 +184,18 @@ async def processes_are_killed_paused_and_restarted_when_it_is_said(cluster: Clu
         kill = Kill(options)
         async with Watch(first) as hit, Watch(third) as spared:
             assert await proved(kill, cluster, store, {"aim": "n1", "order": ORDER})
+            await hit.shows("-")
             await kill.heal(cluster, store)
+            await hit.shows("S")
         assert hit.phases() == ["S", "-", "S"], (hit.phases(), hit.numbers(), options)
         assert len(hit.numbers()) == 2
         assert (spared.phases(), len(spared.numbers())) == (["S"], 1)
     pause = Pause(Pause.Options())
     async with Watch(first) as hit, Watch(third) as spared:
         assert await proved(pause, cluster, store, {"aim": "minority", "order": ORDER})
+        await hit.shows("T")
         await pause.heal(cluster, store)
+        await hit.shows("S")
     assert hit.phases() == ["S", "T", "S"]
     assert len(hit.numbers()) == 1
     assert spared.phases() == ["S"]
@@ -229,6 +254,7 @@ async def a_rolling_restart_waits_until_the_last_one_is_ready_or_does_not(cluste
 
 
 async def only_what_was_started_and_lives_is_said_to_be_started(cluster: Cluster) -> None:
+    victims._LIVE_SECONDS = 10.0  # in which a server that ends at once has ended on any machine
     store = Simple(FRAIL, "/dev/shm/frail")
     await running(store, cluster, "up")
     kill, pause = Kill(Kill.Options()), Pause(Pause.Options())
@@ -301,12 +327,13 @@ async def a_monotonic_clock_never_steps_back(cluster: Cluster) -> None:
         seen += await shown(node)
     assert await proved(clock, cluster, store, {**plan, "offset": 5.0, "rate": 1.0, "period": 0.0, "monotonic": False})
     await clock.heal(cluster, store)
+    asked_at = time.time()
     seen += await shown(node)
     monotonic = [one for _, one in seen]
     assert monotonic == sorted(monotonic)
-    wall, ahead = seen[-1][0] - time.time(), seen[-1][1] - time.monotonic()
-    assert ahead > 39
-    assert abs(wall) < 5
+    # The wall clock is right again, and so tells how long ago the last line was printed.
+    assert asked_at - 5 < seen[-1][0] < time.time() + 5
+    assert seen[-1][1] - seen[-1][0] + (time.time() - time.monotonic()) > 39
     kill = Kill(Kill.Options())
     await kill.inject(cluster, store, {"aim": "n1", "order": ORDER})
     await kill.heal(cluster, store)

@@ -71,7 +71,8 @@ async def limits(node):
 def run(splitbrain: Command, folder: Path, tool: str) -> subprocess.CompletedProcess[str]:
     (folder / "descriptors.py").write_text(tool)
     (folder / "few_files.py").write_text(NEMESIS)
-    words = ["reference", "--on", "local", "--time", "6", "--interval", "2", "--seed", "1", "--format", "json"]
+    # One fault, which lasts longer than a proof of it may take.
+    words = ["reference", "--on", "local", "--time", "10", "--interval", "5", "--seed", "1", "--format", "json"]
     return splitbrain("run", *words, "--nemesis", "./few_files.py:FewFiles", "--runs", "r")
 
 

@@ -190,6 +190,11 @@ async def what_still_lives_in_the_end_is_said(cluster: Cluster) -> None:
         environment = SshEnvironment(options=options)
         [node] = await environment.start(["n1"], Path(folder), "lives")
         await node.start("wanderer", ["sh", "-c", "cd / && exec sleep 1002"])
+
+        async def has_left() -> bool:
+            return await shell(cluster.nodes[0], "ps -eo args | grep '^sleep 1002' || true") != ""
+
+        await wait_until(has_left, seconds=90, what="the server leaving the run's directory")
         with pytest.raises(NodeError, match=r"sleep \(process \d+\) had to be ended: it had left the run's directory"):
             await environment.stop()
         assert await traces(cluster.nodes[0]) == ""

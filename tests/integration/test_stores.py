@@ -34,11 +34,22 @@ def run(splitbrain: Command, *arguments: str) -> tuple[int, dict[str, Any], Path
     return done.returncode, outcome["verdict"], Path(outcome["directory"])
 
 
-def measured(splitbrain: Command, seconds: int, *arguments: str) -> tuple[int, dict[str, Any], Path]:
-    """A run that knows what it found; a longer one where this machine is too busy to measure faults in their time."""
+def tells(verdict: dict[str, Any], *, failover: bool = False) -> bool:
+    """Whether a run knows what it found. With ``failover`` it must have had one to pass.
+
+    A sentinel that stood still for 2 s fails nothing over for the next 30 s: Redis calls that TILT.
+    """
+    none_yet = failover and verdict["validity"] == "valid" and verdict["evidence"]["role_changes"] == 0
+    return verdict["validity"] != "unknown" and not none_yet
+
+
+def measured(
+    splitbrain: Command, seconds: int, *arguments: str, failover: bool = False
+) -> tuple[int, dict[str, Any], Path]:
+    """A run that tells something; a longer one where this machine is too busy for that in the time that it takes."""
     for time_given in (seconds, 4 * seconds):
         found = run(splitbrain, *arguments, "--time", str(time_given))
-        if found[1]["validity"] != "unknown":
+        if tells(found[1], failover=failover):
             break
     return found
 
@@ -71,11 +82,12 @@ def test_a_member_joins_again_once_those_that_were_killed_meanwhile_serve_again(
     nodes = ["n1", "n2", "n3"]
     faults = [
         {"name": "membership", "start": 6.0, "stop": 60.0, "plan": {"aim": "n3", "order": nodes, "leaving": 1}},
-        {"name": "kill", "start": 12.0, "stop": 60.0, "plan": {"aim": "all", "order": nodes}},
+        # Late: etcd lets nobody leave until all members have been connected for 5 s.
+        {"name": "kill", "start": 25.0, "stop": 60.0, "plan": {"aim": "all", "order": nodes}},
     ]
     (tmp_path / "faults.json").write_text(json.dumps({"faults": faults}))
     code, verdict, directory = run(
-        splitbrain, "etcd", "--on", "local", "--time", "15", "--nemesis", "kill,membership",
+        splitbrain, "etcd", "--on", "local", "--time", "28", "--nemesis", "kill,membership",
         "--timetable", "faults.json",
     )  # fmt: skip
     assert (code, verdict["validity"]) == (0, "valid"), verdict
@@ -99,7 +111,7 @@ def test_redis_with_sentinel_loses_writes_whatever_the_seed_since_its_primary_is
     environment: str, seed: int, splitbrain: Command, tmp_path: Path
 ) -> None:
     code, verdict, directory = measured(
-        splitbrain, 20, "redis", "--on", environment, "--nemesis", "partition", "--seed", str(seed)
+        splitbrain, 20, "redis", "--on", environment, "--nemesis", "partition", "--seed", str(seed), failover=True
     )
     assert (code, verdict["validity"]) == (1, "invalid"), verdict
     anomaly = verdict["anomalies"][0]
@@ -175,15 +187,16 @@ def test_a_vendors_image_runs_unmodified(splitbrain: Command) -> None:
 
 
 @pytest.mark.needs("local")
-def test_without_the_right_to_make_namespaces_a_user_namespace_does(splitbrain: Command, tmp_path: Path) -> None:
+def test_without_the_right_to_make_namespaces_a_user_namespace_does(tmp_path: Path) -> None:
     rights = "-sys_admin,-net_admin"
-    done = subprocess.run(
-        ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", SPLITBRAIN, "run", "reference",
-         "--on", "local", "--time", "12", "--nemesis", "partition,pause", "--interval", "3", "--format", "json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads(done.stdout)["verdict"]["validity"] == "valid"
+
+    def without(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", SPLITBRAIN, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+
+    faults = ["--nemesis", "partition,pause", "--interval", "3"]
+    code, verdict, _ = measured(without, 12, "reference", "--on", "local", *faults)
+    assert (code, verdict["validity"]) == (0, "valid"), verdict
 
 
 @pytest.mark.usefixtures("loopback")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load
@@ -38,6 +38,7 @@ def histories(kind: type[Any], steps: list[tuple[str, str, str, int]]) -> list[A
     return list(cells.values())
 
 
+@settings(deadline=None)
 @given(st.sampled_from((Last, Siblings, Counter, Elements, Fields)), st.lists(changes, max_size=25))
 def test_merging_is_a_join(kind: type[Any], steps: list[tuple[str, str, str, int]]) -> None:
     a, b, c = histories(kind, steps)
@@ -48,6 +49,7 @@ def test_merging_is_a_join(kind: type[Any], steps: list[tuple[str, str, str, int
     assert load(dump(a)) == a
 
 
+@settings(deadline=None)
 @given(st.lists(changes, max_size=25))
 def test_a_counter_counts_every_change_once(steps: list[tuple[str, str, str, int]]) -> None:
     a, b, c = histories(Counter, steps)

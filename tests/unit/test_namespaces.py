@@ -36,7 +36,7 @@ def test_who_is_in_them_knows_it() -> None:
 def test_a_run_that_is_told_so_makes_its_own(splitbrain, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("SPLITBRAIN_INSIDE", "1")
     before = subprocess.run(["ip", "link"], capture_output=True, check=True).stdout
-    done = splitbrain("run", "reference", "--on", "local", "--nodes", "1", "--time", "1")
+    done = splitbrain("run", "reference", "--on", "local", "--nodes", "1", "--time", "3")
     assert done.returncode == 0, done.stderr
     # That was no bridge of this machine's own.
     assert b"splitbrain0" not in subprocess.run(["ip", "link"], capture_output=True, check=True).stdout + before

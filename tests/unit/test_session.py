@@ -348,9 +348,13 @@ def test_a_checker_of_ones_own_judges_runs_and_judges_them_again(tmp_path: Path)
 
 async def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"bug": "no-fsync", "kill": "all"}
-    experiment = replace(SHORT, nodes=5, nemeses=("kill",), overlap=True, interval=2.0, time=10.0, options=options)
+    experiment = replace(SHORT, nodes=5, nemeses=("kill",), overlap=True, interval=1.0, time=5.0, options=options)
     seen: list[int] = []
-    found = hunt(experiment, 9, directory=tmp_path / "h", stop=True, seen=lambda one: seen.append(one.seed))
+    # One seed after the other: what is shrunk is the same one every time.
+    found = hunt(
+        experiment, 9, directory=tmp_path / "h", executor="processes:1", stop=True,
+        seen=lambda one: seen.append(one.seed),
+    )  # fmt: skip
     assert (found.validity, found.exit_code) == ("invalid", 1)
     assert sorted(seen) == [one.seed for one in found.outcomes]
     failed = next(one for one in found.outcomes if one.validity == "invalid")
@@ -362,7 +366,7 @@ async def test_a_hunt_finds_what_shrink_makes_small(tmp_path: Path, monkeypatch:
         return handle(number, handler)
 
     monkeypatch.setattr(signal, "signal", only_elsewhere)
-    small = shrink(failed.directory, 20.0, runs=tmp_path / "runs")
+    small = shrink(failed.directory, 120.0, runs=tmp_path / "runs")
     monkeypatch.undo()
     assert (asyncio.get_running_loop(), settings()) == (loop, before)
     assert small.verdict.validity == "invalid"
@@ -436,14 +440,20 @@ class Blocks(Reference):
 
 
 def test_a_store_that_blocks_ends_its_run_and_not_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchdog, "TICK_SECONDS", 0.05)
-    outcome = run(SHORT, target=Spins, runs=tmp_path)
-    assert outcome.verdict.validity == "unknown"
-    assert "has blocked everything" in outcome.verdict.reason
-    with pytest.raises(SplitbrainError, match=r"must await, not block; .* left behind; .*`splitbrain check .*`"):
-        run(SHORT, target=Blocks, runs=tmp_path)
+    before = set(threading.enumerate())
+    with monkeypatch.context() as impatient:
+        impatient.setattr(watchdog, "TICK_SECONDS", 0.05)
+        outcome = run(SHORT, target=Spins, runs=tmp_path)
+        assert outcome.verdict.validity == "unknown"
+        assert "has blocked everything" in outcome.verdict.reason
+        with pytest.raises(SplitbrainError, match=r"must await, not block; .* left behind; .*`splitbrain check .*`"):
+            run(SHORT, target=Blocks, runs=tmp_path)
     assert run(SHORT, runs=tmp_path).verdict.validity == "valid"  # while that one is still blocked
     Blocks.let_go.set()
+    # Nor does it go on behind the back of other tests.
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 INTERRUPTED = """
