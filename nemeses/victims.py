@@ -160,24 +160,33 @@ async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) ->
 async def strike(cluster: Cluster, target: Target, plan: Plan, signal: Signal, hit: set[str]) -> Struck:
     """Kill, terminate or pause the servers of a plan's victims, as the ``signal`` says.
 
-    Nodes whose servers are down already are left out. The others stand in ``hit`` from the moment on at which they are
-    struck, even if this breaks off. Raises ``NothingToDo`` when there are none.
+    Nodes whose servers are down already are left out: another fault's end may be starting them just now. The others
+    stand in ``hit`` from the moment on at which they are struck, even if this breaks off. Raises ``NothingToDo`` when
+    there are none.
     """
     victims = await resolve(cluster, target, plan)
-    hit.update(victims)
-    before = await processes(cluster, victims)
-    found = await tell(cluster, victims, signal)
+    before, found = await _strike(cluster, victims, signal, hit)
     if plan["aim"] == SUCCESSOR:
         successor = await succession(cluster, target, victims)
         victims += successor
-        hit.update(successor)
-        before |= await processes(cluster, successor)
-        found |= await tell(cluster, successor, signal)
+        more, struck = await _strike(cluster, successor, signal, hit)
+        before |= more
+        found |= struck
     commands = {name: struck for name, struck in found.items() if struck}
-    hit.intersection_update(commands)
+    hit.clear()
+    hit.update(commands)
     if not commands:
         raise NothingToDo(f"there is no server process on {', '.join(sorted(victims))}")
     return Struck(commands, {name: before[name] for name in commands})
+
+
+async def _strike(
+    cluster: Cluster, names: Sequence[str], signal: Signal, hit: set[str]
+) -> tuple[dict[str, list[Seen]], dict[str, list[str]]]:
+    """The processes of some nodes before they were struck, and the commands of those that were."""
+    before = await processes(cluster, names)
+    hit.update(name for name in names if before[name])
+    return before, await tell(cluster, names, signal)
 
 
 async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict[str, list[str]]:
