@@ -131,8 +131,10 @@ class _Measured:
         self.served = served(operations)
         self.latency = np.where(self.served, operations.ret - self.call, 0)
         self.periods = fault_periods(history)
-        self.bounds = np.array(sorted({t for one in self.periods for t in (one.start, one.end)}), dtype=np.int64)
-        self.starts = np.array([one.start for one in self.periods], dtype=np.int64)
+        self.bounds = np.array(
+            sorted({t for period in self.periods for t in (period.start, period.end)}), dtype=np.int64
+        )
+        self.starts = np.array([period.start for period in self.periods], dtype=np.int64)
         ret = np.where(self.served, operations.ret, NEVER)
         self.first = np.append(np.minimum.accumulate(ret[::-1])[::-1], NEVER)
         """The first completion of an operation that was served, of each and all that were invoked after it."""
@@ -152,8 +154,8 @@ class _Measured:
 
     def of(self, chosen: Any) -> Service:
         """Those of a slice, a mask, or some rows."""
-        mine = self.served[chosen]
-        return Service(len(mine), int(mine.sum()), quantiles(self.latency[chosen][mine]))
+        was_served = self.served[chosen]
+        return Service(len(was_served), int(was_served.sum()), quantiles(self.latency[chosen][was_served]))
 
     def between(self, start: int, end: int) -> Service:
         """Those that were invoked from one moment on and before another."""
@@ -161,7 +163,7 @@ class _Measured:
         return self.of(slice(first, last))
 
     def all(self) -> Available:
-        ends = np.sort(np.array([one.end for one in self.periods], dtype=np.int64))
+        ends = np.sort(np.array([period.end for period in self.periods], dtype=np.int64))
         begun = np.searchsorted(self.starts, self.call, side="right")
         hurt = begun > np.searchsorted(ends, self.call, side="left")
         returns = [self._returns(period) for period in self.periods]
@@ -182,10 +184,10 @@ class _Measured:
 
     def _each(self, code: NDArray[np.int32], names: list[Any]) -> dict[str, Service]:
         order = np.argsort(code, kind="stable")
-        found, first = np.unique(code[order], return_index=True)
+        codes, first = np.unique(code[order], return_index=True)
         last = np.append(first[1:], len(code))
-        parts = list(zip(found.tolist(), first.tolist(), last.tolist(), strict=True))[:_NAMES]
-        return {str(names[one]): self.of(order[a:b]) for one, a, b in parts if names[one] is not None}
+        parts = list(zip(codes.tolist(), first.tolist(), last.tolist(), strict=True))[:_NAMES]
+        return {str(names[number]): self.of(order[a:b]) for number, a, b in parts if names[number] is not None}
 
     def _next(self, moment: int) -> int:
         """When the next fault begins or ends."""
@@ -213,7 +215,7 @@ class _Measured:
         return self._return(period.start, period.end + 1), self._return(period.end, following)
 
     def _return(self, moment: int, until: int) -> Return:
-        row, over = (int(one) for one in np.searchsorted(self.call, [moment, until - _WINDOW]))
+        row, over = (int(place) for place in np.searchsorted(self.call, [moment, until - _WINDOW]))
         first = int(self.first[row])
         served = None if first == NEVER else first - moment
         if self.full is None or row >= over:
@@ -226,12 +228,16 @@ class _Measured:
         return Return(served, int(self.call[row + again]) - moment if here[again] else None)
 
     def _worst(self, returns: list[tuple[Return, Return]]) -> dict[str, tuple[int, Return, Return]]:
-        found: dict[str, list[tuple[Return, Return]]] = {}
+        by_name: dict[str, list[tuple[Return, Return]]] = {}
         for period, both in zip(self.periods, returns, strict=True):
-            found.setdefault(period.name, []).append(both)
+            by_name.setdefault(period.name, []).append(both)
         return {
-            name: (len(mine), _longest([one for one, _ in mine]), _longest([one for _, one in mine]))
-            for name, mine in found.items()
+            name: (
+                len(pairs),
+                _longest([from_fault for from_fault, _ in pairs]),
+                _longest([from_heal for _, from_heal in pairs]),
+            )
+            for name, pairs in by_name.items()
         }
 
 
@@ -239,20 +245,20 @@ def _longest(returns: list[Return]) -> Return:
     """Of each time the longest; never is longer than any."""
 
     def longest(times: list[int | None]) -> int | None:
-        known = [one for one in times if one is not None]
+        known = [time for time in times if time is not None]
         return max(known, default=None) if len(known) == len(times) else None
 
-    known = [one.full_service for one in returns if one.known]
-    return Return(longest([one.first_served for one in returns]), longest(known), known=bool(known))
+    known = [return_.full_service for return_ in returns if return_.known]
+    return Return(longest([return_.first_served for return_ in returns]), longest(known), known=bool(known))
 
 
 def served(operations: Operations) -> NDArray[np.bool_]:
     """Which operations the store has served: those that are ok, or that it has declined."""
-    found: NDArray[np.bool_] = operations.type == OK
+    is_served: NDArray[np.bool_] = operations.type == OK
     error = operations.history.error
     for row in np.flatnonzero(operations.type == FAIL).tolist():
-        found[row] = error.get(int(operations.completed[row]), "").startswith(DECLINED)
-    return found
+        is_served[row] = error.get(int(operations.completed[row]), "").startswith(DECLINED)
+    return is_served
 
 
 def quantiles(values: Ints) -> Latency | None:
@@ -267,15 +273,15 @@ def quantiles(values: Ints) -> Latency | None:
 def reasons(operations: Operations, answered: NDArray[np.bool_]) -> list[Reason]:
     """Why operations were not served, the most frequent reasons first."""
     history = operations.history
-    said: Counter[tuple[str, str]] = Counter()
+    verbatim: Counter[tuple[str, str]] = Counter()
     for row in np.flatnonzero(~answered).tolist():
         completed = int(operations.completed[row])
         why = "no answer before the end" if completed < 0 else history.error.get(completed, "no reason was told")
-        said["fail" if operations.type[row] == FAIL else "info", why] += 1
-    found: Counter[tuple[str, str]] = Counter()
-    for (kind, why), number in said.items():
-        found[kind, _VARIES.sub("#", why[:200])] += number
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        verbatim["fail" if operations.type[row] == FAIL else "info", why] += 1
+    counts: Counter[tuple[str, str]] = Counter()
+    for (kind, why), number in verbatim.items():
+        counts[kind, _VARIES.sub("#", why[:200])] += number
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     listed = [Reason(kind, why, number) for (kind, why), number in ordered[:_REASONS]]
     if rest := sum(number for _, number in ordered[_REASONS:]):
         listed.append(Reason("any", "other reasons", rest))
@@ -284,20 +290,20 @@ def reasons(operations: Operations, answered: NDArray[np.bool_]) -> list[Reason]
 
 def service_clauses(history: History, operations: Operations) -> list[str]:
     """For how long writes failed, and when the store was back after the heal, as clauses."""
-    said = []
+    clauses = []
     if outage := longest_outage(operations):
-        said.append(f"writes failed for {duration(outage)} at most")
+        clauses.append(f"writes failed for {duration(outage)} at most")
     for event in history.special(MONITOR_PROCESS):
         if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
-            said.append(f"full service {event.value['seconds']:.1f} s after the end of all faults")
-    return said
+            clauses.append(f"full service {event.value['seconds']:.1f} s after the end of all faults")
+    return clauses
 
 
 def longest_outage(operations: Operations) -> int:
     """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
-    mine = writing(operations)
-    done = np.sort(operations.ret[mine & (operations.type == OK)])
-    refused = mine & (operations.type != OK) & (operations.completed >= 0)
+    writes = writing(operations)
+    done = np.sort(operations.ret[writes & (operations.type == OK)])
+    refused = writes & (operations.type != OK) & (operations.completed >= 0)
     moments = np.sort(operations.history.time[operations.completed[refused]])
     if len(done) < 2:
         return 0

@@ -48,10 +48,10 @@ class Bank(Checker):
         why = ""
         inits, asked = select(operations, "init"), select(operations, *_READS)
         banks = by_key(operations, inits, asked, select(operations, "transfer", "withdraw", "deposit"))
-        for key, parts in sorted(banks.items(), key=lambda one: one[0]):
-            one = _Ledger(operations, key, parts, self._total, findings)
-            one.judge()
-            reads, moves, why = reads + len(one.reads), moves + len(one.moved), why or one.unknown
+        for key, parts in sorted(banks.items(), key=lambda item: item[0]):
+            ledger = _Ledger(operations, key, parts, self._total, findings)
+            ledger.judge()
+            reads, moves, why = reads + len(ledger.reads), moves + len(ledger.moved), why or ledger.unknown
         return findings.verdict("wrong balance", {"bank_reads": reads, "bank_moves": moves}, why)
 
 
@@ -75,11 +75,11 @@ class _Ledger:
         self._total = sum(self._initial.values()) if total is None and self._initial else total
         reads = reads[operations.type[reads] == OK]
         balances = [_map(operations, row, operations.result(row)) for row in reads.tolist()]
-        some = np.array([bool(one) for one in balances], dtype=bool)
+        some = np.array([bool(held) for held in balances], dtype=bool)
         # Before it was opened a bank has no accounts.
         judged = some | (begins(operations, reads) > self._opened(inits))
         self.reads = reads[judged]
-        self._balances = [one for one, is_judged in zip(balances, judged.tolist(), strict=True) if is_judged]
+        self._balances = [held for held, is_judged in zip(balances, judged.tolist(), strict=True) if is_judged]
         self._numbers = {name: number for number, name in enumerate(self._initial)}
         self.moved = changes[operations.type[changes] != FAIL]
         rows: list[int] = []
@@ -123,9 +123,9 @@ class _Ledger:
         """Each read shows a total that is possible; those that do not, by their places in ``reads``."""
         operations, rows = self._operations, self._row[self._outside]
         sums = Sums(operations, rows, self._amount[self._outside], np.zeros(len(rows), dtype=np.int64))
-        one = np.zeros(len(self.reads), dtype=np.int64)
+        same_key = np.zeros(len(self.reads), dtype=np.int64)
         call, ret = begins(operations, self.reads), ends(operations, self.reads)
-        bounds = sums.bounds(one, call, ret)
+        bounds = sums.bounds(same_key, call, ret)
         shown = np.array([sum(balances.values()) for balances in self._balances], dtype=np.int64)
         if self._total is None:
             sure = np.flatnonzero(bounds.least == bounds.most)
@@ -133,7 +133,7 @@ class _Ledger:
                 self.unknown = "what the bank held at first is not known: no init says it" if len(self.reads) else ""
                 return set()
             self._total = int(shown[sure[0]] - bounds.certain[sure[0]])
-        wrong: list[int] = sums.impossible(bounds, one, call, ret, shown - self._total).tolist()
+        wrong: list[int] = sums.impossible(bounds, same_key, call, ret, shown - self._total).tolist()
         for at in wrong:
             if self._findings.enough("wrong total"):
                 continue
@@ -147,15 +147,19 @@ class _Ledger:
             elif least == most:
                 text += f"What was paid in and out until then leaves {least}."
             else:
-                said = ", and a sum of what was" if least <= shown[at] <= most else ""
-                text += f"With what may have been paid in and out until then it must be from {least} to {most}{said}."
+                clause = ", and a sum of what was" if least <= shown[at] <= most else ""
+                text += f"With what may have been paid in and out until then it must be from {least} to {most}{clause}."
             self._add("wrong total", text, [int(self.reads[at])])
         return set(wrong)
 
     def _histories(self, wrong: set[int]) -> None:
         """Each balance is a sum of what was done to its account, in reads that show all accounts and a right total."""
         accounts = list(self._initial)
-        judged = [at for at, one in enumerate(self._balances) if at not in wrong and one.keys() == self._initial.keys()]
+        judged = [
+            at
+            for at, balances in enumerate(self._balances)
+            if at not in wrong and balances.keys() == self._initial.keys()
+        ]
         reads = np.repeat(self.reads[np.array(judged, dtype=np.int64)], len(accounts))
         number = np.tile(np.array([self._numbers[name] for name in accounts], dtype=np.int64), len(judged))
         shown = np.array([self._balances[at][name] for at in judged for name in accounts], dtype=np.int64)
@@ -174,10 +178,10 @@ class _Ledger:
             first = self._initial[name]
             least, most = first + int(bounds.least[at]), first + int(bounds.most[at])
             possible = f"{least}" if least == most else f"from {least} to {most}"
-            said = ", and a sum of these" if least != most and least <= shown[at] <= most else ""
+            clause = ", and a sum of these" if least != most and least <= shown[at] <= most else ""
             text = (
                 f"{self._findings.did(row)}: account {name} holds {int(shown[at])}. It held {first} at first, and "
-                f"with all that was, or may have been, done to it until then it must be {possible}{said}."
+                f"with all that was, or may have been, done to it until then it must be {possible}{clause}."
             )
             self._add("wrong balance", text, [row])
 
@@ -211,8 +215,8 @@ class _Ledger:
         _, firsts = np.unique(account[wrong], return_index=True)
         rows = self._row[debit]
         for at in wrong[np.sort(firsts)].tolist():
-            mine = np.flatnonzero((account == account[at]) & (moment <= moment[at]))
-            last = rows[mine[np.argsort(moment[mine])]][-4:].tolist()
+            of_account = np.flatnonzero((account == account[at]) & (moment <= moment[at]))
+            last = rows[of_account[np.argsort(moment[of_account])]][-4:].tolist()
             text = (
                 f"account {names[account[at]]} held {int(first[account[at]])} at first, and with all that was paid in "
                 f"it can have held no more than {int(most[at])}. Yet {int(spent[at])} were taken from it, and that was "

@@ -80,7 +80,9 @@ class Branches(Checker):
         disordered = lists.disordered.tolist() if self._linearizable else []
         anomalies = [explain.fork(fork) for fork in forks[:_REPORTED]]
         for kind in (DUPLICATE, PHANTOM, FAILED):
-            anomalies += [explain.wrong(one) for one in [one for one in wrong if one.kind == kind][:_REPORTED]]
+            anomalies += [
+                explain.wrong(element) for element in [element for element in wrong if element.kind == kind][:_REPORTED]
+            ]
         anomalies += [explain.lost(key) for key in lost[:_REPORTED]]
         anomalies += [explain.disordered(append) for append in disordered[:_REPORTED]]
         stalest = int(lists.staleness.max(initial=0))
@@ -105,7 +107,7 @@ class Branches(Checker):
             return Verdict("unknown", missing, evidence=evidence)
         if not total:
             return Verdict("valid", evidence=evidence)
-        kinds = Counter(one.kind for one in wrong)
+        kinds = Counter(element.kind for element in wrong)
         reasons = [
             count(len(lists.forked), "list has", "lists have") + " forked" if forks else "",
             count(int(lists.lost.sum()), f"{_known(lists)} append is", f"{_known(lists)} appends are") + " lost"
@@ -153,12 +155,12 @@ def wrong_elements(lists: Lists) -> list[Wrong]:
     order = np.lexsort((element, read))
     twice = np.zeros(len(read), dtype=bool)
     twice[order[1:]] = (read[order[1:]] == read[order[:-1]]) & (element[order[1:]] == element[order[:-1]])
-    found: dict[tuple[str, int, int], Wrong] = {}
+    distinct: dict[tuple[str, int, int], Wrong] = {}
     for kind, which in ((DUPLICATE, twice), (PHANTOM, phantom), (FAILED, failed)):
         for at in np.flatnonzero(which).tolist():
-            one = Wrong(kind, int(key[at]), int(element[at]), int(read[at]), int(append[at]))
-            found.setdefault(one[:3], one)
-    return list(found.values())
+            wrong = Wrong(kind, int(key[at]), int(element[at]), int(read[at]), int(append[at]))
+            distinct.setdefault(wrong[:3], wrong)
+    return list(distinct.values())
 
 
 class Fork(NamedTuple):
@@ -172,12 +174,12 @@ class Fork(NamedTuple):
 def forks_of(lists: Lists, key: int) -> list[Fork]:
     """The forks of one list, the earliest first."""
     leaves = lists.leaves(key)
-    found: dict[Path, list[Path]] = {}
-    for one, other in pairwise(leaves):
-        prefix = one[: agreement(one, other)]
-        found.setdefault(prefix, [one]).append(other)
+    by_prefix: dict[Path, list[Path]] = {}
+    for leaf, next_leaf in pairwise(leaves):
+        prefix = leaf[: agreement(leaf, next_leaf)]
+        by_prefix.setdefault(prefix, [leaf]).append(next_leaf)
     forks = []
-    for prefix, ways in sorted(found.items(), key=lambda item: (len(item[0]), item[0])):
+    for prefix, ways in sorted(by_prefix.items(), key=lambda item: (len(item[0]), item[0])):
         following = dict.fromkeys(way[len(prefix)] for way in ways)
         runs = [_run(leaves, (*prefix, first))[len(prefix) :] for first in following]
         forks.append(Fork(key, prefix, runs))
@@ -211,14 +213,14 @@ def _bounded(grown: Tree) -> Tree:
     """A tree of no more than so many branches and elements: the first of them."""
     left = [_NODES]
 
-    def cut(one: Tree) -> Tree:
+    def cut(subtree: Tree) -> Tree:
         left[0] -= 1
         kept = []
-        for branch in one.branches:
+        for branch in subtree.branches:
             if left[0] <= 0:
                 break
             kept.append(cut(branch))
-        return msgspec.structs.replace(one, branches=kept)
+        return msgspec.structs.replace(subtree, branches=kept)
 
     return cut(grown)
 
@@ -229,10 +231,10 @@ class ListHistory:
     def __init__(self, lists: Lists, key: int) -> None:
         self._lists = lists
         self._key = key
-        mine = np.flatnonzero(lists.append_key == key)
-        elements = lists.appended[mine]
+        appends = np.flatnonzero(lists.append_key == key)
+        elements = lists.appended[appends]
         self._append = dict(
-            zip(elements.tolist(), lists.append_of(lists.append_key[mine], elements).tolist(), strict=True)
+            zip(elements.tolist(), lists.append_of(lists.append_key[appends], elements).tolist(), strict=True)
         )
         reads = np.flatnonzero(lists.key == key).tolist()
         self._reads = [(lists.path(read), read) for read in reads]
@@ -275,13 +277,13 @@ def fork_line(lists: Lists, fork: Fork, most: int = _LISTED) -> str:
     Of each branch no more elements than ``most`` are listed.
     """
     history = ListHistory(lists, fork.key)
-    said = []
+    clauses = []
     for number, elements in enumerate(fork.branches):
         branch = history.branch(fork.prefix, elements)
         who = " and ".join(map(named, branch.by)) or ("one history" if number == 0 else "another")
-        said.append(f"{who}{' went on' if number == 0 else ''} with {_listed(branch.elements, most)}{_fate(branch)}")
+        clauses.append(f"{who}{' went on' if number == 0 else ''} with {_listed(branch.elements, most)}{_fate(branch)}")
     after = f"after {show(lists.name(fork.prefix[-1]))}" if fork.prefix else "at its beginning"
-    return f"{lists.key_name(fork.key)} forked {after}: {', '.join(said)}"
+    return f"{lists.key_name(fork.key)} forked {after}: {', '.join(clauses)}"
 
 
 def _listed(elements: Sequence[Any], most: int = _LISTED) -> str:
@@ -343,11 +345,11 @@ class _Explainer:
         rows = lists.appends[gone].tolist()
         servers = Counter(filter(None, map(operations.server_name, rows)))
         by = " by " + " and ".join(map(named, servers)) if servers else ""
-        one = len(rows) == 1
+        single = len(rows) == 1
         known = "acknowledged" if (operations.type[rows] == OK).all() else "acknowledged or read"
         text = (
-            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if one else 'were'} {known}{by}, and the "
-            f"last read does not have {'it' if one else 'them'}: "
+            f"{count(len(rows), 'append')} to {lists.key_name(key)} {'was' if single else 'were'} {known}{by}, and the "
+            f"last read does not have {'it' if single else 'them'}: "
             f"{_listed([lists.name(int(lists.appended[at])) for at in gone.tolist()])}."
         )
         return self._anomaly("lost", text, key, [*rows[:_REPORTED], int(lists.reads[lists.last[key]])])

@@ -43,8 +43,8 @@ class Completeness(Checker):
 
     def _stopped(self, event: Event, seconds: float) -> str:
         during = event.value.get("during")
-        said = f"stopped during {during}" if during else f"stopped {self._how_far(seconds)}"
-        return f"{said}: {event.error}" if event.error else said
+        reason = f"stopped during {during}" if during else f"stopped {self._how_far(seconds)}"
+        return f"{reason}: {event.error}" if event.error else reason
 
     def _how_far(self, seconds: float) -> str:
         if self._seconds is None:

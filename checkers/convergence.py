@@ -49,9 +49,9 @@ class Convergence(Checker):
                 if open_changes.explain(key, list(held.values())):
                     undecided += 1
                     continue
-                said = ", ".join(f"{node} holds {_brief(value)}" for node, value in sorted(held.items()))
+                holdings = ", ".join(f"{node} holds {_brief(value)}" for node, value in sorted(held.items()))
                 text = (
-                    f"{about(key)}all faults were over and nothing was written any more, yet {said}. "
+                    f"{about(key)}all faults were over and nothing was written any more, yet {holdings}. "
                     "Nodes that have received the same writes must hold the same."
                 )
                 anomalies.append(final_anomaly(operations, periods, "diverged", text, rows.values(), key))
@@ -73,7 +73,7 @@ class Convergence(Checker):
         written = {
             (operations.key_name(row), operations.argument(row)) for row in writes if operations.type[row] != FAIL
         }
-        found = []
+        anomalies = []
         for key, rows in reads.items():
             for node, row in rows.items():
                 result = operations.result(row)
@@ -81,8 +81,8 @@ class Convergence(Checker):
                 for value in values:
                     if (key, value) not in written:
                         text = f"{about(key)}{node} holds {show(value)} in the end, but no write of it took effect."
-                        found.append(final_anomaly(operations, periods, "invented", text, [row], key))
-        return found
+                        anomalies.append(final_anomaly(operations, periods, "invented", text, [row], key))
+        return anomalies
 
 
 class _OpenChanges:
@@ -113,9 +113,9 @@ class _OpenChanges:
         unsure, written = self._elements.get(key, set()), self._values.get(key, set())
         if not unsure and not written:
             return False
-        several = [tuple(map(hashable, one)) if isinstance(one, list) else (hashable(one),) for one in held]
-        others = [one for one in several if written.isdisjoint(one or (None,))]
-        return len({tuple(element for element in one if element not in unsure) for one in others}) <= 1
+        several = [tuple(map(hashable, value)) if isinstance(value, list) else (hashable(value),) for value in held]
+        others = [elements for elements in several if written.isdisjoint(elements or (None,))]
+        return len({tuple(element for element in elements if element not in unsure) for elements in others}) <= 1
 
 
 def _brief(value: Any) -> str:

@@ -45,8 +45,8 @@ class Crashes(Checker):
     """Valid where every server lived, and printed nothing alarming, but for what faults explain."""
 
     def check(self, history: History, budget: Budget) -> Verdict:
-        seen = [one for one in history.special(MONITOR_PROCESS) if one.f in (SERVER, PRINTED)]
-        events = [one for one in seen if isinstance(one.value, dict) and "server" in one.value]
+        seen = [event for event in history.special(MONITOR_PROCESS) if event.f in (SERVER, PRINTED)]
+        events = [event for event in seen if isinstance(event.value, dict) and "server" in event.value]
         threatening, findings = threats(history), Findings(history.operations())
         excused, explained = [], 0
         for event in events:
@@ -54,8 +54,8 @@ class Crashes(Checker):
                 continue
             kind = _ENDED if event.f == SERVER else str(event.value.get("kind"))
             since = int(event.value.get("since", 0))
-            reasons = [one for one in threatening if one.explains(event, since)]
-            by = min(reasons, key=lambda one: one.how != "itself", default=None)
+            reasons = [threat for threat in threatening if threat.explains(event, since)]
+            by = min(reasons, key=lambda threat: threat.how != "itself", default=None)
             if by is not None:
                 explained += 1
                 if by.how != "itself":
@@ -63,7 +63,7 @@ class Crashes(Checker):
                 continue
             if not findings.enough(kind):
                 findings.add(kind, _text(event, since), (), during=(since, event.time))
-        watched = len({(one.node, one.value["server"]) for one in events})
+        watched = len({(event.node, event.value["server"]) for event in events})
         evidence = {"crashes": {"servers": watched, "explained": explained, "by_faults": excused[:_EXCUSED]}}
         return findings.verdict("crash", evidence, many="crashes")
 
@@ -96,11 +96,11 @@ def threats(history: History) -> list[Threat]:
             how |= event.value.get("ends_servers", {})
     nodes = frozenset(name for name in history.nodes if name is not None)
     opened: dict[str, Threat] = {}
-    found: list[Threat] = []
+    closed: list[Threat] = []
 
     def close(name: str, end: int) -> None:
         if name in opened:
-            found.append(opened.pop(name)._replace(end=end))
+            closed.append(opened.pop(name)._replace(end=end))
 
     for event in history.special(NEMESIS_PROCESS):
         action, name = fault_action(event.f)
@@ -115,11 +115,11 @@ def threats(history: History) -> list[Threat]:
             elif event.type == "ok" and name in opened:
                 opened[name] = opened[name]._replace(nodes=_hit(event.value, nodes))
         elif action == HEAL and event.type != "invoke":
-            for one in list(opened):
-                close(one, event.time)
+            for fault in list(opened):
+                close(fault, event.time)
         elif action == STOP and event.type == "ok":
             close(name, event.time)
-    return sorted([*found, *opened.values()], key=lambda threat: threat.start)
+    return sorted([*closed, *opened.values()], key=lambda threat: threat.start)
 
 
 def _hit(done: Any, nodes: frozenset[str]) -> frozenset[str]:

@@ -69,11 +69,11 @@ class Elements(Checker):
         sets = by_key(operations, adds, removes, reads)
         for key, rows in sets.items():
             last = np.array(sorted(finals.get(operations.history.keys[key], {}).values()), dtype=np.int64)
-            one = _Set(operations, moments, rows, last, findings)
-            one.judge(ended=self._final is not None, linearizable=self._linearizable)
-            for name, number in one.counts.items():
+            set_ = _Set(operations, moments, rows, last, findings)
+            set_.judge(ended=self._final is not None, linearizable=self._linearizable)
+            for name, number in set_.counts.items():
                 counts[name] += number
-            worst = max(worst, one.longest_stale)
+            worst = max(worst, set_.longest_stale)
         evidence: dict[str, Any] = {f"elements_{name}": number for name, number in counts.items()}
         if worst:
             evidence["longest_stale"] = findings.clock.between(0, worst)
@@ -119,7 +119,7 @@ class _Set:
         self._add_row[add_of[ok][::-1]] = tried[ok][::-1]
         self._gone_of = gone_of
         self._remove_call = _least(size, gone_of[gone_of >= 0], begins(operations, self._removes)[gone_of >= 0])
-        read_of = np.repeat(np.arange(len(listed)), [len(one) for one in listed])
+        read_of = np.repeat(np.arange(len(listed)), [len(elements) for elements in listed])
         self._listed = listed
         self._read_call = begins(operations, self._rows)
         self._read_ret = ends(operations, self._rows)
@@ -207,8 +207,8 @@ class _Set:
             held = np.zeros(self._size, dtype=bool)
             held[self._element[self._read == read]] = True
             gone = (self._expected < self._read_call[read]) & (self._remove_call > self._read_ret[read]) & ~held
-            for one in np.flatnonzero(gone).tolist():
-                self._report_lost(one, self._last[at])
+            for element in np.flatnonzero(gone).tolist():
+                self._report_lost(element, self._last[at])
             lost |= gone
         return lost
 
@@ -251,11 +251,11 @@ class _Set:
         interesting = np.zeros(self._size, dtype=bool)
         interesting[self._gone_of[self._gone_of >= 0]] = True
         nodes = operations.history.node[operations.invoked[self._rows]]
-        found: dict[tuple[int, int], int] = {}
+        heard: dict[tuple[int, int], int] = {}
         regular = len(self._reads)
-        mine = np.flatnonzero(interesting[self._element] & (self._read < regular))
-        pairs = nodes[self._read[mine]].astype(np.int64) * self._size + self._element[mine]
-        moments = self._read_ret[self._read[mine]]
+        shown = np.flatnonzero(interesting[self._element] & (self._read < regular))
+        pairs = nodes[self._read[shown]].astype(np.int64) * self._size + self._element[shown]
+        moments = self._read_ret[self._read[shown]]
         acknowledged = np.flatnonzero(self._acknowledged != _NEVER)
         acknowledged = acknowledged[interesting[acknowledged]]
         adding = operations.history.node[operations.invoked[self._add_row[acknowledged]]].astype(np.int64)
@@ -264,8 +264,8 @@ class _Set:
         order = np.lexsort((moments, pairs))
         which, first = np.unique(pairs[order], return_index=True)
         for pair, moment in zip(which.tolist(), moments[order][first].tolist(), strict=True):
-            found[pair // self._size, pair % self._size] = moment
-        return found
+            heard[pair // self._size, pair % self._size] = moment
+        return heard
 
     def _phantoms(self, everything: Ints, read_of: Ints) -> None:
         """Elements that are shown although no add of them can have taken effect by then."""
@@ -351,20 +351,20 @@ class _Set:
 
 def _least(size: int, of: Ints, moments: Ints) -> Ints:
     """For each element the least of its moments."""
-    found = np.full(size, _NEVER, dtype=np.int64)
-    np.minimum.at(found, of, moments)
-    return found
+    least = np.full(size, _NEVER, dtype=np.int64)
+    np.minimum.at(least, of, moments)
+    return least
 
 
 def _listed(operations: Operations, row: int) -> list[Any]:
     """The elements that a read shows. Raises ``HistoryError`` if what it shows is no collection."""
-    found = operations.result(row)
-    if found is None:
+    shown = operations.result(row)
+    if shown is None:
         return []
-    if not isinstance(found, list | tuple | set | frozenset):
+    if not isinstance(shown, list | tuple | set | frozenset):
         line = operations.history.line_of(int(operations.completed[row]))
-        raise HistoryError(f"a read of a set shows a list of elements, not {str(found)[:40]}", line=line)
-    return found if isinstance(found, list) else list(found)
+        raise HistoryError(f"a read of a set shows a list of elements, not {str(shown)[:40]}", line=line)
+    return shown if isinstance(shown, list) else list(shown)
 
 
 def _numbered(*groups: list[Any]) -> tuple[list[Any] | Ints, list[Ints]]:

@@ -43,28 +43,28 @@ class Evidence(Checker):
             "info": int((operations.type == INFO).sum()),
             "most_concurrent_on_one_key": _concurrency(operations),
             "faults": {
-                name: msgspec.to_builtins(one) for name, one in _faults(history, operations, self._asked).items()
+                name: msgspec.to_builtins(fault) for name, fault in _faults(history, operations, self._asked).items()
             },
             "role_changes": _role_changes(history),
         }
         if reasons := list(dict.fromkeys(_reasons(history, evidence))):
             return Verdict("unknown", "the run is vacuous: " + "; ".join(reasons), evidence=evidence)
-        untested = [name for name, mine in evidence["faults"].items() if not mine["proved"]]
+        untested = [name for name, fault in evidence["faults"].items() if not fault["proved"]]
         return Verdict("valid", f"not tested by {', '.join(untested)}" if untested else "", evidence=evidence)
 
 
 def _faults(history: History, operations: Operations, asked: Collection[str]) -> dict[str, Turns]:
     """What became of the faults of each nemesis, and how many operations succeeded meanwhile."""
-    found = {**{name: Turns() for name in asked}, **turns(history)}
-    tried = dict.fromkeys(found, 0)
+    faults = {**{name: Turns() for name in asked}, **turns(history)}
+    tried = dict.fromkeys(faults, 0)
     for period in (period for period in fault_periods(history) if period.proved):
         begun = (operations.call >= period.start) & (operations.call <= period.end)
         succeeded = begun & (operations.type == OK) & (operations.ret <= period.end)
-        found[period.name].ok_operations_during += int(succeeded.sum())
+        faults[period.name].ok_operations_during += int(succeeded.sum())
         tried[period.name] += int(begun.sum())
-    for name, mine in found.items():
-        mine.weak = mine.proved > 0 and mine.ok_operations_during <= _LEAST_SUCCESS * tried[name]
-    return found
+    for name, fault in faults.items():
+        fault.weak = fault.proved > 0 and fault.ok_operations_during <= _LEAST_SUCCESS * tried[name]
+    return faults
 
 
 def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
@@ -79,18 +79,18 @@ def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
         if event.type == "info" and action != PROVE:
             what = "the faults were not healed" if action == HEAL else f"{event.f} did not do what it should"
             yield f"{what} ({event.error})"
-    mixed = {name: mine for name, mine in evidence["faults"].items() if mine["mixed"]}
-    if 2 * len(proved := [name for name, mine in mixed.items() if mine["proved"]]) < len(mixed):
+    mixed = {name: fault for name, fault in evidence["faults"].items() if fault["mixed"]}
+    if 2 * len(proved := [name for name, fault in mixed.items() if fault["proved"]]) < len(mixed):
         yield f"of the {len(mixed)} nemeses of chaos only {', '.join(proved) or 'none'} could be proved"
-    for name, mine in evidence["faults"].items():
+    for name, fault in evidence["faults"].items():
         if name in mixed:
             continue
-        why = f" ({max(mine['refusals'], key=mine['refusals'].get)})" if mine["refusals"] else ""
-        if mine["planned"] == 0 and mine["injected"] == 0:
+        why = f" ({max(fault['refusals'], key=fault['refusals'].get)})" if fault["refusals"] else ""
+        if fault["planned"] == 0 and fault["injected"] == 0:
             yield f"{name} was asked for and had no turn in the time that there was"
-        elif mine["injected"] == 0:
+        elif fault["injected"] == 0:
             yield f"{name} was asked for and never injected{why}"
-        elif mine["proved"] == 0:
+        elif fault["proved"] == 0:
             yield f"{name} was asked for, injected and never proved{why}"
     for event in history.special(MONITOR_PROCESS):
         if event.f == "recovered" and event.error:
@@ -115,8 +115,8 @@ def _role_changes(history: History) -> int:
     """How often a node was seen to be primary that was none when it was seen before; the first of all is no change."""
     role: dict[str, str] = {}
     changes = -1
-    for one in sightings(history):
-        if one.role is not None:
-            changes += one.role == PRIMARY and role.get(one.node) != PRIMARY
-            role[one.node] = one.role
+    for sighting in sightings(history):
+        if sighting.role is not None:
+            changes += sighting.role == PRIMARY and role.get(sighting.node) != PRIMARY
+            role[sighting.node] = sighting.role
     return max(changes, 0)

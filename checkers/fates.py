@@ -24,16 +24,16 @@ KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
 
 def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
     """The fate of each operation, a code into ``FATES``; unknown for all but acknowledged writes."""
-    found = np.full(len(operations), UNKNOWN, dtype=np.int8)
+    fate = np.full(len(operations), UNKNOWN, dtype=np.int8)
     names = set(operations.history.functions)
     if APPEND in names and lists.repeated() is None:
         acknowledged = (operations.type[lists.appends] == OK) & lists.has_final[lists.append_key]
-        found[lists.appends[acknowledged]] = np.where(lists.lost[acknowledged], LOST, KEPT)
+        fate[lists.appends[acknowledged]] = np.where(lists.lost[acknowledged], LOST, KEPT)
     if names & {"write", "cas"}:
-        _registers(operations, found)
+        _registers(operations, fate)
     if "add" in names:
-        _sets(operations, found)
-    return found
+        _sets(operations, fate)
+    return fate
 
 
 def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
@@ -71,12 +71,12 @@ def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
 
 def _written_by(operations: Operations, writes: Ints) -> dict[tuple[int, Any], int]:
     """By key and value when the write of it had returned; never, where several wrote it. Nothing is there at first."""
-    found: dict[tuple[int, Any], int] = {(key, None): -1 for key in operations.key[writes].tolist()}
+    returned: dict[tuple[int, Any], int] = {(key, None): -1 for key in operations.key[writes].tolist()}
     for row in writes.tolist():
-        one = int(operations.key[row]), _written(operations, row)
+        written = int(operations.key[row]), _written(operations, row)
         # A deletion is one of several, since nothing was there at first as well.
-        found[one] = NEVER if one in found else int(operations.ret[row])
-    return found
+        returned[written] = NEVER if written in returned else int(operations.ret[row])
+    return returned
 
 
 def _written(operations: Operations, row: int) -> Any:
@@ -95,17 +95,17 @@ _NO_VALUE: Final = object()
 
 def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
     """By key what reads found that began after every fault was healed and all writes of known outcome had returned."""
-    found: dict[int, set[Any]] = {}
+    finals: dict[int, set[Any]] = {}
     rows = select(operations, "read", "read-local")
     rows = rows[operations.type[rows] == OK]
     for row in rows[settled(operations, writes, rows)].tolist():
-        found.setdefault(int(operations.key[row]), set()).add(hashable(operations.result(row)))
-    return found
+        finals.setdefault(int(operations.key[row]), set()).add(hashable(operations.result(row)))
+    return finals
 
 
 def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
     held = {
-        key: [{hashable(one) for one in operations.result(row) or ()} for row in rows.values()]
+        key: [{hashable(element) for element in operations.result(row) or ()} for row in rows.values()]
         for key, rows in final_reads(operations, "members-local").items()
     }
     removed = {
@@ -117,5 +117,5 @@ def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
         key, element = operations.key_name(row), hashable(operations.argument(row))
         if operations.type[row] != OK or key not in held or (key, element) in removed:
             continue
-        by = [element in one for one in held[key]]
+        by = [element in elements for elements in held[key]]
         fate[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST

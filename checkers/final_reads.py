@@ -19,11 +19,11 @@ from harness.words import count
 
 def final_reads(operations: Operations, function: str) -> Mapping[Any, Mapping[str, int]]:
     """For each key the row of the last ``ok`` read of each node; ``function`` is what only final reads are called."""
-    found: dict[Any, dict[str, int]] = {}
+    last_reads: dict[Any, dict[str, int]] = {}
     for row in rows_of(operations, function):
         if operations.type[row] == OK:
-            found.setdefault(operations.key_name(row), {})[str(operations.node_name(row))] = row
-    return found
+            last_reads.setdefault(operations.key_name(row), {})[str(operations.node_name(row))] = row
+    return last_reads
 
 
 def unread(operations: Operations, writes: Ints, read: Ints) -> str:

@@ -46,7 +46,7 @@ class Findings:
     def verdict(self, noun: str, evidence: dict[str, Any], unknown: str = "", many: str | None = None) -> Verdict:
         """Invalid if anything was found; else unknown if there is a reason, else valid."""
         if self.counts:
-            found = sum(self.counts.values())
-            said = f"{count(found, noun, many)} ({', '.join(sorted(self.counts))})"
-            return Verdict("invalid", said, self._anomalies, evidence, found=found)
+            number = sum(self.counts.values())
+            reason = f"{count(number, noun, many)} ({', '.join(sorted(self.counts))})"
+            return Verdict("invalid", reason, self._anomalies, evidence, found=number)
         return Verdict("unknown", unknown, evidence=evidence) if unknown else Verdict("valid", evidence=evidence)

@@ -53,19 +53,22 @@ class Lease(Checker):
     def check(self, history: History, budget: Budget) -> Verdict:
         operations: Operations = history.operations()
         findings = Findings(operations)
-        one = _Leases(operations, findings)
-        evidence = {"leases": len(np.unique(operations.key[one.grants])), "lease_looks": len(one.there) + len(one.gone)}
+        leases = _Leases(operations, findings)
+        evidence = {
+            "leases": len(np.unique(operations.key[leases.grants])),
+            "lease_looks": len(leases.there) + len(leases.gone),
+        }
         if history.steps_back():
             return Verdict("unknown", "the recorded time steps back, and leases are judged by it", evidence=evidence)
-        one.gone_early()
-        one.outlived(self._slack)
-        one.came_back()
-        if one.prolonged:
-            evidence["lease_looks_prolonged"] = one.prolonged
-        if one.untimed:
-            evidence["lease_looks_by_wrong_clocks"] = one.untimed
-        looks = count(one.untimed, "look")
-        unknown = f"{looks} found a lease too short or too long while a clock was wrong" if one.untimed else ""
+        leases.gone_early()
+        leases.outlived(self._slack)
+        leases.came_back()
+        if leases.prolonged:
+            evidence["lease_looks_prolonged"] = leases.prolonged
+        if leases.untimed:
+            evidence["lease_looks_by_wrong_clocks"] = leases.untimed
+        looks = count(leases.untimed, "look")
+        unknown = f"{looks} found a lease too short or too long while a clock was wrong" if leases.untimed else ""
         return findings.verdict("violation", evidence, unknown)
 
 
@@ -91,8 +94,8 @@ class _Leases:
         looks = looks[kind[looks] == OK]
         value = operations.history.value
         answers = [value[event] for event in operations.completed[looks].tolist()]
-        found = np.array([answer is not None and answer is not False for answer in answers], dtype=bool)
-        self.there, self.gone = looks[found], looks[~found]
+        is_there = np.array([answer is not None and answer is not False for answer in answers], dtype=bool)
+        self.there, self.gone = looks[is_there], looks[~is_there]
         self._renewed = self.there[np.isin(self.there, renewals)]
         self._maybe = renewals[kind[renewals] == INFO]
         self._time = np.zeros(len(operations), dtype=np.int64)
@@ -107,9 +110,9 @@ class _Leases:
         """What was granted, as the store says or else as it was asked for. Raises ``HistoryError`` if nothing says."""
         operations = self._operations
         answer = operations.result(row) if operations.type[row] == OK else None
-        for said in (answer, operations.argument(row)):
-            if isinstance(said, int | float) and not isinstance(said, bool) and said >= 0:
-                return int(said * 1e9)
+        for seconds in (answer, operations.argument(row)):
+            if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
+                return int(seconds * 1e9)
         if granted is None:
             line = operations.history.line_of(int(operations.invoked[row]))
             raise HistoryError(
@@ -139,14 +142,14 @@ class _Leases:
                 continue
             if self._findings.enough("gone early"):
                 continue
-            one, look = int(began[best[at]]), int(gone[at])
+            beginning, look = int(began[best[at]]), int(gone[at])
             did, between = self._findings.did, self._findings.clock.between
             rest = between(int(operations.ret[look]), int(least[best[at]]))
             text = (
-                f"{did(one)}, for {between(0, int(self._time[one]))}. Yet {did(look)}, {rest} or more before its "
-                "time, and nobody had revoked it."
+                f"{did(beginning)}, for {between(0, int(self._time[beginning]))}. Yet {did(look)}, {rest} or more "
+                "before its time, and nobody had revoked it."
             )
-            self._add("gone early", text, [one, look])
+            self._add("gone early", text, [beginning, look])
 
     def outlived(self, slack: int) -> None:
         """Nobody may find a lease after its time, after it was revoked, or before it was granted."""
@@ -196,9 +199,11 @@ class _Leases:
         for at in np.flatnonzero((last >= 0) & none & granted).tolist():
             if self._findings.enough("came back"):
                 continue
-            one, look = int(self.gone[last[at]]), int(there[at])
-            text = f"{self._findings.did(one)}. Later {self._findings.did(look)}, though nobody had granted it again."
-            self._add("came back", text, [one, look])
+            earlier, look = int(self.gone[last[at]]), int(there[at])
+            text = (
+                f"{self._findings.did(earlier)}. Later {self._findings.did(look)}, though nobody had granted it again."
+            )
+            self._add("came back", text, [earlier, look])
 
     def _latest(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """For each look that found a lease the last moment at which it can have been there; never, if that is open.
@@ -250,12 +255,14 @@ def _prolonging(history: History, periods: Sequence[Period]) -> list[tuple[int, 
     """
     if all(event.f != PROLONGS_LEASES for event in history.special(MONITOR_PROCESS)):
         return []
-    found = [(period.start, period.end) for period in periods]
-    primary = sorted((one for one in sightings(history) if one.role == PRIMARY), key=lambda one: one.start)
-    for one, other in pairwise(primary):
-        if (one.node, one.term) != (other.node, other.term):
-            found.append((min(one.end, other.start), max(one.end, other.start)))
-    return found
+    times = [(period.start, period.end) for period in periods]
+    primary = sorted(
+        (sighting for sighting in sightings(history) if sighting.role == PRIMARY), key=lambda sighting: sighting.start
+    )
+    for earlier, later in pairwise(primary):
+        if (earlier.node, earlier.term) != (later.node, later.term):
+            times.append((min(earlier.end, later.start), max(earlier.end, later.start)))
+    return times
 
 
 def _meets(times: Sequence[tuple[int, int]], start: int, end: int) -> bool:

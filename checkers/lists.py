@@ -80,7 +80,7 @@ class Lists:
             except OverflowError:
                 pass
         known: dict[Any, int] = {}
-        numbers = codes(known, [hashable(one) for one in chain(appended, read)])
+        numbers = codes(known, [hashable(element) for element in chain(appended, read)])
         self._names = list(known)
         return numbers[: len(appended)].astype(np.int64), numbers[len(appended) :].astype(np.int64)
 
@@ -140,10 +140,10 @@ class Lists:
     @cached_property
     def off(self) -> Mapping[int, list[int]]:
         """By key, the reads that leave their list's trunk, or go on where it ends."""
-        found: dict[int, list[int]] = {}
+        by_key: dict[int, list[int]] = {}
         for read in np.flatnonzero(self.common < self.length).tolist():
-            found.setdefault(int(self.key[read]), []).append(read)
-        return found
+            by_key.setdefault(int(self.key[read]), []).append(read)
+        return by_key
 
     def leaves(self, key: int) -> list[Path]:
         """The reads of a list that no other one continues, in order; more than one where it has forked."""
@@ -153,7 +153,9 @@ class Lists:
         # In this order a read stands right before one that continues it, if there is any.
         ordered = sorted(paths)
         following = [*ordered[1:], None]
-        return [one for one, after in zip(ordered, following, strict=True) if after is None or after[: len(one)] != one]
+        return [
+            path for path, after in zip(ordered, following, strict=True) if after is None or after[: len(path)] != path
+        ]
 
     @cached_property
     def forked(self) -> list[int]:
@@ -163,8 +165,8 @@ class Lists:
     @cached_property
     def has_final(self) -> NDArray[np.bool_]:
         """By key, whether there is a final read."""
-        found: NDArray[np.bool_] = self.last >= 0
-        return found
+        there: NDArray[np.bool_] = self.last >= 0
+        return there
 
     @cached_property
     def last(self) -> Ints:
@@ -183,8 +185,8 @@ class Lists:
         lengths = self.length[read]
         which = np.repeat(np.arange(len(read)), lengths)
         place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
-        found = self.append_of(self.key[read][which], self.elements[place])
-        held[found[found >= 0]] = True
+        append = self.append_of(self.key[read][which], self.elements[place])
+        held[append[append >= 0]] = True
         return held
 
     @cached_property
@@ -193,8 +195,8 @@ class Lists:
         operations = self.operations
         seen = np.full(len(self.appends), NEVER, dtype=np.int64)
         read, element, returned = self.suspects
-        found = self.append_of(self.key[read], element)
-        np.minimum.at(seen, found[found >= 0], returned[found >= 0])
+        append = self.append_of(self.key[read], element)
+        np.minimum.at(seen, append[append >= 0], returned[append >= 0])
         last = self.last[self.append_key]
         before = (last >= 0) & ~self._failed
         before[before] = seen[before] < operations.call[self.reads[last[before]]]
@@ -247,9 +249,9 @@ class Lists:
         place = np.where(inside, self.start[trunks][which] + position, 0)
         since = np.full(len(which), NEVER, dtype=np.int64)
         if len(self.elements) and len(self.appends):
-            found = self.append_of(self.key[trunks][which], self.elements[place])
-            known = inside & (found >= 0)
-            rows = self.appends[found[known]]
+            append = self.append_of(self.key[trunks][which], self.elements[place])
+            known = inside & (append >= 0)
+            rows = self.appends[append[known]]
             since[known] = np.where(operations.type[rows] == OK, operations.ret[rows], NEVER)
         _least_from(since, lengths)
         asked = begin[self.key] >= 0

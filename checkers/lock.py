@@ -88,18 +88,18 @@ class Lock(Checker):
         same = np.lexsort((token, key))
         twice = same[1:][(np.diff(token[same]) == 0) & (np.diff(key[same]) == 0)]
         first = same[:-1][(np.diff(token[same]) == 0) & (np.diff(key[same]) == 0)]
-        for one, other in zip(got[first].tolist(), got[twice].tolist(), strict=True):
+        for earlier, later in zip(got[first].tolist(), got[twice].tolist(), strict=True):
             if findings.enough("token given twice"):
                 continue
-            text = f"{findings.did(one)}, and {findings.did(other)}: both were given the same token."
-            self._add(findings, operations, "token given twice", text, [one, other])
+            text = f"{findings.did(earlier)}, and {findings.did(later)}: both were given the same token."
+            self._add(findings, operations, "token given twice", text, [earlier, later])
         older = np.flatnonzero((before >= 0) & (token < token[before])) if len(got) else got
         for at in older.tolist():
             if findings.enough("token went back"):
                 continue
-            one, other = int(got[before[at]]), int(got[at])
-            text = f"{findings.did(one)}. Later {findings.did(other)}, which is an older token."
-            self._add(findings, operations, "token went back", text, [one, other])
+            earlier, later = int(got[before[at]]), int(got[at])
+            text = f"{findings.did(earlier)}. Later {findings.did(later)}, which is an older token."
+            self._add(findings, operations, "token went back", text, [earlier, later])
 
     def _stale_writes(self, operations: Operations, findings: Findings) -> int:
         """No write with an older token is accepted after one with a newer token was; how many writes carry one."""
@@ -116,12 +116,13 @@ class Lock(Checker):
         for at in stale.tolist():
             if findings.enough("stale write"):
                 continue
-            one, other = int(rows[newest[at]]), int(rows[at])
+            earlier, later = int(rows[newest[at]]), int(rows[at])
             text = (
-                f"{findings.did(one)}, with token {int(token[newest[at]])}. Later {findings.did(other)}, with token "
-                f"{int(token[at])}, which is older, and it was accepted: a holder of before wrote over its successor."
+                f"{findings.did(earlier)}, with token {int(token[newest[at]])}. Later {findings.did(later)}, with "
+                f"token {int(token[at])}, which is older, and it was accepted: a holder of before wrote over its "
+                "successor."
             )
-            self._add(findings, operations, "stale write", text, [one, other])
+            self._add(findings, operations, "stale write", text, [earlier, later])
         return len(rows)
 
     def _add(self, findings: Findings, operations: Operations, kind: str, text: str, rows: list[int]) -> None:

@@ -90,7 +90,7 @@ def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anoma
     for row in rows_of(operations, "write"):
         if operations.type[row] == OK:
             written.setdefault(operations.key_name(row), row)
-    found = []
+    anomalies = []
     for key, rows in finals.items():
         for node, row in rows.items():
             if operations.result(row) is None and key in written and key not in deleted:
@@ -98,8 +98,8 @@ def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anoma
                     f"{about(key)}a write was acknowledged and nobody deleted the key, yet {node} holds nothing at "
                     "last."
                 )
-                found.append(final_anomaly(operations, periods, "lost write", text, [written[key], row], key))
-    return found
+                anomalies.append(final_anomaly(operations, periods, "lost write", text, [written[key], row], key))
+    return anomalies
 
 
 def _did(op: Any, clock: Clock) -> str:

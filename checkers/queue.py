@@ -56,12 +56,12 @@ class Queue(Checker):
         evidence = dict.fromkeys(("enqueued", "dequeued", "recovered", "left"), 0)
         moments = _Moments(operations)
         for key, queue in _queues(operations).items():
-            one = _Judge(operations, moments, queue, "The queue" if key is None else f"Queue {named(key)}", findings)
-            one.phantoms_and_duplicates()
-            left = one.lost()
-            one.falsely_empty()
+            judge = _Judge(operations, moments, queue, "The queue" if key is None else f"Queue {named(key)}", findings)
+            judge.phantoms_and_duplicates()
+            left = judge.lost()
+            judge.falsely_empty()
             if self._fifo:
-                one.overtaken()
+                judge.overtaken()
             evidence["enqueued"] += sum(len(rows) for rows in queue.put.values())
             evidence["dequeued"] += sum(len(rows) for rows in queue.taken.values())
             evidence["recovered"] += sum(
@@ -199,7 +199,7 @@ class _Judge:
                 # Those that came out may be any of them: of those that did not, the latest are meant.
                 latest = sorted(acknowledged, key=self._completed.__getitem__)[-short:]
                 missing += [(self._completed[row], row, element) for row in latest]
-        missing.sort(key=lambda one: one[0])
+        missing.sort(key=lambda item: item[0])
         moments = np.array([moment for moment, _, _ in missing], dtype=np.int64)
         last_seen_empty = max((self._invoked[row] for row in queue.empty), default=-1)
         left = int((moments > last_seen_empty).sum())
@@ -314,17 +314,17 @@ class _Judge:
                 if self._findings.enough("reordered"):
                     continue
                 first = at + 1 + int(self._put_ret[order[at + 1 :]].argmin())
-                element, other = int(order[first]), int(order[at])
+                element, later = int(order[first]), int(order[at])
                 did = self._findings.did
                 text = (
-                    f"{did(int(self._put[element]))}, and only then {did(int(self._put[other]))}. Yet {did(row)}: "
-                    f"{show(self._names[other])} has overtaken {show(self._names[element])}."
+                    f"{did(int(self._put[element]))}, and only then {did(int(self._put[later]))}. Yet {did(row)}: "
+                    f"{show(self._names[later])} has overtaken {show(self._names[element])}."
                 )
-                self._add("reordered", text, [int(self._put[element]), int(self._put[other]), row])
+                self._add("reordered", text, [int(self._put[element]), int(self._put[later]), row])
 
     def _found_empty(self, row: int) -> str:
         """Who found the queue empty, and when."""
-        one, at = witness(self._operations, row), self._findings.clock.at
-        where = f" on {named(one.node)}" if one.node else ""
+        op, at = witness(self._operations, row), self._findings.clock.at
+        where = f" on {named(op.node)}" if op.node else ""
         ret = int(self._operations.ret[row])
-        return f"process {one.process}{where} found the queue empty from {at(one.call)} to {at(ret)}"
+        return f"process {op.process}{where} found the queue empty from {at(op.call)} to {at(ret)}"

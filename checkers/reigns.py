@@ -57,19 +57,24 @@ def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> li
     names = operations.history.nodes
     server, term = operations.server[writes], operations.term[writes]
     call, ret = operations.call[writes], operations.ret[writes]
-    nodes = {names[code] for code in np.unique(server).tolist()} | {one.node for one in seen}
-    found: list[Reign] = []
+    nodes = {names[code] for code in np.unique(server).tolist()} | {sighting.node for sighting in seen}
+    all_reigns: list[Reign] = []
     for node in sorted(name for name in nodes if name is not None):
-        mine = server == names.index(node) if node in names else np.zeros(len(server), dtype=bool)
-        signs = [sign for one in seen if one.node == node and one.role is not None for sign in _signs(one)]
+        own = server == names.index(node) if node in names else np.zeros(len(server), dtype=bool)
+        signs = [
+            sign
+            for sighting in seen
+            if sighting.node == node and sighting.role is not None
+            for sign in _signs(sighting)
+        ]
         extra = np.array(signs, dtype=np.int64).reshape(-1, 4)
-        start = np.concatenate([call[mine], extra[:, 0]])
-        end = np.concatenate([ret[mine], extra[:, 1]])
-        primary = np.concatenate([np.ones(int(mine.sum()), dtype=bool), extra[:, 2] == 1])
-        terms = np.concatenate([term[mine], extra[:, 3]])
+        start = np.concatenate([call[own], extra[:, 0]])
+        end = np.concatenate([ret[own], extra[:, 1]])
+        primary = np.concatenate([np.ones(int(own.sum()), dtype=bool), extra[:, 2] == 1])
+        terms = np.concatenate([term[own], extra[:, 3]])
         order = np.argsort(end, kind="stable")
-        found += _split(node, start[order], end[order], primary[order], terms[order])
-    return sorted(found, key=lambda reign: (reign.start, reign.end, reign.node))
+        all_reigns += _split(node, start[order], end[order], primary[order], terms[order])
+    return sorted(all_reigns, key=lambda reign: (reign.start, reign.end, reign.node))
 
 
 def _signs(sighting: Sighting) -> list[tuple[int, int, int, int]]:
@@ -94,15 +99,15 @@ def _split(node: str, start: Ints, end: Ints, primary: NDArray[np.bool_], terms:
     begin = np.flatnonzero(breaks)
     latest = np.maximum.reduceat(start, begin)
     lengths = np.diff([*begin.tolist(), len(end)])
-    found = []
+    of_node = []
     for at, last, length in zip(begin.tolist(), latest.tolist(), lengths.tolist(), strict=True):
         if not primary[at]:
             continue
         own = terms[at : at + length]
         own = own[own != NOTHING]
         if last >= end[at]:
-            found.append(Reign(node, int(own[0]) if len(own) else None, int(end[at]), last))
-    return found
+            of_node.append(Reign(node, int(own[0]) if len(own) else None, int(end[at]), last))
+    return of_node
 
 
 def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
@@ -110,11 +115,11 @@ def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
     meeting: list[Overlap] = []
     open_: list[Reign] = []
     for reign in in_order:
-        open_ = [one for one in open_ if one.end > reign.start]
+        open_ = [earlier for earlier in open_ if earlier.end > reign.start]
         meeting += [
-            Overlap(reign.start, min(one.end, reign.end), frozenset({one.node, reign.node}))
-            for one in open_
-            if one.node != reign.node and min(one.end, reign.end) > reign.start
+            Overlap(reign.start, min(earlier.end, reign.end), frozenset({earlier.node, reign.node}))
+            for earlier in open_
+            if earlier.node != reign.node and min(earlier.end, reign.end) > reign.start
         ]
         open_.append(reign)
     return meeting
@@ -122,14 +127,14 @@ def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
 
 def merged(meeting: Sequence[Overlap]) -> list[Overlap]:
     """Overlaps that follow one another within ``GAP`` as one."""
-    found: list[Overlap] = []
-    for one in sorted(meeting, key=lambda one: (one.start, one.end)):
-        if found and one.start <= found[-1].end + GAP:
-            last = found[-1]
-            found[-1] = Overlap(last.start, max(last.end, one.end), last.nodes | one.nodes)
+    joined: list[Overlap] = []
+    for overlap in sorted(meeting, key=lambda overlap: (overlap.start, overlap.end)):
+        if joined and overlap.start <= joined[-1].end + GAP:
+            last = joined[-1]
+            joined[-1] = Overlap(last.start, max(last.end, overlap.end), last.nodes | overlap.nodes)
         else:
-            found.append(one)
-    return found
+            joined.append(overlap)
+    return joined
 
 
 def terms_of(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> Ints:
@@ -137,8 +142,13 @@ def terms_of(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> 
     terms = operations.term[writes].copy()
     names = operations.history.nodes
     call, ret, server = operations.call[writes], operations.ret[writes], operations.server[writes]
-    for one in seen:
-        if one.lasting and one.role == PRIMARY and one.term is not None and one.node in names:
-            mine = (terms == NOTHING) & (server == names.index(one.node)) & (call >= one.start) & (ret <= one.end)
-            terms[mine] = one.term
+    for sighting in seen:
+        if sighting.lasting and sighting.role == PRIMARY and sighting.term is not None and sighting.node in names:
+            meanwhile = (
+                (terms == NOTHING)
+                & (server == names.index(sighting.node))
+                & (call >= sighting.start)
+                & (ret <= sighting.end)
+            )
+            terms[meanwhile] = sighting.term
     return terms

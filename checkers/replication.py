@@ -48,25 +48,25 @@ class Replication(Checker):
 
     def check(self, history: History, budget: Budget) -> Verdict:
         progress = progress_of(history)
-        reigns = _Reigns([one for of_node in progress.values() for one in of_node])
+        reigns = _Reigns([report for of_node in progress.values() for report in of_node])
         healed = healed_at(history)
         late = 0
         nodes: dict[str, Lag] = {}
         for name, of_node in progress.items():
             lag = Lag(0, 0, [])
-            for one in of_node:
-                since, by = reigns.behind(one)
-                late = max(late, one.asked - healed if since else 0)
+            for report in of_node:
+                since, by = reigns.behind(report)
+                late = max(late, report.asked - healed if since else 0)
                 lag.behind_ns = max(lag.behind_ns, since)
                 lag.behind = max(lag.behind, by)
-                lag.series.append((one.asked, since))
+                lag.series.append((report.asked, since))
             lag.series = lag.series[:: max(1, -(-len(lag.series) // _POINTS))]
             nodes[name] = lag
         own = own_states_of(history)
         if not nodes and own is None:
             return Verdict("valid")
-        found = Replicated(nodes, late if healed >= 0 else 0, own)
-        return Verdict("valid", evidence={"replication": msgspec.to_builtins(found)})
+        replicated = Replicated(nodes, late if healed >= 0 else 0, own)
+        return Verdict("valid", evidence={"replication": msgspec.to_builtins(replicated)})
 
 
 class _Reigns:
@@ -80,27 +80,27 @@ class _Reigns:
         """Where in the lists the reign began."""
         self._term: list[int] = []
         term = -1
-        for one in sorted((one for one in seen if one.role == PRIMARY), key=lambda one: one.answered):
-            if (own := _term(one)) < term:
+        for report in sorted((report for report in seen if report.role == PRIMARY), key=lambda report: report.answered):
+            if (own := _term(report)) < term:
                 continue
             new = own > term or not self._answered
             term = own
-            furthest = one.position if new else max(one.position, self._position[-1])
+            furthest = report.position if new else max(report.position, self._position[-1])
             self._began.append(len(self._answered) if new else self._began[-1])
-            self._answered.append(one.answered)
+            self._answered.append(report.answered)
             self._position.append(furthest)
             self._term.append(own)
 
-    def behind(self, one: Progress) -> tuple[int, int]:
+    def behind(self, report: Progress) -> tuple[int, int]:
         """For how long (ns), and by how much, a node was certainly behind when it was asked."""
-        last = bisect_right(self._answered, one.asked) - 1
-        if last < 0 or self._position[last] <= one.position:
+        last = bisect_right(self._answered, report.asked) - 1
+        if last < 0 or self._position[last] <= report.position:
             return 0, 0
-        if one.role == PRIMARY and _term(one) >= self._term[last]:
+        if report.role == PRIMARY and _term(report) >= self._term[last]:
             return 0, 0  # it leads by now, and what its predecessor had beyond it is lost
-        first = bisect_right(self._position, one.position, self._began[last], last + 1)
-        return one.asked - self._answered[first], self._position[last] - one.position
+        first = bisect_right(self._position, report.position, self._began[last], last + 1)
+        return report.asked - self._answered[first], self._position[last] - report.position
 
 
-def _term(one: Progress) -> int:
-    return -1 if one.term is None else one.term
+def _term(report: Progress) -> int:
+    return -1 if report.term is None else report.term

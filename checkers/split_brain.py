@@ -127,7 +127,9 @@ class SplitBrain(Checker):
 
     def blind(self, history: History) -> str:
         """A store that claims a primary, and other tools' histories, have to tell who served what or was what."""
-        told = (history.operations().server > 0).any() or any(one.role is not None for one in sightings(history))
+        told = (history.operations().server > 0).any() or any(
+            sighting.role is not None for sighting in sightings(history)
+        )
         if told or (len(history.special(MONITOR_PROCESS)) and leadership(history) == "none"):
             return ""
         return "nothing in it tells which node served what, or what any node was"
@@ -148,46 +150,46 @@ class Picture:
         # Behind nodes that pass writes on, who acknowledges one need not be primary.
         acting = self.writes if self.leadership != "forwarded" else self.writes[:0]
         self.reigns = reigns(self.operations, acting, self.seen)
-        found = late(self.operations, self.writes, self.terms)
+        lags = late(self.operations, self.writes, self.terms)
         if self.leadership == "forwarded":
-            found = [one for one in found if self._stays_behind(one)]
-        self.late = sorted(found, key=lambda one: one.node == one.other)
+            lags = [lag for lag in lags if self._stays_behind(lag)]
+        self.late = sorted(lags, key=lambda lag: lag.node == lag.other)
         self.claims = claims(self.operations, self.writes, self.seen) if self.leadership == "primary" else []
         self.lists = Lists(self.operations)
         self.fates = fates(self.operations, self.lists)
         self.episodes = self._episodes()
 
-    def _stays_behind(self, one: Late) -> bool:
+    def _stays_behind(self, lag: Late) -> bool:
         """Whether a node that passes writes on has more than once told a term which another one had left behind.
 
         Its term is that of the last entry that it has applied. The first acknowledgement after a snapshot, or of the
         first entry of a new term, may tell an older one than its entry is of; and who knew better before is only that.
         """
-        return one.node != one.other and len(one.writes) > 1
+        return lag.node != lag.other and len(lag.writes) > 1
 
     def _episodes(self) -> list[Episode]:
         operations = self.operations
-        found = overlaps(self.reigns)
-        for one in self.late:
-            start = int(operations.ret[one.rows[0]])
-            end = max(int(operations.ret[row]) for row in one.writes)
-            found.append(Overlap(start, end, frozenset({one.node, one.other})))
-        found += [Overlap(one.start, one.end, frozenset(one.nodes)) for one in self.claims]
-        whole = merged(found)
+        meeting = overlaps(self.reigns)
+        for lag in self.late:
+            start = int(operations.ret[lag.rows[0]])
+            end = max(int(operations.ret[row]) for row in lag.writes)
+            meeting.append(Overlap(start, end, frozenset({lag.node, lag.other})))
+        meeting += [Overlap(claim.start, claim.end, frozenset(claim.nodes)) for claim in self.claims]
+        whole = merged(meeting)
         forks = self._forks_of_two() if whole and self.leadership == "primary" else []
-        return [self._episode(one, forks) for one in whole]
+        return [self._episode(overlap, forks) for overlap in whole]
 
     def _forks_of_two(self) -> list[tuple[Fork, list[set[int]]]]:
         """The forks of which several branches were acknowledged, by more than one node: the rows of each branch."""
         lists = self.lists
-        found = []
+        forks = []
         for key in lists.forked[:_LOOKED_AT] if lists.repeated() is None else ():
             history = ListHistory(lists, key)
             for fork in forks_of(lists, key):
                 branches = [rows for elements in fork.branches if (rows := {*history.acknowledged(elements)})]
                 if len(branches) > 1 and len(self._servers(set().union(*branches))) > 1:
-                    found.append((fork, branches))
-        return found
+                    forks.append((fork, branches))
+        return forks
 
     def _servers(self, rows: Iterable[int]) -> set[str | None]:
         """Who acknowledged some writes."""
@@ -249,17 +251,17 @@ class Picture:
         own = operations.server[self.writes] == code
         fate = self.fates[self.writes]
         numbers = np.bincount(fate[own & meanwhile], minlength=len(FATES)).tolist()
-        mine = [
+        own_reigns = [
             reign
             for reign in self.reigns
             if reign.node == node and reign.start <= overlap.end and reign.end >= overlap.start
         ]
-        terms = {reign.term for reign in mine if reign.term is not None}
+        terms = {reign.term for reign in own_reigns if reign.term is not None}
         terms |= {int(term) for term in self.terms[own & meanwhile].tolist() if term != NOTHING}
         terms |= {
             claim.term for claim in self.claims if node in claim.nodes and overlap.start <= claim.start <= overlap.end
         }
-        began = min((reign.start for reign in mine), default=overlap.start)
+        began = min((reign.start for reign in own_reigns), default=overlap.start)
         before = (
             own
             & (operations.ret[self.writes] < overlap.start)
@@ -269,16 +271,16 @@ class Picture:
         return Side(node, sorted(terms), sum(numbers), dict(zip(FATES, numbers, strict=True)), int(before.sum()))
 
     def _acknowledged(self, row: int, term: int) -> Acknowledged:
-        one: Witness = witness(self.operations, row)
+        write: Witness = witness(self.operations, row)
         return Acknowledged(
             str(self.operations.server_name(row)),
             None if term == NOTHING else term,
             FATES[self.fates[row]],
-            one.f,
-            one.key,
-            one.value,
-            one.process,
-            one.call,
+            write.f,
+            write.key,
+            write.value,
+            write.process,
+            write.call,
             int(self.operations.ret[row]),
             self.history.index_of(int(self.operations.invoked[row])),
         )
@@ -291,13 +293,13 @@ class Picture:
             lines += episode.facts[:_FORKS]
         if costs := self._costs(episode):
             lines.append(costs)
-        shown = [row for one in self.late for row in one.rows[:2] if {one.node, one.other} <= {*episode.nodes}]
+        shown = [row for lag in self.late for row in lag.rows[:2] if {lag.node, lag.other} <= {*episode.nodes}]
         during = episode.start, episode.end
         return anomaly(self.operations, self.periods, SPLIT_BRAIN, "\n".join(lines), shown[:4], during=during)
 
     def _costs(self, episode: Episode) -> str:
         """How stale reads were at a primary, for how long writes failed, and when the store was back."""
-        said = []
+        clauses = []
         lists, operations = self.lists, self.operations
         call = operations.call[lists.reads]
         during = (call >= episode.start) & (call <= episode.end)
@@ -305,13 +307,13 @@ class Picture:
         stale = []
         for node in episode.nodes:
             if node in self.history.nodes:
-                mine = during & (servers == self.history.nodes.index(node))
-                if most := int(lists.staleness[mine].max(initial=0)):
+                at_node = during & (servers == self.history.nodes.index(node))
+                if most := int(lists.staleness[at_node].max(initial=0)):
                     stale.append((most, node))
         if stale:
             most, node = max(stale)
-            said.append(f"reads at {named(node)} were up to {duration(most)} stale")
-        return "; ".join([*said, ", ".join(self._service)] if self._service else said)
+            clauses.append(f"reads at {named(node)} were up to {duration(most)} stale")
+        return "; ".join([*clauses, ", ".join(self._service)] if self._service else clauses)
 
     @cached_property
     def _service(self) -> list[str]:
@@ -330,13 +332,13 @@ def late(operations: Operations, writes: Ints, terms: Ints) -> list[Late]:
     first = np.concatenate([[True], highest[1:] != highest[:-1]])
     holder = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
     before = np.searchsorted(ends, operations.call[rows], side="left") - 1
-    found: dict[tuple[str, int, str, int], Late] = {}
+    lags: dict[tuple[str, int, str, int], Late] = {}
     for at in np.flatnonzero((before >= 0) & (highest[np.maximum(before, 0)] > terms)).tolist():
         higher = int(holder[before[at]])
         names = str(operations.server_name(int(rows[at]))), str(operations.server_name(int(rows[higher])))
         key = names[0], int(terms[at]), names[1], int(terms[higher])
-        found.setdefault(key, Late(*key, [])).rows.extend((int(rows[higher]), int(rows[at])))
-    return list(found.values())
+        lags.setdefault(key, Late(*key, [])).rows.extend((int(rows[higher]), int(rows[at])))
+    return list(lags.values())
 
 
 def claims(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Claim]:
@@ -344,32 +346,32 @@ def claims(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> li
     first: dict[int, dict[str, tuple[int, int]]] = {}
 
     def add(node: str, term: int, start: int, end: int) -> None:
-        mine = first.setdefault(term, {})
-        a, b = mine.get(node, (start, end))
-        mine[node] = min(a, start), max(b, end)
+        by_node = first.setdefault(term, {})
+        a, b = by_node.get(node, (start, end))
+        by_node[node] = min(a, start), max(b, end)
 
-    for one in seen:
-        if one.role == PRIMARY and one.term is not None:
-            add(one.node, one.term, one.start, one.end)
+    for sighting in seen:
+        if sighting.role == PRIMARY and sighting.term is not None:
+            add(sighting.node, sighting.term, sighting.start, sighting.end)
     servers, terms = operations.server[writes], operations.term[writes]
     told = terms != NOTHING
     for server, term in np.unique(np.stack([servers[told], terms[told]]), axis=1).T.tolist():
-        mine = writes[told & (servers == server) & (terms == term)]
+        rows = writes[told & (servers == server) & (terms == term)]
         node = str(operations.history.nodes[server])
-        add(node, term, int(operations.call[mine].min()), int(operations.ret[mine].max()))
-    found = []
+        add(node, term, int(operations.call[rows].min()), int(operations.ret[rows].max()))
+    claimed = []
     for term, nodes in sorted(first.items()):
         ordered = sorted(nodes.items(), key=lambda item: item[1])
         for (earlier, (_, ends)), (later, (begins, over)) in pairwise(ordered):
-            found.append(Claim(term, (earlier, later), begins, max(begins, min(ends, over))))
-    return found
+            claimed.append(Claim(term, (earlier, later), begins, max(begins, min(ends, over))))
+    return claimed
 
 
 def headline(picture: Picture, episode: Episode) -> str:
     """An episode in one line."""
     at = f"{episode.start / 1e9:.2f} s to {episode.end / 1e9:.2f} s"
     faults = f", during {'; '.join(episode.faults)}" if episode.faults else ""
-    ends = [one.end for one in picture.periods if one.start <= episode.end and one.end >= episode.start]
+    ends = [period.end for period in picture.periods if period.start <= episode.end and period.end >= episode.start]
     if ends and (beyond := episode.end - max(ends)) > 0:
         faults += f", and for {duration(beyond)} after that"
     if len(episode.nodes) == 1:

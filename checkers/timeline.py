@@ -22,14 +22,14 @@ def select(operations: Operations, *functions: str) -> Ints:
 
 def by_key(operations: Operations, *groups: Ints) -> dict[int, tuple[Ints, ...]]:
     """The rows of each group, split by key."""
-    found: dict[int, list[Ints]] = {}
+    split: dict[int, list[Ints]] = {}
     for at, rows in enumerate(groups):
         key = operations.key[rows]
         order = np.argsort(key, kind="stable")
         keys, starts = np.unique(key[order], return_index=True)
-        for one, part in zip(keys.tolist(), np.split(rows[order], starts[1:]), strict=True) if len(rows) else ():
-            found.setdefault(one, [np.zeros(0, dtype=np.int64)] * len(groups))[at] = part
-    return {key: tuple(parts) for key, parts in found.items()}
+        for number, part in zip(keys.tolist(), np.split(rows[order], starts[1:]), strict=True) if len(rows) else ():
+            split.setdefault(number, [np.zeros(0, dtype=np.int64)] * len(groups))[at] = part
+    return {key: tuple(parts) for key, parts in split.items()}
 
 
 def begins(operations: Operations, rows: Ints) -> Ints:
@@ -68,8 +68,8 @@ class Timeline:
     def total(self, values: NDArray[Any], key: NDArray[Any], moment: Any) -> NDArray[Any]:
         """The sum of the values of those points."""
         sums = np.concatenate([np.zeros(1, values.dtype), np.cumsum(values[self.order])])
-        found: NDArray[Any] = sums[self.until(key, moment)] - sums[self.until(key, 0)]
-        return found
+        totals: NDArray[Any] = sums[self.until(key, moment)] - sums[self.until(key, 0)]
+        return totals
 
     def greatest(self, values: NDArray[Any], key: NDArray[Any], moment: Any) -> Ints:
         """Which of those points has the greatest value; -1 where there is none."""
@@ -81,6 +81,6 @@ class Timeline:
         owner = self._at // self._span
         # Keys ascend, so that the greatest rank so far never comes from the key before.
         best = np.maximum.accumulate(owner * len(values) + rank[self.order]) % len(values)
-        found = self.until(key, moment)
-        there = found > self.until(key, 0)
-        return np.where(there, by_value[best[np.maximum(found - 1, 0)]], -1)
+        end = self.until(key, moment)
+        there = end > self.until(key, 0)
+        return np.where(there, by_value[best[np.maximum(end - 1, 0)]], -1)

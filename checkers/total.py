@@ -48,9 +48,9 @@ class Total(Checker):
     def check(self, history: History, budget: Budget) -> Verdict:
         operations: Operations = history.operations()
         findings = Findings(operations)
-        if other := sorted({history.functions[code] for code in np.unique(operations.f)} - self._functions):
+        if foreign := sorted({history.functions[code] for code in np.unique(operations.f)} - self._functions):
             return Verdict(
-                "unknown", f"a counter has no function {other[0]}: it has {', '.join(sorted(self._functions))}"
+                "unknown", f"a counter has no function {foreign[0]}: it has {', '.join(sorted(self._functions))}"
             )
         changes = select(operations, *_CHANGES)
         if (history.number[operations.told[changes]] == NOTHING).any():
@@ -129,10 +129,10 @@ class Total(Checker):
 
 def _meanwhile(operations: Operations, changes: Ints, read: int) -> list[int]:
     """A few of the changes that may have counted or not when a total was read."""
-    mine = changes[(operations.key[changes] == operations.key[read]) & (operations.type[changes] != FAIL)]
-    open_ = (operations.call[mine] < operations.ret[read]) & (operations.ret[mine] > operations.call[read])
-    found: list[int] = mine[open_][:5].tolist()
-    return found
+    of_key = changes[(operations.key[changes] == operations.key[read]) & (operations.type[changes] != FAIL)]
+    open_ = (operations.call[of_key] < operations.ret[read]) & (operations.ret[of_key] > operations.call[read])
+    rows: list[int] = of_key[open_][:5].tolist()
+    return rows
 
 
 def _numbers(operations: Operations, events: Ints, what: str) -> NDArray[Any]:

@@ -45,15 +45,15 @@ class Watch(Checker):
         puts = _Puts(operations)
         streams = _streams(operations, puts)
         for stream in streams:
-            one = _Judge(operations, puts, stream, findings)
-            one.phantoms()
-            one.repeated()
-            one.omissions()
-            one.against_time()
-        longest = max(streams, key=lambda one: (one.whole, len(one.told)), default=None)
+            judge = _Judge(operations, puts, stream, findings)
+            judge.phantoms()
+            judge.repeated()
+            judge.omissions()
+            judge.against_time()
+        longest = max(streams, key=lambda stream: (stream.whole, len(stream.told)), default=None)
         if longest is not None:
             places = longest.places(len(puts.rows))
-            for stream in (one for one in streams if one is not longest):
+            for stream in (stream for stream in streams if stream is not longest):
                 pair = _Pair(puts, longest, places, stream, findings)
                 pair.orders()
                 pair.gaps()
@@ -75,8 +75,8 @@ class _Puts:
         for number, event in enumerate(operations.invoked[self.rows].tolist()):
             if self.number.setdefault(hashable(values[event]), number) != number and not self.failed[number]:
                 line = operations.history.line_of(event)
-                said = f"{show(values[event])} is put twice, so that nobody can tell which of the two was watched"
-                raise HistoryError(said, line=line)
+                text = f"{show(values[event])} is put twice, so that nobody can tell which of the two was watched"
+                raise HistoryError(text, line=line)
         self.values = [values[event] for event in operations.invoked[self.rows].tolist()]
         self.call, self.ret = begins(operations, self.rows), ends(operations, self.rows)
         self.acknowledged = operations.type[self.rows] == OK
@@ -131,13 +131,13 @@ def _streams(operations: Operations, puts: _Puts) -> list[_Stream]:
     for row in rows[np.argsort(operations.completed[rows], kind="stable")].tolist():
         key, begin, answer = operations.key_name(row), operations.argument(row), _answer(operations, row)
         who = key, int(operations.process[row])
-        found = ended.get((*who, hashable(begin))) or ended.get((key, hashable(begin))) if begin is not None else None
-        if found is not None and len(found[0].rows) == found[1]:
-            stream = found[0]
+        origin = ended.get((*who, hashable(begin))) or ended.get((key, hashable(begin))) if begin is not None else None
+        if origin is not None and len(origin[0].rows) == origin[1]:
+            stream = origin[0]
         else:
             stream = _Stream(key, whole=begin is None)
-            if found is not None:  # another watch has gone on from there as well
-                stream.take_over(*found)
+            if origin is not None:  # another watch has gone on from there as well
+                stream.take_over(*origin)
             streams.append(stream)
         stream.rows.append(row)
         stream.events.append(answer["events"])
@@ -244,12 +244,12 @@ class _Judge:
             stream.without.add(put)
             if stream.by[at[put]] < stream.inherited or self._findings.enough("gap"):
                 continue
-            other, row = int(stream.told[at[put]]), stream.rows[stream.by[at[put]]]
+            later, row = int(stream.told[at[put]]), stream.rows[stream.by[at[put]]]
             text = (
-                f"{self._title} has a gap: it was told of {self._value(other)} and not of {self._value(put)}, although "
-                f"{self._did(put)}, and was acknowledged before {self._did(other)}."
+                f"{self._title} has a gap: it was told of {self._value(later)} and not of {self._value(put)}, although "
+                f"{self._did(put)}, and was acknowledged before {self._did(later)}."
             )
-            self._findings.add("gap", text, [row, int(puts.rows[put]), int(puts.rows[other])])
+            self._findings.add("gap", text, [row, int(puts.rows[put]), int(puts.rows[later])])
 
     def _due(self) -> NDArray[np.bool_]:
         """Which puts the stream must know of sometime: of one without its beginning those after its first event."""
@@ -275,13 +275,13 @@ class _Judge:
             put = int(stream.told[at])
             if put in stream.without or self._findings.enough("reordered"):
                 continue
-            other = int(stream.told[np.flatnonzero(call[:at] > ret[at])[0]])
+            later = int(stream.told[np.flatnonzero(call[:at] > ret[at])[0]])
             text = (
-                f"{self._title} was told of {self._value(other)} before {self._value(put)}, although {self._did(put)}, "
-                f"and was acknowledged before {self._did(other)}."
+                f"{self._title} was told of {self._value(later)} before {self._value(put)}, although {self._did(put)}, "
+                f"and was acknowledged before {self._did(later)}."
             )
-            told = [stream.teller(one) for one in (other, put)]
-            self._findings.add("reordered", text, [int(puts.rows[put]), int(puts.rows[other]), *told])
+            told = [stream.teller(number) for number in (later, put)]
+            self._findings.add("reordered", text, [int(puts.rows[put]), int(puts.rows[later]), *told])
 
     def _value(self, put: int) -> str:
         return show(self._puts.values[put])
@@ -299,9 +299,9 @@ class _Pair:
         self._both = stream.told[self._places(longest, stream.told) >= 0]
         """What both were told of, as the stream was."""
 
-    def _places(self, one: _Stream, puts: Ints) -> Ints:
+    def _places(self, stream: _Stream, puts: Ints) -> Ints:
         """Where in a stream some puts are; -1 for those it was not told of."""
-        places: Ints = (self._in_longest if one is self._longest else self._in_stream)[puts]
+        places: Ints = (self._in_longest if stream is self._longest else self._in_stream)[puts]
         return places
 
     def orders(self) -> None:
@@ -317,7 +317,7 @@ class _Pair:
                 f"{_title(self._stream)} was told of {first} before {second}, {_title(self._longest, small=True)} of "
                 f"{second} before {first}: there is no one order."
             )
-            told = [one.teller(put) for one in (self._stream, self._longest) for put in pair]
+            told = [stream.teller(put) for stream in (self._stream, self._longest) for put in pair]
             self._findings.add("reordered", text, [*told, *(int(self._puts.rows[put]) for put in pair)])
 
     def gaps(self) -> None:
@@ -335,10 +335,10 @@ class _Pair:
             # Each goes on with what the other was not told of: one of the two has passed by something.
             self._gap(self._longest, self._stream, int(after[0][0]), but=int(after[1][0]))
 
-    def _lacking(self, one: _Stream, puts: Ints) -> Ints:
+    def _lacking(self, stream: _Stream, puts: Ints) -> Ints:
         """Those of some puts that a stream was not told of, and of which that is not known yet."""
-        absent = puts[self._places(one, puts) < 0]
-        return absent[~np.isin(absent, np.fromiter(one.without, np.int64, len(one.without)))]
+        absent = puts[self._places(stream, puts) < 0]
+        return absent[~np.isin(absent, np.fromiter(stream.without, np.int64, len(stream.without)))]
 
     def _gap(self, one: _Stream, other: _Stream, put: int, but: int | None = None) -> None:
         if self._findings.enough("gap"):

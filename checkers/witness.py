@@ -61,9 +61,9 @@ def anomaly(
     Its faults are those of ``periods`` that were active between the first and the last of these operations, or
     ``during`` another time (ns): what nodes hold in the end comes of faults that are long over.
     """
-    witnesses = sorted((witness(operations, int(row)) for row in dict.fromkeys(rows)), key=lambda one: one.call)
+    witnesses = sorted((witness(operations, int(row)) for row in dict.fromkeys(rows)), key=lambda op: op.call)
     if during is None and witnesses:
-        during = witnesses[0].call, max(one.call if one.ret is None else one.ret for one in witnesses)
+        during = witnesses[0].call, max(op.call if op.ret is None else op.ret for op in witnesses)
     faults = active(periods, *during) if during is not None else []
     return Anomaly(kind, text, witnesses, key, faults)
 

@@ -59,11 +59,11 @@ class BankWorkload(Workload):
             function = rng.choices(functions, shares)[0]
             if function == "balances":
                 return Operation("balances", "bank")
-            one, other = rng.sample(self._accounts, 2)
+            account, other = rng.sample(self._accounts, 2)
             amount = rng.randint(1, options.most)
             if function == "transfer":
-                return Operation(function, "bank", {"from": one, "to": other, "amount": amount})
-            return Operation(function, "bank", {"account": one, "amount": amount})
+                return Operation(function, "bank", {"from": account, "to": other, "amount": amount})
+            return Operation(function, "bank", {"account": account, "amount": amount})
 
         begin = Operation("init", "bank", dict.fromkeys(self._accounts, options.balance))
         return then(until_ok(repeat(begin)), Stream(draw))

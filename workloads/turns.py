@@ -24,7 +24,7 @@ class Turns(Struct, frozen=True):
         process = context.free[0]
         if process not in self._drawn:
             self._drawn[process] = self.draw(process)
-        left = {one: operation for one, operation in self._drawn.items() if one != process}
+        left = {other: operation for other, operation in self._drawn.items() if other != process}
         return Step(context.time, process, self._drawn[process]), Turns(self.draw, self.learn, left)
 
     def update(self, event: Event) -> Generator:

@@ -76,8 +76,8 @@ class Linearizable(Checker):
         try:
             return made(self._initial)  # type: ignore[call-arg]
         except ValueError:
-            said = f"the model {self._given} begins with {made.begins}, not with {show(self._initial)}"
-            raise UsageError(said) from None
+            text = f"the model {self._given} begins with {made.begins}, not with {show(self._initial)}"
+            raise UsageError(text) from None
 
     def check(self, history: History, budget: Budget) -> Verdict:
         """The verdict of all partitions. Raises ``HistoryError`` for an operation that the model does not have."""
@@ -112,18 +112,18 @@ class Linearizable(Checker):
         encoded = blocks.drop_unobserved(encoded)
         repeated = blocks.repeated(encoded)
         unique = encoded if not repeated.any() else encoded.select(~repeated)
-        found = blocks.check(unique)
-        explainers = [Explainer(part.operations, part.blocks, periods) for part in found]
+        parts = blocks.check(unique)
+        explainers = [Explainer(part.operations, part.blocks, periods) for part in parts]
         violations = [
-            (v, explainer) for part, explainer in zip(found, explainers, strict=True) for v in part.violations
+            (v, explainer) for part, explainer in zip(parts, explainers, strict=True) for v in part.violations
         ]
         violations.sort(key=lambda pair: pair[0].time)
         first_of_key = {violation.key: (violation, explainer) for violation, explainer in reversed(violations)}
         chosen = sorted(first_of_key.values(), key=lambda pair: pair[0].time)[:_REPORTED]
         anomalies = [explainer.anomaly(violation) for violation, explainer in chosen]
         if stale := [e.staleness(v) for v, e in chosen]:
-            evidence["stalest_read_ms"] = round(max(one[0] for one in stale) / 1e6, 3)
-            evidence["most_newer_writes"] = max(one[1] for one in stale)
+            evidence["stalest_read_ms"] = round(max(pair[0] for pair in stale) / 1e6, 3)
+            evidence["most_newer_writes"] = max(pair[1] for pair in stale)
         rest: list[int] = encoded.row[repeated].tolist()
         return self._search(model, operations, rest, budget, periods, evidence, anomalies, len(violations))
 
@@ -152,9 +152,9 @@ class Linearizable(Checker):
                     stuck.append(checked)
                 elif checked.outcome.verdict != "linearizable":
                     unfinished.append(_how_far(checked))
-            stuck.sort(key=lambda one: one.outcome.furthest.ret if one.outcome.furthest else 0)
+            stuck.sort(key=lambda checked: checked.outcome.furthest.ret if checked.outcome.furthest else 0)
             anomalies += [
-                explain_search(model, operations, one, periods) for one in stuck[: _REPORTED - len(anomalies)]
+                explain_search(model, operations, checked, periods) for checked in stuck[: _REPORTED - len(anomalies)]
             ]
             violations += len(stuck)
         if violations:

@@ -109,15 +109,15 @@ def check(operations: RegisterOperations) -> list[Findings]:
     What ``drop_unobserved`` leaves out must be left out, and no key may be ``repeated``.
     """
     writer = _writers(operations)
-    found = _unwritten(operations, writer) + _forked(operations)
-    if not found:
+    violations = _unwritten(operations, writer) + _forked(operations)
+    if not violations:
         root, depth = _chains(operations, writer)
         if not len(cyclic := np.flatnonzero(root < 0)):
             return _check_blocks(operations, root, depth)
-        found = _cycles(operations, writer, cyclic)
+        violations = _cycles(operations, writer, cyclic)
     # These keys have no blocks; all others still do.
-    broken = sorted({violation.key for violation in found})
-    return [Findings(found, operations), *check(operations.select(~np.isin(operations.key, broken)))]
+    broken = sorted({violation.key for violation in violations})
+    return [Findings(violations, operations), *check(operations.select(~np.isin(operations.key, broken)))]
 
 
 def _check_blocks(operations: RegisterOperations, root: Ints, depth: Ints) -> list[Findings]:
@@ -171,7 +171,7 @@ def _chains(operations: RegisterOperations, writer: Ints) -> tuple[Ints, Ints]:
 
 
 def _cycles(operations: RegisterOperations, writer: Ints, cyclic: Ints) -> list[Violation]:
-    found, seen = [], set()
+    violations, seen = [], set()
     for value in cyclic.tolist():
         path: list[int] = []
         at: int = value
@@ -181,8 +181,8 @@ def _cycles(operations: RegisterOperations, writer: Ints, cyclic: Ints) -> list[
             at = int(operations.observes[writer[at]])
         start = next((i for i, row in enumerate(path) if operations.writes[row] == at), None)
         if start is not None:
-            found.append(_violation("cycle", operations, tuple(path[start:])))
-    return found
+            violations.append(_violation("cycle", operations, tuple(path[start:])))
+    return violations
 
 
 def _places(operations: RegisterOperations, root: Ints, depth: Ints) -> tuple[Ints, Ints]:
@@ -204,13 +204,13 @@ def _disordered(operations: RegisterOperations, block: Ints, stage: Ints, order:
     before[1:][same] = latest[:-1][same]
     earliest = np.minimum.reduceat(ret, new_stage)
     ends = np.append(new_stage[1:], len(order))
-    found = []
+    violations = []
     for at in np.flatnonzero(earliest < before).tolist():
         early = int(order[new_stage[at] + np.argmin(ret[new_stage[at] : ends[at]])])
         first = int(np.searchsorted(block[new_stage], owner[at]))
         late = int(order[new_stage[first] + np.argmax(call[new_stage[first] : new_stage[at]])])
-        found.append(_violation("order", operations, (early, late)))
-    return found
+        violations.append(_violation("order", operations, (early, late)))
+    return violations
 
 
 def _running_maximum(values: Ints, group: Ints) -> Ints:

@@ -52,10 +52,12 @@ class Explainer:
             return 0, 0
         blocks, operations = self._blocks, self._operations
         late = violation.rows[3]
-        mine = blocks.member[late]
+        own_block = blocks.member[late]
         moment = operations.call[late]
-        newer = (blocks.key == violation.key) & (blocks.f[mine] < blocks.s) & (blocks.f < moment) & (blocks.f > ALWAYS)
-        newer[mine] = False
+        newer = (
+            (blocks.key == violation.key) & (blocks.f[own_block] < blocks.s) & (blocks.f < moment) & (blocks.f > ALWAYS)
+        )
+        newer[own_block] = False
         if not newer.any():
             return 0, 0
         written = newer[blocks.member] & (operations.writes != NOTHING) & (operations.ret < moment)
@@ -92,10 +94,10 @@ class Explainer:
         )
 
     def _cycle(self, violation: Violation) -> tuple[str, str]:
-        said = "; ".join(self._says(row) for row in violation.rows)
+        clauses = "; ".join(self._says(row) for row in violation.rows)
         return (
             "impossible update",
-            f"{said}. Each needs the value that another of them wrote, so none can be first.",
+            f"{clauses}. Each needs the value that another of them wrote, so none can be first.",
         )
 
     def _order(self, violation: Violation) -> tuple[str, str]:
@@ -138,9 +140,9 @@ class Explainer:
             f"{first}. Then {self._says(y_return)}: {new} had taken its place{proof}. "
             f"Yet {self._says(x_call)}, invoked {gap} after {new} was certainly there"
         )
-        found = show(self._seen(x_call))
-        if found != old:
-            text += f". {found} comes from {old} through compare-and-sets alone, with no {new} between"
+        seen = show(self._seen(x_call))
+        if seen != old:
+            text += f". {seen} comes from {old} through compare-and-sets alone, with no {new} between"
         text += ". "
         if kind == "lost write":
             text += f"From then on {new} was never seen again, and the older value {later} times: the write is lost."
@@ -156,8 +158,8 @@ class Explainer:
     def _later_sightings(self, x_call: int, y_return: int) -> int:
         """How many operations of the old block were invoked after one of the new block had completed."""
         assert self._blocks is not None
-        mine = self._blocks.member == self._blocks.member[x_call]
-        return int(np.count_nonzero(mine & (self._operations.call > self._operations.ret[y_return])))
+        same_block = self._blocks.member == self._blocks.member[x_call]
+        return int(np.count_nonzero(same_block & (self._operations.call > self._operations.ret[y_return])))
 
 
 _EXPLAIN_SECONDS = 0.5

@@ -139,8 +139,8 @@ class Model:
     def describe(self, call: Call) -> str:
         """``call`` in words."""
         argument = "" if call.argument is None else show(call.argument)
-        said = call.result is not None or call.f in (self.answers_in_result or ())
-        return f"{named(call.f)}({argument})" + (f" → {show(call.result)}" if said and not call.crashed else "")
+        answered = call.result is not None or call.f in (self.answers_in_result or ())
+        return f"{named(call.f)}({argument})" + (f" → {show(call.result)}" if answered and not call.crashed else "")
 
 
 def same(a: Any, b: Any) -> bool:

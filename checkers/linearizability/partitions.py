@@ -48,7 +48,7 @@ def partitions(model: Model, operations: Operations, rows: Iterable[int]) -> lis
         if foreign is not None:
             raise HistoryError(lacks_step(model, foreign), line=line)
         grouped.setdefault(key, []).append(Timed(call, start[row], ret[row], row))
-    return [Partition(key, found) for key, found in grouped.items()]
+    return [Partition(key, timed) for key, timed in grouped.items()]
 
 
 def _call(model: Model, operations: Operations, row: int, name: str, *, crashed: bool) -> Call:

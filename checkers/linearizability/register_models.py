@@ -158,7 +158,9 @@ def _also(name: Any) -> list[Any]:
 
 def _are_pairs(given: Any) -> bool:
     """Whether a value is a list of ``[key, value]``, as read and write of several registers take them."""
-    return isinstance(given, tuple) and bool(given) and all(isinstance(one, tuple) and len(one) == 2 for one in given)
+    return (
+        isinstance(given, tuple) and bool(given) and all(isinstance(pair, tuple) and len(pair) == 2 for pair in given)
+    )
 
 
 class KeyValue(Model):

@@ -165,8 +165,8 @@ class _Problem:
         except SplitbrainError:
             raise
         except Exception as error:  # it can be anybody's code
-            name, said = type(self._model).__name__, f"{type(error).__name__}: {error}"
-            raise UsageError(f"the model {name} failed at {call.f} of {call.argument!r}: {said}") from error
+            name, why = type(self._model).__name__, f"{type(error).__name__}: {error}"
+            raise UsageError(f"the model {name} failed at {call.f} of {call.argument!r}: {why}") from error
         return after
 
     def _answer(self, state: int, kind: int) -> None:
