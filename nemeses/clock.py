@@ -118,10 +118,10 @@ class Clock(Nemesis):
             for server in set(taken[0]).intersection(*taken):
                 first = before.get(name, {}).get(server, {})
                 for which in taken[0][server].keys() - {"at"}:
-                    mine = Asked() if name not in victims else wall if which == "wall" else forward
-                    shown = [(one[server]["at"], one[server][which] - first.get(which, 0.0)) for one in taken]
-                    holds.append(mine.fits(shown, elapsed))
-                    if mine is wall:
+                    expected = Asked() if name not in victims else wall if which == "wall" else forward
+                    shown = [(sample[server]["at"], sample[server][which] - first.get(which, 0.0)) for sample in taken]
+                    holds.append(expected.fits(shown, elapsed))
+                    if expected is wall:
                         hit = hit or any(abs(ahead) >= _LEAST_SKEW for _, ahead in shown)
                     during[f"{name} {server} {which}"] = [round(ahead, 6) for _, ahead in shown]
         during = dict(sorted(during.items()))
@@ -180,8 +180,8 @@ class Asked(NamedTuple):
 
 def _ahead(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
     """By how much the wall clock of each node that has servers is ahead: of these the one that is the most wrong."""
-    found = {}
+    ahead = {}
     for name, taken in samples.items():
-        if walls := sorted((one["wall"] for one in taken[-1].values()), key=abs):
-            found[name] = round(walls[-1], 6)
-    return found
+        if walls := sorted((clocks["wall"] for clocks in taken[-1].values()), key=abs):
+            ahead[name] = round(walls[-1], 6)
+    return ahead

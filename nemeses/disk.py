@@ -157,10 +157,10 @@ class Disk(Nemesis):
 
     async def _spoil(self, node: Node, plan: Plan) -> Any:
         """Spoil a file of a node whose servers are down: what was there, and what is there then, as it is read."""
-        found = await run_tool(node, ask(disk.find, node.directory, file=plan["file"], place=plan["place"]))
-        if found is None:
+        spot = await run_tool(node, ask(disk.find, node.directory, file=plan["file"], place=plan["place"]))
+        if spot is None:
             return None
-        file, at = found["file"], found["at"]
+        file, at = spot["file"], spot["at"]
         look = ask(witness.around, file, at)
         before = await run_tool(node, look)
         if plan["kind"] == "flip":
@@ -180,11 +180,11 @@ class Disk(Nemesis):
         if done["kind"] == "full":
             during = await cluster.on_each(sorted(before), _write)
             full = all(
-                not before[name]["errors"] and list(found["errors"]) == [_FULL] for name, found in during.items()
+                not before[name]["errors"] and list(outcome["errors"]) == [_FULL] for name, outcome in during.items()
             )
             return Proof("a write by another process", before, during, full)
-        during = {name: one for name, one in done["spoiled"].items() if one}
-        holds = all(_is_spoiled(done, before[name], one) for name, one in during.items())
+        during = {name: reading for name, reading in done["spoiled"].items() if reading}
+        holds = all(_is_spoiled(done, before[name], reading) for name, reading in during.items())
         refused = await self._refused(cluster, sorted(during.keys() - cluster.kept_down))
         means = "reading it while the servers were down"
         return Proof(means, before, {**during, **({"refused": refused} if refused else {})}, holds)
@@ -207,7 +207,7 @@ class Disk(Nemesis):
         started = await revive(cluster, target, hit)
         for known in (self._full, self._flipped, self._backed_up, self._why):
             known.clear()
-        return {"started": started, **{what: found for what, found in seen.items() if found}}
+        return {"started": started, **{what: nodes for what, nodes in seen.items() if nodes}}
 
     async def _mend(self, cluster: Cluster, free: Sequence[str]) -> dict[str, Any]:
         """Make all disks good again; what was seen. Of those that are ``free`` to run, who does not gets its backup."""

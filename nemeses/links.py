@@ -139,11 +139,11 @@ async def watch(
     stalled = max(answer["stalled"] for answer, _ in answers.values())
     if seconds - late - stalled < _LEAST_TOGETHER:
         raise FaultError(f"the network could not be measured: a machine was {late + stalled:.1f} s late")
-    found = {}
+    seen = {}
     for start, to in sorted(links):
         sent, heard = answers[start][0]["peers"].get(to), answers[to][0]["peers"].get(start)
-        found[start, to] = _seen(sent, heard, every / burst, late)
-    return Watched(found, {name: answer["damaged"] for name, (answer, _) in answers.items()})
+        seen[start, to] = _seen(sent, heard, every / burst, late)
+    return Watched(seen, {name: answer["damaged"] for name, (answer, _) in answers.items()})
 
 
 async def watch_until(cluster: Cluster, links: Collection[Link], enough: int, *, rate: float = 0.0) -> Watched:

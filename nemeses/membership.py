@@ -77,8 +77,8 @@ class Membership(Nemesis):
             raise NothingToDo(f"{' '.join(leaving)} could not leave within {seconds:g} s") from None
         gone = [name for name in leaving if name not in members]
         self._doubtful.difference_update(gone)
-        said = f"{' '.join(gone) or 'nobody yet'} left"
-        return {"said": said, "leaving": leaving, "before": before, "members": members}
+        words = f"{' '.join(gone) or 'nobody yet'} left"
+        return {"said": words, "leaving": leaving, "before": before, "members": members}
 
     async def _leave(
         self, changing: ChangesMembers, cluster: Cluster, target: Target, leaving: Sequence[str]

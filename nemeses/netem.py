@@ -115,17 +115,17 @@ class Netem(Nemesis):
         where = placed(links, self._how)
 
         async def degrade(node: Node) -> None:
-            peers = [self._addresses.peer(cluster, other, way) for other, way in where[node.name]]
-            how, mine = self._how[node.name], f"{seed}/{node.name}"
-            await run_tool(node, ask(netem.degrade, how=how, peers=peers, quality=quality, seed=mine), timeout=60.0)
+            peers = [self._addresses.peer(cluster, peer, way) for peer, way in where[node.name]]
+            how, own_seed = self._how[node.name], f"{seed}/{node.name}"
+            await run_tool(node, ask(netem.degrade, how=how, peers=peers, quality=quality, seed=own_seed), timeout=60.0)
 
         await cluster.on_each(sorted(where), degrade)
         cluster.bad_links |= links
         bad = " ".join(f"{name} {value:g}" for name, value in quality.items() if value)
         with_whom = f", with {CLIENTS}" if others == [CLIENTS] else ""
-        said = f"{bad}, {plan['direction']}: {' '.join(victims)}{with_whom}"
+        words = f"{bad}, {plan['direction']}: {' '.join(victims)}{with_whom}"
         return {
-            "said": said,
+            "said": words,
             "quality": quality,
             "how": sorted(set(self._how.values())),
             "links": sorted(map(list, links)),
@@ -167,9 +167,9 @@ def placed(links: Collection[Link], how: Mapping[str, str]) -> dict[str, list[tu
     A kernel that has netem does it where packets leave; else it is done where they arrive. The clients' machine is left
     alone.
     """
-    found: dict[str, list[tuple[str, Direction]]] = {}
+    by_node: dict[str, list[tuple[str, Direction]]] = {}
     for sender, receiver in sorted(links):
         leaving = receiver == CLIENTS or (sender != CLIENTS and how[sender] == "netem")
-        here, other = (sender, receiver) if leaving else (receiver, sender)
-        found.setdefault(here, []).append((other, "out" if leaving else "in"))
-    return found
+        here, peer = (sender, receiver) if leaving else (receiver, sender)
+        by_node.setdefault(here, []).append((peer, "out" if leaving else "in"))
+    return by_node

@@ -112,7 +112,7 @@ class Partition(Nemesis):
         if plan["kind"] in (PRIMARY, PRIMARY_MINORITY):
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
-        said, cuts = links_of(plan, order, cluster.zones)
+        words, cuts = links_of(plan, order, cluster.zones)
         how, flap = plan["how"], plan.get("flap", 0.0)
         await self._addresses.learn(cluster)
         self._before = await watch_until(cluster, some_links(cluster, cuts, random.Random(" ".join(order))), 1)
@@ -120,14 +120,14 @@ class Partition(Nemesis):
 
         async def cut(node: Node) -> None:
             # Where packets arrive, but for the clients' machine, which is left alone.
-            mine = {other: d if other == CLIENTS else "in" for other, d in cuts[node.name].items() if d != "out"}
-            peers = [self._addresses.peer(cluster, other, way) for other, way in mine.items()]
+            ways = {peer: d if peer == CLIENTS else "in" for peer, d in cuts[node.name].items() if d != "out"}
+            peers = [self._addresses.peer(cluster, peer, way) for peer, way in ways.items()]
             if peers:
                 await run_tool(node, ask(network.cut, peers=peers, how=how, flap=flap))
 
         await cluster.on_each([name for name in order if cuts[name]], cut)
         comes_and_goes = f", every {flap:g} s" if flap else ""
-        return {"said": f"{plan['kind']}: {said}{comes_and_goes}", "how": how, "cut": cuts, "flap": flap}
+        return {"said": f"{plan['kind']}: {words}{comes_and_goes}", "how": how, "cut": cuts, "flap": flap}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         watched, flap, was_open = self._before.links, done["flap"], self._before.open
@@ -176,12 +176,12 @@ def some_links(cluster: Cluster, cuts: Cuts, rng: random.Random) -> list[Link]:
 
 def links_cut(cuts: Cuts) -> set[Link]:
     """The links over which nothing may go."""
-    found = set()
+    links = set()
     for here, others in cuts.items():
-        for other, direction in others.items():
-            found |= {(other, here)} if direction != "out" else set()
-            found |= {(here, other)} if direction != "in" else set()
-    return found
+        for peer, direction in others.items():
+            links |= {(peer, here)} if direction != "out" else set()
+            links |= {(here, peer)} if direction != "in" else set()
+    return links
 
 
 def cuts_only(cut: set[Link], before: set[Link], during: set[Link], bad: set[Link]) -> bool:
@@ -268,8 +268,8 @@ def cut_links(order: Sequence[str], links: Sequence[tuple[str, str]]) -> Cuts:
     for source, sink in links:
         ends: tuple[tuple[str, str, Direction], ...] = ((source, sink, "out"), (sink, source, "in"))
         for here, there, direction in ends:
-            other = cuts[here].get(there, direction)
-            cuts[here][there] = direction if other == direction else "both"
+            earlier = cuts[here].get(there, direction)
+            cuts[here][there] = direction if earlier == direction else "both"
     return cuts
 
 

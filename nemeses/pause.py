@@ -57,10 +57,10 @@ class Pause(Nemesis):
         await asyncio.sleep(min(_LOOK_SECONDS, seconds / 4))
         then = await processes(cluster, list(before))
         stands_still = all(
-            before[name].keys() == {identity(one) for one in found}
-            and all(one["threads"] == "T" for one in found)
-            and [one["used"] for one in found] == [one["used"] for one in first[name]]
-            for name, found in then.items()
+            before[name].keys() == {identity(server) for server in servers}
+            and all(server["threads"] == "T" for server in servers)
+            and [server["used"] for server in servers] == [server["used"] for server in first[name]]
+            for name, servers in then.items()
         )
         means = "the states of all threads in the process table of each node, twice, and their CPU time"
         return Proof(means, before, _states(then), bool(then) and stands_still)
@@ -75,4 +75,7 @@ class Pause(Nemesis):
 
 def _states(table: Table) -> dict[str, dict[str, str]]:
     """The states of the threads of each server, by node."""
-    return {name: {identity(one): str(one["threads"]) for one in found} for name, found in sorted(table.items())}
+    return {
+        name: {identity(server): str(server["threads"]) for server in servers}
+        for name, servers in sorted(table.items())
+    }

@@ -64,16 +64,16 @@ def lost(quality: Quality) -> float:
 def measured(watched: Watched, links: Collection[Link]) -> dict[str, Any]:
     """What was seen of some links together: shares of the datagrams, seconds there and back, bytes a second of each."""
     seen = [watched.links[link] for link in sorted(links)]
-    heard = sum(one.heard for one in seen)
-    missed = sum(one.missed for one in seen)
-    trips = [one.round_trips for one in seen if one.round_trips]
-    rates = [one.rate for one in seen if one.rate]
+    heard = sum(traffic.heard for traffic in seen)
+    missed = sum(traffic.missed for traffic in seen)
+    trips = [traffic.round_trips for traffic in seen if traffic.round_trips]
+    rates = [traffic.rate for traffic in seen if traffic.rate]
     damaged = [watched.damaged.get(to) for to in {to for _, to in links}]
     return {
         "heard": heard,
         "lost": round(missed / (heard + missed), 4) if heard else 1.0,
-        "duplicate": round(sum(one.doubled for one in seen) / heard, 4) if heard else 0.0,
-        "reorder": round(sum(one.overtaken for one in seen) / heard, 4) if heard else 0.0,
+        "duplicate": round(sum(traffic.doubled for traffic in seen) / heard, 4) if heard else 0.0,
+        "reorder": round(sum(traffic.overtaken for traffic in seen) / heard, 4) if heard else 0.0,
         "delay": round(min(shortest for shortest, _, _ in trips), 5) if trips else None,
         "jitter": round(max(late - soon for _, soon, late in trips), 5) if trips else None,
         "rate": round(max(rates)) if rates else None,
@@ -87,11 +87,11 @@ def usable(before: Watched, during: Watched, quality: Quality, cut: Collection[L
     Nothing, or not all, comes over a link that was ``cut`` by another fault while it was measured, as if it were lost;
     and nothing comes back where the way back was.
     """
-    found = before.open if lost(quality) >= _SILENT or _hides(quality) else before.open & during.open
-    found = {(start, to) for start, to in found if (start, to) not in cut and (to, start) not in cut}
-    if not found:
+    links = before.open if lost(quality) >= _SILENT or _hides(quality) else before.open & during.open
+    links = {(start, to) for start, to in links if (start, to) not in cut and (to, start) not in cut}
+    if not links:
         raise FaultError("nothing came over any of the links: another fault cuts them")
-    return found
+    return links
 
 
 def _hides(quality: Quality) -> bool:

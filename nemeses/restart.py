@@ -80,12 +80,12 @@ class Restart(Nemesis):
                 break
             began = loop.time()
             self._down.add(name)
-            found = table_in_words(await processes(cluster, [name]))
+            table = table_in_words(await processes(cluster, [name]))
             commands = (await tell(cluster, [name], terminating(plan)))[name]
             if not commands:
                 continue  # another fault keeps it down
             terminated[name] = commands
-            before |= found
+            before |= table
             restarted[name] = (await revive(cluster, target, [name]))[name]
             patience = min(_READY_SECONDS, over - loop.time())
             if self._waits and name != victims[-1] and not await _ready(cluster, target, patience):

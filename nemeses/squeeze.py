@@ -62,7 +62,7 @@ class Squeeze(Nemesis):
 
         def __post_init__(self) -> None:
             pairs = ((self.cpu, self.cpu_of_used), (self.memory, self.memory_of_held))
-            given = [sum(one is not None for one in pair) for pair in pairs]
+            given = [sum(limit is not None for limit in pair) for pair in pairs]
             if max(given) > 1 or sum(given) == 0:
                 raise ValueError("it needs cpu or cpu_of_used, or memory or memory_of_held, or one of each")
 
@@ -104,8 +104,8 @@ class Squeeze(Nemesis):
         left = {name: _left(plan, before[name], after[name], seconds) for name in victims if after[name]}
         self._squeezed.update(left)
         await cluster.on_each(list(left), lambda node: run_tool(node, ask(squeeze.squeeze, **left[node.name])))
-        said = "; ".join(f"{name} {_words(limits)}" for name, limits in left.items())
-        return {"said": said, "left": left, "before": {name: after[name] for name in left}}
+        words = "; ".join(f"{name} {_words(limits)}" for name, limits in left.items())
+        return {"said": words, "left": left, "before": {name: after[name] for name in left}}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
         """Until the counters of every group say so, or the time is over."""
@@ -113,9 +113,9 @@ class Squeeze(Nemesis):
         seen: dict[str, dict[str, Any]] = {}
 
         async def all_scarce() -> bool:
-            for name, found in (await _limits(cluster, list(left))).items():
+            for name, counts in (await _limits(cluster, list(left))).items():
                 # A server that was ended meanwhile keeps what was seen last.
-                seen[name] = seen.get(name, {}) | found
+                seen[name] = seen.get(name, {}) | counts
             return all(_is_scarce(left[name], before[name], seen[name]) for name in left)
 
         holds = await holds_within(all_scarce, seconds - _LOOK_SECONDS, _LOOK_SECONDS)
@@ -148,12 +148,12 @@ def _left(plan: Plan, before: Mapping[str, Any], after: Mapping[str, Any], secon
     """What a node's servers are to keep: the share of a processor, and the bytes in addition to what they hold."""
     left: Plan = {}
     if (share := plan.get("cpu_of_used")) is not None:
-        used = sum(one["used"] - before[server]["used"] for server, one in after.items() if server in before)
+        used = sum(counts["used"] - before[server]["used"] for server, counts in after.items() if server in before)
         left[_CPU] = max(_LEAST_CPU, round(share * used / seconds, 4))
     elif plan.get(_CPU) is not None:
         left[_CPU] = plan[_CPU]
     if (share := plan.get("memory_of_held")) is not None:
-        left[_MEMORY] = max(_LEAST_BYTES, round(share * sum(one["held"] for one in after.values())))
+        left[_MEMORY] = max(_LEAST_BYTES, round(share * sum(counts["held"] for counts in after.values())))
     elif plan.get(_MEMORY) is not None:
         left[_MEMORY] = plan[_MEMORY] * _MIB
     return left
@@ -164,12 +164,12 @@ def _is_scarce(left: Plan, before: Mapping[str, Any], now: Mapping[str, Any]) ->
 
     def grown(*counters: str) -> bool:
         return any(
-            one[counter] > (before[server][counter] if _same_groups(before.get(server), one) else 0)
-            for server, one in now.items()
+            counts[counter] > (before[server][counter] if _same_groups(before.get(server), counts) else 0)
+            for server, counts in now.items()
             for counter in counters
         )
 
-    limited = any(all(one[what] is not None for what in left) for one in now.values())
+    limited = any(all(counts[what] is not None for what in left) for counts in now.values())
     cpu = _CPU not in left or (grown("throttled") and grown("throttled_seconds"))
     memory = _MEMORY not in left or grown("at_limit", "ended")
     return limited and cpu and memory

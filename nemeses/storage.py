@@ -123,8 +123,8 @@ class Storage(Nemesis):
         self._hit.update(victims)
         if kind in _LOSES:
             lost = await self._lose(cluster, victims, plan.get("seed"))
-            said = f"{kind}: {' '.join(victims)}, {sum(lost.values())} changes"
-            return {"said": said, "kind": kind, "lost": lost}
+            words = f"{kind}: {' '.join(victims)}, {sum(lost.values())} changes"
+            return {"said": words, "kind": kind, "lost": lost}
         before = await cluster.on_each(victims, lambda node: _use(node, 1.0))
         how, delay = {"share": plan["share"], "file": plan["path"], "seed": plan["seed"]}, plan.get("delay", 0.0)
         fault = ask(misbehave.begin, kind=kind, delay=delay, **how)
@@ -156,12 +156,12 @@ class Storage(Nemesis):
                 sorted(done["lost"]), lambda node: run_tool(node, ask(witness.left, node.directory))
             )
             holds = sum(done["lost"].values()) > 0
-            holds &= all(found == {"synced": True, "unsynced": False} for found in left.values())
+            holds &= all(seen == {"synced": True, "unsynced": False} for seen in left.values())
             before = {"written": ["synced", "unsynced"]}
             return Proof("files of another process", before, {"left": left, "lost": done["lost"]}, holds)
         before = done["before"]
         during = await cluster.on_each(sorted(before), lambda node: _use(node, done["share"]))
-        holds = all(_is_bad(done, before[name], found) for name, found in during.items())
+        holds = all(_is_bad(done, before[name], seen) for name, seen in during.items())
         return Proof("files of another process", before, during, holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
@@ -181,10 +181,10 @@ def _is_bad(done: Plan, before: Any, during: Any) -> bool:
         return bool(before["write"]["sync"] < min(done["delay"], PATIENCE) <= writes["sync"])
     if kind == "wrong":
         return bool(before["read"]["wrong"] == 0 < reads["wrong"])
-    what, said = ("read", _UNREADABLE) if kind == "unreadable" else ("write", _SAYS[kind])
-    failed = during[what]["errors"].get(said, 0)
+    what, error = ("read", _UNREADABLE) if kind == "unreadable" else ("write", _SAYS[kind])
+    failed = during[what]["errors"].get(error, 0)
     often = failed == during[what]["tries"] if done["share"] >= 1 else failed > 0
-    return said not in before[what]["errors"] and often
+    return error not in before[what]["errors"] and often
 
 
 async def _use(node: Node, share: float) -> witness.Used:

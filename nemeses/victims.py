@@ -145,16 +145,16 @@ async def primary(cluster: Cluster, target: Target) -> str | None:
 
 async def succession(cluster: Cluster, target: Target, fallen: Sequence[str]) -> list[str]:
     """Wait until a node other than the fallen ones believes to be primary: that one, or none without an election."""
-    found: list[str] = []
+    successors: list[str] = []
 
     async def elected() -> bool:
         claimants = [role.node for role in await target.roles(cluster) if role.role == "primary"]
-        found.extend([name for name in claimants if name not in fallen][:1])
-        return bool(found)
+        successors.extend([name for name in claimants if name not in fallen][:1])
+        return bool(successors)
 
     with contextlib.suppress(NodeError):
         await wait_until(elected, seconds=_ELECTION_SECONDS, what="an election", every=_WATCH_SECONDS)
-    return found
+    return successors
 
 
 async def strike(cluster: Cluster, target: Target, plan: Plan, signal: Signal, hit: set[str]) -> Struck:
@@ -165,14 +165,14 @@ async def strike(cluster: Cluster, target: Target, plan: Plan, signal: Signal, h
     there are none.
     """
     victims = await resolve(cluster, target, plan)
-    before, found = await _strike(cluster, victims, signal, hit)
+    before, by_node = await _strike(cluster, victims, signal, hit)
     if plan["aim"] == SUCCESSOR:
         successor = await succession(cluster, target, victims)
         victims += successor
         more, struck = await _strike(cluster, successor, signal, hit)
         before |= more
-        found |= struck
-    commands = {name: struck for name, struck in found.items() if struck}
+        by_node |= struck
+    commands = {name: struck for name, struck in by_node.items() if struck}
     hit.clear()
     hit.update(commands)
     if not commands:
@@ -203,7 +203,7 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
         await asyncio.sleep(_LIVE_SECONDS)
         after = await processes(cluster, free)
     return {
-        name: sorted(one["command"] for one in _new(before[name], after[name])) if name in after else []
+        name: sorted(server["command"] for server in _new(before[name], after[name])) if name in after else []
         for name in names
     }
 
@@ -211,7 +211,7 @@ async def revive(cluster: Cluster, target: Target, names: Sequence[str]) -> dict
 def _new(before: Sequence[Seen], after: Sequence[Seen]) -> list[Seen]:
     """The processes that were not there before."""
     known = set(map(identity, before))
-    return [one for one in after if identity(one) not in known]
+    return [server for server in after if identity(server) not in known]
 
 
 async def processes(cluster: Cluster, names: Sequence[str]) -> dict[str, list[Seen]]:
@@ -226,7 +226,7 @@ def identity(server: Server) -> str:
 
 def table_in_words(table: Table) -> dict[str, list[str]]:
     """A process table in words, by node."""
-    return {name: sorted(map(identity, found)) for name, found in sorted(table.items())}
+    return {name: sorted(map(identity, servers)) for name, servers in sorted(table.items())}
 
 
 def terminating(plan: Plan) -> Signal:
@@ -241,8 +241,8 @@ async def tell(cluster: Cluster, names: Sequence[str], signal: Signal) -> dict[s
 
     Those are listed that it was done to.
     """
-    found = await cluster.on_each(names, lambda node: run_tool(node, signal))
-    return {name: sorted(map(_struck, found[name])) for name in sorted(found)}
+    by_node = await cluster.on_each(names, lambda node: run_tool(node, signal))
+    return {name: sorted(map(_struck, by_node[name])) for name in sorted(by_node)}
 
 
 def _struck(server: Server) -> str:

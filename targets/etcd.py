@@ -112,7 +112,7 @@ class Etcd(Target):
     async def start(self, cluster: Cluster, node: Node) -> None:
         keys = await self._keys(node)
         client, peer = _url(node.address), _peer(node)
-        members = ",".join(f"{other.name}={_peer(other)}" for other in cluster.nodes)
+        members = ",".join(f"{member.name}={_peer(member)}" for member in cluster.nodes)
         flags = {
             "name": node.name,
             "data-dir": f"{node.directory}/etcd",
@@ -164,8 +164,8 @@ class Etcd(Target):
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
         """The term is that of the last entry that the member has applied: one that leads already may tell an older."""
         async with self._session(_QUICK) as session:
-            found = await asyncio.gather(*(self._role(session, node) for node in cluster.nodes))
-        return [role for role in found if role is not None]
+            roles = await asyncio.gather(*(self._role(session, node) for node in cluster.nodes))
+        return [role for role in roles if role is not None]
 
     async def _role(self, session: aiohttp.ClientSession, node: Node) -> Role | None:
         status = await self._status(session, node)
@@ -183,8 +183,10 @@ class Etcd(Target):
             self._session(_PATIENT) as session,
             session.post(f"{_url(node.address)}/v3/kv/range", json=whole, raise_for_status=True) as response,
         ):
-            found = (await response.json(content_type=None)).get("kvs", [])
-        return {decode(one["key"]): f"{decode(one.get('value', ''))} (revision {one['mod_revision']})" for one in found}
+            pairs = (await response.json(content_type=None)).get("kvs", [])
+        return {
+            decode(pair["key"]): f"{decode(pair.get('value', ''))} (revision {pair['mod_revision']})" for pair in pairs
+        }
 
     async def _status(self, session: aiohttp.ClientSession, node: Node) -> dict[str, Any]:
         """What a member says of itself, or a stranger shows by its certificate; nothing without an answer."""
@@ -201,8 +203,8 @@ class Etcd(Target):
     async def identities(self, cluster: Cluster) -> Mapping[str, str]:
         """The identifier of the cluster that each member belongs to, which is made from the token and the members."""
         async with self._session(_QUICK) as session:
-            found = await asyncio.gather(*(self._status(session, node) for node in cluster.nodes))
-        headers = ((node.name, status.get("header", {})) for node, status in zip(cluster.nodes, found, strict=True))
+            statuses = await asyncio.gather(*(self._status(session, node) for node in cluster.nodes))
+        headers = ((node.name, status.get("header", {})) for node, status in zip(cluster.nodes, statuses, strict=True))
         return {name: str(header["cluster_id"]) for name, header in headers if "cluster_id" in header}
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
@@ -228,8 +230,8 @@ class Etcd(Target):
             if node in self._left and self._left[node] != member["ID"]:
                 await run_tool(node, ask(process.kill))
                 await node.exec(["rm", "-rf", f"{node.directory}/etcd"])
-                urls = {other: _peer(cluster.node(other)) for other in await self.members(cluster)}
-                self._joined[node] = ",".join(f"{other}={url}" for other, url in urls.items())
+                urls = {peer: _peer(cluster.node(peer)) for peer in await self.members(cluster)}
+                self._joined[node] = ",".join(f"{peer}={url}" for peer, url in urls.items())
                 del self._left[node]
             if name not in cluster.kept_down:
                 await self.start(cluster, node)
@@ -269,10 +271,10 @@ class Etcd(Target):
         Before anybody is asked again, the members are asked whether it is done: an answer may have been lost. Raises
         ``NothingToDo`` with what they say if it is not, for a while.
         """
-        said = "no member answers"
+        reason = "no member answers"
 
         async def done() -> bool:
-            nonlocal said
+            nonlocal reason
             with contextlib.suppress(NothingToDo):
                 if (await self._member(cluster, name) is None) == (what == "remove"):
                     return True
@@ -284,13 +286,13 @@ class Etcd(Target):
                     return False  # it may be done, or be about to
                 if "members" in answer:
                     return True
-                said = str(answer.get("message", answer))
+                reason = str(answer.get("message", answer))
             return False
 
         try:
             await wait_until(done, seconds=_CHANGE_SECONDS[what], what="the change", every=0.3)
         except NodeError:
-            raise NothingToDo(f"etcd did not {what} a member: {said}") from None
+            raise NothingToDo(f"etcd did not {what} a member: {reason}") from None
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         options = self._options
@@ -356,10 +358,10 @@ def _refuse(status: int, answer: Any) -> None:
     """Raise ``Failed`` or ``Indeterminate`` for what is no answer to what was asked."""
     if status == HTTPStatus.OK:
         return
-    said = str(answer.get("message") or answer.get("error") or f"HTTP {status}")
+    message = str(answer.get("message") or answer.get("error") or f"HTTP {status}")
     code = answer.get("code")
-    refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in said)
-    raise Failed(said) if refused else Indeterminate(said)
+    refused = code == _INVALID or (code == _EXHAUSTED and "too many requests" in message)
+    raise Failed(message) if refused else Indeterminate(message)
 
 
 def _applied(status: Mapping[str, Any]) -> int | None:

@@ -62,8 +62,8 @@ class Calls:
         key, value = operation.key, operation.value
         match operation.f:
             case "read" | "read-local":
-                found = await self._value(key, local=operation.f == "read-local")
-                return None if found is None else int(found)
+                text = await self._value(key, local=operation.f == "read-local")
+                return None if text is None else int(text)
             case "write":
                 await self._put(key, value)
             case "cas":
@@ -71,8 +71,8 @@ class Calls:
                 if not await self._transaction([compare], {key: value[1]}):
                     raise Declined("the value was another one")
             case "read-list":
-                found = await self._value(key)
-                return [] if found is None else json.loads(found)
+                text = await self._value(key)
+                return [] if text is None else json.loads(text)
             case "append":
                 await self._append(key, value)
             case "increment":
@@ -107,16 +107,16 @@ class Calls:
         self._held.clear()
 
     async def _value(self, key: str, *, local: bool = False) -> str | None:
-        found = await self._post("kv/range", {"key": encode(key), "serializable": local or self._serializable})
-        values = found.get("kvs", [])
+        answer = await self._post("kv/range", {"key": encode(key), "serializable": local or self._serializable})
+        values = answer.get("kvs", [])
         return decode(values[0].get("value", "")) if values else None
 
     async def _all(self, prefix: str, *, local: bool = False) -> tuple[dict[str, str], dict[str, str]]:
         """The values of the keys with a prefix, and the revisions at which they were last changed."""
         asked = {**_prefixed(prefix), "serializable": local or self._serializable}
-        found = (await self._post("kv/range", asked)).get("kvs", [])
-        values = {decode(one["key"]): decode(one.get("value", "")) for one in found}
-        return values, {decode(one["key"]): one["mod_revision"] for one in found}
+        pairs = (await self._post("kv/range", asked)).get("kvs", [])
+        values = {decode(pair["key"]): decode(pair.get("value", "")) for pair in pairs}
+        return values, {decode(pair["key"]): pair["mod_revision"] for pair in pairs}
 
     async def _watch(self, position: int) -> dict[str, Any]:
         """What was put since a revision, up to the latest that there is now, and what else came with it.
@@ -179,11 +179,11 @@ class Calls:
         """Read the list, and put it with one more element where nobody has changed it in between."""
         for _ in range(_TRIES):
             try:
-                found = (await self._post("kv/range", {"key": encode(key)})).get("kvs", [])
+                pairs = (await self._post("kv/range", {"key": encode(key)})).get("kvs", [])
             except (Indeterminate, TimeoutError, aiohttp.ClientError) as error:
                 raise Failed(f"the list could not be read: {error}") from None
-            elements = json.loads(decode(found[0]["value"])) if found else []
-            revision = found[0]["mod_revision"] if found else "0"
+            elements = json.loads(decode(pairs[0]["value"])) if pairs else []
+            revision = pairs[0]["mod_revision"] if pairs else "0"
             compare = {"key": encode(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision}
             if await self._transaction([compare], {key: json.dumps([*elements, element])}):
                 return
@@ -192,8 +192,8 @@ class Calls:
     async def _bank(self, operation: Operation) -> Any:
         prefix, value, f = f"{operation.key}/", operation.value, operation.f
         if f == "balances":
-            found, _ = await self._all(prefix)
-            return {name.removeprefix(prefix): int(balance) for name, balance in found.items()}
+            balances, _ = await self._all(prefix)
+            return {name.removeprefix(prefix): int(balance) for name, balance in balances.items()}
         if f == "init":
             accounts = {f"{prefix}{name}": balance for name, balance in value.items()}
             fresh = [
@@ -246,8 +246,8 @@ class Calls:
             return
         if hold is None:
             raise Declined("the lock is not held by this connection")
-        mine = {"key": encode(hold.key), "target": "CREATE", "result": "EQUAL", "create_revision": str(token)}
-        if not await self._transaction([mine], {f"held/{key}": f"{token} {what}"}):
+        compare = {"key": encode(hold.key), "target": "CREATE", "result": "EQUAL", "create_revision": str(token)}
+        if not await self._transaction([compare], {f"held/{key}": f"{token} {what}"}):
             raise Declined("the lock had run out")
 
     async def _acquire(self, name: str, ttl: float) -> int | bool:
@@ -273,11 +273,11 @@ class Calls:
             await self._post("lease/revoke", {"ID": str(lease)})
             return False
         key = decode(asked.result()["key"])
-        found = (await self._post("kv/range", {"key": encode(key)})).get("kvs", [])
-        if not found:
+        pairs = (await self._post("kv/range", {"key": encode(key)})).get("kvs", [])
+        if not pairs:
             return False  # it has run out already
         self._hold(name, key, lease, ttl)
-        return int(found[0]["create_revision"])
+        return int(pairs[0]["create_revision"])
 
     async def _granted(self, ttl: float) -> int:
         """A lease of as many seconds, rounded up."""

@@ -72,8 +72,8 @@ async def apply(execute: Execute, operation: Operation, *, isolated: bool) -> An
     key, value = operation.key, operation.value
     match operation.f:
         case "read" | "read-local":
-            found = await execute("GET", key)
-            return None if found is None else int(found)
+            reply = await execute("GET", key)
+            return None if reply is None else int(reply)
         case "write":
             await execute("SET", key, value)
         case "cas":
@@ -94,8 +94,8 @@ async def apply(execute: Execute, operation: Operation, *, isolated: bool) -> An
         case "enqueue":
             await execute("RPUSH", key, value)
         case "dequeue":
-            found = await execute("LPOP", key)
-            return None if found is None else int(found)
+            reply = await execute("LPOP", key)
+            return None if reply is None else int(reply)
         case "generate":
             return await execute("INCR", key)
         case "init" | "balances" | "transfer" | "withdraw" | "deposit":
@@ -122,8 +122,8 @@ async def _bank(execute: Execute, operation: Operation, *, isolated: bool) -> An
         await execute("EVAL", _INIT, 1, key, *(word for account in value.items() for word in account))
         return value
     if operation.f == "balances":
-        found = await execute("HGETALL", key)
-        return {name: int(balance) for name, balance in zip(found[::2], found[1::2], strict=True)}
+        reply = await execute("HGETALL", key)
+        return {name: int(balance) for name, balance in zip(reply[::2], reply[1::2], strict=True)}
     losing = value.get("from" if operation.f == "transfer" else "account") if operation.f != "deposit" else ""
     gaining = value.get("to" if operation.f == "transfer" else "account") if operation.f != "withdraw" else ""
     if isolated:
@@ -135,18 +135,18 @@ async def _bank(execute: Execute, operation: Operation, *, isolated: bool) -> An
 
 async def _move_by_steps(execute: Execute, bank: str, amount: int, losing: str, gaining: str) -> int:
     """What a program does that was not made for two automats."""
-    found = {name: await execute("HGET", bank, name) for name in (losing, gaining) if name}
-    if None in found.values():
+    balances = {name: await execute("HGET", bank, name) for name in (losing, gaining) if name}
+    if None in balances.values():
         raise Declined("there is no such account")
     left = 0
     if losing:
-        left = int(found[losing]) - amount
+        left = int(balances[losing]) - amount
         if left < 0:
             raise Declined("too little is left")
         await execute("HSET", bank, losing, left)
     if gaining:
         try:
-            await execute("HSET", bank, gaining, int(found[gaining]) + amount)
+            await execute("HSET", bank, gaining, int(balances[gaining]) + amount)
         except ReplyError as error:
             raise Indeterminate(f"half of it is done: {error}") from None
     return left
@@ -171,21 +171,21 @@ async def _lock(execute: Execute, operation: Operation) -> Any:
 
 async def contents(execute: Execute) -> dict[str, str]:
     """Each key and what it holds, as a text."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     cursor = "0"
     while True:
         cursor, keys = await execute("SCAN", cursor, "COUNT", _AT_ONCE)
         for key in keys:
             reading = _WHOLE.get(kind := await execute("TYPE", key))
             if reading is None:
-                found[key] = f"a {kind}"
+                texts[key] = f"a {kind}"
                 continue
             held = await execute(reading[0], key, *reading[1:])
             if kind == "hash":
                 held = sorted(zip(held[::2], held[1::2], strict=True))
-            found[key] = repr(sorted(held) if kind == "set" else held)
+            texts[key] = repr(sorted(held) if kind == "set" else held)
         if str(cursor) == "0":
-            return found
+            return texts
 
 
 def _milliseconds(seconds: float) -> int:

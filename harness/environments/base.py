@@ -228,13 +228,13 @@ async def run_inside(node: Node, request: Request[A], *, timeout: float = 30.0) 
     except TimeoutError:
         raise FaultError(f"{tool} did not finish on {node.name} within {timeout:g} s") from None
     if result.code != 0:
-        said = result.text.splitlines()[-1:] or ["it said nothing"]
-        raise FaultError(f"{tool} failed on {node.name}: {said[0]}")
+        last_lines = result.text.splitlines()[-1:] or ["it said nothing"]
+        raise FaultError(f"{tool} failed on {node.name}: {last_lines[0]}")
     try:
         answered, answer = json.loads(result.out)
     except ValueError:
         raise FaultError(f"{tool} on {node.name} answered something odd: {result.text[:200]}") from None
     if answered != call:
         raise FaultError(f"{tool} on {node.name} gave no answer")
-    found: A = answer
-    return found
+    typed: A = answer
+    return typed

@@ -37,14 +37,14 @@ class Place(NamedTuple):
     def parse(text: str, option: str) -> Place:
         """Read what an option has. Raises ``UsageError`` for what is no place."""
         user, at, bare = text.strip().rpartition("@")
-        found = _HOST.fullmatch(f"{user}{at}[{bare}]" if _is_six(bare) else text.strip())
-        port = int(found["port"] or 22) if found else 0
-        if found is None or not 1 <= port <= 65535 or (found["six"] and not _is_six(found["six"])):
+        parts = _HOST.fullmatch(f"{user}{at}[{bare}]" if _is_six(bare) else text.strip())
+        port = int(parts["port"] or 22) if parts else 0
+        if parts is None or not 1 <= port <= 65535 or (parts["six"] and not _is_six(parts["six"])):
             raise UsageError(
                 f"-o {option} has {text!r}, which is no host: write USER@HOST:PORT, of which HOST must be there, as "
                 "[ADDRESS] if it is one of IPv6, and PORT is at most 65535"
             )
-        return Place(found["user"], found["six"] or found["host"], port)
+        return Place(parts["user"], parts["six"] or parts["host"], port)
 
     def addresses(self) -> list[str]:
         """Its addresses, those of IPv4 first: faults and most stores know only these.
@@ -52,11 +52,11 @@ class Place(NamedTuple):
         Raises ``MissingError`` when there is none.
         """
         try:
-            found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+            infos = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise MissingError(f"there is no host named {self.host}: {error.strerror}") from None
-        found.sort(key=lambda one: one[0] != socket.AF_INET)
-        return list(dict.fromkeys(str(one[4][0]) for one in found))
+        infos.sort(key=lambda info: info[0] != socket.AF_INET)
+        return list(dict.fromkeys(str(info[4][0]) for info in infos))
 
 
 def _is_six(text: str) -> bool:

@@ -174,8 +174,8 @@ def _tried() -> Mapping[Capability, str | None]:
         client = connect()
         labels = {RUN_LABEL: "doctor", OWNER_LABEL: owner()}
         rights = ["SYS_ADMIN", "NET_ADMIN", "NET_RAW", "SYS_PTRACE"]
-        found = help_out(client, node_image(client).id, labels, ask(abilities.tried), rights=rights)
+        answer = help_out(client, node_image(client).id, labels, ask(abilities.tried), rights=rights)
     except (SplitbrainError, docker.errors.DockerException, requests.RequestException) as error:
         return dict.fromkeys(map(Capability, TRIED), f"it could not be tried: {error}")
     # Control groups are the engine's, which sets the limits of its containers itself.
-    return {**reasons(found), Capability.SQUEEZE: None}
+    return {**reasons(answer), Capability.SQUEEZE: None}

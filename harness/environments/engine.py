@@ -68,10 +68,10 @@ def _is_elsewhere(named: str) -> bool:
         return False
     try:
         place = urlsplit(named if apart else f"tcp://{named}")
-        found = socket.getaddrinfo(place.hostname or "localhost", place.port or 1, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(place.hostname or "localhost", place.port or 1, type=socket.SOCK_DGRAM)
     except (OSError, ValueError):
         return False
-    return not any(_is_own(family, address) for family, _, _, _, address in found)
+    return not any(_is_own(family, address) for family, _, _, _, address in addresses)
 
 
 def _is_own(family: int, address: tuple[Any, ...]) -> bool:
@@ -108,30 +108,30 @@ async def call(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
 
 def node_image(client: Any) -> Any:
     """The node image, which is never taken from anybody else. Raises ``MissingError`` when it has to be built."""
-    found = _find(client, IMAGE)
-    if found is None:
+    image = _find(client, IMAGE)
+    if image is None:
         raise MissingError(
             f"the engine has no node image {IMAGE}: `splitbrain images build` makes it (--bootstrap: offline)"
         )
-    return found
+    return image
 
 
 def image_of(client: Any, name: str | None) -> Any:
     """The image of this name, or the node image; a vendor's that is not there is pulled. Raises ``MissingError``."""
     if name is None or name == IMAGE:
         return node_image(client)
-    found = _find(client, name)
-    if found is None and _OWN_IMAGE.fullmatch(name):
+    image = _find(client, name)
+    if image is None and _OWN_IMAGE.fullmatch(name):
         raise MissingError(f"the engine has no image {name}, and nobody publishes it: see `splitbrain images build`")
-    if found is None:
+    if image is None:
         print(f"splitbrain: pulling the image {name} from its registry", file=sys.stderr)
         try:
-            found = client.images.pull(name)
+            image = client.images.pull(name)
         except docker.errors.APIError as error:
             raise MissingError(
                 f"the image {name} is not there and cannot be pulled: {error.explanation or error}"
             ) from None
-    return found
+    return image
 
 
 def digest_of(image: Any) -> str:

@@ -62,8 +62,8 @@ def _bootstrap(client: Any, say: Callable[[str], None]) -> None:
         command = ["debootstrap", "--variant=minbase", f"--components={components}", suite, str(root), mirror]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            said = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            raise NodeError(f"debootstrap failed: {' '.join(said)}")
+            last_lines = (done.stdout + done.stderr).strip().splitlines()[-1:]
+            raise NodeError(f"debootstrap failed: {' '.join(last_lines)}")
         archive = Path(folder) / "base.tar"
         packages = "--exclude=./var/cache/apt/archives/*.deb"
         subprocess.run(["tar", "-C", str(root), packages, "-cf", str(archive), "."], check=True)

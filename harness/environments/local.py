@@ -135,7 +135,7 @@ class LocalNode:
         readers = self._readers.setdefault(name, [])
         if readers:
             await readers[-1].catch_up()
-        readers[:] = [one for one in readers if not one.is_over()]
+        readers[:] = [reader for reader in readers if not reader.is_over()]
         readers.append(Reader(self._logs / f"{name}.log"))
         return readers[-1]
 

@@ -108,8 +108,8 @@ def remove_leftovers() -> list[str]:
     """
     removed = []
     for place in squeeze.leftovers("*"):
-        found = _OWNED.match(os.path.basename(place))
-        if found is not None and owner(int(found[2])) != found[1]:
+        parts = _OWNED.match(os.path.basename(place))
+        if parts is not None and owner(int(parts[2])) != parts[1]:
             # One that is not empty has been taken over by somebody who still needs it.
             with contextlib.suppress(OSError):
                 os.rmdir(place)

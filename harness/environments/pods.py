@@ -326,17 +326,17 @@ class DockerNode:
 
     async def _ended(self) -> dict[str, limits.Counts]:
         """What ``limits`` says of the servers that the kernel has ended for want of memory."""
-        found: dict[str, limits.Counts] = {}
+        counts: dict[str, limits.Counts] = {}
         for name, container in self._servers.items():
             await call(container.reload)
             state, host = container.attrs["State"], container.attrs["HostConfig"]
             if not state["Running"] and state["OOMKilled"]:
                 cpu = host["CpuQuota"] / host["CpuPeriod"] if host["CpuQuota"] > 0 else None
-                found[f"{name}, which is over"] = {
+                counts[f"{name}, which is over"] = {
                     "used": 0.0, "held": 0, "cpu": cpu, "throttled": 0, "throttled_seconds": 0.0,
                     "memory": host["Memory"], "at_limit": 0, "ended": 1, "groups": [container.id],
                 }  # fmt: skip
-        return found
+        return counts
 
     async def running(self) -> Mapping[str, bool]:
         for container in self._servers.values():

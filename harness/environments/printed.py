@@ -28,14 +28,14 @@ class Printed:
 
     def _listen(self) -> None:
         with contextlib.suppress(docker.errors.DockerException, requests.RequestException, OSError, ValueError):
-            said = self._container.logs(stream=True, follow=True)
+            stream = self._container.logs(stream=True, follow=True)
             try:
-                for piece in said:
+                for piece in stream:
                     self._beginning += piece[: HEAD - len(self._beginning)]
                     if len(self._beginning) >= HEAD:
                         return
             finally:
-                said.close()
+                stream.close()
 
     def save(self, path: Path) -> None:
         """Add it to a file. Where something is left out, that is said in its place."""

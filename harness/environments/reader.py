@@ -55,7 +55,7 @@ class Reader:
         """Whether the process has nothing to do: with an empty pipe, all of its threads sleep."""
         tasks = Path(f"/proc/{self._process.pid}/task")
         with contextlib.suppress(OSError):
-            states = [(one / "stat").read_text().rpartition(")")[2].split()[0] for one in tasks.iterdir()]
+            states = [(task / "stat").read_text().rpartition(")")[2].split()[0] for task in tasks.iterdir()]
             return len(states) > 1 and set(states) == {"S"}
         return False
 

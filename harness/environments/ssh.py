@@ -118,20 +118,20 @@ class SshNode:
     def _own_address(self) -> str:
         """The IPv4 address of a host that was reached by IPv6: stores and faults are told of that one."""
         words = self.call(["ip", "-o", "-4", "address", "show", "scope", "global"]).out.decode(errors="replace").split()
-        found = [after.partition("/")[0] for word, after in itertools.pairwise(words) if word == "inet"]
-        if len(found) != 1:
+        ipv4 = [after.partition("/")[0] for word, after in itertools.pairwise(words) if word == "inet"]
+        if len(ipv4) != 1:
             raise MissingError(
-                f"{self._place.host} has {len(found)} IPv4 addresses, and stores and faults need just one: name that"
+                f"{self._place.host} has {len(ipv4)} IPv4 addresses, and stores and faults need just one: name that"
             )
-        return found[0]
+        return ipv4[0]
 
     async def clients(self) -> list[str]:
         """The addresses that clients may come from: this machine's own on the way there, and what is seen there."""
         own = towards(self.address)
         if self._options.jump:
             return [own]
-        said = (await self._do(shlex.join(["sh", "-c", "echo $SSH_CONNECTION"]))).out.decode().split()
-        return [own, *said[:1]]
+        connection = (await self._do(shlex.join(["sh", "-c", "echo $SSH_CONNECTION"]))).out.decode().split()
+        return [own, *connection[:1]]
 
     async def hold(self) -> None:
         """Put the host on its leash, which makes the node's directory, and keep in touch with it."""
@@ -141,12 +141,12 @@ class SshNode:
         channel = await asyncio.to_thread(self._open, self._command(command(self.python, held)))
         channel.settimeout(_UNDO_SECONDS)
         self._answers = channel.makefile("rb")
-        said = (await asyncio.to_thread(self._answers.readline)).decode(errors="replace").rstrip("\n")
-        if not said.startswith(READY):
+        line = (await asyncio.to_thread(self._answers.readline)).decode(errors="replace").rstrip("\n")
+        if not line.startswith(READY):
             errors = await asyncio.to_thread(_errors, channel)
             raise NodeError(f"{self._place.host} cannot be used: {errors or 'no answer'}")
         self._leash = channel
-        self.directory = said.removeprefix(READY)
+        self.directory = line.removeprefix(READY)
         channel.settimeout(SILENCE_SECONDS)
         self._pulse = threading.Thread(target=self._keep_in_touch, args=(channel,), daemon=True)
         self._pulse.start()
@@ -156,13 +156,13 @@ class SshNode:
         while not self._over.wait(min(PULSE_SECONDS, SILENCE_SECONDS / 3)):
             try:
                 channel.sendall(b".")
-                said = self._answers.readline().decode(errors="replace").strip()
+                answer = self._answers.readline().decode(errors="replace").strip()
             except (OSError, paramiko.SSHException, EOFError):
-                said = ""
-            if said != ALIVE:
+                answer = ""
+            if answer != ALIVE:
                 self._lost = f"the connection to {self._place.host} broke, and what was there was undone by itself"
-                if said:
-                    self._lost += f": {'; '.join(json.loads(said)[1])}"
+                if answer:
+                    self._lost += f": {'; '.join(json.loads(answer)[1])}"
                 self.close()
                 return
 
@@ -271,8 +271,8 @@ class SshNode:
         try:
             channel.settimeout(_UNDO_SECONDS)
             channel.shutdown_write()
-            said = self._answers.read().splitlines()
-            failed: list[str] = json.loads(said[-1])[1] if said else [_errors(channel) or "no answer"]
+            lines = self._answers.read().splitlines()
+            failed: list[str] = json.loads(lines[-1])[1] if lines else [_errors(channel) or "no answer"]
         except (OSError, EOFError, paramiko.SSHException, ValueError) as error:
             failed = [f"nobody can tell whether everything was undone: {error}"]
         return failed
@@ -353,7 +353,7 @@ class SshEnvironment(RealEnvironment):
 
     def _try_all(self) -> dict[Capability, str | None]:
         """Why faults that depend on the kernel cannot be had on one of the hosts; each is tried there."""
-        found: dict[Capability, str | None] = {}
+        whys: dict[Capability, str | None] = {}
         for number, place in enumerate(self._places, 1):
             node = SshNode(f"n{number}", place, self._options, "try", Path())
             node.connect()
@@ -362,8 +362,8 @@ class SshEnvironment(RealEnvironment):
             if done.code != 0:
                 raise MissingError(f"the fault tools do not run on {place.host}: {_last_line(done.err)}")
             for capability, why in reasons(json.loads(done.out)[1]).items():
-                found[capability] = found.get(capability) or (f"{why} (on {place.host})" if why else None)
-        return found
+                whys[capability] = whys.get(capability) or (f"{why} (on {place.host})" if why else None)
+        return whys
 
     async def start(self, names: Sequence[str], logs: Path, run_id: str, ships: Sequence[str] = ()) -> list[Node]:
         if why := self.refuses(len(names), {}):
@@ -403,8 +403,8 @@ class SshEnvironment(RealEnvironment):
 
     async def _each(self, do: Callable[[SshNode], Awaitable[Any]]) -> dict[str, Any]:
         """What there is to be said of nodes, by name; nothing of those of which there is nothing."""
-        found = await asyncio.gather(*map(do, self._nodes))
-        return {node.name: said for node, said in zip(self._nodes, found, strict=True) if said}
+        answers = await asyncio.gather(*map(do, self._nodes))
+        return {node.name: answer for node, answer in zip(self._nodes, answers, strict=True) if answer}
 
     async def _put_up(self, node: SshNode, ports: Sequence[int], hosts: list[str]) -> list[str]:
         clients = await node.clients()

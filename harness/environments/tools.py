@@ -99,23 +99,23 @@ def sources_of(tool: str) -> str:
     They are packed, since the kernel takes no argument of more than 128 KiB. Raises ``FaultError`` for a tool that
     imports what a node need not have.
     """
-    found: dict[str, str] = {}
+    sources: dict[str, str] = {}
 
     def add(module: str) -> None:
         text = _path_of(module).read_text()
         for name in imports_of(text):
             if name.startswith(f"{_FAULTS}."):
-                if name not in found:
+                if name not in sources:
                     add(name)
             elif name.partition(".")[0] not in sys.stdlib_module_names:
                 raise FaultError(
                     f"the tool {_path_of(tool)} imports {name}, which a node need not have: a tool is made of the "
                     f"standard library and of modules of {_FAULTS}"
                 )
-        found[module] = text
+        sources[module] = text
 
     add(tool)
-    return base64.b64encode(zlib.compress(json.dumps(list(found.items())).encode())).decode()
+    return base64.b64encode(zlib.compress(json.dumps(list(sources.items())).encode())).decode()
 
 
 def imports_of(text: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ from harness.faults.tools import TOOLS
 
 def tried() -> dict[str, str | None]:
     """For each capability that depends on the kernel: why it cannot be had, None if it can."""
-    found: dict[str, str | None] = {}
+    reasons: dict[str, str | None] = {}
     for tool in TOOLS:
         if tool.attempt is None:
             continue
@@ -16,8 +16,8 @@ def tried() -> dict[str, str | None]:
             why = None
         except (SystemExit, OSError) as error:
             why = str(error)
-        found |= dict.fromkeys(tool.capabilities, why)
-    return found
+        reasons |= dict.fromkeys(tool.capabilities, why)
+    return reasons
 
 
 VERBS = (tried,)

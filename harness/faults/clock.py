@@ -43,7 +43,7 @@ class Keeper(resident.Work):
         if not there <= self._known:
             # A process that is just becoming another program may keep the true clock: look again.
             missed = {str(pid) for pid in pids() if not self._set(pid)}
-            self._known = {one for one in there if one[0] not in missed}
+            self._known = {process for process in there if process[0] not in missed}
         return _LOOK_SECONDS
 
     def _set(self, pid: int) -> bool:
@@ -55,11 +55,11 @@ class Keeper(resident.Work):
 
 def _programs() -> set[tuple[str, int | None]]:
     """The processes here, each with the program that it runs now."""
-    found = set()
+    programs = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            found.add((pid, program(pid)))
-    return found
+            programs.add((pid, program(pid)))
+    return programs
 
 
 def _try(vdso: Vdso, pid: int, skew: tuple[Skew, Skew]) -> bool:
@@ -117,14 +117,14 @@ def try_out(vdso: Vdso, wall: Skew, monotonic: Skew) -> None:
         wall, monotonic = vdso.read(pid)
         before = time.time_ns(), time.monotonic_ns()
         os.write(asked, b"?")
-        said = tuple(map(int, os.read(answered, 100).split()))
+        answer = tuple(map(int, os.read(answered, 100).split()))
         after = time.time_ns(), time.monotonic_ns()
     finally:
         os.close(asked)
         os.waitpid(pid, 0)
         for end in (asking, answered, answering):
             os.close(end)
-    for clock, skew, early, shown, late in zip("wm", (wall, monotonic), before, said, after, strict=True):
+    for clock, skew, early, shown, late in zip("wm", (wall, monotonic), before, answer, after, strict=True):
         soonest, latest = early + skew.at(early), late + skew.at(late)
         if not min(soonest, latest) - 1_000 <= shown <= max(soonest, latest) + 1_000 and not skew.period:
             raise SystemExit(f"a process with another clock ({clock}) shows {shown}, not {soonest} to {latest}")

@@ -98,14 +98,14 @@ def _image(pid: int | str) -> bytes:
 def read() -> dict[str, dict[str, float]]:
     """By how many seconds each server's clocks are ahead, and when that was; servers by command and number."""
     true = _image("self")
-    found = {}
-    for one in servers():
+    ahead = {}
+    for server in servers():
         with contextlib.suppress(OSError):
-            image = _image(one["pid"])
+            image = _image(server["pid"])
             # The kernel's own code works only where the kernel has put it, and is right.
             right = {"at": time.monotonic(), **dict.fromkeys(CLOCKS, 0.0)}
-            found[f"{one['command']} {one['pid']}"] = right if image == true else _ahead(image)
-    return found
+            ahead[f"{server['command']} {server['pid']}"] = right if image == true else _ahead(image)
+    return ahead
 
 
 def watch(samples: int, every: float) -> list[dict[str, dict[str, float]]]:

@@ -99,14 +99,14 @@ def grow(path: str, size: int) -> None:
 
 def matching(path: str, pattern: str) -> list[str]:
     """Those of the store's files whose name, or path below ``path``, matches, the largest first."""
-    found = [
+    matches = [
         (os.lstat(name).st_size, name)
         for name in files(path)
         if pattern == EVERY
         or fnmatch.fnmatch(os.path.basename(name), pattern)
         or fnmatch.fnmatch(os.path.relpath(name, path), pattern)
     ]
-    return [name for _, name in sorted(found, reverse=True)]
+    return [name for _, name in sorted(matches, reverse=True)]
 
 
 def find(path: str, file: str, place: float) -> Place | None:
@@ -139,7 +139,7 @@ def truncate(file: str, count: int) -> None:
 
 def mend(flipped: list[Flipped]) -> list[bool]:
     """Flip bits back, where they still are; whether each was."""
-    return [_flip_back(one) for one in flipped]
+    return [_flip_back(byte) for byte in flipped]
 
 
 def _flip_back(flipped: Flipped) -> bool:
@@ -164,9 +164,9 @@ def keep(path: str, copy: str) -> None:
 
 def restore(path: str, copy: str) -> None:
     """Have the store's files as they were when they were kept, and no others."""
-    for one in os.listdir(path):
-        if not one.startswith(OURS) and not one.endswith(NOT_DATA):
-            whole = f"{path}/{one}"
+    for entry in os.listdir(path):
+        if not entry.startswith(OURS) and not entry.endswith(NOT_DATA):
+            whole = f"{path}/{entry}"
             is_folder = stat.S_ISDIR(os.lstat(whole).st_mode)
             shutil.rmtree(whole) if is_folder else os.unlink(whole)
     _copy_all(f"{path}/{COPY}{copy}", path)
@@ -180,7 +180,7 @@ def forget(path: str, copy: str) -> None:
 @contextlib.contextmanager
 def _standing_still() -> Iterator[None]:
     """Stop the node's servers meanwhile: what is copied is as it was at one moment."""
-    stopped = [one["pid"] for one in process.servers() if one["state"] not in "Tt"]
+    stopped = [server["pid"] for server in process.servers() if server["state"] not in "Tt"]
     try:
         for pid in stopped:
             with contextlib.suppress(ProcessLookupError):

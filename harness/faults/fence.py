@@ -16,12 +16,12 @@ def rules(subnet: str, gateway: str, *, clients_at_gateway: bool) -> list[str]:
     ``clients_at_gateway``: clients come from the gateway, with everybody else on that machine. Then it may be answered,
     and what measures may send to it; nothing else may begin to talk to it.
     """
-    found = [f"-A INPUT ! -i lo ! -s {subnet} -j DROP", f"-A OUTPUT ! -o lo ! -d {subnet} -j DROP"]
+    lines = [f"-A INPUT ! -i lo ! -s {subnet} -j DROP", f"-A OUTPUT ! -o lo ! -d {subnet} -j DROP"]
     if not clients_at_gateway:
-        return [*found, f"-A INPUT -s {gateway} -j DROP", f"-A OUTPUT -d {gateway} -j DROP"]
+        return [*lines, f"-A INPUT -s {gateway} -j DROP", f"-A OUTPUT -d {gateway} -j DROP"]
     for allowed in (f"-m mark --mark {MEASURES}", f"-m mark --mark {SENT_AGAIN}", "-p tcp ! --syn", "-p icmp"):
-        found.append(f"-A OUTPUT -d {gateway} {allowed} -j ACCEPT")
-    return [*found, f"-A OUTPUT -d {gateway} -j REJECT"]
+        lines.append(f"-A OUTPUT -d {gateway} {allowed} -j ACCEPT")
+    return [*lines, f"-A OUTPUT -d {gateway} -j REJECT"]
 
 
 def shut(subnet: str, gateway: str, clients_at_gateway: bool) -> None:

@@ -235,8 +235,8 @@ class FileSystem:
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
         if path == f"/{CANARY}":
-            for one in (self._pending, self._of_the_witness):
-                one.all_synced()
+            for changes in (self._pending, self._of_the_witness):
+                changes.all_synced()
             self.all_synced()
             return len(data)
         self._refuse(path)

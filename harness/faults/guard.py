@@ -40,8 +40,8 @@ def rules(program: str, ports: Sequence[int], hosts: Sequence[str], clients: Seq
         if family(address) == program:
             yield f"-A {heard} -s {address} -j RETURN"
             yield f"-A {passed} -s {address} -j RETURN"
-    for one in sorted({os.geteuid(), user}):
-        yield f"-A {refused} -m owner --uid-owner {one} -j RETURN"
+    for uid in sorted({os.geteuid(), user}):
+        yield f"-A {refused} -m owner --uid-owner {uid} -j RETURN"
     for port in ports:
         yield f"-A {heard} -p tcp --dport {port} -j DROP"
         for host in ours:

@@ -150,13 +150,13 @@ def _survivors() -> dict[int, tuple[str, bool]]:
             started = dict(line.split() for line in file)
     except FileNotFoundError:
         return {}
-    found = {}
+    survivors = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             command, state, session, since = _look(pid)
             if session in started and state not in "ZX" and (pid != session or since == started[session]):
-                found[int(pid)] = (command, pid == session)
-    return found
+                survivors[int(pid)] = (command, pid == session)
+    return survivors
 
 
 def _look(pid: str) -> tuple[str, str, str, str]:
@@ -193,17 +193,17 @@ def hold(folder: str, name: str, size: int, silence: float) -> list[str]:
         signal.signal(number, _end)
     with claim(), directory(folder, name, size) as made:
         os.environ[HOME_MARK] = made
-        said: list[str] = []
+        complaints: list[str] = []
         try:
             print(READY + made, flush=True)
-            said = wait(silence)
+            complaints = wait(silence)
         except (SystemExit, OSError) as error:  # also of an output that nobody reads any more
-            said = [str(error)]
+            complaints = [str(error)]
         finally:
             for number in signals:
                 signal.signal(number, signal.SIG_IGN)
-            said += undo()
-        return said
+            complaints += undo()
+        return complaints
 
 
 VERBS = (hold,)

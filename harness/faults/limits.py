@@ -48,10 +48,10 @@ def _place(pid: str, controller: str) -> str:
     """The folder of the control group that a process is in for CPU time (``cpu``) or for ``memory``."""
     with open(f"/proc/{pid}/cgroup") as file:
         lines = [line.rstrip("\n").split(":", 2) for line in file]
-    mine = [path for _, names, path in lines if controller in names.split(",")]
+    of_controller = [path for _, names, path in lines if controller in names.split(",")]
     unified = [path for _, names, path in lines if not names]
     root = f"/proc/{pid}/root{ROOT}"
-    first, path = (f"{root}/{controller}", mine[0]) if mine else (root, unified[0])
+    first, path = (f"{root}/{controller}", of_controller[0]) if of_controller else (root, unified[0])
     # In a container of its own a process sees its group as the root of all.
     return f"{first}{path}" if path != "/" and os.path.isdir(f"{first}{path}") else first
 
@@ -102,20 +102,20 @@ def _use(pid: int) -> _Use:
 
 def look() -> dict[str, Counts]:
     """For each server, by command and number, what it has used and holds, and for its groups the limits and counts."""
-    found: dict[str, Counts] = {}
-    for one in servers():
-        pid = one["pid"]
+    counts: dict[str, Counts] = {}
+    for server in servers():
+        pid = server["pid"]
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, OSError):
             places = _place(str(pid), "cpu"), _place(str(pid), "memory")
             groups = [place.removeprefix(f"/proc/{pid}/root") for place in places]
-            found[f"{one['command']} {pid}"] = {
+            counts[f"{server['command']} {pid}"] = {
                 **_use(pid), **_cpu(places[0]), **_memory(places[1]), "groups": groups
             }  # fmt: skip
     # Once the kernel has ended all of its servers, a group is found by its name alone.
     alone = [f"{ROOT}/cpu/{group()}", f"{ROOT}/memory/{group()}"] if not _is_unified() else [f"{ROOT}/{group()}"] * 2
-    if any(map(os.path.isdir, alone)) and not any(set(alone) & set(one["groups"]) for one in found.values()):
-        found["nobody"] = {"used": 0.0, "held": 0, **_cpu(alone[0]), **_memory(alone[1]), "groups": alone}
-    return found
+    if any(map(os.path.isdir, alone)) and not any(set(alone) & set(server["groups"]) for server in counts.values()):
+        counts["nobody"] = {"used": 0.0, "held": 0, **_cpu(alone[0]), **_memory(alone[1]), "groups": alone}
+    return counts
 
 
 def _is_unified() -> bool:

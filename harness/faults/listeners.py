@@ -40,15 +40,15 @@ def _sockets(ports: set[int]) -> Iterator[tuple[int, str]]:
 
 def _holders() -> dict[str, set[int]]:
     """By the inode of a socket, the processes that have it open."""
-    found: dict[str, set[int]] = {}
+    holders: dict[str, set[int]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):
                     kind, _, inode = os.readlink(f"/proc/{pid}/fd/{descriptor}").partition(":")
                     if kind == "socket":
-                        found.setdefault(inode.strip("[]"), set()).add(int(pid))
-    return found
+                        holders.setdefault(inode.strip("[]"), set()).add(int(pid))
+    return holders
 
 
 def _told(pid: int) -> str:
@@ -61,21 +61,21 @@ def look(ports: set[int]) -> list[Listener]:
     """Each socket that listens on one of these ports."""
     sockets = list(_sockets(ports))
     holders, servers = _holders(), set(pids())
-    found: list[Listener] = []
+    listeners: list[Listener] = []
     for port, inode in sockets:
         by = holders.get(inode, set())
         who = ", ".join(map(_told, sorted(by))) or "a process that cannot be seen from here"
-        found.append({"port": port, "ours": bool(by & servers), "by": who})
-    return found
+        listeners.append({"port": port, "ours": bool(by & servers), "by": who})
+    return listeners
 
 
 def watch(ports: list[int]) -> list[Listener]:
     """Look at some ports, again for a while where a socket is not ours: only what stays so is."""
     deadline = time.monotonic() + _PATIENCE
     while True:
-        found = look(set(ports))
-        if all(one["ours"] for one in found) or time.monotonic() > deadline:
-            return found
+        listeners = look(set(ports))
+        if all(listener["ours"] for listener in listeners) or time.monotonic() > deadline:
+            return listeners
         time.sleep(0.05)
 
 

@@ -38,18 +38,18 @@ def mechanism() -> str:
         try:
             if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
                 raise SystemExit("this node may not make a network namespace to try it in")
-            found = "netem" if _has_netem() else _has_queue()
+            answer = "netem" if _has_netem() else _has_queue()
         except (SystemExit, OSError) as error:
-            found = f"!{error}"
-        os.write(writing, found.encode())
+            answer = f"!{error}"
+        os.write(writing, answer.encode())
         os._exit(0)
     os.close(writing)
     with open(reading) as pipe:
-        found = pipe.read()
+        answer = pipe.read()
     os.waitpid(pid, 0)
-    if found.startswith("!"):
-        raise SystemExit(found[1:])
-    return found
+    if answer.startswith("!"):
+        raise SystemExit(answer[1:])
+    return answer
 
 
 def _has_netem() -> bool:

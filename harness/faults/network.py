@@ -106,8 +106,8 @@ def cut(peers: list[Peer], how: How = "drop", flap: float = 0.0) -> None:
                     continue
                 for address in peer["addresses"]:
                     if family(address) == program and address not in own:
-                        found = _rules(program, direction, how, peer.get("spare"))
-                        rules += [" ".join(["-A", chain, flag, address, *words]) for words in found]
+                        endings = _rules(program, direction, how, peer.get("spare"))
+                        rules += [" ".join(["-A", chain, flag, address, *words]) for words in endings]
         bring_into_force(rules, program)
     if flap:
         resident.start(FLAPPING, lambda: Flap(flap))

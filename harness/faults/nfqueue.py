@@ -183,8 +183,8 @@ def _largest(device: int) -> int:
     # Not from /sys, which may show the devices of another network namespace.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         request = struct.pack("16s16x", socket.if_indextoname(device).encode())
-        found: int = struct.unpack_from("=i", fcntl.ioctl(asking, _SIOCGIFMTU, request), 16)[0]
-        return found
+        mtu: int = struct.unpack_from("=i", fcntl.ioctl(asking, _SIOCGIFMTU, request), 16)[0]
+        return mtu
 
 
 class Degrade(resident.Work):

@@ -47,12 +47,12 @@ def keep(path: str, data: bytes) -> None:
 
 def last(path: str, size: int) -> bytes:
     """The last bytes of a log, at most so many."""
-    found = b""
+    tail = b""
     for name in (path + NEW, path + OLD, path):
         with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - (size - len(found))))
-            found = file.read(size - len(found)) + found
-    return found
+            file.seek(max(0, os.fstat(file.fileno()).st_size - (size - len(tail))))
+            tail = file.read(size - len(tail)) + tail
+    return tail
 
 
 def joined(first: bytes, rest: bytes) -> bytes:
@@ -62,11 +62,11 @@ def joined(first: bytes, rest: bytes) -> bytes:
 
 def join(path: str) -> None:
     """Make one file of a log that nobody writes any more."""
-    found = dict.fromkeys(("", OLD, NEW), b"")
-    for name in found:
+    parts = dict.fromkeys(("", OLD, NEW), b"")
+    for name in parts:
         with contextlib.suppress(FileNotFoundError), open(path + name, "rb") as file:
-            found[name] = file.read()
-    first, *rest = found.values()
+            parts[name] = file.read()
+    first, *rest = parts.values()
     if any(rest):
         append(path, joined(first, b"".join(rest))[len(first) :])
         for name in (OLD, NEW):

@@ -113,7 +113,7 @@ def _is_at_home(pid: str) -> bool:
 
 def servers() -> list[Server]:
     """The living server processes in this pid namespace: not its init, not the tools of the harness."""
-    found: list[Server] = []
+    living: list[Server] = []
     sessions = _sessions()
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or entry == "1" or int(entry) == os.getpid():
@@ -132,8 +132,8 @@ def servers() -> list[Server]:
             _wait_until_over(entry)
         # Docker's engine is about to start something there: a server that is none yet, or a tool without its mark.
         elif not name.startswith("runc:"):
-            found.append({"pid": int(entry), "since": int(fields[19]), "state": state, "command": name})
-    return found
+            living.append({"pid": int(entry), "since": int(fields[19]), "state": state, "command": name})
+    return living
 
 
 def _wait_until_over(pid: str) -> None:
@@ -150,13 +150,13 @@ def _wait_until_over(pid: str) -> None:
 
 def look() -> list[Seen]:
     """The servers, each with the states of all its threads and the CPU time that it has used."""
-    found: list[Seen] = []
-    for one in servers():
+    table: list[Seen] = []
+    for server in servers():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            threads = _threads(str(one["pid"]))
-            used = sum(map(int, _stat(str(one["pid"]))[1][11:13]))
-            found.append({**one, "threads": "".join(sorted(threads)), "used": used})
-    return found
+            threads = _threads(str(server["pid"]))
+            used = sum(map(int, _stat(str(server["pid"]))[1][11:13]))
+            table.append({**server, "threads": "".join(sorted(threads)), "used": used})
+    return table
 
 
 def _threads(pid: str) -> set[str]:
@@ -170,20 +170,20 @@ def _threads(pid: str) -> set[str]:
 
 def pids() -> list[int]:
     """The process numbers of the same."""
-    return [one["pid"] for one in servers()]
+    return [server["pid"] for server in servers()]
 
 
 def _send(number: int, until_states: str = "") -> list[Signalled]:
     """Signal every server until it is in one of these states, or gone; those that were signalled."""
     signalled: dict[int, Signalled] = {}
     deadline = time.monotonic() + 10
-    while left := [one for one in servers() if one["state"] not in until_states]:
+    while left := [server for server in servers() if server["state"] not in until_states]:
         if time.monotonic() > deadline:
             raise SystemExit(f"after 10 s these processes still do not show it: {left}")
-        for one in left:
+        for server in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(one["pid"], number)
-        signalled |= {one["pid"]: {**one, "forced": False} for one in left}
+                os.kill(server["pid"], number)
+        signalled |= {server["pid"]: {**server, "forced": False} for server in left}
         time.sleep(0.005)
     return list(signalled.values())
 
@@ -195,15 +195,15 @@ def terminate(grace: float = GRACE_SECONDS) -> list[Signalled]:
     """
     asked: dict[int, Signalled] = {}
     deadline = time.monotonic() + min(grace, GRACE_SECONDS)
-    while left := [one for one in servers() if one["state"] not in _STOPPED]:
+    while left := [server for server in servers() if server["state"] not in _STOPPED]:
         if time.monotonic() > deadline:
             forced = _send(signal.SIGKILL, _STOPPED)
-            return [*(asked | {one["pid"]: {**one, "forced": True} for one in forced}).values()]
-        for one in left:
-            if one["pid"] not in asked:
-                asked[one["pid"]] = {**one, "forced": False}
+            return [*(asked | {server["pid"]: {**server, "forced": True} for server in forced}).values()]
+        for server in left:
+            if server["pid"] not in asked:
+                asked[server["pid"]] = {**server, "forced": False}
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(one["pid"], signal.SIGTERM)
+                    os.kill(server["pid"], signal.SIGTERM)
         time.sleep(0.005)
     return list(asked.values())
 

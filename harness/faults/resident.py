@@ -124,12 +124,12 @@ def _call(name: str, question: Any) -> Any:
             return None
         asking.sendall(json.dumps(question).encode())
         asking.shutdown(socket.SHUT_WR)
-        said = b""
+        answer = b""
         while data := asking.recv(65536):
-            said += data
-    if not said:
+            answer += data
+    if not answer:
         raise SystemExit(f"the resident {name} did not answer")
-    return json.loads(said)
+    return json.loads(answer)
 
 
 @contextlib.contextmanager

@@ -37,22 +37,22 @@ def controllers() -> dict[str, str]:
     with open("/proc/self/mounts") as mounts:
         lines = [line.split() for line in mounts]
     if any(where == ROOT and kind == "cgroup2" for _, where, kind, *_ in lines):
-        found = _unified()
+        hierarchies = _unified()
     else:
         first = {
             name: [w for _, w, kind, o, *_ in lines if kind == "cgroup" and name in o.split(",")] for name in _BOTH
         }
-        found = {name: places[0] for name, places in first.items() if places}
-    if len(found) < len(_BOTH):
+        hierarchies = {name: places[0] for name, places in first.items() if places}
+    if len(hierarchies) < len(_BOTH):
         raise SystemExit("the kernel's control groups for cpu and memory are not mounted here")
-    for place in set(found.values()):
+    for place in set(hierarchies.values()):
         attempt = f"{place}/splitbrain-try-{os.getpid()}"
         try:
             os.mkdir(attempt)
             os.rmdir(attempt)
         except OSError as error:
             raise SystemExit(f"no control group can be made in {place}: {error.strerror}; it takes root") from None
-    return found
+    return hierarchies
 
 
 _BOTH = ("cpu", "memory")
@@ -129,12 +129,12 @@ class Squeeze(resident.Work):
 
 def _groups_of(pid: str) -> dict[str, str]:
     """The control groups that a process is in, by controller."""
-    found: dict[str, str] = {}
+    groups: dict[str, str] = {}
     for line in _read(f"/proc/{pid}/cgroup").splitlines():
         _, names, path = line.split(":", 2)
         for name in names.split(",") if names else _BOTH:
-            found.setdefault(name, path)
-    return found
+            groups.setdefault(name, path)
+    return groups
 
 
 def _killed(place: str) -> int:

@@ -100,14 +100,16 @@ class Vdso:
             raise Unpatchable(f"clocks can be changed on {' and '.join(ARCHITECTURES)} only, not on {machine}")
         self._code, main, others = ARCHITECTURES[machine]
         self.original = _look(os.getpid())
-        found = symbols(self.original)
-        if main not in found or any(name not in found for name in others):
+        functions = symbols(self.original)
+        if main not in functions or any(name not in functions for name in others):
             raise Unpatchable(f"this kernel's vDSO has no function {main}")
-        self._at, room = found[main]
+        self._at, room = functions[main]
         self._parameters = self._at + len(self._code)
         if room < len(self._code) + 2 * _PARAMETERS.size:
             raise Unpatchable(f"this kernel's {main} is only {room} bytes long: there is no room for other code")
-        self._jumps = {found[name][0]: _jump(machine, found[name][0], self._at + to) for name, to in others.items()}
+        self._jumps = {
+            functions[name][0]: _jump(machine, functions[name][0], self._at + to) for name, to in others.items()
+        }
 
     def patches(self, wall: Skew, monotonic: Skew) -> dict[int, bytes]:
         """What is written where, by offset in the vDSO."""
@@ -197,28 +199,28 @@ def _look(pid: int) -> bytes:
 
 def _states(pid: int) -> set[str]:
     """The states of a process's threads, but for those that are over."""
-    found, threads = set(), []
+    states, threads = set(), []
     with contextlib.suppress(FileNotFoundError):
         threads = os.listdir(f"/proc/{pid}/task")
     for thread in threads:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/task/{thread}/stat") as f:
-            found.add(f.read().rpartition(")")[2].split()[0])
-    if not found - set("XZ"):
+            states.add(f.read().rpartition(")")[2].split()[0])
+    if not states - set("XZ"):
         raise ProcessLookupError(f"process {pid} has ended")
-    return found - set("XZ")
+    return states - set("XZ")
 
 
 def _places(pid: int) -> list[int]:
     """Where each thread of a stopped process is: its instruction pointer."""
-    found = []
+    places = []
     for thread in os.listdir(f"/proc/{pid}/task"):
         name = f"/proc/{pid}/task/{thread}/syscall"
         with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(name) as file:
             words = file.read().split()
             if words[-1] == "running":
                 raise Unpatchable(f"a thread of process {pid} would not stop")
-            found.append(int(words[-1], 16))
-    return found
+            places.append(int(words[-1], 16))
+    return places
 
 
 def _mapped(pid: int) -> range:
@@ -242,15 +244,15 @@ def symbols(image: bytes) -> dict[str, tuple[int, int]]:
         raise Unpatchable("this kernel's vDSO is not an ELF file of 64 bits")
     offset, size, count = *struct.unpack_from("<Q", image, 0x28), *struct.unpack_from("<HH", image, 0x3A)
     sections = [struct.unpack_from("<IIQQQQIIQQ", image, offset + size * number) for number in range(count)]
-    found = {}
+    functions = {}
     for section in sections:
         if section[1] == 11:  # SHT_DYNSYM
             names = sections[section[6]][4]
             for at in range(section[4], section[4] + section[5], 24):
                 name, _, _, _, value, length = struct.unpack_from("<IBBHQQ", image, at)
                 text = image[names + name : image.index(b"\0", names + name)].decode()
-                found[text] = (value, length)
-    return found
+                functions[text] = (value, length)
+    return functions
 
 
 def _jump(machine: str, source: int, target: int) -> bytes:

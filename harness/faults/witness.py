@@ -167,33 +167,33 @@ def leave(path: str) -> None:
 
 def left(path: str) -> dict[str, bool]:
     """Which of these files are there, whole."""
-    found = {}
+    whole = {}
     for name in ("synced", "unsynced"):
-        found[name] = False
+        whole[name] = False
         with contextlib.suppress(FileNotFoundError), open_plain(f"{path}/{WITNESS}-{name}") as file:
-            found[name] = file.read() == _PATTERN
-    return found
+            whole[name] = file.read() == _PATTERN
+    return whole
 
 
 def around(path: str, at: int) -> Around:
     """How long a file is, and the bytes at a place with a few before and after it."""
     start = max(at - _AROUND, 0)
     with open_plain(path) as file:
-        found = os.pread(file.fileno(), 2 * _AROUND, start)
-        return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": found.hex()}
+        piece = os.pread(file.fileno(), 2 * _AROUND, start)
+        return {"size": os.fstat(file.fileno()).st_size, "from": start, "bytes": piece.hex()}
 
 
 def digest(path: str, copy: str = "") -> str:
     """A hash of all files of the store, or of a copy of them, with their names."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     path = f"{path}/{COPY}{copy}" if copy else path
     for name in files(path):
-        found.update(os.path.relpath(name, path).encode() + b"\0")
+        hasher.update(os.path.relpath(name, path).encode() + b"\0")
         with contextlib.suppress(FileNotFoundError), open_plain(name) as file:
-            found.update(b"%d\0" % os.fstat(file.fileno()).st_size)
+            hasher.update(b"%d\0" % os.fstat(file.fileno()).st_size)
             for at, block in data(file.fileno()):
-                found.update(b"%d\0" % at + block)
-    return found.hexdigest()
+                hasher.update(b"%d\0" % at + block)
+    return hasher.hexdigest()
 
 
 def finish(path: str) -> Written:

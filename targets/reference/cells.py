@@ -42,7 +42,7 @@ class Last:
     stamp: Stamp
 
     def merge(self, other: Last) -> Last:
-        return max(self, other, key=lambda one: one.stamp)
+        return max(self, other, key=lambda last: last.stamp)
 
     def dump(self) -> Any:
         return [self.value, *self.stamp]
@@ -132,7 +132,7 @@ class Elements:
 
     def remove(self, element: str) -> Elements:
         """Without the element, as far as it is known here."""
-        return Elements({dot: one for dot, one in self.dots.items() if one != element}, self.seen)
+        return Elements({dot: value for dot, value in self.dots.items() if value != element}, self.seen)
 
     def read(self) -> list[str]:
         """The elements in order."""
@@ -162,21 +162,21 @@ class Fields:
 
     def read(self) -> list[str]:
         """Names and values in turn, in the order of the names."""
-        held = sorted((name, one.value) for name, one in self.fields.items() if one.value is not None)
+        held = sorted((name, last.value) for name, last in self.fields.items() if last.value is not None)
         return [word for pair in held for word in pair]
 
     def merge(self, other: Fields) -> Fields:
         both = dict(self.fields)
-        for name, one in other.fields.items():
-            both[name] = one.merge(both[name]) if name in both else one
+        for name, last in other.fields.items():
+            both[name] = last.merge(both[name]) if name in both else last
         return Fields(both)
 
     def dump(self) -> Any:
-        return {name: one.dump() for name, one in sorted(self.fields.items())}
+        return {name: last.dump() for name, last in sorted(self.fields.items())}
 
     @classmethod
     def load(cls, dump: Any) -> Fields:
-        return cls({name: Last.load(one) for name, one in dump.items()})
+        return cls({name: Last.load(dumped) for name, dumped in dump.items()})
 
 
 KINDS: dict[str, Any] = {cell.kind: cell for cell in (Last, Siblings, Counter, Elements, Fields)}
@@ -196,14 +196,16 @@ def stamps(cell: Any) -> Iterable[Stamp]:
     """The time stamps in a cell."""
     if isinstance(cell, Last):
         return [cell.stamp]
-    return [one.stamp for one in cell.fields.values()] if isinstance(cell, Fields) else []
+    return [last.stamp for last in cell.fields.values()] if isinstance(cell, Fields) else []
 
 
-def _join(one: Version, other: Version) -> Version:
-    return {node: max(one.get(node, 0), other.get(node, 0)) for node in sorted({*one, *other})}
+def _join(ours: Version, theirs: Version) -> Version:
+    return {node: max(ours.get(node, 0), theirs.get(node, 0)) for node in sorted({*ours, *theirs})}
 
 
-def _survivors(one: dict[Dot, str], one_seen: Version, other: dict[Dot, str], other_seen: Version) -> dict[Dot, str]:
+def _survivors(
+    ours: dict[Dot, str], ours_seen: Version, theirs: dict[Dot, str], theirs_seen: Version
+) -> dict[Dot, str]:
     """What both hold, and what one holds of which the other does not know that it was ever there."""
-    kept = {dot: value for dot, value in one.items() if dot in other or dot[1] > other_seen.get(dot[0], 0)}
-    return kept | {dot: value for dot, value in other.items() if dot in one or dot[1] > one_seen.get(dot[0], 0)}
+    kept = {dot: value for dot, value in ours.items() if dot in theirs or dot[1] > theirs_seen.get(dot[0], 0)}
+    return kept | {dot: value for dot, value in theirs.items() if dot in ours or dot[1] > ours_seen.get(dot[0], 0)}

@@ -81,8 +81,8 @@ class ReferenceClient:
             case "init":
                 await self._change("OPEN", key, *(word for account in value.items() for word in account))
             case "balances":
-                found = await self._send("HGETALL", key)
-                return {name: int(balance) for name, balance in zip(found[::2], found[1::2], strict=True)}
+                reply = await self._send("HGETALL", key)
+                return {name: int(balance) for name, balance in zip(reply[::2], reply[1::2], strict=True)}
             case "transfer":
                 left = await self._change("MOVE", key, value["amount"], value["from"], value["to"])
                 return {**value, "balance": left}

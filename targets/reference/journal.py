@@ -67,16 +67,16 @@ class Journal:
         self.size, self.bytes = len(kept), len(whole)
 
     def _open(self, first: File, second: File) -> None:
-        found = []
-        for file, other in ((first, second), (second, first)):
+        candidates = []
+        for file, spare in ((first, second), (second, first)):
             lines, good = _read(file)
             whole = lines and (lines[0]["generation"] == 1 or {"complete": True} in lines)
             if whole:
-                found.append((lines[0]["generation"], good, lines, file, other))
-        if not found:
+                candidates.append((lines[0]["generation"], good, lines, file, spare))
+        if not candidates:
             self.rewrite([])
             return
-        self._generation, good, lines, self._file, self._spare = max(found, key=lambda one: one[0])
+        self._generation, good, lines, self._file, self._spare = max(candidates, key=lambda candidate: candidate[0])
         self._file.truncate(good)
         self.records = [line for line in lines[1:] if line != {"complete": True}]
         self.size, self.bytes = len(self.records), good

@@ -45,9 +45,11 @@ async def serve(address: str, replica: Replica) -> None:
                 request = (await reader.readline()).split()
                 while (await reader.readline()).strip():
                     pass
-            found = request[:2] == [b"GET", b"/metrics"]
-            body = (text(replica.status()) if found else "only GET /metrics is here\n").encode()
-            head = f"HTTP/1.1 {'200 OK' if found else '404 Not Found'}\r\nContent-Type: text/plain; version=0.0.4\r\n"
+            is_scrape = request[:2] == [b"GET", b"/metrics"]
+            body = (text(replica.status()) if is_scrape else "only GET /metrics is here\n").encode()
+            head = (
+                f"HTTP/1.1 {'200 OK' if is_scrape else '404 Not Found'}\r\nContent-Type: text/plain; version=0.0.4\r\n"
+            )
             writer.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()

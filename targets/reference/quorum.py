@@ -200,8 +200,8 @@ class Quorum(Leaderless):
         key = message["key"]
         known = [self.cells[key]] if key in self.cells else []
         known += [cell for (_, of), cell in self._hints.items() if of == key]
-        found = self._merged(known)
-        answer = None if found is None else dump(found)
+        merged = self._merged(known)
+        answer = None if merged is None else dump(merged)
         self._deliver(sender, {"kind": "got", "id": message["id"], "cell": answer})
 
     def _on_put(self, sender: str, message: Message) -> None:
@@ -217,8 +217,8 @@ class Quorum(Leaderless):
 
     def _hold_hint(self, home: str, key: str, cell: Any) -> None:
         """Keep a cell for a node that did not answer; on disk when this returns."""
-        mine = self._hints.get((home, key))
-        cell = cell if mine is None else self._join(mine, cell)
+        hint = self._hints.get((home, key))
+        cell = cell if hint is None else self._join(hint, cell)
         self._hints[home, key] = cell
         self._journal.append([{"hint": home, "of": key, "cell": dump(cell)}])
 

@@ -24,8 +24,8 @@ class Parser:
     def feed(self, data: bytes) -> Iterator[list[bytes]]:
         """The commands that are complete now. Raises ``ProtocolError``."""
         self._data += data
-        while (found := self._command()) is not None:
-            words, used = found
+        while (command := self._command()) is not None:
+            words, used = command
             self._data = self._data[used:]
             yield words
 

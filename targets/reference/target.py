@@ -126,8 +126,8 @@ class Reference(Target):
 
     async def start(self, cluster: Cluster, node: Node) -> None:
         argv = [node.python, "-m", "harness.targets.reference.server", "--name", node.name]
-        for other in cluster.nodes:
-            argv += ["--node", f"{other.name}={other.address}"]
+        for member in cluster.nodes:
+            argv += ["--node", f"{member.name}={member.address}"]
         argv += ["--data", node.directory, "--options", json.dumps(msgspec.to_builtins(self._options))]
         if cluster.environment.real_time:
             file = f"{node.directory}/{_FILE}"
@@ -194,9 +194,9 @@ class Reference(Target):
         """The members as the primary knows them."""
         for role in await self.roles(cluster):
             if role.role == "primary":
-                found = await self._ask(cluster, role.node, "MEMBERS")
-                if isinstance(found, list):
-                    return found
+                answer = await self._ask(cluster, role.node, "MEMBERS")
+                if isinstance(answer, list):
+                    return answer
         raise NothingToDo("no primary says who the members are")
 
     async def _change_members(self, cluster: Cluster, change: str, names: Sequence[str]) -> Sequence[str]:
@@ -207,9 +207,9 @@ class Reference(Target):
             nonlocal members
             for role in await self.roles(cluster):
                 if role.role == "primary":
-                    found = await self._ask(cluster, role.node, "MEMBERS")
-                    if isinstance(found, list):
-                        members = found
+                    answer = await self._ask(cluster, role.node, "MEMBERS")
+                    if isinstance(answer, list):
+                        members = answer
                         if (name in members) == (change == "ADD"):
                             return True
                     await self._ask(cluster, role.node, "MEMBERS", change, name)
@@ -236,8 +236,8 @@ class Reference(Target):
 def _refuse_what_merges_nothing(name: str) -> None:
     module, _, function = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        merge = getattr(importlib.import_module(module), function, None)
     except ImportError:
-        found = None
-    if not callable(found):
+        merge = None
+    if not callable(merge):
         raise UsageError(f"-o merge is {name}, but there is no such function: write MODULE:FUNCTION")

@@ -103,12 +103,12 @@ class SimulatedDisk:
 
         The share 1 stands for the file's last byte.
         """
-        found = [
+        matches = [
             (file.safe, name)
             for name, file in self._files.items()
-            if not pattern or any(fnmatch.fnmatch(one, pattern) for one in (name, name.rpartition("/")[2]))
+            if not pattern or any(fnmatch.fnmatch(candidate, pattern) for candidate in (name, name.rpartition("/")[2]))
         ]
-        safe, name = max(found, default=(0, ""))
+        safe, name = max(matches, default=(0, ""))
         if not safe:
             return None
         return {"file": name, "at": int(share * safe) if share < 1 else len(self._files[name]) - 1}

@@ -223,7 +223,7 @@ class SimulatedNode:
         return {"file": file}
 
     def _flip_back(self, flipped: list[disk.Flipped]) -> list[bool]:
-        return [self._disk.open(one["file"]).restore() for one in flipped]
+        return [self._disk.open(byte["file"]).restore() for byte in flipped]
 
     def _back_up(self, path: str, copy: str) -> None:
         self._disk.copies[copy] = self._disk.contents()

@@ -75,8 +75,8 @@ SEEDS_FILE: Final = Path(__file__).with_name("seeds.json")
 
 @cache
 def _measured() -> dict[str, int]:
-    found: dict[str, int] = json.loads(SEEDS_FILE.read_text())
-    return found
+    seeds: dict[str, int] = json.loads(SEEDS_FILE.read_text())
+    return seeds
 
 
 BUGS: dict[str, Bug] = {}
