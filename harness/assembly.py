@@ -127,17 +127,17 @@ def each_workload(experiment: Experiment, own: Own = NOTHING) -> list[Experiment
     if experiment.timetable is not None and experiment.timetable.operations is not None:
         raise UsageError(f"the operations of a timetable are of one workload: {field('workload', ALL)} has several")
     target = own.load("targets", experiment.target)
-    found = [replace(experiment, workload=name) for name in names("workloads") if name in target.workloads]
-    if not found:
+    candidates = [replace(experiment, workload=name) for name in names("workloads") if name in target.workloads]
+    if not candidates:
         raise UsageError(f"{field('workload', ALL)}: {target.name} supports no workload that is installed")
-    declared = [_declared(one, own) for one in found]
+    declared = [_declared(candidate, own) for candidate in candidates]
     # What nobody has is refused for each of them.
-    others = [set[str]().union(*declared) - mine for mine in declared]
+    others = [set[str]().union(*declared) - options for options in declared]
     each = [
-        replace(one, options={name: text for name, text in one.options.items() if name not in foreign})
-        for one, foreign in zip(found, others, strict=True)
+        replace(candidate, options={name: text for name, text in candidate.options.items() if name not in foreign})
+        for candidate, foreign in zip(candidates, others, strict=True)
     ]
-    return [one for one in each if _fits(one, own)] or each
+    return [candidate for candidate in each if _fits(candidate, own)] or each
 
 
 def _fits(experiment: Experiment, own: Own) -> bool:
@@ -187,9 +187,9 @@ def _refuse_namesakes(nemeses: Mapping[str, Nemesis | type[Nemesis]]) -> None:
     """Raise ``UsageError`` for two nemeses of one name: neither history nor verdict could tell them apart."""
     known: dict[str, str] = {}
     for name, nemesis in nemeses.items():
-        if (other := known.setdefault(nemesis.name, name)) != name:
+        if (earlier := known.setdefault(nemesis.name, name)) != name:
             raise UsageError(
-                f"{field('nemeses')} has two nemeses that are called {nemesis.name}, {other} and {name}: "
+                f"{field('nemeses')} has two nemeses that are called {nemesis.name}, {earlier} and {name}: "
                 "give one of the classes another `name`"
             )
 
@@ -214,9 +214,9 @@ def assemble_workload(experiment: Experiment, own: Own = NOTHING) -> Workload:
     workload = own.load("workloads", name)
     if not isinstance(workload, type):
         return workload
-    mine = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
+    options = {name: text for name, text in experiment.options.items() if name in workload.Options.__struct_fields__}
     owner = _owner("workload", workload)
-    return _made(workload, distribute(mine, {owner: workload})[owner])
+    return _made(workload, distribute(options, {owner: workload})[owner])
 
 
 def choose_environment(name: str, image: str | None) -> tuple[str, str]:

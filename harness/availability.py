@@ -18,66 +18,66 @@ _SHORT: Final = 50
 
 def availability_lines(evidence: dict[str, Any]) -> list[str]:
     """What the checker ``availability`` has measured; nothing where it has not."""
-    found = evidence.get("availability")
-    if found is None:
+    measured = evidence.get("availability")
+    if measured is None:
         return []
-    phases = {f"{name} faults": found[name] for name in _PHASES if found[name]["operations"]}
-    if not found["faults_found"]:
-        phases = {"without faults": found["total"]}
+    phases = {f"{name} faults": measured[name] for name in _PHASES if measured[name]["operations"]}
+    if not measured["faults_found"]:
+        phases = {"without faults": measured["total"]}
     width = max(map(len, phases))
     lines = [f"{'':<{width}}  {'served':>8}" + "".join(f"  {name:>8}" for name in _QUANTILES)]
-    for name, one in phases.items():
-        latency = one["latency"] or {}
+    for name, group in phases.items():
+        latency = group["latency"] or {}
         times = "".join(f"  {duration(latency[q]) if q in latency else '-':>8}" for q in _QUANTILES)
-        lines.append(f"{name:<{width}}  {_percent(one):>8}{times}")
-    worst = sorted(found["worst"].items(), key=lambda item: _length(item[1]), reverse=True)
-    lines += [f"{name}: {_returns(*mine)}" for name, mine in worst[:_NEMESES]]
+        lines.append(f"{name:<{width}}  {_percent(group):>8}{times}")
+    worst = sorted(measured["worst"].items(), key=lambda item: _length(item[1]), reverse=True)
+    lines += [f"{name}: {_returns(*returns)}" for name, returns in worst[:_NEMESES]]
     reasons = Counter[str]()
-    for one in found["reasons"]:
-        reasons[one["error"][:_SHORT]] += one["operations"]
-    said = [f"{number:,} {why}" for why, number in reasons.most_common(_REASONS)]
-    if said or found["clauses"]:
-        why = [f"not served: {'; '.join(said)}"] if said else []
-        lines.append("; ".join([*why, *found["clauses"]]))
+    for group in measured["reasons"]:
+        reasons[group["error"][:_SHORT]] += group["operations"]
+    causes = [f"{number:,} {why}" for why, number in reasons.most_common(_REASONS)]
+    if causes or measured["clauses"]:
+        why = [f"not served: {'; '.join(causes)}"] if causes else []
+        lines.append("; ".join([*why, *measured["clauses"]]))
     return lines
 
 
 def availability_properties(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values for machines: shares from 0 to 1, times in seconds, ``never`` for what did not happen."""
-    found = evidence.get("availability")
-    if found is None:
+    measured = evidence.get("availability")
+    if measured is None:
         return
-    groups = {name: found[name] for name in ("total", *_PHASES)}
+    groups = {name: measured[name] for name in ("total", *_PHASES)}
     for kind in ("functions", "nodes"):
-        groups |= {f"{kind}.{name}": one for name, one in found[kind].items()}
-    for name, one in groups.items():
-        if one["operations"]:
-            yield f"availability.{name}.served", f"{one['served'] / one['operations']:.6f}"
-            for quantile, ns in (one["latency"] or {}).items():
+        groups |= {f"{kind}.{name}": figures for name, figures in measured[kind].items()}
+    for name, figures in groups.items():
+        if figures["operations"]:
+            yield f"availability.{name}.served", f"{figures['served'] / figures['operations']:.6f}"
+            for quantile, ns in (figures["latency"] or {}).items():
                 yield f"availability.{name}.{quantile}", f"{ns / 1e9:.9f}"
-    for name, (_, *returns) in found["worst"].items():
-        for moment, one in zip(("fault", "heal"), returns, strict=True):
-            for what in ("first_served", "full_service") if one["known"] else ("first_served",):
-                ns = one[what]
+    for name, (_, *returns) in measured["worst"].items():
+        for moment, figures in zip(("fault", "heal"), returns, strict=True):
+            for what in ("first_served", "full_service") if figures["known"] else ("first_served",):
+                ns = figures[what]
                 yield f"availability.{name}.{what}_after_{moment}", "never" if ns is None else f"{ns / 1e9:.9f}"
 
 
-def _percent(one: dict[str, Any]) -> str:
+def _percent(group: dict[str, Any]) -> str:
     """Cut off, not rounded: 100 % is all of them."""
-    return f"{one['served'] * 1000 // one['operations'] / 10:.1f} %"
+    return f"{group['served'] * 1000 // group['operations'] / 10:.1f} %"
 
 
-def _length(mine: Any) -> tuple[float, float]:
+def _length(returns: Any) -> tuple[float, float]:
     """By what those are sorted that took long."""
-    _, fault, heal = mine
-    heals, faults = (_seconds(one) for one in (heal, fault))
+    _, fault, heal = returns
+    heals, faults = (_seconds(recovery) for recovery in (heal, fault))
     return heals, faults
 
 
-def _seconds(one: dict[str, Any]) -> float:
-    if not one["known"]:
+def _seconds(recovery: dict[str, Any]) -> float:
+    if not recovery["known"]:
         return -1.0
-    return float("inf") if one["full_service"] is None else one["full_service"] / 1e9
+    return float("inf") if recovery["full_service"] is None else recovery["full_service"] / 1e9
 
 
 def _returns(faults: int, fault: dict[str, Any], heal: dict[str, Any]) -> str:
@@ -87,15 +87,17 @@ def _returns(faults: int, fault: dict[str, Any], heal: dict[str, Any]) -> str:
         first = f"served again after {duration(fault['first_served'])}"
     told = [first, *_full(fault, "while it lasted")]
     healed = _full(heal, "before the next fault, or the end")
-    told += [f"after the heal {one}" for one in healed]
+    told += [f"after the heal {clause}" for clause in healed]
     return f"{', '.join(told)}{f' (the worst of {faults})' if faults > 1 else ''}"
 
 
-def _full(one: dict[str, Any], until: str) -> list[str]:
-    if not one["known"]:
+def _full(recovery: dict[str, Any], until: str) -> list[str]:
+    if not recovery["known"]:
         return []
-    if one["full_service"] is None:
+    if recovery["full_service"] is None:
         return [f"no full service {until}"]
     return [
-        f"full service after {duration(one['full_service'])}" if one["full_service"] else "full service all the time"
+        f"full service after {duration(recovery['full_service'])}"
+        if recovery["full_service"]
+        else "full service all the time"
     ]

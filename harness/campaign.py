@@ -50,9 +50,9 @@ Connect = Callable[[], AbstractContextManager[Executor]]
 
 def signatures(verdict: Verdict) -> tuple[str, ...]:
     """The kinds of anomalies that each checker found, as words: ``linearizable: stale read``."""
-    found = {f"{name}: {anomaly.kind}" for name, part in verdict.parts.items() for anomaly in part.anomalies}
-    found |= {f"{name}: invalid" for name, p in verdict.parts.items() if p.validity == "invalid" and not p.anomalies}
-    return tuple(sorted(found))
+    kinds = {f"{name}: {anomaly.kind}" for name, part in verdict.parts.items() for anomaly in part.anomalies}
+    kinds |= {f"{name}: invalid" for name, p in verdict.parts.items() if p.validity == "invalid" and not p.anomalies}
+    return tuple(sorted(kinds))
 
 
 def run_one(run: RunSeed, experiment: Experiment, below: Path | None) -> tuple[SeedResult, Files]:
@@ -109,14 +109,14 @@ class Campaign:
 
     def _begin(self) -> None:
         kept = self.directory / "experiment.json"
-        mine = msgspec.json.format(msgspec.json.encode(self.experiment)) + b"\n"
+        encoded = msgspec.json.format(msgspec.json.encode(self.experiment)) + b"\n"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            if kept.exists() and kept.read_bytes() != mine:
+            if kept.exists() and kept.read_bytes() != encoded:
                 raise UsageError(
                     f"{self.directory} holds a campaign of another experiment; name another {field('directory')}"
                 )
-            kept.write_bytes(mine)
+            kept.write_bytes(encoded)
         except OSError as error:
             raise UsageError(f"the campaign's directory {self.directory} cannot be made: {error.strerror}") from None
         self.tidy()
@@ -211,10 +211,10 @@ class Campaign:
         Those that are unknown for the same reason, whatever figures it mentions, are together as well. The largest
         group comes first.
         """
-        found: dict[tuple[str, ...], list[SeedResult]] = {}
+        groups: dict[tuple[str, ...], list[SeedResult]] = {}
         for seed in sorted(seeds):
             outcome = self.outcomes.get(seed)
             if outcome is not None and outcome.validity != "valid":
                 alike = outcome.signatures or (outcome.validity, re.sub(r"\d+(\.\d+)?", "#", outcome.reason))
-                found.setdefault(alike, []).append(outcome)
-        return sorted(found.values(), key=len, reverse=True)
+                groups.setdefault(alike, []).append(outcome)
+        return sorted(groups.values(), key=len, reverse=True)

@@ -58,8 +58,8 @@ def refuse_repeated(index: Ints, line: Ints | None = None) -> None:
     wrong = np.concatenate([np.flatnonzero(index < 0), again])
     if len(wrong):
         row = int(wrong.min())
-        said = "appears a second time" if index[row] >= 0 else "is not a number from 0 on"
-        raise HistoryError(f"the index {index[row]} {said}", line=row + 1 if line is None else int(line[row]))
+        mistake = "appears a second time" if index[row] >= 0 else "is not a number from 0 on"
+        raise HistoryError(f"the index {index[row]} {mistake}", line=row + 1 if line is None else int(line[row]))
 
 
 def too_deep(value: Any) -> bool:
@@ -68,9 +68,9 @@ def too_deep(value: Any) -> bool:
     for _ in range(_DEEPEST):
         inner = [
             item
-            for one in inner
-            if isinstance(one, list | dict)
-            for item in (one.values() if isinstance(one, dict) else one)
+            for part in inner
+            if isinstance(part, list | dict)
+            for item in (part.values() if isinstance(part, dict) else part)
         ]
         if not inner:
             return False

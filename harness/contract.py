@@ -46,10 +46,10 @@ def _members(classes: Sequence[type]) -> dict[str, object]:
     """What these classes, the first of which counts most, define for others to use; and how they are made."""
     return {
         name: member
-        for one in reversed(classes)
-        if one is not object and one.__module__ != "typing"
-        for name, member in vars(one).items()
-        if not name.startswith("_") or (name == _INIT and inspect.getmodule(member) is inspect.getmodule(one))
+        for owner in reversed(classes)
+        if owner is not object and owner.__module__ != "typing"
+        for name, member in vars(owner).items()
+        if not name.startswith("_") or (name == _INIT and inspect.getmodule(member) is inspect.getmodule(owner))
     }
 
 

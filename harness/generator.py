@@ -38,8 +38,8 @@ class Context(Struct, frozen=True):
 
     def only(self, wanted: Callable[[Process], bool]) -> Context:
         """The same moment, seen by a generator that has only some of the processes."""
-        mine = [p for p in self.processes if wanted(p)]
-        return Context(self.time, mine, [p for p in self.free if wanted(p)], self.hungry)
+        processes = [p for p in self.processes if wanted(p)]
+        return Context(self.time, processes, [p for p in self.free if wanted(p)], self.hungry)
 
     def starve(self) -> Pending:
         """There is something to do, and nobody free to do it."""
@@ -184,9 +184,9 @@ class Limit(Struct, frozen=True):
     inner: Generator
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        if self.remaining <= 0 or (found := self.inner.next(context)) is None:
+        if self.remaining <= 0 or (answer := self.inner.next(context)) is None:
             return None
-        step, inner = found
+        step, inner = answer
         return step, Limit(self.remaining - isinstance(step, Step), inner)
 
     def update(self, event: Event) -> Generator:
@@ -207,9 +207,9 @@ class TimeLimit(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         until = context.time + int(self.seconds * SECOND) if self.until is None else self.until
-        if context.time >= until or (found := self.inner.next(context)) is None:
+        if context.time >= until or (answer := self.inner.next(context)) is None:
             return None
-        step, inner = found
+        step, inner = answer
         following = TimeLimit(self.seconds, inner, until)
         if isinstance(step, Step):
             return (step, following) if step.time < until else (Pending(until), replace(self, until=until))
@@ -234,9 +234,9 @@ class Stagger(Struct, frozen=True):
     _gap: list[int] = msgspec.field(default_factory=list)
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        if (found := self.inner.next(context)) is None:
+        if (answer := self.inner.next(context)) is None:
             return None
-        step, inner = found
+        step, inner = answer
         if isinstance(step, Pending):
             return step, replace(self, inner=inner)
         due = step.time
@@ -270,10 +270,10 @@ class Mix(Struct, frozen=True):
         if not self._chosen:
             self._chosen.append(self.rng.randrange(len(self.members)))
         at = self._chosen[0]
-        found = self.members[at].next(context)
-        if found is None:
+        answer = self.members[at].next(context)
+        if answer is None:
             return Mix(self.members[:at] + self.members[at + 1 :], self.rng).next(context)
-        step, inner = found
+        step, inner = answer
         members = (*self.members[:at], inner, *self.members[at + 1 :])
         return step, Mix(members, self.rng, self._chosen if isinstance(step, Pending) else [])
 
@@ -298,11 +298,11 @@ class AnyOf(Struct, frozen=True):
         followers: dict[int, Generator] = {}
         alive = False
         for at, member in enumerate(self.members):
-            found = member.next(context)
-            if found is None:
+            answer = member.next(context)
+            if answer is None:
                 continue
             alive = True
-            step, following = found
+            step, following = answer
             if isinstance(step, Pending):
                 members[at] = following
                 if step.until is not None:
@@ -338,8 +338,8 @@ class Chain(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         for at, member in enumerate(self.members):
-            if (found := member.next(context)) is not None:
-                step, following = found
+            if (answer := member.next(context)) is not None:
+                step, following = answer
                 return step, Chain((following, *self.members[at + 1 :]))
         return None
 
@@ -395,10 +395,10 @@ class EachProcess(Struct, frozen=True):
             member = known[process] if process in known else self.make()
             known[process] = member
             free = [process] if process in context.free else []
-            found = member.next(Context(context.time, [process], free, context.hungry))
-            if found is None:
+            answer = member.next(Context(context.time, [process], free, context.hungry))
+            if answer is None:
                 continue
-            step, following = found
+            step, following = answer
             if isinstance(step, Step):
                 known[process] = following
                 return step, EachProcess(self.make, tuple(known.items()))
@@ -423,15 +423,17 @@ class Reserve(Struct, frozen=True):
     rest: Generator
 
     def _split(self, context: Context) -> tuple[Context, Context]:
-        mine = set(sorted(context.processes, key=lambda p: (_worker(p, len(context.processes)), str(p)))[: self.count])
-        return context.only(lambda p: p in mine), context.only(lambda p: p not in mine)
+        reserved = set(
+            sorted(context.processes, key=lambda p: (_worker(p, len(context.processes)), str(p)))[: self.count]
+        )
+        return context.only(lambda p: p in reserved), context.only(lambda p: p not in reserved)
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        mine, others = self._split(context)
-        found = AnyOf((_Within(self.first, mine), _Within(self.rest, others))).next(context)
-        if found is None:
+        reserved, others = self._split(context)
+        answer = AnyOf((_Within(self.first, reserved), _Within(self.rest, others))).next(context)
+        if answer is None:
             return None
-        step, following = found
+        step, following = answer
         assert isinstance(following, AnyOf)
         first, rest = (member.inner for member in following.members if isinstance(member, _Within))
         return step, Reserve(self.count, first, rest)
@@ -452,8 +454,8 @@ class _Within(Struct, frozen=True):
     context: Context
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        found = self.inner.next(self.context)
-        return None if found is None else (found[0], _Within(found[1], self.context))
+        answer = self.inner.next(self.context)
+        return None if answer is None else (answer[0], _Within(answer[1], self.context))
 
     def update(self, event: Event) -> Generator:
         return _with_inner(self, self.inner.update(event))
@@ -471,9 +473,9 @@ class FlipFlop(Struct, frozen=True):
     after: Generator
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        if (found := self.now.next(context)) is None:
+        if (answer := self.now.next(context)) is None:
             return None
-        step, inner = found
+        step, inner = answer
         return step, FlipFlop(self.after, inner) if isinstance(step, Step) else FlipFlop(inner, self.after)
 
     def update(self, event: Event) -> Generator:
@@ -493,8 +495,8 @@ class OnWorker(Struct, frozen=True):
     inner: Generator
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        found = self.inner.next(context.only(lambda process: _worker(process, self.workers) == self.worker))
-        return None if found is None else (found[0], replace(self, inner=found[1]))
+        answer = self.inner.next(context.only(lambda process: _worker(process, self.workers) == self.worker))
+        return None if answer is None else (answer[0], replace(self, inner=answer[1]))
 
     def update(self, event: Event) -> Generator:
         return _with_inner(self, self.inner.update(event))
@@ -513,9 +515,9 @@ class UntilOk(Struct, frozen=True):
     done: bool = False
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        if self.done or (found := self.inner.next(context)) is None:
+        if self.done or (answer := self.inner.next(context)) is None:
             return None
-        step, inner = found
+        step, inner = answer
         mine = self.mine | {step.process} if isinstance(step, Step) else self.mine
         return step, UntilOk(inner, mine)
 
@@ -538,13 +540,13 @@ class On(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         if self.nemesis:
-            mine = Context(context.time, [NEMESIS], [NEMESIS] if NEMESIS in context.free else [], context.hungry)
+            narrowed = Context(context.time, [NEMESIS], [NEMESIS] if NEMESIS in context.free else [], context.hungry)
         else:
             clients = [process for process in context.processes if process != NEMESIS]
             free = [process for process in context.free if process != NEMESIS]
-            mine = Context(context.time, clients, free, context.hungry)
-        found = self.inner.next(mine)
-        return None if found is None else (found[0], On(self.nemesis, found[1]))
+            narrowed = Context(context.time, clients, free, context.hungry)
+        answer = self.inner.next(narrowed)
+        return None if answer is None else (answer[0], On(self.nemesis, answer[1]))
 
     def update(self, event: Event) -> Generator:
         if (event.process == NEMESIS) != self.nemesis:

@@ -140,11 +140,11 @@ class Operations:
         return node
 
 
-def _is_alike(one: Any, other: Any) -> bool:
+def _is_alike(asked: Any, answered: Any) -> bool:
     """Whether two values are of one shape: both numbers, both text, both lists, ..."""
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return isinstance(one, bool) == isinstance(other, bool)
-    return type(one) is type(other)
+    if isinstance(asked, int | float) and isinstance(answered, int | float):
+        return isinstance(asked, bool) == isinstance(answered, bool)
+    return type(asked) is type(answered)
 
 
 @dataclass(repr=False)
@@ -320,9 +320,9 @@ class History:
         changed = np.flatnonzero(differs & (self.type[b] != INFO))
         if len(changed):
             row, start = int(b[changed[0]]), int(a[changed[0]])
-            said = f"{self.functions[self.f[row]]!r} of key {self.keys[self.key[row]]!r}"
+            answered = f"{self.functions[self.f[row]]!r} of key {self.keys[self.key[row]]!r}"
             asked = f"{self.functions[self.f[start]]!r} of key {self.keys[self.key[start]]!r}"
-            message = f"process {self.process[row]} completes {said}, but what it invoked is {asked}"
+            message = f"process {self.process[row]} completes {answered}, but what it invoked is {asked}"
             raise HistoryError(message, line=self.line_of(row))
 
 

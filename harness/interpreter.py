@@ -93,13 +93,13 @@ class Interpreter:
                 self._wake.clear()
                 now = self._clock()
                 context = Context(now, self._processes, self._free)
-                found = self._generator.next(context)
-                if found is None:
+                answer = self._generator.next(context)
+                if answer is None:
                     if not self._tasks:
                         break
                     await self._wait()
                     continue
-                step, following = found
+                step, following = answer
                 if isinstance(step, Pending):
                     self._generator = following
                     await self._sleep(now, step.until)

@@ -121,8 +121,8 @@ def _told(code: int, out: str, err: str) -> Told:
     """The outcome is the last line that is one: code of others may have printed before, and at its exit."""
     told = next(filter(None, map(_read, reversed(out.splitlines()))), None)
     if told is None or code not in (*EXIT_CODES.values(), SplitbrainError.exit_code):
-        said = _last(err)
-        raise UsageError(said) if code == UsageError.exit_code else SplitbrainError(said)
+        message = _last(err)
+        raise UsageError(message) if code == UsageError.exit_code else SplitbrainError(message)
     return told
 
 

@@ -55,8 +55,8 @@ def check(name: str, checker: Checker, history: History, budget: Budget) -> Verd
         return Verdict("unknown", f"this is no history for the checker {name}: {error}")
     except (Exception, SystemExit) as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return Verdict("unknown", f"checker {name} raised {said} ({where.filename}, line {where.lineno})")
+        raised = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return Verdict("unknown", f"checker {name} raised {raised} ({where.filename}, line {where.lineno})")
     if not isinstance(verdict, Verdict):
         return Verdict("unknown", f"checker {name} answered with a {type(verdict).__name__}, which is no verdict")
     if verdict.validity == "valid" and (
@@ -78,19 +78,19 @@ def load_checkers(names: Sequence[str], own: Own | None = None) -> dict[str, Che
 
     Raises ``UsageError`` for one that does not exist, or that cannot be made without arguments.
     """
-    found: dict[str, Checker] = {}
+    checkers: dict[str, Checker] = {}
     for name in names:
         made = load("checkers", name) if own is None else own.load("checkers", name)
         title = name.rpartition(":")[2]
-        if title in found:
+        if title in checkers:
             raise UsageError(
                 f"{field('checkers')} has two classes that are called {title}: give one of them another name"
             )
         try:
-            found[title] = made() if isinstance(made, type) else made
+            checkers[title] = made() if isinstance(made, type) else made
         except (Exception, SystemExit) as error:
             raise UsageError(f"the checker {name} cannot be made: {type(error).__name__}: {error}") from error
-    return found
+    return checkers
 
 
 def checkers_of(
@@ -115,7 +115,7 @@ def checkers_of(
         always[NOBODY] = Nobody(f": the workload {workload.name} has no checkers, and {field('checkers')} names none")
     own = {**workload.checkers(), **always}
     asked = load_checkers(experiment.checkers) if asked is None else asked
-    return {**{f"{name} (asked for)" if name in own else name: one for name, one in asked.items()}, **own}
+    return {**{f"{name} (asked for)" if name in own else name: checker for name, checker in asked.items()}, **own}
 
 
 def _asked_for(experiment: Experiment) -> list[str]:

@@ -92,10 +92,10 @@ class Number:
 
     def read(self, text: str) -> float:
         """A number with or without a unit, in this one's own. Raises ``ValueError``."""
-        found = _NUMBER.fullmatch(text)
-        if found is None:
+        match = _NUMBER.fullmatch(text)
+        if match is None:
             raise ValueError
-        value, unit = Decimal(found[1]), found[2].replace("µ", "u")
+        value, unit = Decimal(match[1]), match[2].replace("µ", "u")
         if unit and unit != self.unit:
             if unit not in self.units:
                 raise ValueError
@@ -290,10 +290,10 @@ def _option(name: str, declared: Any, default: Any) -> Option:
     notes: tuple[Any, ...] = ()
     bare = declared
     if get_origin(bare) is Annotated:
-        bare, *found = get_args(bare)
-        notes = tuple(found)
+        bare, *metadata = get_args(bare)
+        notes = tuple(metadata)
     if get_origin(bare) in (Union, types.UnionType):
-        bare, *others = [one for one in get_args(bare) if one is not type(None)]
+        bare, *others = [member for member in get_args(bare) if member is not type(None)]
         bare = None if others else bare
     words = tuple(map(str, get_args(bare))) if get_origin(bare) is Literal else ()
     kind = str if words else bare if bare in (bool, int, float, str) else None

@@ -174,13 +174,13 @@ class _Adoption:
         options, unclear = ({}, "") if isinstance(part, type) else self._options(kind, part)
         name, why = name_of(kind, plugin)
         if why := why or unclear:
-            said = f"{title} (a {KINDS[kind].title}) is an object of this program, and {why}"
-            self.unnamed.append(said)
+            reason = f"{title} (a {KINDS[kind].title}) is an object of this program, and {why}"
+            self.unnamed.append(reason)
             name = title
             if kind == "checkers":
-                self.judges[name] = said
+                self.judges[name] = reason
             else:
-                self.here_only.append(said)
+                self.here_only.append(reason)
         elif options:
             self.options[kind, name] = options
         if self.objects.setdefault((kind, name), part) is not part:
@@ -205,19 +205,19 @@ class _Adoption:
         made_with = [value for value in vars(part).values() if type(value) is struct]
         if not made_with:
             return {}, "it does not keep the options that it was made with: give its class" if fields else ""
-        found = {}
+        texts = {}
         for name, option in fields.items():
             value = getattr(made_with[0], name)
             if value == option.default:
                 continue
-            found[name] = plain(value)
+            texts[name] = plain(value)
             try:
-                same = read(name, option, found[name], self._experiment.node_names) == value
+                same = read(name, option, texts[name], self._experiment.node_names) == value
             except UsageError:
                 same = False
             if not same:
                 return {}, f"its option {name} cannot be written as text"
-        return found, ""
+        return texts, ""
 
 
 def name_of(kind: str, plugin: type) -> tuple[str, str]:
@@ -249,17 +249,23 @@ class _Source:
     def __init__(self, module: ModuleType, file: Path) -> None:
         self._module = module
         statements = ast.parse(file.read_text()).body
-        self._guarded = [one for one in statements if isinstance(one, ast.If) and "__name__" in ast.unparse(one.test)]
-        self._always = [one for one in statements if one not in self._guarded]
+        self._guarded = [
+            statement
+            for statement in statements
+            if isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
+        ]
+        self._always = [statement for statement in statements if statement not in self._guarded]
 
     def defines(self, name: str) -> bool:
         """Whether a class of this name is defined then."""
-        found = (node for one in self._always for node in ast.walk(one))
-        return any(isinstance(node, ast.ClassDef) and node.name == name for node in found)
+        nodes = (node for statement in self._always for node in ast.walk(statement))
+        return any(isinstance(node, ast.ClassDef) and node.name == name for node in nodes)
 
     def starts_runs(self) -> bool:
         """Whether this call comes from a line that runs then."""
-        blocks = [range(one.lineno, (one.end_lineno or one.lineno) + 1) for one in self._guarded]
+        blocks = [
+            range(statement.lineno, (statement.end_lineno or statement.lineno) + 1) for statement in self._guarded
+        ]
         return any(
             frame.f_code.co_name == "<module>"
             and frame.f_globals is vars(self._module)

@@ -45,15 +45,15 @@ class Ownership:
     async def refuse_occupied(self) -> None:
         """Raise ``StrangerError`` where something has one of the target's ports; before anything is started."""
         if self._ports:
-            found = await asyncio.gather(*map(self._occupied, self._cluster.nodes))
-            if taken := [one for of_node in found for one in of_node]:
+            by_node = await asyncio.gather(*map(self._occupied, self._cluster.nodes))
+            if taken := [port for of_node in by_node for port in of_node]:
                 raise StrangerError(
                     f"{'; '.join(taken)}: a store that the run did not start might be tested and written over. Nothing "
                     f"was started; end what is there, or use other machines"
                 )
 
     async def _occupied(self, node: Node) -> list[str]:
-        seen = {one["port"]: one["by"] for one in await self._listeners(node)}
+        seen = {listener["port"]: listener["by"] for listener in await self._listeners(node)}
         for port in self._ports:
             # What is passed on to somewhere else answers, although nothing listens here.
             if port not in seen and await _answers(node.address, port):
@@ -62,8 +62,8 @@ class Ownership:
 
     async def all_listen(self) -> bool:
         """Whether somebody has each of the target's ports on every node; the store may serve before its last server."""
-        found = await asyncio.gather(*map(self._listeners, self._cluster.nodes)) if self._ports else []
-        return all({*self._ports} == {one["port"] for one in of_node} for of_node in found)
+        by_node = await asyncio.gather(*map(self._listeners, self._cluster.nodes)) if self._ports else []
+        return all({*self._ports} == {listener["port"] for listener in of_node} for of_node in by_node)
 
     async def check(self, *, whole: bool) -> None:
         """Raise ``StrangerError`` where another process than one of the run's servers has one of the target's ports.
@@ -72,8 +72,8 @@ class Ownership:
         that they have been since they were whole first.
         """
         if self._ports:
-            found = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
-            strangers, free = ([one for of_node in found for one in of_node[kind]] for kind in (0, 1))
+            by_node = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
+            strangers, free = ([port for of_node in by_node for port in of_node[kind]] for kind in (0, 1))
             if free and not strangers and (ended := await self._ended()):
                 raise NodeError(f"{_in_words(ended)} ended as soon as the store was ready")
             if wrong := strangers + free:
@@ -84,9 +84,13 @@ class Ownership:
     async def _wrong(self, node: Node, *, whole: bool) -> tuple[list[str], list[str]]:
         """Which ports of a node somebody else has; and, where the store is whole, which nobody has."""
         seen = await self._listeners(node)
-        free = sorted({*self._ports} - {one["port"] for one in seen}) if whole else []
+        free = sorted({*self._ports} - {listener["port"] for listener in seen}) if whole else []
         return (
-            [f"port {one['port']} of {node.name} is used by {one['by']}" for one in seen if not one["ours"]],
+            [
+                f"port {listener['port']} of {node.name} is used by {listener['by']}"
+                for listener in seen
+                if not listener["ours"]
+            ],
             [f"port {port} of {node.name} has no server of the run" for port in free],
         )
 
@@ -141,8 +145,8 @@ class Ownership:
         if not self._real:
             return {}
         asked = [node.name for node in self._cluster.nodes if node.name not in self._cluster.kept_down]
-        found = await self._cluster.on_each(asked, lambda node: node.running())
-        ended = {name: [server for server, lives in servers.items() if not lives] for name, servers in found.items()}
+        running = await self._cluster.on_each(asked, lambda node: node.running())
+        ended = {name: [server for server, lives in servers.items() if not lives] for name, servers in running.items()}
         return {name: servers for name, servers in ended.items() if servers}
 
     async def _listeners(self, node: Node) -> list[Listener]:

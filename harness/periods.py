@@ -113,7 +113,9 @@ class Turns(msgspec.Struct):
 
     def why(self) -> str:
         """The reasons of what was refused, or not proved."""
-        return "; ".join(f"{said} ({times} times)" if times > 1 else said for said, times in self.refusals.items())
+        return "; ".join(
+            f"{reason} ({times} times)" if times > 1 else reason for reason, times in self.refusals.items()
+        )
 
 
 def turns_of(evidence: Mapping[str, Any]) -> dict[str, Turns]:
@@ -139,14 +141,14 @@ def turns(history: History) -> dict[str, Turns]:
         action, name = fault_action(event.f)
         if event.type == "invoke" or action not in (START, PROVE):
             continue
-        mine = of(name)
+        tally = of(name)
         if event.type == "ok":
-            mine.injected += action == START
-            mine.proved += action == PROVE
+            tally.injected += action == START
+            tally.proved += action == PROVE
         else:
-            mine.refused += action == START
+            tally.refused += action == START
             why = event.error or "nothing was measured"
-            mine.refusals[why] = mine.refusals.get(why, 0) + 1
+            tally.refusals[why] = tally.refusals.get(why, 0) + 1
     return by_nemesis
 
 

@@ -70,8 +70,8 @@ def packages() -> list[str]:
     are linked into the engine's, and whoever walks through that does not come to them.
     """
     modules = [entry.module.split(".") for kind in KINDS for entry in _installed(kind)]
-    found = {".".join(names[:depth]) for names in modules for depth in (1, 2) if depth < len(names)}
-    return sorted(found | {names[0] for names in modules} | {__name__.partition(".")[0]})
+    parents = {".".join(names[:depth]) for names in modules for depth in (1, 2) if depth < len(names)}
+    return sorted(parents | {names[0] for names in modules} | {__name__.partition(".")[0]})
 
 
 @overload
@@ -96,10 +96,10 @@ def load(kind: str, name: str) -> type[Plugin]:
     if is_file(name):
         plugin, told = load_file(name), name
     else:
-        found: list[EntryPoint] = list(_installed(kind).select(name=name))
-        if not found:
+        entries: list[EntryPoint] = list(_installed(kind).select(name=name))
+        if not entries:
             raise UsageError(f"there is no {title} named {name!r}: {unknown(name, names(kind))}")
-        plugin, told = found[0].load(), f"{name} ({found[0].value})"
+        plugin, told = entries[0].load(), f"{name} ({entries[0].value})"
     hold_to_kind(kind, told, plugin)
     return plugin
 
@@ -150,15 +150,15 @@ def load_file(name: str) -> type[Any]:
 def users_frame(error: BaseException) -> traceback.FrameSummary | None:
     """The innermost line of a file loaded as ``FILE.py:Class`` that an error came through."""
     frames = traceback.extract_tb(error.__traceback__)
-    return next((one for one in reversed(frames) if Path(one.filename).parent.resolve() in folders), None)
+    return next((frame for frame in reversed(frames) if Path(frame.filename).parent.resolve() in folders), None)
 
 
 def has_ended(end: SystemExit) -> SplitbrainError:
     """What it is to whoever started a run when code of others calls ``sys.exit``, with whatever code, 0 included."""
     frame = users_frame(end)
     where = f" ({frame.filename}, line {frame.lineno})" if frame else ""
-    said = f"code of a store, a workload, a nemesis or a checker has ended the command ({end.code}){where}"
-    return SplitbrainError(f"{said}: nothing was judged")
+    reason = f"code of a store, a workload, a nemesis or a checker has ended the command ({end.code}){where}"
+    return SplitbrainError(f"{reason}: nothing was judged")
 
 
 def whose(thing: object, part: str) -> str:
@@ -199,10 +199,10 @@ def distribute(
     result: dict[str, msgspec.Struct] = {}
     for owner, plugin in owners.items():
         fields = declared[owner]
-        mine = {n: read(f"-o {n} of {owner}", fields[n], text, nodes) for n, text in options.items() if n in fields}
+        values = {n: read(f"-o {n} of {owner}", fields[n], text, nodes) for n, text in options.items() if n in fields}
         try:
-            result[owner] = msgspec.convert(mine, plugin.Options)
+            result[owner] = msgspec.convert(values, plugin.Options)
         except msgspec.ValidationError as error:
-            said = str(error).replace("`$.", "`")
-            raise UsageError(f"an option of {owner} has a wrong value: {said}") from None
+            reason = str(error).replace("`$.", "`")
+            raise UsageError(f"an option of {owner} has a wrong value: {reason}") from None
     return result

@@ -136,8 +136,8 @@ def read_events(file: BinaryIO, path: Path) -> History:
             if newline:
                 add(_decode(decoder, head, len(builder), path))
             if len(rest) > _LONGEST_LINE:
-                said = f"this line is longer than {_LONGEST_LINE >> 20} MiB, no event of a history"
-                raise HistoryError(said, line=len(builder) + 1, path=str(path))
+                message = f"this line is longer than {_LONGEST_LINE >> 20} MiB, no event of a history"
+                raise HistoryError(message, line=len(builder) + 1, path=str(path))
         if rest.strip():
             try:
                 decoder.decode(rest)
@@ -173,8 +173,8 @@ def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int
         except RecursionError:
             raise HistoryError("this line is nested too deep", line=number, path=str(path)) from None
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            said = "this line is empty" if not line.strip() else f"this is not an event of a history ({error})"
-            raise HistoryError(said, line=number, path=str(path)) from None
+            message = "this line is empty" if not line.strip() else f"this is not an event of a history ({error})"
+            raise HistoryError(message, line=number, path=str(path)) from None
     raise HistoryError("this is not a history of one event a line", line=lines_before + 1, path=str(path))
 
 

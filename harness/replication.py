@@ -39,15 +39,15 @@ class OwnStates(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def progress_of(history: History) -> dict[str, list[Progress]]:
     """By node, how far it was, in the order in which it was recorded."""
-    found: dict[str, list[Progress]] = {}
+    by_node: dict[str, list[Progress]] = {}
     for event in history.special(MONITOR_PROCESS):
         if event.f == PROGRESS and event.node is not None:
             try:
-                one = msgspec.convert(event.value, Progress)
+                progress = msgspec.convert(event.value, Progress)
             except msgspec.ValidationError:
                 continue  # not of our own making
-            found.setdefault(event.node, []).append(one)
-    return found
+            by_node.setdefault(event.node, []).append(progress)
+    return by_node
 
 
 def own_states_of(history: History) -> OwnStates | None:
@@ -63,15 +63,15 @@ def own_states_of(history: History) -> OwnStates | None:
 
 def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
     """What the checker ``replication`` has measured, in one line at most."""
-    found = evidence.get("replication", {})
+    measured = evidence.get("replication", {})
     told = []
-    behind = {name: one for name, one in found.get("nodes", {}).items() if one["behind_ns"]}
+    behind = {name: node for name, node in measured.get("nodes", {}).items() if node["behind_ns"]}
     if behind:
         worst = max(behind, key=lambda name: behind[name]["behind_ns"])
         told.append(f"{printable(worst)} was up to {duration(behind[worst]['behind_ns'])} behind the primary")
-        if found["behind_after_heal_ns"]:
-            told.append(f"nodes were behind until {duration(found['behind_after_heal_ns'])} after the heal")
-    if (own := found.get("own_states")) is not None:
+        if measured["behind_after_heal_ns"]:
+            told.append(f"nodes were behind until {duration(measured['behind_after_heal_ns'])} after the heal")
+    if (own := measured.get("own_states")) is not None:
         names = " ".join(map(printable, own["nodes"]))
         if own.get("differing"):
             keys = ", ".join(map(printable, list(own["differ"])[:3]))
@@ -83,9 +83,9 @@ def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
 
 def replication_properties(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values for machines: times in seconds."""
-    found = evidence.get("replication", {})
-    for name, one in found.get("nodes", {}).items():
-        yield f"replication.{name}.behind", f"{one['behind_ns'] / 1e9:.9f}"
-    if (own := found.get("own_states")) is not None:
+    measured = evidence.get("replication", {})
+    for name, node in measured.get("nodes", {}).items():
+        yield f"replication.{name}.behind", f"{node['behind_ns'] / 1e9:.9f}"
+    if (own := measured.get("own_states")) is not None:
         yield "replication.keys", str(own["keys"])
         yield "replication.keys_that_differ", str(own.get("differing", 0))

@@ -44,21 +44,23 @@ class Sighting(msgspec.Struct, frozen=True):
 
 def sightings(history: History) -> list[Sighting]:
     """What the nodes said, in the order in which it was recorded."""
-    found = []
+    seen = []
     for event in history.special(MONITOR_PROCESS):
         if event.f != ROLE or event.node is None or event.value is None:
             continue
         try:
-            said = msgspec.convert(event.value, Answer)
+            answer = msgspec.convert(event.value, Answer)
         except msgspec.ValidationError:
             continue  # not of our own making
-        lasting = said.since is not None and said.since <= said.asked
-        start, end = (said.since, said.asked) if lasting and said.since is not None else (said.asked, said.answered)
-        found.append(Sighting(event.node, said.role, said.term, start, end, lasting))
-    return found
+        lasting = answer.since is not None and answer.since <= answer.asked
+        start, end = (
+            (answer.since, answer.asked) if lasting and answer.since is not None else (answer.asked, answer.answered)
+        )
+        seen.append(Sighting(event.node, answer.role, answer.term, start, end, lasting))
+    return seen
 
 
 def leadership(history: History) -> str:
     """Whether the store claims to have one primary, as ``harness.target`` has it; "none" where nobody told."""
-    said = (event.value for event in history.special(MONITOR_PROCESS) if event.f == LEADERSHIP)
-    return str(next(said, "none"))
+    claims = (event.value for event in history.special(MONITOR_PROCESS) if event.f == LEADERSHIP)
+    return str(next(claims, "none"))

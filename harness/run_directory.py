@@ -101,8 +101,8 @@ class RunDirectory:
 
     def shortened_logs(self) -> list[str]:
         """The logs of which something was left out, since they would be too long."""
-        found = [path for path in sorted(self.logs.rglob("*.log")) if path.is_file() and is_shortened(str(path))]
-        return [str(path.relative_to(self.logs)) for path in found]
+        shortened = [path for path in sorted(self.logs.rglob("*.log")) if path.is_file() and is_shortened(str(path))]
+        return [str(path.relative_to(self.logs)) for path in shortened]
 
     def write_verdict(self, verdict: Verdict, experiment: Experiment, seconds: float) -> None:
         """Write ``verdict.json`` and ``junit.xml``."""
@@ -139,7 +139,7 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         tests=str(len(parts) + len(faults)),
         failures=str(sum(part.validity == "invalid" for part in parts.values())),
         errors=str(
-            sum(part.validity == "unknown" for part in parts.values()) + sum(mine.missing for mine in faults.values())
+            sum(part.validity == "unknown" for part in parts.values()) + sum(turns.missing for turns in faults.values())
         ),
         time=f"{seconds:.3f}",
     )
@@ -157,11 +157,11 @@ def junit(verdict: Verdict, experiment: Experiment, seconds: float) -> str:
         elif part.validity == "unknown":
             message = printable(part.reason or "no verdict could be reached")
             ElementTree.SubElement(case, "error", message=message)
-    for nemesis, mine in faults.items():
+    for nemesis, turns in faults.items():
         case = ElementTree.SubElement(suite, "testcase", classname=f"{name}.faults", name=printable(nemesis), time="0")
-        if mine.missing:
-            ElementTree.SubElement(case, "error", message=printable(f"never proved: {mine.in_words()}"))
-        ElementTree.SubElement(case, "system-out").text = printable(mine.in_words())
+        if turns.missing:
+            ElementTree.SubElement(case, "error", message=printable(f"never proved: {turns.in_words()}"))
+        ElementTree.SubElement(case, "system-out").text = printable(turns.in_words())
     ElementTree.SubElement(suite, "system-out").text = printable(experiment.again())
     ElementTree.indent(suite)
     text: str = ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True).decode()

@@ -322,8 +322,8 @@ class Run:
         client = self._target.client(cluster, node, self.experiment.timeout)
         if not isinstance(client, Client):
             lacking = [part for part in ("open", "invoke", "close") if part not in dir(client)]
-            said = f"returned {type(client).__name__}, which has no {', '.join(lacking)}"
-            raise SplitbrainError(f"{whose(self._target, 'client')} {said}")
+            mistake = f"returned {type(client).__name__}, which has no {', '.join(lacking)}"
+            raise SplitbrainError(f"{whose(self._target, 'client')} {mistake}")
         return client
 
     def _main_phase(self) -> Generator:
@@ -350,7 +350,7 @@ class Run:
 
     def _note_plan(self) -> None:
         """Record what is going to be done: what never had its turn can be told from what was never asked for."""
-        faults = [{"name": one.name, "start": one.start, "stop": one.stop} for one in self._timetable.faults]
+        faults = [{"name": fault.name, "start": fault.start, "stop": fault.stop} for fault in self._timetable.faults]
         asked = sorted(set(self._nemeses) - self._mixed)
         ends = {name: nemesis.ends_servers for name, nemesis in sorted(self._nemeses.items())}
         plan = {"asked": asked, "mixed": sorted(self._mixed), "faults": faults, "ends_servers": ends}
@@ -369,8 +369,8 @@ class Run:
             self._note(NEMESIS, "invoke", HEAL)
             healed, failed = await injection.heal_all()
             if failed:
-                said = "; ".join(f"{name}: {error}" for name, error in failed.items())
-                self._note(NEMESIS, "info", HEAL, healed, said)
+                reasons = "; ".join(f"{name}: {error}" for name, error in failed.items())
+                self._note(NEMESIS, "info", HEAL, healed, reasons)
             else:
                 self._note(NEMESIS, "ok", HEAL, healed)
         began = self.clock()
@@ -388,8 +388,8 @@ class Run:
 
     async def _compare_nodes(self, cluster: Cluster, target: ReadsOwnState) -> None:
         try:
-            if (found := await compare(cluster, target)) is not None:
-                self._note(MONITOR, "info", OWN_STATES, found)
+            if (states := await compare(cluster, target)) is not None:
+                self._note(MONITOR, "info", OWN_STATES, states)
         except Exception as error:
             self._note(
                 MONITOR, "info", OWN_STATES, None, f"{whose(target, 'own_state')}: {type(error).__name__}: {error}"
@@ -409,10 +409,10 @@ class Run:
 
 async def _last_words(cluster: Cluster) -> str:
     """The last line that a server printed on each node: the reason why a store did not start is usually there."""
-    said = []
+    last_lines = []
     for node in cluster.nodes:
         for name, alive in (await node.running()).items():
             lines = (await node.log(name)).strip().splitlines()
             if lines and not alive:
-                said.append(f"{name} on {node.name} said: {lines[-1].strip()[:300]}")
-    return "; " + "; ".join(said) if said else ""
+                last_lines.append(f"{name} on {node.name} said: {lines[-1].strip()[:300]}")
+    return "; " + "; ".join(last_lines) if last_lines else ""

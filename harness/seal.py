@@ -88,9 +88,9 @@ def _function(history: History, row: int) -> str:
 def _miscounted(history: History, seal: Seal) -> str | None:
     clients = history.process >= 0
     for code, kind in enumerate(TYPES):
-        found, wrote = int((clients & (history.type == code)).sum()), seal.events.get(kind, 0)
-        if found != wrote:
-            return f"the history has {count(found, 'event')} of the type {kind} of clients, and the run wrote {wrote:,}"
+        held, wrote = int((clients & (history.type == code)).sum()), seal.events.get(kind, 0)
+        if held != wrote:
+            return f"the history has {count(held, 'event')} of the type {kind} of clients, and the run wrote {wrote:,}"
     return None
 
 
@@ -112,12 +112,12 @@ def _other(path: Path, digest: str, size: int) -> str | None:
 
 def _digest(path: Path, size: int) -> str:
     """The SHA-256 of the first bytes of a file."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while size > 0 and (piece := file.read(min(size, _PIECE))):
-            found.update(piece)
+            digest.update(piece)
             size -= len(piece)
-    return found.hexdigest()
+    return digest.hexdigest()
 
 
 def _before_the_last_line(path: Path) -> int:

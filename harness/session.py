@@ -136,9 +136,9 @@ def run_all(
     named, own = bring(experiment, target, None, nemeses, checkers)
     outcomes = {}
     for each in each_workload(named, own):
-        one = replace(experiment, workload=each.workload, options=each.options)
-        say(f"workload {one.workload}")
-        outcomes[one.workload] = run(one, target=target, nemeses=nemeses, checkers=checkers, runs=runs, say=say)
+        single = replace(experiment, workload=each.workload, options=each.options)
+        say(f"workload {single.workload}")
+        outcomes[single.workload] = run(single, target=target, nemeses=nemeses, checkers=checkers, runs=runs, say=say)
     return outcomes
 
 
@@ -264,7 +264,7 @@ def shrink(
     try:
         # Candidates run in a process of their own, which can be ended at any moment, whatever it is doing.
         with connect("processes:1") as worker:
-            shrinker.shrink(lambda one: worker.submit(_attempt, one).result(), experiment, history, verdict)
+            shrinker.shrink(lambda candidate: worker.submit(_attempt, candidate).result(), experiment, history, verdict)
     except (KeyboardInterrupt, BrokenExecutor) as why:
         stopped = True
         say("stopped" if isinstance(why, KeyboardInterrupt) else "stopped: the process of a candidate has died")

@@ -114,12 +114,12 @@ class Shrinker:
             if self.is_over():
                 return None
             self.tried += 1
-            one = replace(candidate, seed=seed)
-            parts = self._run(one).parts
+            seeded = replace(candidate, seed=seed)
+            parts = self._run(seeded).parts
             if any(name in self.checkers and part.validity == "invalid" for name, part in parts.items()):
-                self.best = one
-                self.say(describe(one))
-                return one
+                self.best = seeded
+                self.say(describe(seeded))
+                return seeded
         return None
 
     def _keep_only(self, best: Experiment, verdict: Verdict) -> Experiment:
@@ -127,20 +127,20 @@ class Shrinker:
         timetable = best.timetable
         assert timetable is not None
         for anomaly in verdict.anomalies[:5]:
-            mine = tuple(one for one in timetable.operations or () if one.key == anomaly.key)
-            final = tuple(one for one in timetable.final if one.key == anomaly.key)
+            operations = tuple(operation for operation in timetable.operations or () if operation.key == anomaly.key)
+            final = tuple(operation for operation in timetable.final if operation.key == anomaly.key)
             ends = [witness.ret or witness.call for witness in anomaly.operations]
             end = max(ends, default=0) / 1e9 + 0.001
             for candidate in (
                 Timetable(
                     tuple(fault for fault in timetable.faults if fault.start < end),
-                    tuple(one for one in mine if one.at <= end),
+                    tuple(operation for operation in operations if operation.at <= end),
                     (),
                 ),
-                Timetable(timetable.faults, mine, final),
+                Timetable(timetable.faults, operations, final),
             ):
-                if (found := self._attempt(_with(best, candidate))) is not None:
-                    return found
+                if (failing := self._attempt(_with(best, candidate))) is not None:
+                    return failing
         return best
 
     def _less(self, best: Experiment, what: str) -> Experiment:
@@ -154,8 +154,8 @@ class Shrinker:
             while at < len(items) and not self.is_over():
                 fewer = (*items[:at], *items[at + size :])
                 candidate = _with(best, replace(timetable, **{what: fewer}))
-                if (found := self._attempt(candidate)) is not None:
-                    best, items = found, fewer
+                if (failing := self._attempt(candidate)) is not None:
+                    best, items = failing, fewer
                     timetable = best.timetable
                     assert timetable is not None
                 else:
@@ -169,21 +169,21 @@ class Shrinker:
             assert best.timetable is not None
             moments = sorted(_moments(best.timetable))
             shorter = _with(best, _moved(best.timetable, _squeeze(moments, gap)))
-            if shorter.time < 0.9 * best.time and (found := self._attempt(shorter)) is not None:
-                return found
+            if shorter.time < 0.9 * best.time and (failing := self._attempt(shorter)) is not None:
+                return failing
         for number in range(len(moments)):
             assert best.timetable is not None
             moments = sorted(_moments(best.timetable))
             shorter = _with(best, _moved(best.timetable, _squeeze(moments, _GAP[0], only=number)))
-            if shorter.time < 0.9 * best.time and (found := self._attempt(shorter)) is not None:
-                best = found
+            if shorter.time < 0.9 * best.time and (failing := self._attempt(shorter)) is not None:
+                best = failing
         return best
 
     def _simpler(self, best: Experiment) -> Experiment | None:
         """Fewer clients: workers are numbered anew, each keeping its node."""
         timetable = best.timetable
         assert timetable is not None
-        workers = sorted({one.worker for one in (*(timetable.operations or ()), *timetable.final)})
+        workers = sorted({operation.worker for operation in (*(timetable.operations or ()), *timetable.final)})
         numbers: dict[int, int] = {}
         for worker in workers:
             free = (n for n in range(worker % best.nodes, best.concurrency, best.nodes) if n not in numbers.values())
@@ -212,7 +212,7 @@ def _with(experiment: Experiment, timetable: Timetable) -> Experiment:
 
 
 def _moments(timetable: Timetable) -> Iterator[float]:
-    yield from (one.at for one in timetable.operations or ())
+    yield from (operation.at for operation in timetable.operations or ())
     for fault in timetable.faults:
         yield fault.start
         yield fault.stop
@@ -231,7 +231,7 @@ def _squeeze(moments: Sequence[float], gap: float, only: int | None = None) -> d
 
 
 def _moved(timetable: Timetable, new: dict[float, float]) -> Timetable:
-    operations = tuple(replace(one, at=new[one.at]) for one in timetable.operations or ())
+    operations = tuple(replace(operation, at=new[operation.at]) for operation in timetable.operations or ())
     faults = tuple(replace(fault, start=new[fault.start], stop=new[fault.stop]) for fault in timetable.faults)
     return replace(timetable, operations=operations, faults=faults)
 

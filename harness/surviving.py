@@ -29,13 +29,13 @@ Patterns = Mapping[str, re.Pattern[str]]
 
 def compiled(target: Target) -> Patterns:
     """What to look for in a target's logs. Raises ``UsageError`` for what is no regular expression."""
-    found = {}
+    patterns = {}
     for kind, pattern in target.log_patterns.items():
         try:
-            found[kind] = re.compile(pattern)
+            patterns[kind] = re.compile(pattern)
         except re.error as error:
             raise UsageError(f"the target {target.name} has {pattern!r} in log_patterns: {error}") from None
-    return found
+    return patterns
 
 
 class Surviving:
@@ -113,7 +113,7 @@ class _Servers:
             kind = next((kind for kind, pattern in self._patterns.items() if pattern.search(line)), None)
             short = line.strip()[:_LONGEST]
             # Also one that had not been printed to its end when it was seen first.
-            if kind is None or len(seen) >= _MOST_LINES or any(short.startswith(one) for one in seen):
+            if kind is None or len(seen) >= _MOST_LINES or any(short.startswith(earlier) for earlier in seen):
                 continue
             seen.append(short)
             self._note(PRINTED, {"server": server, "kind": kind, "line": short, "since": since})

@@ -68,8 +68,8 @@ class Timetable(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
 def by_worker(planned: Sequence[Planned], workers: int) -> Generator:
     """Every worker does its own operations in order."""
     each: dict[int, list[tuple[float, Operation]]] = defaultdict(list)
-    for one in sorted(planned, key=lambda one: one.at):
-        each[one.worker].append((one.at, Operation(one.f, one.key, one.value)))
+    for step in sorted(planned, key=lambda step: step.at):
+        each[step.worker].append((step.at, Operation(step.f, step.key, step.value)))
     return any_of(*(on_worker(worker, workers, at_times(steps)) for worker, steps in sorted(each.items())))
 
 

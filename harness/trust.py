@@ -50,11 +50,11 @@ def code_of_timetable(timetable: Timetable | None) -> list[str]:
 
 def _code(plugins: dict[str, Sequence[str]], experiment: Experiment) -> list[str]:
     named = [(kind, name) for kind, all_of_it in plugins.items() for name in all_of_it]
-    found = [name for _, name in named if is_file(name)]
+    code = [name for _, name in named if is_file(name)]
     for kind, name in named:
         if name in names(kind):
-            found += _imported(load(kind, name), experiment)
-    return list(dict.fromkeys(found))
+            code += _imported(load(kind, name), experiment)
+    return list(dict.fromkeys(code))
 
 
 def _imported(plugin: type[Plugin], experiment: Experiment) -> list[str]:

@@ -121,12 +121,12 @@ class HasModels(Protocol):
 def combine(parts: Mapping[str, Verdict]) -> Verdict:
     """One verdict from several: invalid if any is, else unknown if any is, else valid."""
     anomalies = [anomaly for part in parts.values() for anomaly in part.anomalies]
-    found = sum(part.total for part in parts.values())
+    total = sum(part.total for part in parts.values())
     evidence = {key: value for part in parts.values() for key, value in part.evidence.items()}
     for validity in ("invalid", "unknown"):
         of_it = {name: part for name, part in parts.items() if part.validity == validity}
         if of_it:
             reason = "; ".join(f"{name}: {part.reason}" for name, part in of_it.items() if part.reason)
-            return Verdict(validity, reason, anomalies, evidence, dict(parts), found)
+            return Verdict(validity, reason, anomalies, evidence, dict(parts), total)
     reason = "; ".join(part.reason for part in parts.values() if part.reason)
-    return Verdict("valid", reason, anomalies, evidence, dict(parts), found)
+    return Verdict("valid", reason, anomalies, evidence, dict(parts), total)

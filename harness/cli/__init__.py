@@ -91,12 +91,12 @@ def _explain(error: BaseException) -> int:
     from harness.errors import notes_of
     from harness.words import printable
 
-    code, said = _sentence(error)
+    code, sentence = _sentence(error)
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             if DEBUG in sys.argv:
                 traceback.print_exception(error)
-            print(printable(f"splitbrain: {said}{notes_of(error)}"), file=sys.stderr, flush=True)
+            print(printable(f"splitbrain: {sentence}{notes_of(error)}"), file=sys.stderr, flush=True)
     return code
 
 
@@ -113,14 +113,14 @@ def _sentence(error: BaseException) -> tuple[int, str]:
         return 4, str(error) or "stopped, without a verdict"
     if isinstance(error, BrokenPipeError):
         return 4, "nobody reads what is printed any more"
-    said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    description = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if (frame := users_frame(error)) is not None:
-        return 4, f"{frame.filename}, line {frame.lineno}: {said}"
+        return 4, f"{frame.filename}, line {frame.lineno}: {description}"
     if isinstance(error, MemoryError):
         return 4, "there is not enough memory"
     if isinstance(error, OSError) and error.strerror:
         return 4, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return 4, f"{said} ({'' if folders else 'a bug: '}{DEBUG} shows where)"
+    return 4, f"{description} ({'' if folders else 'a bug: '}{DEBUG} shows where)"
 
 
 def _drop_what_cannot_be_printed() -> None:

@@ -89,7 +89,7 @@ def run(
     from harness.cli import run as command
 
     # A program that has checkers of its own, and runs this, says so.
-    elsewhere = {name: why for name, _, why in (one.partition("=") for one in judge_elsewhere or [])}
+    elsewhere = {name: why for name, _, why in (pair.partition("=") for pair in judge_elsewhere or [])}
     raise typer.Exit(command.run(asked.experiment(seed), runs, elsewhere, as_json=output is Format.json))
 
 

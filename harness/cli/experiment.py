@@ -172,11 +172,11 @@ def takes(options: type[ExperimentOptions]) -> Callable[[Callable[..., None]], C
         own = get_type_hints(command, include_extras=True)
         _, *rest = inspect.signature(command).parameters.values()
         fields = [(field.name, declared[field.name], field.default) for field in dataclasses.fields(options)]
-        fields += [(one.name, own[one.name], one.default) for one in rest]
+        fields += [(parameter.name, own[parameter.name], parameter.default) for parameter in rest]
 
         def taking(**given: Any) -> None:
-            mine = {field.name: given.pop(field.name) for field in dataclasses.fields(options)}
-            command(options(**mine), **given)
+            values = {field.name: given.pop(field.name) for field in dataclasses.fields(options)}
+            command(options(**values), **given)
 
         taking.__doc__ = command.__doc__
         taking.__name__ = command.__name__
@@ -193,7 +193,7 @@ def listed(flag: str, given: list[str] | None) -> tuple[str, ...]:
     """The names of an option that may be repeated, and may have several with commas, each once."""
     from harness.errors import UsageError
 
-    names = [name.strip() for one in given or [] for name in one.split(",")]
+    names = [name.strip() for text in given or [] for name in text.split(",")]
     if not all(names):
         raise UsageError(f"{flag} has an empty name: write names with single commas between them, as a,b")
     return tuple(dict.fromkeys(names))

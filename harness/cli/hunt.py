@@ -48,8 +48,8 @@ def _say_what_is_kept(this: Hunt) -> None:
             f"splitbrain: {done} of {count(len(this.seeds), 'seed')} are in {this.directory} already", file=sys.stderr
         )
     if this.outdated:
-        said = f"{count(this.outdated, 'seed')} in {this.directory} run by other code: again"
-        print(f"splitbrain: {said}", file=sys.stderr)
+        notice = f"{count(this.outdated, 'seed')} in {this.directory} run by other code: again"
+        print(f"splitbrain: {notice}", file=sys.stderr)
 
 
 def _go_through(this: Hunt, *, stop: bool, quiet: bool) -> bool:
@@ -65,10 +65,10 @@ def _go_through(this: Hunt, *, stop: bool, quiet: bool) -> bool:
         try:
             with closing(outcomes):
                 while not (stop and tally["invalid"]):
-                    said = f"hunting, {tally['invalid']} failed, {tally['unknown']} unknown"
-                    progress.update(bar, completed=tally.total(), description=said)
+                    description = f"hunting, {tally['invalid']} failed, {tally['unknown']} unknown"
+                    progress.update(bar, completed=tally.total(), description=description)
                     if progress.disable and not quiet and time.monotonic() > told + _TELL_SECONDS:
-                        print(f"splitbrain: {said}: {tally.total()} of {count(seeds, 'seed')}", file=sys.stderr)
+                        print(f"splitbrain: {description}: {tally.total()} of {count(seeds, 'seed')}", file=sys.stderr)
                         told = time.monotonic()
                     outcome = next(outcomes, None)
                     if outcome is None:
@@ -82,16 +82,16 @@ def _go_through(this: Hunt, *, stop: bool, quiet: bool) -> bool:
 def _print(this: Hunt, *, as_json: bool) -> None:
     groups, outcomes = this.groups, this.outcomes
     if as_json:
-        found = [
+        described = [
             {
                 "signatures": group[0].signatures or [group[0].validity],
-                "seeds": [one.seed for one in group],
+                "seeds": [result.seed for result in group],
                 "directory": group[0].directory,
             }
             for group in groups
         ]
-        said = {"directory": str(this.directory), "interrupted": this.interrupted, "found": found}
-        print(json.dumps({**said, "outcomes": msgspec.to_builtins(outcomes)}))
+        summary = {"directory": str(this.directory), "interrupted": this.interrupted, "found": described}
+        print(json.dumps({**summary, "outcomes": msgspec.to_builtins(outcomes)}))
         return
     if this.interrupted:
         done = f"stopped after {len(outcomes)} of {count(len(this.seeds), 'seed')}"
@@ -101,7 +101,7 @@ def _print(this: Hunt, *, as_json: bool) -> None:
     print(f"{count(len(outcomes), 'seed')}: {came}")
     for group in groups:
         first = group[0]
-        seeds = ", ".join(str(one.seed) for one in group[:8]) + (", ..." if len(group) > 8 else "")
+        seeds = ", ".join(str(result.seed) for result in group[:8]) + (", ..." if len(group) > 8 else "")
         print(f"\n{printable('; '.join(first.signatures) or first.validity)}")
         print(f"  {len(group)} of {count(len(outcomes), 'seed')}: {seeds}")
         print(printable(f"  {as_options(first.reason)}\n  {first.directory}"))

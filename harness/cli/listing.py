@@ -88,8 +88,8 @@ def _block(row: dict[str, Any], width: int, unset: str) -> list[str]:
     for field in ("workloads", "needs", "here", "found by", "refuted by"):
         value = here if field == "here" else row.get(field)
         if isinstance(value, list):
-            said = f"  {field}: {', '.join(value)}"
-            lines += textwrap.wrap(said, width, subsequent_indent="    ", break_on_hyphens=False) if value else []
+            listed = f"  {field}: {', '.join(value)}"
+            lines += textwrap.wrap(listed, width, subsequent_indent="    ", break_on_hyphens=False) if value else []
         elif value:
             lines.append(f"  {field}: {value}")
     for name, option in row.get("options", {}).items():

@@ -65,7 +65,7 @@ def _run_each(experiment: Experiment, runs: Path, *, as_json: bool, elsewhere: M
     """Run it with every workload of its target, each on a cluster of its own; whoever stops one stops them all."""
     with _apart_from_the_outcome(as_json=as_json):
         # All that can be refused is refused before the first of them starts.
-        prepared = {one.workload: Prepared(one, elsewhere=elsewhere) for one in each_workload(experiment)}
+        prepared = {single.workload: Prepared(single, elsewhere=elsewhere) for single in each_workload(experiment)}
         if (code := _elsewhere(next(iter(prepared.values())), experiment, quiet=as_json)) is not None:
             return code
     series = Series(tuple(prepared))
@@ -79,11 +79,11 @@ def _run_each(experiment: Experiment, runs: Path, *, as_json: bool, elsewhere: M
 
 def _go_through(series: Series, prepared: Mapping[str, Prepared], runs: Path, *, quiet: bool) -> None:
     """Run one after the other, until all were run or the person stops one."""
-    for name, one in prepared.items():
+    for name, preparation in prepared.items():
         if not quiet:
             print(f"splitbrain: workload {name}, {len(series.done) + 1} of {len(prepared)}", file=sys.stderr)
         try:
-            series.outcomes[name], stopped = _conduct(one, runs, quiet=quiet)
+            series.outcomes[name], stopped = _conduct(preparation, runs, quiet=quiet)
         except SplitbrainError as error:
             series.broken[name] = as_options(f"{error}{notes_of(error)}")
             continue

@@ -67,10 +67,10 @@ def _in_one_sentence() -> Iterator[None]:
         yield
     except Exception as error:
         # Known by what it can do: click's exceptions are at another place in each version of typer.
-        said = getattr(error, "format_message", None)
+        format_message = getattr(error, "format_message", None)
         context = getattr(error, "ctx", None)
-        if said is None or type(error).__name__ == "NoArgsIsHelpError":
+        if format_message is None or type(error).__name__ == "NoArgsIsHelpError":
             raise
-        what = " ".join(said().replace("Value error, ", "").split()).rstrip(".")
+        what = " ".join(format_message().replace("Value error, ", "").split()).rstrip(".")
         where = "splitbrain" if context is None else context.command_path
         raise UsageError(f"{what}; `{where} --help` shows what there is") from None

@@ -119,8 +119,8 @@ class Progress:
                 last_print = now
                 self._print(f"splitbrain: {self._line().plain.strip()}")
             if not self._console.quiet and now - last_check >= _CHECK_SECONDS and self._total:
-                found = await asyncio.to_thread(self._check, list(run.recorder.events))
-                self._anomalies = found
+                anomalies = await asyncio.to_thread(self._check, list(run.recorder.events))
+                self._anomalies = anomalies
                 last_check = time.monotonic() + 10 * (time.monotonic() - now)
 
     def _check(self, events: list[Event]) -> int:

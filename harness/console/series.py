@@ -43,11 +43,11 @@ class Series:
     def table(self) -> list[str]:
         """A line for each checker, a column for each workload that was run."""
         parts = {name: outcome.verdict.parts for name, outcome in self.outcomes.items()}
-        checkers = dict.fromkeys(checker for mine in parts.values() for checker in mine)
-        shared = [checker for checker in checkers if all(checker in mine for mine in parts.values())]
+        checkers = dict.fromkeys(checker for verdicts in parts.values() for checker in verdicts)
+        shared = [checker for checker in checkers if all(checker in verdicts for verdicts in parts.values())]
         rows = [["", *parts]]
         for checker in [*(one for one in checkers if one not in shared), *shared]:
-            cells = [mine[checker].validity if checker in mine else _NEITHER for mine in parts.values()]
+            cells = [verdicts[checker].validity if checker in verdicts else _NEITHER for verdicts in parts.values()]
             rows.append([checker, *cells])
         rows.append(["verdict", *(outcome.verdict.validity for outcome in self.outcomes.values())])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

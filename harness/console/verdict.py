@@ -112,7 +112,7 @@ def print_judged(verdict: Verdict, console: Console | None = None) -> None:
 
 def json_line(value: Any) -> str:
     """A value as one line of JSON that cannot steer a terminal either."""
-    return HIDDEN.sub(lambda found: f"\\u{ord(found.group()):04x}", msgspec.json.encode(value).decode())
+    return HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", msgspec.json.encode(value).decode())
 
 
 def _print(console: Console, text: str, style: str = "") -> None:

@@ -138,8 +138,8 @@ class _Reader:
             event.process = numbers.get(event.process, event.process)
         if not names:
             return []
-        said = ", ".join(f"{name!r} is {number}" for name, number in list(numbers.items())[:10])
-        return [f"processes with names are numbered: {said}{', ...' if len(names) > 10 else ''}"]
+        numbering = ", ".join(f"{name!r} is {number}" for name, number in list(numbers.items())[:10])
+        return [f"processes with names are numbered: {numbering}{', ...' if len(names) > 10 else ''}"]
 
 
 def _fields(form: Any) -> dict[Any, Any]:

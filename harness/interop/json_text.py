@@ -61,9 +61,9 @@ class JsonText:
         try:
             return self._decode(self._text, at)
         except json.JSONDecodeError as error:
-            said = error.msg[:1].lower() + error.msg[1:]
+            reason = error.msg[:1].lower() + error.msg[1:]
             raise HistoryError(
-                f"this is not JSON: {said}", line=self._line_of(at) + self._text.count("\n", at, error.pos)
+                f"this is not JSON: {reason}", line=self._line_of(at) + self._text.count("\n", at, error.pos)
             ) from None
         except DoubledError as error:
             raise DoubledError(error.message, line=self._line_of(at)) from None

@@ -26,7 +26,7 @@ def operations(text: str) -> Iterator[tuple[Any, int]]:
 
     The text was decoded with ``surrogateescape``: bytes that are no text do no harm in other lines.
     """
-    found = False
+    has_operations = False
     for number, line in enumerate(text.split("\n"), 1):
         match = _OPERATION.search(line.strip())
         if match is None:
@@ -35,7 +35,7 @@ def operations(text: str) -> Iterator[tuple[Any, int]]:
             continue
         if _NO_TEXT.search(line):
             raise HistoryError("this is not text", line=number)
-        found = True
+        has_operations = True
         process = match["process"]
         yield (
             {
@@ -46,7 +46,7 @@ def operations(text: str) -> Iterator[tuple[Any, int]]:
             },
             number,
         )
-    if not found:
+    if not has_operations:
         raise HistoryError("this is no history: neither JSON, EDN nor a log with operations", line=1)
 
 
