@@ -9,7 +9,7 @@ is a lower bound: nodes are asked twice a second, and a primary's lead counts fr
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -48,7 +48,7 @@ class Replication(Checker):
 
     def check(self, history: History, budget: Budget) -> Verdict:
         progress = progress_of(history)
-        reigns = _Reigns([report for of_node in progress.values() for report in of_node])
+        reigns = _Reigns(progress)
         healed = healed_at(history)
         late = 0
         nodes: dict[str, Lag] = {}
@@ -56,35 +56,44 @@ class Replication(Checker):
             lag = Lag(0, 0, [])
             for report in of_node:
                 since, by = reigns.behind(report)
-                late = max(late, report.asked - healed if since else 0)
+                if since and report.asked - since <= healed:  # later a store is behind as it always is
+                    late = max(late, report.asked - healed)
                 lag.behind_ns = max(lag.behind_ns, since)
                 lag.behind = max(lag.behind, by)
                 lag.series.append((report.asked, since))
-            lag.series = lag.series[:: max(1, -(-len(lag.series) // _POINTS))]
+            step = -(-len(lag.series) // _POINTS)
+            worst = (max(lag.series[at : at + step], key=lambda point: point[1]) for at in range(0, len(of_node), step))
+            lag.series = list(worst)
             nodes[name] = lag
         own = own_states_of(history)
         if not nodes and own is None:
             return Verdict("valid")
-        replicated = Replicated(nodes, late if healed >= 0 else 0, own)
+        replicated = Replicated(nodes, late, own)
         return Verdict("valid", evidence={"replication": msgspec.to_builtins(replicated)})
 
 
 class _Reigns:
-    """The primaries' positions over time: those of the highest term that was seen, from when it was seen first."""
+    """The primaries' positions over time: those of the highest term that was seen, from when it was seen first.
 
-    def __init__(self, seen: Sequence[Progress]) -> None:
+    Where terms are not told, another node that is primary begins another reign.
+    """
+
+    def __init__(self, seen: Mapping[str, Sequence[Progress]]) -> None:
         self._answered: list[int] = []
         self._position: list[int] = []
         """The furthest of the reign until then."""
         self._began: list[int] = []
         """Where in the lists the reign began."""
         self._term: list[int] = []
-        term = -1
-        for report in sorted((report for report in seen if report.role == PRIMARY), key=lambda report: report.answered):
-            if (own := _term(report)) < term:
+        reign = -1, ""
+        leading = [
+            (one.answered, name, one) for name, reports in seen.items() for one in reports if one.role == PRIMARY
+        ]
+        for _, name, report in sorted(leading, key=lambda led: led[:2]):
+            if (own := _term(report)) < reign[0]:
                 continue
-            new = own > term or not self._answered
-            term = own
+            new = (own, name) != reign
+            reign = own, name
             furthest = report.position if new else max(report.position, self._position[-1])
             self._began.append(len(self._answered) if new else self._began[-1])
             self._answered.append(report.answered)

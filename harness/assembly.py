@@ -119,10 +119,11 @@ def _declared(experiment: Experiment, own: Own) -> set[str]:
     return {name for plugin in owners.values() for name in plugin.Options.__struct_fields__}
 
 
-def each_workload(experiment: Experiment, own: Own = NOTHING) -> list[Experiment]:
+def each_workload(experiment: Experiment, own: Own = NOTHING) -> tuple[list[Experiment], list[str]]:
     """The experiment with every workload that its target supports, in turn, and with the options that are of that one.
 
-    Raises ``UsageError`` where there is none, and for an explicit timetable, whose operations are of one workload.
+    And what has to be left out, as the target is set up: a sentence each. Raises ``UsageError`` where there is none,
+    and for an explicit timetable, whose operations are of one workload.
     """
     if experiment.timetable is not None and experiment.timetable.operations is not None:
         raise UsageError(f"the operations of a timetable are of one workload: {field('workload', ALL)} has several")
@@ -137,15 +138,17 @@ def each_workload(experiment: Experiment, own: Own = NOTHING) -> list[Experiment
         replace(candidate, options={name: text for name, text in candidate.options.items() if name not in foreign})
         for candidate, foreign in zip(candidates, others, strict=True)
     ]
-    return [candidate for candidate in each if _fits(candidate, own)] or each
+    unfit = {candidate.workload: why for candidate in each if (why := _unfit(candidate, own)) is not None}
+    left_out = [f"left out: {target.name}: {why}" for why in unfit.values()]
+    return [candidate for candidate in each if candidate.workload not in unfit], left_out
 
 
-def _fits(experiment: Experiment, own: Own) -> bool:
-    """Whether the target, as it is set up, can do the workload; what else is wrong is said when it is to be run."""
+def _unfit(experiment: Experiment, own: Own) -> str | None:
+    """Why the target, as it is set up, cannot do the workload; what else is wrong is said when it is to be run."""
     try:
-        return assemble(experiment, own).target.unfit_for(experiment.workload) is None
+        return assemble(experiment, own).target.unfit_for(experiment.workload)
     except UsageError:
-        return True
+        return None
 
 
 def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:

@@ -87,7 +87,7 @@ async def holds_within(condition: Callable[[], Awaitable[bool]], seconds: float,
             async with asyncio.timeout_at(deadline):
                 if await condition():
                     return True
-                await asyncio.sleep(every)
+        await asyncio.sleep(min(every, max(deadline - loop.time(), 0.0)))
     return False
 
 

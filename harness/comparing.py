@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from harness.cluster import Cluster, holds_within
+from harness.plugins import whose
 from harness.replication import OwnStates
 from harness.target import ReadsOwnState
 
@@ -17,21 +18,21 @@ _TEXT: Final = 200
 
 
 async def compare(cluster: Cluster, target: ReadsOwnState) -> OwnStates | None:
-    """What the nodes of a store that has recovered hold, once they agree, or patience ends; None for fewer than two.
-
-    Raises ``TimeoutError``, and what the target raises.
-    """
-    seen: OwnStates | None = None
+    """What the nodes of a store that has recovered hold, once they agree, or patience ends; None for fewer than two."""
+    seen: OwnStates | None = OwnStates((), 0, why=f"no answer of all nodes within {_PATIENCE:g} s")
 
     async def same() -> bool:
         nonlocal seen
         names = [node.name for node in cluster.nodes]
-        answers = await cluster.on_each(names, lambda node: target.own_state(cluster, node))
+        try:
+            answers = await cluster.on_each(names, lambda node: target.own_state(cluster, node))
+        except Exception as error:  # of the target's making; it may be just coming back
+            seen = OwnStates((), 0, why=f"{whose(target, 'own_state')}: {type(error).__name__}: {error}")
+            return False
         seen = _compared({name: answer for name, answer in answers.items() if answer is not None})
         return seen is None or not seen.differing
 
-    if not await holds_within(same, _PATIENCE, every=0.5) and seen is None:
-        raise TimeoutError(f"no answer of all nodes within {_PATIENCE:g} s")
+    await holds_within(same, _PATIENCE, every=0.5)
     return seen
 
 

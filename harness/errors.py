@@ -20,6 +20,11 @@ def field(name: str, value: Any = None) -> str:
     return f"`{name}`" if value is None else f"`{name}={value}`"
 
 
+def option(name: str, value: Any = None) -> str:
+    """The same of an option of a part: ```options.skew```."""
+    return field(f"options.{name}", value)
+
+
 class SplitbrainError(Exception):
     """An error whose message is one clear sentence for the person who asked for something.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,8 +21,20 @@ _AGAIN_SECONDS: Final = 0.5
 """How long to wait before a fault is tried again that had nobody to hit, or a proof that could not be had."""
 PROOF_SECONDS: Final = 3.0
 """What a proof may take at most; less where the fault is shorter."""
-_LEAST_PROOF_SECONDS: Final = 2.0
-"""What a proof may take at least: injecting its fault may have taken nearly all of the fault's time."""
+_PROOFS: Final = 5
+"""How often a proof is tried, at most: it must not become a burden of its own."""
+_LEAST_PROOF_SECONDS: Final = (1.0, 2.0)
+"""What a proof may take at least, of the shortest faults and of others: injecting its fault may have taken nearly all
+of the fault's time.
+"""
+
+
+class _Proof(NamedTuple):
+    """The proof of a fault: when it began, for how many seconds it is waited for at least, and itself."""
+
+    began: int
+    least: float
+    task: asyncio.Task[None]
 
 
 class Injection:
@@ -51,8 +63,8 @@ class Injection:
         self._going = going
         self._turns = {name: asyncio.Lock() for name in nemeses}
         """One thing at a time is done about the faults of one nemesis."""
-        self._proofs: dict[str, tuple[int, asyncio.Task[None]]] = {}
-        """By nemesis, when the proof of its last fault began, and the proof."""
+        self._proofs: dict[str, _Proof] = {}
+        """By nemesis, that of its last fault."""
 
     async def do(self, operation: Operation) -> Any:
         """Start or stop a fault; what was done."""
@@ -62,7 +74,10 @@ class Injection:
             if action == START:
                 over = self._clock() + int(plan[LASTS] * 1e9)
                 done = await self._inject(nemesis, plan, over - int(LEAST_SECONDS * 1e9))
-                self._proofs[name] = self._clock(), asyncio.create_task(self._prove(name, done, over))
+                shortest, usual = _LEAST_PROOF_SECONDS
+                least = min(max(shortest, plan[LASTS]), usual)
+                task = asyncio.create_task(self._prove(name, done, over, least))
+                self._proofs[name] = _Proof(self._clock(), least, task)
                 return done
             await self._end_proof(name)
             return await nemesis.heal(self._cluster, self._target)
@@ -77,16 +92,21 @@ class Injection:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _prove(self, name: str, done: Any, over: int) -> None:
+    async def _prove(self, name: str, done: Any, over: int, least: float) -> None:
         """Measure a fault that was injected, and record what was seen.
 
         A machine may be too busy to measure anything: that is tried again as long as the fault lasts, until ``over``.
         """
         why = ""
         try:
-            while not why or over - self._clock() >= _LEAST_PROOF_SECONDS * 1e9:
-                seconds = max(_LEAST_PROOF_SECONDS, min((over - self._clock()) / 1e9, PROOF_SECONDS))
+            for attempt in range(_PROOFS):
+                left = (over - self._clock()) / 1e9
+                if attempt and left < least:
+                    break
+                seconds = max(least, min(left, PROOF_SECONDS))
                 proof, failure = await self._measure(self._nemeses[name], done, seconds)
+                if _is_cancelled():  # which the measurement has taken for its own failure
+                    raise asyncio.CancelledError
                 if proof is not None:
                     unseen = None if proof.holds is True else f"not seen in {proof.means}"
                     self._note(NEMESIS, "fail" if unseen else "ok", PROVE + name, msgspec.to_builtins(proof), unseen)
@@ -103,21 +123,22 @@ class Injection:
         """What a nemesis has measured of its fault; else why it could not."""
         try:
             async with asyncio.timeout(seconds):
-                return await nemesis.prove(self._cluster, self._target, done, seconds), ""
+                proof = await nemesis.prove(self._cluster, self._target, done, seconds)
+                return proof, "it gave no proof"
         except TimeoutError:
             return None, f"nothing could be measured within {seconds:g} s"
         except Exception as error:
             return None, str(error) or type(error).__name__
 
     async def _end_proof(self, name: str) -> None:
-        began, proof = self._proofs.pop(name, (0, None))
+        proof = self._proofs.pop(name, None)
         if proof is not None:
-            left = _LEAST_PROOF_SECONDS - (self._clock() - began) / 1e9
+            left = proof.least - (self._clock() - proof.began) / 1e9
             if left > 0:
-                await asyncio.wait([proof], timeout=left)
-            proof.cancel()
+                await asyncio.wait([proof.task], timeout=left)
+            proof.task.cancel()
             # One that does not want to end is left behind.
-            await asyncio.wait([proof], timeout=_LEAST_PROOF_SECONDS)
+            await asyncio.wait([proof.task], timeout=proof.least)
 
     async def heal_all(self) -> tuple[dict[str, Any], dict[str, Exception]]:
         """Heal every fault: what was seen, and the errors of those that could not be healed."""
@@ -151,3 +172,8 @@ class Injection:
             except Exception as error:  # of a nemesis' own making: the others are healed all the same
                 failed[name] = FaultError(f"{type(error).__name__}: {error}")
         return healed, failed
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

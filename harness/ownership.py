@@ -75,9 +75,13 @@ class Ownership:
             by_node = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
             strangers, free = ([port for of_node in by_node for port in of_node[kind]] for kind in (0, 1))
             if free and not strangers and (ended := await self._ended()):
-                raise NodeError(f"{_in_words(ended)} ended as soon as the store was ready")
-            if wrong := strangers + free:
-                raise StrangerError(f"{'; '.join(wrong)}: what answers there is not the store that the run has started")
+                raise NodeError(f"{_in_words(ended)} ended by itself")
+            if strangers:
+                raise StrangerError(
+                    f"{'; '.join(strangers)}: what answers there is not the store that the run has started"
+                )
+            if free:
+                raise StrangerError(f"{'; '.join(free)}: what serves clients may not be what the run has started")
         if self._real and isinstance(self._target, KnowsItself):
             self._compare(await self._target.identities(self._cluster), whole=whole)
 

@@ -15,7 +15,7 @@ import msgspec
 
 from harness.contract import hold
 from harness.environments.base import Environment, Guards, HasImage, Refuses
-from harness.errors import SplitbrainError, UsageError
+from harness.errors import SplitbrainError, UsageError, option
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.options import Plugin, options_of, read, unknown
 from harness.target import KnowsItself, Target
@@ -178,7 +178,7 @@ def parse_options(given: list[str]) -> dict[str, str]:
         if not equals or not name:
             raise UsageError(f"an option is written NAME=VALUE, not {item!r}")
         if name in options:
-            raise UsageError(f"-o {name} is given twice: an option has one value")
+            raise UsageError(f"{option(name)} is given twice: an option has one value")
         options[name] = value.strip()
     return options
 
@@ -199,7 +199,11 @@ def distribute(
     result: dict[str, msgspec.Struct] = {}
     for owner, plugin in owners.items():
         fields = declared[owner]
-        values = {n: read(f"-o {n} of {owner}", fields[n], text, nodes) for n, text in options.items() if n in fields}
+        values = {
+            name: read(f"{option(name)} of {owner}", fields[name], text, nodes)
+            for name, text in options.items()
+            if name in fields
+        }
         try:
             result[owner] = msgspec.convert(values, plugin.Options)
         except msgspec.ValidationError as error:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -14,27 +14,31 @@ from harness.history import MONITOR_PROCESS, History
 from harness.operation import OWN_STATES, PROGRESS
 from harness.words import count, duration, printable
 
+Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far a node was at some moment between ``asked`` and ``answered`` (ns), and what it believed to be."""
 
-    position: int
+    position: Whole
     role: str
-    asked: int
-    answered: int
+    asked: Whole
+    answered: Whole
     term: int | None = None
 
 
-class OwnStates(msgspec.Struct, frozen=True, omit_defaults=True):
+class OwnStates(msgspec.Struct, frozen=True):
     """What nodes hold, each by itself: of how many keys, and where they ``differ``, by node.
 
-    ``differing`` counts the keys of which nodes hold different things; only the first ones are shown.
+    ``differing`` counts the keys of which nodes hold different things; only the first ones are shown. ``why`` says why
+    they could not be compared.
     """
 
     nodes: tuple[str, ...]
-    keys: int
-    differing: int = 0
+    keys: Whole
+    differing: Whole = 0
     differ: dict[str, dict[str, str | None]] = {}
+    why: str = ""
 
 
 def progress_of(history: History) -> dict[str, list[Progress]]:
@@ -73,7 +77,9 @@ def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
             told.append(f"nodes were behind until {duration(measured['behind_after_heal_ns'])} after the heal")
     if (own := measured.get("own_states")) is not None:
         names = " ".join(map(printable, own["nodes"]))
-        if own.get("differing"):
+        if own["why"]:
+            told.append(f"what the nodes hold could not be compared: {printable(own['why'])}")
+        elif own["differing"]:
             keys = ", ".join(map(printable, list(own["differ"])[:3]))
             told.append(f"{names} differ on {own['differing']:,} of {count(own['keys'], 'key')} in the end: {keys}")
         else:
@@ -86,6 +92,6 @@ def replication_properties(evidence: Mapping[str, Any]) -> Iterator[tuple[str, s
     measured = evidence.get("replication", {})
     for name, node in measured.get("nodes", {}).items():
         yield f"replication.{name}.behind", f"{node['behind_ns'] / 1e9:.9f}"
-    if (own := measured.get("own_states")) is not None:
+    if (own := measured.get("own_states")) is not None and not own["why"]:
         yield "replication.keys", str(own["keys"])
-        yield "replication.keys_that_differ", str(own.get("differing", 0))
+        yield "replication.keys_that_differ", str(own["differing"])

@@ -309,7 +309,9 @@ class Run:
             self._phase = None
             await ownership.conclude(whole=recovered)
             if recovered and isinstance(self._target, ReadsOwnState):
-                await self._compare_nodes(cluster, self._target)
+                states = await compare(cluster, self._target)
+                if states is not None:
+                    self._note(MONITOR, "info", OWN_STATES, states, states.why or None)
         finally:
             # Not by cancelling it: a client library that is cancelled as it times out may take the one for the other.
             over.set()
@@ -385,15 +387,6 @@ class Run:
             return False
         self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
         return True
-
-    async def _compare_nodes(self, cluster: Cluster, target: ReadsOwnState) -> None:
-        try:
-            if (states := await compare(cluster, target)) is not None:
-                self._note(MONITOR, "info", OWN_STATES, states)
-        except Exception as error:
-            self._note(
-                MONITOR, "info", OWN_STATES, None, f"{whose(target, 'own_state')}: {type(error).__name__}: {error}"
-            )
 
     def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))

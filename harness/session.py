@@ -135,7 +135,10 @@ def run_all(
     """
     named, own = bring(experiment, target, None, nemeses, checkers)
     outcomes = {}
-    for each in each_workload(named, own):
+    each_single, left_out = each_workload(named, own)
+    for sentence in left_out:
+        say(sentence)
+    for each in each_single:
         single = replace(experiment, workload=each.workload, options=each.options)
         say(f"workload {single.workload}")
         outcomes[single.workload] = run(single, target=target, nemeses=nemeses, checkers=checkers, runs=runs, say=say)

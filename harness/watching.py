@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace as changed
 
-from harness.cluster import Cluster, over_within
+from harness.cluster import Cluster, Role, over_within
 from harness.environments.base import Node
 from harness.operation import MONITOR, PROGRESS, ROLE, Event
 from harness.plugins import whose
@@ -61,6 +62,7 @@ class _Watch:
                 async with asyncio.timeout(_PATIENCE_SECONDS) as patience:
                     roles = await self._target.roles(self._cluster)
                 mine = next((role for role in roles if role.node == self._node.name), None)
+                progress = None if mine is None else _progress(mine, began, self._clock())
             except TimeoutError as error:
                 late = f"{whose(self._target, 'roles')} does not come back"
                 self._fail(late if patience.expired() else f"{type(error).__name__}: {error}")
@@ -69,8 +71,8 @@ class _Watch:
                 break
             else:
                 self._failure = None
-                if mine is not None and mine.position is not None:
-                    self._locate(Progress(mine.position, mine.role, began, self._clock(), mine.term))
+                if progress is not None:
+                    self._locate(progress)
                 self._take(
                     Answer(None, began, self._clock())
                     if mine is None
@@ -112,3 +114,11 @@ class _Watch:
         error = "it does not answer" if answer.role is None else None
         event = Event(0, self._clock(), MONITOR, "info", ROLE, value=answer, node=self._node.name, error=error)
         self._record(event)
+
+
+def _progress(role: Role, asked: int, answered: int) -> Progress | None:
+    """How far a node is, if it tells. Raises ``msgspec.ValidationError`` where that is no whole number."""
+    if role.position is None:
+        return None
+    told = {"position": role.position, "role": role.role, "asked": asked, "answered": answered, "term": role.term}
+    return msgspec.convert(told, Progress)

@@ -13,7 +13,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.environments.tools import ask
-from harness.errors import FaultError, NothingToDo, UsageError
+from harness.errors import FaultError, NothingToDo, UsageError, option
 from harness.faults import clock, dial
 from harness.nemeses.victims import Aim, Aimed, aims, resolve, shuffled
 from harness.nemesis import Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
@@ -72,8 +72,8 @@ class Clock(Nemesis):
         """When the clocks were set last, as the event loop counts."""
         if options.skew is not None and abs(options.skew) < _LEAST_SKEW and options.rate in (1.0, None):
             raise UsageError(
-                f"-o skew is {plain(options.skew)}, which nobody would notice: it must be at least "
-                f"{plain(_LEAST_SKEW)} s, forward or back, or -o rate must be set to other than 1"
+                f"{option('skew')} is {plain(options.skew)}, which nobody would notice: it must be at least "
+                f"{plain(_LEAST_SKEW)} s, forward or back, or {option('rate')} must be set to other than 1"
             )
 
     def decks(self, zones: Zones) -> Decks:

@@ -13,7 +13,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import NothingToDo, UsageError
+from harness.errors import NothingToDo, UsageError, option
 from harness.faults import disk, process, witness
 from harness.faults.disk import Flipped
 from harness.nemeses.victims import Aim, Aimed, aims, refuse_other_fields, resolve, revive, shuffled, tell
@@ -86,7 +86,7 @@ class Disk(Nemesis):
             "age": ("rollback",),
         }.items():
             if getattr(options, name) != getattr(type(options)(), name) and options.disk not in kinds:
-                raise UsageError(f"-o {name} is for disk={' or '.join(kinds)}, not for disk={options.disk}")
+                raise UsageError(f"{option(name)} is for disk={' or '.join(kinds)}, not for disk={options.disk}")
         self._options = options
         self._aim = options.spoil
         self._full: dict[str, int] = {}

@@ -11,7 +11,7 @@ import msgspec
 
 from harness.capability import Capability
 from harness.cluster import Cluster, holds_within
-from harness.errors import NothingToDo
+from harness.errors import NothingToDo, option
 from harness.nemeses.victims import ANY, Aimed, aims, minority, primary, resolve, shuffled
 from harness.nemesis import PRIMARY, Decks, EndsServers, Layer, Nemesis, Plan, Proof, Zones
 from harness.options import Number
@@ -50,7 +50,8 @@ class Membership(Nemesis):
     def misfit(self, zones: Zones) -> str | None:
         if (self._options.leaving or 0) < len(zones):
             return None
-        return f"-o leaving is {self._options.leaving}, but of {len(zones)} nodes at most {len(zones) - 1} can leave"
+        asked = option("leaving")
+        return f"{asked} is {self._options.leaving}, but of {len(zones)} nodes at most {len(zones) - 1} can leave"
 
     def decks(self, zones: Zones) -> Decks:
         counts = [self._options.leaving] if self._options.leaving else range(1, minority(len(zones)) + 1)

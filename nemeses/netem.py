@@ -15,7 +15,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import UsageError
+from harness.errors import UsageError, option
 from harness.faults import netem
 from harness.faults.network import Direction
 from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
@@ -73,7 +73,7 @@ class Netem(Nemesis):
         asked = {name: getattr(options, name) for name in ("delay", "jitter", *SHARES, "bandwidth")}
         given = [name for name, value in asked.items() if value is not None]
         if given and not any(asked.values()):
-            names = " and ".join(f"-o {name}" for name in given)
+            names = " and ".join(map(option, given))
             raise UsageError(f"{names} of nemesis netem: 0 alone spoils no link; leave it out, or set another one")
         self._asked: Quality = {name: value for name, value in asked.items() if value}
         if "bandwidth" in self._asked:

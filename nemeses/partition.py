@@ -18,7 +18,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import FaultError, NothingToDo
+from harness.errors import FaultError, NothingToDo, option
 from harness.faults import network
 from harness.faults.network import Direction, How
 from harness.nemeses.links import CLIENTS, Addresses, Link, Watched, time_for, watch, watch_until
@@ -90,7 +90,7 @@ class Partition(Nemesis):
         try:
             links_of({"kind": kind}, list(zones), zones)
         except NothingToDo as error:
-            return f"-o partition is {kind}, but {error}"
+            return f"{option('partition')} is {kind}, but {error}"
         return None
 
     def decks(self, zones: Zones) -> Decks:

@@ -17,7 +17,7 @@ from harness.capability import Capability
 from harness.cluster import Cluster
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import FaultError, UsageError
+from harness.errors import FaultError, UsageError, option
 from harness.faults import misbehave, process, witness
 from harness.faults.misbehave import Kind as Misbehaviour
 from harness.faults.witness import PATIENCE
@@ -79,9 +79,11 @@ class Storage(Nemesis):
 
     def __init__(self, options: Options) -> None:
         if options.slowness is not None and options.storage not in ("any", "slow"):
-            raise UsageError(f"-o slowness is for storage=any or slow, not for storage={options.storage}")
+            raise UsageError(f"{option('slowness')} is for storage=any or slow, not for storage={options.storage}")
         if options.storage in _LOSES and (options.share, options.path) != (1.0, "*"):
-            raise UsageError(f"-o share and -o path are not for storage={options.storage}, which hits everything")
+            raise UsageError(
+                f"{option('share')} and {option('path')} are not for storage={options.storage}, which hits everything"
+            )
         self._options = options
         self._aim = options.under
         self._hit: set[str] = set()

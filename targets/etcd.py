@@ -23,7 +23,7 @@ import msgspec
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import NodeError, NothingToDo, UsageError
+from harness.errors import NodeError, NothingToDo, UsageError, option
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds
@@ -88,8 +88,8 @@ class Etcd(Target):
     def __init__(self, options: Options) -> None:
         if options.election_ms < 5 * options.heartbeat_ms:
             raise UsageError(
-                f"-o election_ms is {options.election_ms}, but etcd wants at least 5 times heartbeat_ms, which is "
-                f"{options.heartbeat_ms}"
+                f"{option('election_ms')} is {options.election_ms}, but etcd wants at least 5 times heartbeat_ms, "
+                f"which is {options.heartbeat_ms}"
             )
         self._options = options
         # A follower waits for up to two election time-outs, and the first vote may be split.

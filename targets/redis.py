@@ -21,7 +21,7 @@ from hiredis import HiredisError, ReplyError
 from harness.cluster import Cluster, Role, leader, wait_until
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
-from harness.errors import NodeError, NothingToDo
+from harness.errors import NodeError, NothingToDo, option
 from harness.faults import process
 from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
@@ -35,8 +35,9 @@ SERVICE = "splitbrain"
 
 _HAND_OVER_SECONDS = 15.0
 _FOLLOW_SECONDS = 0.2
-_STATE_SECONDS = 5.0
 """How long a client trusts what its sentinel said about the primary."""
+_STATE_SECONDS = 5.0
+"""How long a server may take to let somebody in who reads all that it holds."""
 _REFUSALS = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "OOM", "MISCONF", "NOAUTH", "DENIED", *REFUSED)
 """Errors with which Redis refuses a command before it does anything."""
 
@@ -90,7 +91,7 @@ class Redis(Target):
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         for name in ("min_replicas_to_write", "wait"):
             if (asked := getattr(self._options, name)) > len(zones) - 1:
-                return f"-o {name} is {asked}, but {len(zones)} nodes have {len(zones) - 1} replicas"
+                return f"{option(name)} is {asked}, but {len(zones)} nodes have {len(zones) - 1} replicas"
         return None
 
     async def start(self, cluster: Cluster, node: Node) -> None:
@@ -182,9 +183,7 @@ class Redis(Target):
         infos = await self._infos(cluster.nodes)
         epochs = await asyncio.gather(*(self._epoch(cluster.node(name)) for name in infos))
         return [
-            Role(name, "primary", epoch, _offset(info, "master_repl_offset"))
-            if info["role"] == "master"
-            else Role(name, "replica", epoch, _offset(info, "slave_repl_offset"))
+            Role(name, "primary" if info["role"] == "master" else "replica", epoch, _offset(info))
             for (name, info), epoch in zip(infos.items(), epochs, strict=True)
         ]
 
@@ -302,10 +301,10 @@ class Redis(Target):
         return RedisClient(node.address, timeout, self._options.wait, self.password, names, isolated=isolated)
 
 
-def _offset(info: Mapping[str, str], name: str) -> int | None:
-    """How many bytes of the stream of changes a server has; None where it does not tell."""
-    text = info.get(name, "")
-    return int(text) if text.isdecimal() else None
+def _offset(info: Mapping[str, str]) -> int | None:
+    """How many bytes of the stream of changes a server has; None where it does not tell, as while it copies all."""
+    text = info.get("master_repl_offset" if info["role"] == "master" else "slave_repl_offset", "")
+    return int(text) if text.isdecimal() and info.get("master_sync_in_progress", "0") == "0" else None
 
 
 def _view(answer: Any) -> Mapping[str, Any] | None:

@@ -176,11 +176,13 @@ async def contents(execute: Execute) -> dict[str, str]:
     while True:
         cursor, keys = await execute("SCAN", cursor, "COUNT", _AT_ONCE)
         for key in keys:
-            reading = _WHOLE.get(kind := await execute("TYPE", key))
-            if reading is None:
-                texts[key] = f"a {kind}"
+            kind = await execute("TYPE", key)
+            if kind not in _WHOLE:
+                if kind != "none":  # else it has run out meanwhile
+                    texts[key] = f"a {kind}"
                 continue
-            held = await execute(reading[0], key, *reading[1:])
+            name, *arguments = _WHOLE[kind]
+            held = await execute(name, key, *arguments)
             if kind == "hash":
                 held = sorted(zip(held[::2], held[1::2], strict=True))
             texts[key] = repr(sorted(held) if kind == "set" else held)

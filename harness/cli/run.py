@@ -65,9 +65,12 @@ def _run_each(experiment: Experiment, runs: Path, *, as_json: bool, elsewhere: M
     """Run it with every workload of its target, each on a cluster of its own; whoever stops one stops them all."""
     with _apart_from_the_outcome(as_json=as_json):
         # All that can be refused is refused before the first of them starts.
-        prepared = {single.workload: Prepared(single, elsewhere=elsewhere) for single in each_workload(experiment)}
+        each, left_out = each_workload(experiment)
+        prepared = {single.workload: Prepared(single, elsewhere=elsewhere) for single in each}
         if (code := _elsewhere(next(iter(prepared.values())), experiment, quiet=as_json)) is not None:
             return code
+    for sentence in left_out if not as_json else ():
+        print(as_options(f"splitbrain: {sentence}"), file=sys.stderr)
     series = Series(tuple(prepared))
     try:
         with _apart_from_the_outcome(as_json=as_json):

@@ -25,7 +25,7 @@ _FIELDS: Final = (
 )
 OPTIONS: Final = {name: f"--{_OTHERWISE.get(name, name)}" for name in _FIELDS}
 """By field, what the command line calls it."""
-_NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)})(?:=([^`]*))?`")
+_NAMED: Final = re.compile(rf"`({'|'.join(_FIELDS)}|options\.\w+)(?:=([^`]*))?`")
 
 
 def as_options(message: str) -> str:
@@ -38,6 +38,8 @@ def as_options(message: str) -> str:
 
     def option(match: re.Match[str]) -> str:
         name, value = match[1], match[2]
+        if name not in OPTIONS:  # of a part
+            return f"-o {name.partition('.')[2]}" + ("" if value is None else f"={value}")
         return OPTIONS[name] if value in (None, "True") else f"{OPTIONS[name]} {value}"
 
     return _NAMED.sub(option, message)

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 
 import paramiko
 
-from harness.errors import MissingError, UsageError
+from harness.errors import MissingError, UsageError, option
 
 PULSE_SECONDS: Final = 5.0
 """How often something goes over a connection, whatever else is going on."""
@@ -34,14 +34,14 @@ class Place(NamedTuple):
     port: int
 
     @staticmethod
-    def parse(text: str, option: str) -> Place:
+    def parse(text: str, name: str) -> Place:
         """Read what an option has. Raises ``UsageError`` for what is no place."""
         user, at, bare = text.strip().rpartition("@")
         parts = _HOST.fullmatch(f"{user}{at}[{bare}]" if _is_six(bare) else text.strip())
         port = int(parts["port"] or 22) if parts else 0
         if parts is None or not 1 <= port <= 65535 or (parts["six"] and not _is_six(parts["six"])):
             raise UsageError(
-                f"-o {option} has {text!r}, which is no host: write USER@HOST:PORT, of which HOST must be there, as "
+                f"{option(name)} has {text!r}, which is no host: write USER@HOST:PORT, of which HOST must be there, as "
                 "[ADDRESS] if it is one of IPv6, and PORT is at most 65535"
             )
         return Place(parts["user"], parts["six"] or parts["host"], port)
@@ -83,11 +83,11 @@ class Access(Protocol):
 
 def check_files(access: Access) -> None:
     """Raise ``UsageError`` where a file that was named cannot be read."""
-    for option, name in (("key", access.key), ("known_hosts", access.known_hosts)):
-        path = os.path.expanduser(name)
-        if name and not os.access(path, os.R_OK):
+    for name, file in (("key", access.key), ("known_hosts", access.known_hosts)):
+        path = os.path.expanduser(file)
+        if file and not os.access(path, os.R_OK):
             why = "it may not be read" if os.path.exists(path) else "there is no such file"
-            raise UsageError(f"-o {option}={name}: {why}")
+            raise UsageError(f"{option(name, file)}: {why}")
 
 
 def connect(place: Place, access: Access, *, through: Place | None = None) -> list[paramiko.SSHClient]:
@@ -131,13 +131,17 @@ def _told(error: Exception, place: Place, access: Access) -> MissingError | Usag
     if isinstance(error, paramiko.BadHostKeyException):
         return MissingError(f"the host key of {place.host} is not the one that is known: somebody else may answer")
     if isinstance(error, paramiko.PasswordRequiredException):
-        return UsageError(f"-o key={access.key}: the key has a passphrase; give it to an agent (ssh-add) instead")
+        return UsageError(
+            f"{option('key', access.key)}: the key has a passphrase; give it to an agent (ssh-add) instead"
+        )
     if isinstance(error, paramiko.AuthenticationException):
-        return MissingError(f"{place.host} does not let {place.user or 'this user'} in: use an agent, or -o key=FILE")
+        return MissingError(
+            f"{place.host} does not let {place.user or 'this user'} in: use an agent, or {option('key', 'FILE')}"
+        )
     if "known_hosts" in str(error):
         return MissingError(
             f"the host key of {place.host} is not known: check it, and put it into known_hosts (ssh-keyscan), or "
-            "name another file with -o known_hosts=FILE"
+            f"name another file with {option('known_hosts', 'FILE')}"
         )
     if isinstance(error, paramiko.SSHException):
         return MissingError(f"{place.host} cannot be used over ssh: {error}")

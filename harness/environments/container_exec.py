@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import requests
-from docker.errors import APIError
+from docker.errors import APIError, create_api_error_from_http_exception
 
 _HEAD: Final = struct.Struct(">BxxxL")
 """Of each frame: from which stream, and how many bytes follow."""
@@ -40,7 +40,7 @@ def execute(container: Any, argv: Sequence[str], environment: Mapping[str, str] 
         try:
             answer.raise_for_status()
         except requests.HTTPError as error:
-            raise APIError(str(error), response=answer, explanation=answer.text) from None
+            raise create_api_error_from_http_exception(error) from None
         printed = answer.content
     out, err = bytearray(), bytearray()
     for stream, data in _frames(printed):

@@ -148,7 +148,7 @@ class DockerEnvironment(RealEnvironment):
         return None, None
 
     async def guard(self, ports: Sequence[int]) -> str | None:
-        """Behind the gate nobody else connects; the clients of who is not root have an address that others share."""
+        """Behind the gate nobody else connects. That it takes root is no news to who is not."""
         return _NO_GATE if self._gate is None and os.geteuid() == 0 else None
 
     async def stop(self) -> None:

@@ -240,9 +240,9 @@ class DockerNode:
                 return False
             with contextlib.suppress(NodeError):  # it has just ended
                 table = await call(container.top, ps_args="-o pid,stat")
-                if any(not state.startswith(("Z", "X")) for _, state in table["Processes"]):
+                if any(not state.startswith(("Z", "X")) for _, state in table["Processes"] or ()):
                     return True
-        return True
+        raise NodeError(f"the engine does not learn whether {container.name} has ended")
 
     async def _replace(self, name: str) -> None:
         """Remove a server's container, keeping what it printed."""

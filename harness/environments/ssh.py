@@ -36,7 +36,7 @@ from harness.environments.base import (
 from harness.environments.connections import PULSE_SECONDS, Place, check_files, connect
 from harness.environments.servers import PATH, UMASK, environment, unprivileged
 from harness.environments.tools import ask, command
-from harness.errors import FaultError, MissingError, NodeError, UsageError
+from harness.errors import FaultError, MissingError, NodeError, UsageError, option
 from harness.faults import abilities, deliver, guard, leash, output
 from harness.faults.leash import ALIVE, READY, SERVERS
 from harness.faults.output import NEW, OLD, joined
@@ -340,9 +340,9 @@ class SshEnvironment(RealEnvironment):
 
     def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
         if len({place.host for place in self._places}) < len(self._places):
-            return "-o hosts names a host twice: every node needs one of its own"
+            return f"{option('hosts')} names a host twice: every node needs one of its own"
         if len(self._places) < nodes:
-            return f"{nodes} nodes need as many hosts, but -o hosts names {len(self._places)}"
+            return f"{nodes} nodes need as many hosts, but {option('hosts')} names {len(self._places)}"
         return None
 
     def tried(self) -> Mapping[Capability, str | None]:

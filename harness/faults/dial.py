@@ -41,9 +41,7 @@ class Dial:
         self._call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.POINTER(_Time))(start + function)
 
     def ahead(self, clock: int) -> tuple[float, float]:
-        """When it was looked, on the monotonic clock, and by how many seconds one of its clocks was ahead of the
-        kernel's then.
-        """
+        """When it was looked (monotonic), and by how many seconds one of its clocks was ahead of the kernel's then."""
         shown, best = _Time(), (1 << 63, 0, 0)
         # It may be interrupted between two looks: the quickest of several times counts.
         for _ in range(_TIMES):

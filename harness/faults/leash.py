@@ -187,7 +187,7 @@ def _end(number: int, frame: object) -> None:
 def hold(folder: str, name: str, size: int, silence: float) -> list[str]:
     """Make the directory in ``folder``, say so, wait, and undo everything; what there is to complain of."""
     if os.geteuid() != 0:
-        raise SystemExit("the user there is not root, as faults need: name root, or use -o sudo=true")
+        raise SystemExit("the user there is not root, as faults need: name root, or use `options.sudo=true`")
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     for number in signals:
         signal.signal(number, _end)

@@ -127,10 +127,11 @@ class Elected:
         self._append(command)
         return await future
 
-    def _append(self, command: list[str]) -> None:
-        self._hold(self.log.last + 1, [Entry(self.log.term, command)])
-        self._advance()
-        self._replicate()
+    def _append(self, *commands: list[str]) -> None:
+        if commands:
+            self._hold(self.log.last + 1, [Entry(self.log.term, command) for command in commands])
+            self._advance()
+            self._replicate()
 
     def _end_leases(self) -> None:
         """Order the end of leases whose time this primary has counted to the end.
@@ -140,10 +141,9 @@ class Elected:
         now = self.host.monotonic()
         leases = {(key, number): milliseconds / 1000 for key, (milliseconds, number) in self.state.leases.items()}
         self._counted = {lease: self._counted.get(lease, now) for lease in leases}
-        for (key, number), seconds in leases.items():
-            if now >= self._counted[key, number] + seconds:
-                self._counted[key, number] = now
-                self._append(["EXPIRE", key, str(number)])
+        over = [lease for lease, seconds in leases.items() if now >= self._counted[lease] + seconds]
+        self._counted |= dict.fromkeys(over, now)
+        self._append(*(["EXPIRE", key, str(number)] for key, number in over))
 
     async def _before_read(self) -> None:
         """Return once the state is fresh enough for a read that arrives now."""

@@ -142,7 +142,7 @@ class Server:
         changes = handler is Server._execute and name not in READS | {"MEMBERS"}
         if not changes or not least <= len(words) <= most:
             return ValueError("ERR ONCE takes a client, a number and a command that changes something")
-        if not arguments[1].isdecimal():
+        if not arguments[1].isdecimal() or len(arguments[1]) > _DIGITS:
             return ValueError(f"ERR {arguments[1]!r} is not a number of a command")
         return await self._execute(name, words, once=arguments[:2])
 

@@ -36,9 +36,9 @@ class State:
         if dump is not None:
             self._values = {k: set(v) if isinstance(v, list) else v for k, v in dump["values"].items()}
             self._values |= {k: tuple(v) for k, v in dump.get("lists", {}).items()}
-            self.leases = {k: (milliseconds, number) for k, milliseconds, number in dump["leases"]}
-            self._granted = dump["granted"]
-            self._fenced = {k: (token, value) for k, token, value in dump["fenced"]}
+            self.leases = {k: (milliseconds, number) for k, milliseconds, number in dump.get("leases", ())}
+            self._granted = dump.get("granted", 0)
+            self._fenced = {k: (token, value) for k, token, value in dump.get("fenced", ())}
             self._answered = {client: (number, answer) for client, number, answer in dump["answered"]}
 
     def dump(self) -> Any:
@@ -103,6 +103,8 @@ class State:
             return {"error": f"DECLINED {error}"}
 
     def _change(self, name: str, key: str, *arguments: str) -> Answer:
+        if name in ("SET", "INCRBY") or (name == "CAS" and self._values.get(key) == arguments[0]):
+            self.leases.pop(key, None)  # what is written so is no lease any more
         if name == "SET":
             self._values[key] = arguments[0]
             return "OK"

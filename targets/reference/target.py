@@ -13,7 +13,7 @@ import msgspec
 
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
-from harness.errors import NodeError, NothingToDo, UsageError
+from harness.errors import NodeError, NothingToDo, UsageError, option
 from harness.errors import field as named
 from harness.options import Code, Limit, Nodes, Number, Text
 from harness.target import ChangesMembers, Client, Leadership, Target
@@ -95,13 +95,13 @@ class Reference(Target):
             knows = field.metadata["of"]
             if knows and replication not in knows and getattr(options, field.name) != field.default:
                 raise UsageError(
-                    f"-o {field.name} is for replication={' or '.join(knows)}, and does nothing with {replication}"
+                    f"{option(field.name)} is for replication={' or '.join(knows)}, and does nothing with {replication}"
                 )
         if options.conflict != "merge" and options.merge != NodeOptions.merge:
-            raise UsageError("-o merge is for conflict=merge, and does nothing without")
+            raise UsageError(f"{option('merge')} is for conflict=merge, and does nothing without")
         for name in ("r", "w"):
             if (asked := getattr(options, name)) > options.n:
-                raise UsageError(f"-o {name} is {asked}, but each key is held by n={options.n} nodes only")
+                raise UsageError(f"{option(name)} is {asked}, but each key is held by n={options.n} nodes only")
         if options.conflict == "merge":
             _refuse_what_merges_nothing(options.merge)
         self._options = msgspec.structs.replace(options, replication=replication)
@@ -110,9 +110,10 @@ class Reference(Target):
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         options = self._options
         if options.n > max(len(zones), NodeOptions.n):
-            return f"-o n is {options.n}, but there are {len(zones)} nodes to hold each key"
+            return f"{option('n')} is {options.n}, but there are {len(zones)} nodes to hold each key"
         if options.replication == "quorum" and (most := max(options.r, options.w)) > len(zones):
-            return f"-o r and w are {options.r} and {options.w}, which takes {most} nodes, but there are {len(zones)}"
+            both = f"{option('r')} and {option('w')} are {options.r} and {options.w}"
+            return f"{both}, which takes {most} nodes, but there are {len(zones)}"
         return None
 
     def unfit_for(self, workload: str) -> str | None:
@@ -240,4 +241,4 @@ def _refuse_what_merges_nothing(name: str) -> None:
     except ImportError:
         merge = None
     if not callable(merge):
-        raise UsageError(f"-o merge is {name}, but there is no such function: write MODULE:FUNCTION")
+        raise UsageError(f"{option('merge')} is {name}, but there is no such function: write MODULE:FUNCTION")

@@ -85,7 +85,8 @@ def test_what_cannot_be_is_refused_before_anything_is_started(splitbrain: Comman
 
 @pytest.mark.parametrize("target", ["reference", "redis", "etcd"])
 def test_all_workloads_of_a_bundled_target_can_be_had(target: str) -> None:
-    each = each_workload(Experiment(target, "all"))
+    each, left_out = each_workload(Experiment(target, "all"))
+    assert not left_out
     assert {one.workload for one in each} == load("targets", target).workloads
     for one in each:
         assemble(one)
@@ -93,8 +94,10 @@ def test_all_workloads_of_a_bundled_target_can_be_had(target: str) -> None:
 
 def test_what_a_target_cannot_do_as_it_is_set_up_is_left_out_of_all_and_refused_alone(splitbrain: Command) -> None:
     options = {"replication": "quorum"}
-    each = each_workload(Experiment("reference", "all", options=options))
+    each, left_out = each_workload(Experiment("reference", "all", options=options))
     assert [one.workload for one in each] == ["converge", "counter", "register", "set"]
+    assert len(left_out) == len(REFERENCE) - 4
+    assert all("needs replication=raft or primary-backup, not quorum" in sentence for sentence in left_out)
     done = splitbrain(*WORDS, "-o", "replication=quorum", "--workload", "queue")
     assert (done.returncode, done.stdout) == (2, "")
     assert "the workload queue needs replication=raft or primary-backup, not quorum" in done.stderr
@@ -102,11 +105,11 @@ def test_what_a_target_cannot_do_as_it_is_set_up_is_left_out_of_all_and_refused_
 
 def test_an_option_goes_to_the_workloads_that_have_it_and_one_that_nobody_has_to_all() -> None:
     options = {"fencing": "true", "wait": "1", "nonsense": "1"}
-    each = {one.workload: one.options for one in each_workload(Experiment("redis", "all", options=options))}
+    each = {one.workload: one.options for one in each_workload(Experiment("redis", "all", options=options))[0]}
     assert each["lock"] == options
     assert each["register"] == {"wait": "1", "nonsense": "1"}
     with pytest.raises(UsageError, match="nonsense"):
-        assemble(each_workload(Experiment("redis", "all", options=options))[0])
+        assemble(each_workload(Experiment("redis", "all", options=options))[0][0])
 
 
 def test_a_program_has_the_outcomes_by_workload(tmp_path: Path) -> None:

@@ -180,19 +180,19 @@ def test_a_fault_that_could_do_nothing_is_refused(nemesis: str, options: dict[st
 
 
 def test_a_zone_cannot_be_cut_off_where_there_is_only_one() -> None:
-    with pytest.raises(UsageError, match="-o partition is zone"):
+    with pytest.raises(UsageError, match=r"`options.partition` is zone"):
         assemble(Experiment("reference", nemeses=("partition",), zones="1", options={"partition": "zone"}))
 
 
 @pytest.mark.parametrize(
     ("target", "options", "said"),
     [
-        ("reference", {"replication": "quorum", "n": "9"}, "-o n is 9"),
-        ("reference", {"replication": "quorum", "n": "2", "r": "3"}, "-o r is 3"),
-        ("reference", {"replication": "quorum", "w": "-1"}, "-o w of target reference is -1"),
+        ("reference", {"replication": "quorum", "n": "9"}, "`options.n` is 9"),
+        ("reference", {"replication": "quorum", "n": "2", "r": "3"}, "`options.r` is 3"),
+        ("reference", {"replication": "quorum", "w": "-1"}, "`options.w` of target reference is -1"),
         ("reference", {"bug": "small-quorums", "replication": "raft"}, "not raft"),
-        ("reference", {"bug": ","}, "-o bug"),
-        ("reference", {"witness": "n4"}, "-o witness"),
+        ("reference", {"bug": ","}, "`options.bug`"),
+        ("reference", {"witness": "n4"}, "`options.witness`"),
         ("reference", {"replication": "gossip", "conflict": "merge", "merge": "os:nothing"}, "no such function"),
         ("reference", {"replication": "gossip", "conflict": "merge", "merge": "no.such:thing"}, "no such function"),
         ("redis", {"wait": "3"}, "2 replicas"),
@@ -233,7 +233,7 @@ def test_every_environment_says_how_many_nodes_it_can_have(environment: str) -> 
 def test_what_ssh_is_told_is_read_before_anything_connects(options: dict[str, str]) -> None:
     experiment = Experiment("redis", environment="ssh", options={"hosts": "a,b,c"} | options)
     (name,) = options
-    with pytest.raises(UsageError, match=f"-o {name}"):
+    with pytest.raises(UsageError, match=rf"`options.{name}[`=]"):
         assemble(experiment).environment(experiment)
 
 
@@ -244,7 +244,7 @@ def test_values_of_zero_are_honoured_or_refused_but_never_replaced() -> None:
         "membership": ("leaving",),
     }.items():
         for name in options:
-            with pytest.raises(UsageError, match=f"-o {name} of nemesis {nemesis} is 0"):
+            with pytest.raises(UsageError, match=f"`options.{name}` of nemesis {nemesis} is 0"):
                 distribute({name: "0"}, {f"nemesis {nemesis}": load("nemeses", nemesis)}, NODES)
 
 
@@ -256,19 +256,19 @@ def test_a_store_of_ones_own_without_limits_takes_finite_numbers(tmp_path: Path)
             names: list[str] = []
 
     assert distribute({"size": "7"}, {"target mine": Mine})["target mine"].size == 7
-    with pytest.raises(UsageError, match="-o part of target mine is nan, but it must be a number"):
+    with pytest.raises(UsageError, match=r"`options.part` of target mine is nan, but it must be a number"):
         distribute({"part": "nan"}, {"target mine": Mine})
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"r": "1"}, "-o r is for replication=quorum, and does nothing with raft"),
-        ({"replication": "quorum", "reads": "local"}, "-o reads is for replication=raft"),
-        ({"replication": "gossip", "witness": "n1"}, "-o witness is for replication=primary-backup"),
+        ({"r": "1"}, "`options.r` is for replication=quorum, and does nothing with raft"),
+        ({"replication": "quorum", "reads": "local"}, "`options.reads` is for replication=raft"),
+        ({"replication": "gossip", "witness": "n1"}, "`options.witness` is for replication=primary-backup"),
         (
             {"replication": "gossip", "merge": "harness.targets.reference.merges:union"},
-            "-o merge is for conflict=merge",
+            "`options.merge` is for conflict=merge",
         ),
     ],
 )

@@ -36,5 +36,5 @@ def test_a_port_that_does_not_exist_is_refused(text: str) -> None:
     ["", "@db1", "db1:", "db1:ssh", "db1:22:22", "two words", "[::1", "::1]:22", "a@b@c", "-o x@::1", "[db1]:22"],
 )
 def test_what_is_no_host_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"-o hosts has .*, which is no host"):
+    with pytest.raises(UsageError, match=r"`options.hosts` has .*, which is no host"):
         Place.parse(text, "hosts")

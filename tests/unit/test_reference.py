@@ -207,6 +207,14 @@ def test_leases_and_locks_are_of_one_holder_and_survive_a_snapshot() -> None:
     ]
     state.apply(["GRANT", "d", "5"])
     assert [state.apply(["DEL", "d"]), state.leases, state.apply(["RENEW", "d", "5"])] == [1, {}, 0]
+    # What is written in its place is no lease, and stays when its time is over.
+    for key, write in (("a", ["SET", "a", "x"]), ("b", ["INCRBY", "b", "1"]), ("c", ["CAS", "c", "?", "x"])):
+        number = state.apply(["GRANT", key, "5"])
+        state.apply([str(number) if word == "?" else word for word in write])
+        assert (state.leases, state.apply(["EXPIRE", key, str(number)])) == ({}, 0)
+        assert state.read(["GET", key]) is not None
+    number = state.apply(["GRANT", "e", "5"])
+    assert [state.apply(["CAS", "e", "other", "x"]), state.leases] == [0, {"e": (5, number)}]
 
 
 async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
@@ -231,6 +239,11 @@ async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
         ["PEEK", "GET", "k", "0", "1"],
         ["MOVE", "bank", "x", "a", "b"],
         ["OPEN", "bank", "a", "1", "b", "x"],
+        ["GRANT", "k", "1.5"],
+        ["GUARDED", "k", "x", "v"],
+        ["EXPIRE", "k", "1"],
+        ["ONCE", "c", "1", "EXPIRE", "k", "1"],
+        ["ONCE", "c", "9" * 4301, "SET", "k", "v"],
     ):
         assert isinstance(await server.answer(wrong), ValueError)
 

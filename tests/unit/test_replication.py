@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -43,6 +45,13 @@ def test_a_node_is_behind_since_the_primary_was_first_seen_further() -> None:
     assert lag == {"n1": [0] * 6, "n2": [0, 25 - 21, 45 - 21, 0], "n3": [0]}
 
 
+def test_without_terms_another_primary_begins_another_reign() -> None:
+    """What the lost one had beyond it does not count for ever."""
+    old, new = [at("n1", 0, 1000, None, "primary")], [at("n2", 50, 900, None, "primary")]
+    later = [at("n2", 90, 950, None, "primary"), at("n3", 95, 950, None), at("n3", 60, 890, None)]
+    assert lags(*old, *new, *later) == {"n1": [0], "n2": [0, 0], "n3": [9, 0]}
+
+
 def test_an_older_primary_counts_no_more_and_may_be_behind_itself() -> None:
     """What it has beyond its successor is lost; in Redis that may be many bytes."""
     old = [at("n1", 0, 50, 1, "primary"), at("n1", 40, 900, 1, "primary"), at("n1", 60, 40, 1, "primary")]
@@ -51,6 +60,10 @@ def test_an_older_primary_counts_no_more_and_may_be_behind_itself() -> None:
 
 
 Seen = tuple[str, int, int, int | None, bool]
+
+
+def told(term: int | None) -> int:
+    return -1 if term is None else term
 
 
 @given(
@@ -76,11 +89,15 @@ def test_lags_agree_with_the_definition(seen: Sequence[Seen]) -> None:
     found = sorted(tuple(one) for of_node in nodes.values() for one in of_node["series"])
     expected = []
     for _, when, position, term, leads in seen:
-        before = [(-1 if t is None else t, w, p) for _, w, p, t, led in seen if led and 10 * w + 1 <= 10 * when]
-        newest = max((t for t, _, _ in before), default=-1)
-        further = [w for t, w, p in before if t == newest and p > position]
-        leads_now = leads and (-1 if term is None else term) >= newest
-        expected.append((10 * when, 10 * when - (10 * min(further) + 1) if further and not leads_now else 0))
+        led = [one for one in seen if one[4] and 10 * one[1] + 1 <= 10 * when]
+        newest = max((told(one[3]) for one in led), default=-1)
+        of_newest = [one for one in led if told(one[3]) == newest]
+        # The reign of who was seen last in the newest term goes back to where somebody else was seen in it.
+        by_reign = [list(samples) for _, samples in groupby(of_newest, key=itemgetter(0))]
+        reign = by_reign[-1] if by_reign else []
+        further = [10 * w + 1 for _, w, p, _, _ in reign if p > position]
+        leads_now = leads and told(term) >= newest
+        expected.append((10 * when, 10 * when - min(further) if further and not leads_now else 0))
     assert found == sorted(expected)
 
 
@@ -91,6 +108,8 @@ def test_it_is_told_in_one_line_and_to_machines() -> None:
         at("n1", SECOND, 9, role="primary"),
         at("n2", 7 * SECOND, 8),
         at("n2", 8 * SECOND, 9),
+        at("n1", 8 * SECOND, 10, role="primary"),
+        at("n2", 9 * SECOND, 9),  # as always, and nothing that a fault has left
     ]
     evidence = measured(*events)
     (line,) = replication_lines(evidence)
@@ -110,6 +129,26 @@ def test_it_is_told_in_one_line_and_to_machines() -> None:
     assert replication_lines(measured()) == []
 
 
+def test_why_nodes_were_not_compared_is_told() -> None:
+    own = Event(0, 9 * SECOND, MONITOR, "info", OWN_STATES, value=OwnStates((), 0, why="nobody answers"))
+    assert replication_lines(measured(own)) == [
+        "replication: what the nodes hold could not be compared: nobody answers"
+    ]
+    assert not dict(replication_properties(measured(own)))
+
+
+def test_of_many_moments_the_worst_ones_are_kept() -> None:
+    primary = [at("n1", 10, 5, role="primary")]
+    series = lags(*primary, *(at("n2", 100 * n, 4 if n == 1234 else 5) for n in range(2500)))["n2"]
+    assert len(series) <= 1000
+    assert max(series) == 123_400 - 11
+
+
 def test_what_is_not_of_our_own_making_is_passed_over() -> None:
+    huge = {"position": 1, "role": "primary", "asked": 10**330, "answered": 1}
+    partial = {"nodes": ["n1", "n2"], "keys": 3, "differing": 2}
+    for f, value in ((PROGRESS, huge), (OWN_STATES, partial)):
+        evidence = measured(Event(0, 0, MONITOR, "info", f, value=value, node="n1"))
+        assert len(replication_lines(evidence)) == (f == OWN_STATES)
     odd = [Event(0, at_, MONITOR, "info", f, value={"x": 1}, node="n1") for at_, f in enumerate((PROGRESS, OWN_STATES))]
     assert measured(*odd) == {}
