@@ -20,11 +20,11 @@ class Clock:
         self._real = len(history) > 0 and int(history.time[-1]) > 2 * len(history)
 
     def at(self, time: int) -> str:
-        """A moment."""
+        """A moment (ns), as a sentence says it: in seconds, or in steps of a history without real times."""
         return f"{time / 1e9:.4f} s" if self._real else f"step {time}"
 
     def between(self, start: int, end: int) -> str:
-        """A length of time."""
+        """How long it is from one moment to another (ns), as a sentence says it."""
         if not self._real:
             return count(end - start, "step")
         seconds = (end - start) / 1e9

@@ -101,7 +101,7 @@ class Experiment(msgspec.Struct, frozen=True):
 
     @property
     def node_names(self) -> list[str]:
-        """n1, n2, ..."""
+        """The names of the nodes, from n1 on, in the order in which everything counts them."""
         return [f"n{place}" for place in range(1, self.nodes + 1)]
 
     @property

@@ -18,7 +18,7 @@ from harness.environments.base import Environment, Guards, HasImage, Refuses
 from harness.errors import SplitbrainError, UsageError, option
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.options import Plugin, options_of, read, unknown
-from harness.target import KnowsItself, Target
+from harness.target import KnowsItself, ReadsOwnState, Target
 from harness.verdict import Checker, HasModels
 from harness.workload import Workload
 
@@ -32,7 +32,7 @@ class Kind(NamedTuple):
 
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "targets": Kind("target", Target, (KnowsItself,)),
+    "targets": Kind("target", Target, (KnowsItself, ReadsOwnState)),
     "workloads": Kind("workload", Workload),
     "nemeses": Kind("nemesis", Nemesis, (Prepares, Observes)),
     "checkers": Kind("checker", Checker, (HasModels,)),

@@ -52,7 +52,7 @@ class Clock(Nemesis):
         monotonic: Annotated[bool, "the monotonic clock as well"] = False
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """How wrong the clock is."""
 
         offset: Annotated[float, Seconds(-_MOST_SKEW, _MOST_SKEW)]
         rate: Annotated[float, Number(0.1, 10)]

@@ -61,7 +61,7 @@ class Disk(Nemesis):
         age: Annotated[float, Seconds(0.1, 10), "how much older the files are that a rollback brings back"] = 1.0
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """What is done to which of the files."""
 
         kind: Literal["full", "flip", "truncate", "rollback"]
         file: str | None = None

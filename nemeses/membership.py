@@ -26,12 +26,12 @@ class Membership(Nemesis):
     """Let a node, or two at once, leave the cluster; the heal lets them join again."""
 
     class Options(msgspec.Struct, frozen=True):
-        """How many."""
+        """How many nodes leave at a time."""
 
         leaving: Annotated[int | None, Number(1, 99), "how many nodes leave, fewer than there are"] = None
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """How many leave."""
 
         leaving: Annotated[int, Number(1, 99)]
 

@@ -54,7 +54,7 @@ class Netem(Nemesis):
         bandwidth: Annotated[float | None, Kilobytes(1, 10_000_000, zero="no limit"), "what a link carries"] = None
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """Which links are made worse, and by what."""
 
         quality: Limits
         direction: Literal["out", "in", "both"]

@@ -56,7 +56,7 @@ class Partition(Nemesis):
         flap: Annotated[float, Seconds(0.02, 10, zero="never"), "how often the cut comes and goes"] = 0.0
 
     class Fields(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """Which links are cut, in which direction, and how."""
 
         kind: Kind
         order: Annotated[list[str], Order()]

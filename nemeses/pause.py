@@ -25,7 +25,7 @@ class Pause(Nemesis):
     """SIGSTOP every server process of some nodes; the heal resumes them, or starts those that were killed meanwhile."""
 
     class Options(msgspec.Struct, frozen=True):
-        """Whom."""
+        """Which nodes stand still."""
 
         pause: Aim = "any"
 

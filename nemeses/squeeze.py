@@ -53,7 +53,7 @@ class Squeeze(Nemesis):
         memory: Annotated[int | None, Mebibytes(1, 65536), "what they may take in addition to what they hold"] = None
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """How much the servers are left, of the processor and of memory."""
 
         cpu: Annotated[float | None, Share(0.01, 0.99)] = None
         memory: Annotated[int | None, Mebibytes(1, 65536)] = None

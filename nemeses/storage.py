@@ -60,7 +60,7 @@ class Storage(Nemesis):
         ] = "*"
 
     class Fields(Aimed, frozen=True, kw_only=True):
-        """What a plan holds."""
+        """What goes wrong, how often, and with which files."""
 
         kind: Kind
         seed: str | None = None

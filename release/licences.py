@@ -43,7 +43,7 @@ def licence(name: str) -> str:
 
 
 def table() -> str:
-    """LICENCES.md."""
+    """The text of LICENCES.md: what the product depends on, and under which licence."""
     rows = []
     for name, version in sorted(pinned().items(), key=lambda pair: pair[0].lower()):
         try:

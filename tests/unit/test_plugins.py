@@ -26,11 +26,12 @@ from harness.checkers.linearizability import Linearizable
 from harness.checkers.lock import Lock
 from harness.checkers.overwritten import Overwritten
 from harness.checkers.queue import Queue
+from harness.checkers.replication import Replication
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.total import Total
 from harness.checkers.unique_ids import UniqueIds
 from harness.checkers.watch import Watch
-from harness.environments.base import Environment, HasImage, Refuses
+from harness.environments.base import Environment, Guards, HasImage, Refuses
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
 from harness.environments.simulation.environment import SimulationEnvironment
@@ -50,7 +51,7 @@ from harness.nemeses.storage import Storage
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.plugins import KINDS, load, names
 from harness.suitable import refuse_unsuitable
-from harness.target import KnowsItself, Target
+from harness.target import KnowsItself, ReadsOwnState, Target
 from harness.targets.etcd import Etcd
 from harness.targets.redis import Redis
 from harness.targets.reference.target import Reference
@@ -106,6 +107,7 @@ CHECKERS: Mapping[str, Checker] = {
     "evidence": Evidence(),
     "completeness": Completeness(),
     "availability": Availability(),
+    "replication": Replication(),
     "crashes": Crashes(),
     "linearizable": Linearizable(),
     "convergence": Convergence(),
@@ -135,11 +137,13 @@ BUNDLED: Mapping[str, Mapping[str, object]] = {
     "checkers": CHECKERS,
     "environments": ENVIRONMENTS,
 }
-OPTIONAL: tuple[KnowsItself, Prepares, Observes, HasModels, HasImage, Refuses] = (
+OPTIONAL: tuple[KnowsItself, ReadsOwnState, Prepares, Observes, HasModels, HasImage, Guards, Refuses] = (
     Etcd(Etcd.Options()),
+    Redis(Redis.Options()),
     Storage(Storage.Options()),
     Clock(Clock.Options()),
     Linearizable(),
+    DockerEnvironment(),
     DockerEnvironment(),
     SshEnvironment(),
 )
