@@ -60,12 +60,44 @@ class Return(msgspec.Struct):
 
     0 stands for service that never was less than full, None for what did not happen: in the history at all, or, of full
     service, before the fault ended or the next one began. Unless it is ``known``, there was no whole second until then
-    in which anything was asked, or nothing before the first fault to compare it with.
+    in which anything was asked, or nothing before the first fault to compare it with. ``first_write`` is the same as
+    ``first_served`` for operations that change something, where there are such and others.
     """
 
     first_served: int | None
     full_service: int | None
     known: bool = True
+    first_write: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Part(msgspec.Struct):
+    """One function, or the clients of one node, in a fault: how many operations there were meanwhile and how many of
+    them were served, and the ns from its start, and from its end, to the first that was invoked since and served.
+    """
+
+    operations: int
+    served: int
+    after_fault: int | None
+    after_heal: int | None
+
+
+class _First:
+    """When the first of some operations was served, of those that were invoked from a moment on."""
+
+    def __init__(self, call: Ints, ret: Ints, served: NDArray[np.bool_]) -> None:
+        done = np.where(served, ret, NEVER)
+        self._call, self._served = call, np.concatenate([[0], np.cumsum(served)])
+        self._first = np.append(np.minimum.accumulate(done[::-1])[::-1], NEVER)
+
+    def after(self, moment: int) -> int | None:
+        """The ns until then; None where it never was."""
+        first = int(self._first[int(np.searchsorted(self._call, moment))])
+        return None if first == NEVER else first - moment
+
+    def between(self, start: int, end: int) -> tuple[int, int]:
+        """How many there were from one moment on and before another, and how many of them were served."""
+        first, last = np.searchsorted(self._call, [start, end])
+        return int(last - first), int(self._served[last] - self._served[first])
 
 
 class Fault(msgspec.Struct):
@@ -83,6 +115,9 @@ class Fault(msgspec.Struct):
     after: Service
     from_fault: Return
     from_heal: Return
+    functions: dict[str, Part]
+    nodes: dict[str, Part]
+    """By the node whose clients asked: another one may have served them."""
 
 
 class Reason(msgspec.Struct):
@@ -135,9 +170,15 @@ class _Measured:
             sorted({t for period in self.periods for t in (period.start, period.end)}), dtype=np.int64
         )
         self.starts = np.array([period.start for period in self.periods], dtype=np.int64)
-        ret = np.where(self.served, operations.ret, NEVER)
-        self.first = np.append(np.minimum.accumulate(ret[::-1])[::-1], NEVER)
-        """The first completion of an operation that was served, of each and all that were invoked after it."""
+        self.first = self._first(np.ones(len(operations), dtype=bool))
+        writes = writing(operations)
+        self.first_write = self._first(writes) if writes.any() and not writes.all() else None
+        functions = self._rows_by(operations.f, history.functions)
+        nodes = self._rows_by(history.node[operations.invoked], history.nodes)
+        self.functions = {name: self._first(rows) for name, rows in functions.items()}
+        self.nodes = {name: self._first(rows) for name, rows in nodes.items()}
+        self.services = {name: self.of(rows) for name, rows in functions.items()}
+        self.node_services = {name: self.of(rows) for name, rows in nodes.items()}
         self.full = self._full()
 
     def _full(self) -> NDArray[np.bool_] | None:
@@ -151,6 +192,9 @@ class _Measured:
         # In whole numbers, since a share that is just enough must not depend on how it is rounded.
         good: NDArray[np.bool_] = 10 * (sums[over] - sums[here]) * until >= 9 * int(sums[until]) * (over - here)
         return good
+
+    def _first(self, rows: Any) -> _First:
+        return _First(self.call[rows], self.operations.ret[rows], self.served[rows])
 
     def of(self, chosen: Any) -> Service:
         """Those of a slice, a mask, or some rows."""
@@ -173,8 +217,8 @@ class _Measured:
             self.of(begun == 0),
             self.of(hurt),
             self.of(~hurt & (begun > 0)),
-            self._each(self.operations.f, self.history.functions),
-            self._each(self.history.node[self.operations.invoked], self.history.nodes),
+            self.services,
+            self.node_services,
             len(self.periods),
             [self._fault(period, *both) for period, both in listed],
             self._worst(returns),
@@ -182,12 +226,19 @@ class _Measured:
             service_clauses(self.history, self.operations),
         )
 
-    def _each(self, code: NDArray[np.int32], names: list[Any]) -> dict[str, Service]:
+    def _rows_by(self, code: NDArray[np.int32], names: list[Any]) -> dict[str, Ints]:
+        """The rows of each name, in their order."""
         order = np.argsort(code, kind="stable")
         codes, first = np.unique(code[order], return_index=True)
         last = np.append(first[1:], len(code))
         parts = list(zip(codes.tolist(), first.tolist(), last.tolist(), strict=True))[:_NAMES]
-        return {str(names[number]): self.of(order[a:b]) for number, a, b in parts if names[number] is not None}
+        return {str(names[number]): order[a:b] for number, a, b in parts if names[number] is not None}
+
+    def _parts(self, period: Period, by_name: dict[str, _First]) -> dict[str, Part]:
+        return {
+            name: Part(*first.between(period.start, period.end + 1), first.after(period.start), first.after(period.end))
+            for name, first in by_name.items()
+        }
 
     def _next(self, moment: int) -> int:
         """When the next fault begins or ends."""
@@ -207,6 +258,8 @@ class _Measured:
             self.between(period.end + 1, self._next(period.end)),
             from_fault,
             from_heal,
+            self._parts(period, self.functions),
+            self._parts(period, self.nodes),
         )
 
     def _returns(self, period: Period) -> tuple[Return, Return]:
@@ -216,16 +269,17 @@ class _Measured:
 
     def _return(self, moment: int, until: int) -> Return:
         row, over = (int(place) for place in np.searchsorted(self.call, [moment, until - _WINDOW]))
-        first = int(self.first[row])
-        served = None if first == NEVER else first - moment
+        served = self.first.after(moment)
+        write = msgspec.UNSET if self.first_write is None else self.first_write.after(moment)
         if self.full is None or row >= over:
-            return Return(served, None, known=False)
+            return Return(served, None, known=False, first_write=write)
         here = self.full[row:over]
         worse = int(np.argmin(here))
         if here[worse]:
-            return Return(served, 0)
+            return Return(served, 0, first_write=write)
         again = worse + int(np.argmax(here[worse:]))
-        return Return(served, int(self.call[row + again]) - moment if here[again] else None)
+        full = int(self.call[row + again]) - moment if here[again] else None
+        return Return(served, full, first_write=write)
 
     def _worst(self, returns: list[tuple[Return, Return]]) -> dict[str, tuple[int, Return, Return]]:
         by_name: dict[str, list[tuple[Return, Return]]] = {}
@@ -249,7 +303,13 @@ def _longest(returns: list[Return]) -> Return:
         return max(known, default=None) if len(known) == len(times) else None
 
     known = [return_.full_service for return_ in returns if return_.known]
-    return Return(longest([return_.first_served for return_ in returns]), longest(known), known=bool(known))
+    writes = [return_.first_write for return_ in returns if not isinstance(return_.first_write, msgspec.UnsetType)]
+    return Return(
+        longest([return_.first_served for return_ in returns]),
+        longest(known),
+        known=bool(known),
+        first_write=longest(writes) if writes else msgspec.UNSET,
+    )
 
 
 def served(operations: Operations) -> NDArray[np.bool_]:

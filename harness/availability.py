@@ -57,7 +57,8 @@ def availability_properties(evidence: dict[str, Any]) -> Iterator[tuple[str, str
                 yield f"availability.{name}.{quantile}", f"{ns / 1e9:.9f}"
     for name, (_, *returns) in measured["worst"].items():
         for moment, figures in zip(("fault", "heal"), returns, strict=True):
-            for what in ("first_served", "full_service") if figures["known"] else ("first_served",):
+            times = ["first_served", *(["first_write"] if "first_write" in figures else [])]
+            for what in [*times, *(["full_service"] if figures["known"] else [])]:
                 ns = figures[what]
                 yield f"availability.{name}.{what}_after_{moment}", "never" if ns is None else f"{ns / 1e9:.9f}"
 
@@ -85,6 +86,9 @@ def _returns(faults: int, fault: dict[str, Any], heal: dict[str, Any]) -> str:
     first = "nothing was served since"
     if fault["first_served"] is not None:
         first = f"served again after {duration(fault['first_served'])}"
+        write = fault.get("first_write", fault["first_served"])
+        if write != fault["first_served"]:
+            first += ", no write since" if write is None else f", writes after {duration(write)}"
     told = [first, *_full(fault, "while it lasted")]
     healed = _full(heal, "before the next fault, or the end")
     told += [f"after the heal {clause}" for clause in healed]

@@ -25,15 +25,19 @@ QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 
 
 def run(
-    *operations: tuple[float, float, str], faults: Sequence[tuple[float, float]] = (), error: str = "no"
+    *operations: tuple[float, float, str],
+    faults: Sequence[tuple[float, float]] = (),
+    error: str = "no",
+    functions: Sequence[str] = ("write",),
 ) -> History:
     """Operations from one second to another with their outcomes, each of a process of its own, and faults."""
     events = []
     for process, (call, ret, kind) in enumerate(operations):
-        events.append(Event(0, int(call * S), process, "invoke", "write", "k", process, node=f"n{process % 3}"))
+        f = functions[process % len(functions)]
+        events.append(Event(0, int(call * S), process, "invoke", f, "k", process, node=f"n{process % 3}"))
         if kind != "open":
             said = None if kind == "ok" else error
-            events.append(Event(0, int(ret * S), process, kind, "write", "k", process, node="n1", error=said))  # type: ignore[arg-type]
+            events.append(Event(0, int(ret * S), process, kind, f, "k", process, node="n1", error=said))  # type: ignore[arg-type]
     for start, end in faults:
         for name, at in (("start", start), ("stop", end)):
             events.append(Event(0, int(at * S), NEMESIS, "invoke", f"{name}-kill"))
@@ -112,7 +116,8 @@ def test_every_figure_is_what_its_definition_says(seed: int) -> None:
     while (at := at + rng.uniform(0.5, 6)) < 18:
         faults.append((at, at + rng.uniform(0.1, 5)))
         at = faults[-1][1]
-    history = run(*operations, faults=faults)
+    functions = (("write",), ("read", "write"), ("read", "cas", "write", "read"), ("read",))[seed % 4]
+    history = run(*operations, faults=faults, functions=functions)
     found = measured(history)
     rows = _rows(history)
     periods = fault_periods(history)
@@ -130,21 +135,35 @@ def test_every_figure_is_what_its_definition_says(seed: int) -> None:
     for period, fault in zip(periods, found.faults, strict=True):
         following = min((one.start for one in periods if one.start > period.end), default=10**15)
         _same(fault.during, [one for one in rows if period.start <= one[0] <= period.end])
-        assert fault.from_fault == _return(rows, first, period.start, period.end + 1)
-        assert fault.from_heal == _return(rows, first, period.end, following)
+        mixed = len({one[4] == "read" for one in rows}) == 2
+        assert fault.from_fault == _return(rows, first, period.start, period.end + 1, mixed=mixed)
+        assert fault.from_heal == _return(rows, first, period.end, following, mixed=mixed)
+        for by, parts in ((4, fault.functions), (3, fault.nodes)):
+            assert parts.keys() == {one[by] for one in rows}
+            for name, part in parts.items():
+                mine = [one for one in rows if one[by] == name]
+                meanwhile = [one[2] for one in mine if period.start <= one[0] <= period.end]
+                assert (part.operations, part.served) == (len(meanwhile), sum(meanwhile))
+                assert (part.after_fault, part.after_heal) == (_served(mine, period.start), _served(mine, period.end))
 
 
-def _rows(history: History) -> list[tuple[int, int, bool, Any]]:
-    """Each operation: its moments, whether it was served, its node."""
+def _rows(history: History) -> list[tuple[int, int, bool, Any, str]]:
+    """Each operation: its moments, whether it was served, its node, its function."""
     operations = history.operations()
     return [
-        (int(operations.call[row]), int(operations.ret[row]), operations.type[row] == 1, operations.node_name(row))
+        (
+            int(operations.call[row]),
+            int(operations.ret[row]),
+            bool(operations.type[row] == 1),
+            operations.node_name(row),
+            str(history.functions[operations.f[row]]),
+        )
         for row in range(len(operations))
     ]
 
 
 def _same(found: Any, rows: list[Any]) -> None:
-    times = sorted(ret - call for call, ret, good, _ in rows if good)
+    times = sorted(ret - call for call, ret, good, *_ in rows if good)
     assert (found.operations, found.served) == (len(rows), len(times))
     if not times:
         assert found.latency is None
@@ -154,23 +173,48 @@ def _same(found: Any, rows: list[Any]) -> None:
         assert getattr(found.latency, name) == value
 
 
-def _return(rows: list[Any], first: float, moment: int, until: int) -> Return:
-    served = min((ret for call, ret, good, _ in rows if call >= moment and good), default=None)
-    served = None if served is None else served - moment
-    base = [good for call, _, good, _ in rows if call < first]
+def _served(rows: list[Any], moment: int) -> int | None:
+    """The time to the first that was invoked from a moment on and served."""
+    served = min((ret for call, ret, good, *_ in rows if call >= moment and good), default=None)
+    return None if served is None else served - moment
+
+
+def _return(rows: list[Any], first: float, moment: int, until: int, *, mixed: bool) -> Return:
+    served = _served(rows, moment)
+    write = _served([one for one in rows if one[4] != "read"], moment) if mixed else msgspec.UNSET
+    base = [good for call, _, good, *_ in rows if call < first]
     begins = [call for call, *_ in rows if moment <= call < until - S]
     if not any(base) or not begins:
-        return Return(served, None, known=False)
+        return Return(served, None, known=False, first_write=write)
 
     def is_full(start: int) -> bool:
-        inside = [good for call, _, good, _ in rows if start <= call < start + S]
+        inside = [good for call, _, good, *_ in rows if start <= call < start + S]
         return 10 * sum(inside) * len(base) >= 9 * sum(base) * len(inside)
 
     worse = next((start for start in begins if not is_full(start)), None)
     if worse is None:
-        return Return(served, 0)
+        return Return(served, 0, first_write=write)
     again = next((start for start in begins if start > worse and is_full(start)), None)
-    return Return(served, None if again is None else again - moment)
+    return Return(served, None if again is None else again - moment, first_write=write)
+
+
+def test_writes_that_fail_while_reads_are_served_are_told() -> None:
+    """A store without a primary may still answer reads."""
+    operations = [
+        (at, ret, "ok" if number % 2 == 0 or ret > 12.1 else kind)
+        for number, (at, ret, kind) in enumerate(steady((5.0, 11.0)))
+    ]
+    history = run(*operations, faults=[(4.95, 12.0)], functions=("read", "write"))
+    verdict = combine({"availability": Availability().check(history, Budget())})
+    (line,) = (line for line in availability_lines(verdict.evidence) if line.startswith("kill:"))
+    assert line.startswith("kill: served again after 60 ms, writes after 6.2 s, ")
+    (fault,) = measured(history).faults
+    assert fault.functions["read"].after_fault == 60_000_000
+    assert fault.functions["write"].after_fault == 6_160_000_000
+    assert fault.functions["read"].served > fault.functions["write"].served > 0
+    suite = ElementTree.fromstring(junit(verdict, Experiment("reference"), 1.0))
+    properties = {one.get("name"): one.get("value") for one in suite.iter("property")}
+    assert properties["availability.kill.first_write_after_fault"] == "6.160000000"
 
 
 def test_a_few_lines_say_it_and_junit_has_properties() -> None:
