@@ -88,7 +88,7 @@ def simulate(
     moments = []
     for _, call, ret, client, number in plan:
         moments += [(call, 0, number, client), (ret, 1, number, client)]
-    events = []
+    events: list[Event] = []
     for moment, ends, number, client in sorted(moments):
         f, argument, result, dies, _ = outcomes[number]
         if not ends:

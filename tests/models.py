@@ -16,7 +16,7 @@ Shape = tuple[str, Sequence[Any], Sequence[Any]]
 
 NOTHING = [None]
 SUBSETS = [tuple(c) for size in range(4) for c in itertools.combinations("abc", size)]
-TRANSACTIONS = [
+TRANSACTIONS: list[tuple[object, Sequence[object]]] = [
     ((("w", "x", 1), ("w", "y", 1)), [None]),
     ((("w", "x", 2),), [None]),
     ((("w", "y", 2), ("w", "x", 3)), [None]),
@@ -27,7 +27,7 @@ TRANSACTIONS = [
     ((("r", "y", None), ("w", "x", 1)), [(("r", "y", a), ("w", "x", 1)) for a in (None, 1, 2)]),
 ]
 
-LISTS = [
+LISTS: list[tuple[object, Sequence[object]]] = [
     ((("append", "x", 1),), [None]),
     ((("append", "x", 2), ("append", "y", 1)), [None]),
     (

@@ -219,7 +219,7 @@ def test_convert_never_writes_over_its_source(splitbrain: Command, tmp_path: Pat
                 convert(tmp_path / source, tmp_path / to, independent=False)
             assert (run / "history.jsonl").read_text() == GOOD
     assert splitbrain("convert", "run", "run/history.jsonl").returncode == 2
-    command = [Path(sys.executable).with_name("splitbrain"), "convert", "-", "hard.edn"]
+    command = [str(Path(sys.executable).with_name("splitbrain")), "convert", "-", "hard.edn"]
     with (run / "history.jsonl").open() as given:
         assert subprocess.run(command, cwd=tmp_path, stdin=given, capture_output=True, check=False).returncode == 2
     assert (run / "history.jsonl").read_text() == GOOD

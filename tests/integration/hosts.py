@@ -17,7 +17,7 @@ PORT = 2222
 async def prepare(folder: Path, nodes: Sequence[Node]) -> SshEnvironment.Options:
     """Start sshd on each machine, and say how to get in: by a key file, and host keys that are known."""
     for name in ("host", "user"):
-        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name]
+        key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
         await asyncio.to_thread(subprocess.run, key, check=True)
     (folder / "authorized").write_text((folder / "user.pub").read_text())
     host_key = (folder / "host.pub").read_text()

@@ -419,7 +419,7 @@ async def what_a_store_has_synced_survives_every_crash(cluster: Cluster) -> None
         store = Store(script)
         await store.start(cluster, node)
         for kind in ("lost", "torn", "lost"):
-            storage = Storage(Storage.Options(storage=kind))  # type: ignore[arg-type]
+            storage = Storage(Storage.Options(storage=kind))
             await said(node, "safe", 1 + (await node.log("store")).count("safe"))
             done, holds = await fault(cluster, storage, store)
             if script == RIGHT:
@@ -494,7 +494,7 @@ def outcome(environment: str, folder: Path, *arguments: str) -> tuple[int, Mappi
 
 KINDS = [("disk", kind) for kind in ("full", "flip", "truncate", "rollback")]
 KINDS += [("storage", kind) for kind in ("lost", "torn", "slow", "errors", "readonly", "unreadable", "wrong")]
-NEEDS = {
+NEEDS: dict[tuple[str, str], pytest.MarkDecorator | tuple[()]] = {
     ("simulation", "disk"): (),
     ("local", "disk"): pytest.mark.needs("local"),
     ("local", "storage"): pytest.mark.needs("local", "storage"),

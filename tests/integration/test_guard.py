@@ -261,14 +261,12 @@ async def who_would_not_be_heard_is_not_shut_out(cluster: Cluster) -> None:
     async def elsewhere(_: SshNode) -> list[str]:
         return ["192.0.2.1"]
 
-    clients, SshNode.clients = SshNode.clients, elsewhere  # type: ignore[method-assign]
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SshNode, "clients", elsewhere)
         async with machines(cluster, ["n1"]) as (environment, _):
             said = await environment.guard([OTHER])
             assert said == f"{cluster.nodes[0].address} would not hear the clients"
             assert "SPLITBRAIN" not in await traces(cluster.nodes[0])
-    finally:
-        SshNode.clients = clients  # type: ignore[method-assign]
 
 
 @pytest.mark.needs("ssh")

@@ -234,7 +234,7 @@ async def nobody_else_can_hold_a_name(cluster: Cluster) -> None:
 
 
 async def a_broken_link_heals_at_both_ends(cluster: Cluster) -> None:
-    ssh.SILENCE_SECONDS = 3.0
+    pytest.MonkeyPatch().setattr(ssh, "SILENCE_SECONDS", 3.0)
     with tempfile.TemporaryDirectory() as folder:
         options = await hosts.prepare(Path(folder), cluster.nodes)
         environment = SshEnvironment(options=options)

@@ -23,6 +23,9 @@ from harness.verdict import Budget, combine
 S = 1_000_000_000
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999, "max": 1.0}
 
+Row = tuple[int, int, bool, str | None, str]
+"""An operation: its moments, whether it was served, its node, its function."""
+
 
 def run(
     *operations: tuple[float, float, str],
@@ -147,8 +150,7 @@ def test_every_figure_is_what_its_definition_says(seed: int) -> None:
                 assert (part.after_fault, part.after_heal) == (_served(mine, period.start), _served(mine, period.end))
 
 
-def _rows(history: History) -> list[tuple[int, int, bool, Any, str]]:
-    """Each operation: its moments, whether it was served, its node, its function."""
+def _rows(history: History) -> list[Row]:
     operations = history.operations()
     return [
         (
@@ -162,7 +164,7 @@ def _rows(history: History) -> list[tuple[int, int, bool, Any, str]]:
     ]
 
 
-def _same(found: Any, rows: list[Any]) -> None:
+def _same(found: Any, rows: list[Row]) -> None:
     times = sorted(ret - call for call, ret, good, *_ in rows if good)
     assert (found.operations, found.served) == (len(rows), len(times))
     if not times:
@@ -173,13 +175,13 @@ def _same(found: Any, rows: list[Any]) -> None:
         assert getattr(found.latency, name) == value
 
 
-def _served(rows: list[Any], moment: int) -> int | None:
+def _served(rows: list[Row], moment: int) -> int | None:
     """The time to the first that was invoked from a moment on and served."""
     served = min((ret for call, ret, good, *_ in rows if call >= moment and good), default=None)
     return None if served is None else served - moment
 
 
-def _return(rows: list[Any], first: float, moment: int, until: int, *, mixed: bool) -> Return:
+def _return(rows: list[Row], first: float, moment: int, until: int, *, mixed: bool) -> Return:
     served = _served(rows, moment)
     write = _served([one for one in rows if one[4] != "read"], moment) if mixed else msgspec.UNSET
     base = [good for call, _, good, *_ in rows if call < first]

@@ -25,10 +25,10 @@ from tests.histories import Op, history
 
 
 def locks(*names: str) -> History:
-    events = []
+    events: list[Event] = []
     for name in names:
         for kind in ("invoke", "ok"):
-            events.append(Event(0, len(events), 0, kind, name))  # type: ignore[arg-type]
+            events.append(Event(0, len(events), 0, kind, name))
     return from_events(events)
 
 

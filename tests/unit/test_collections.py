@@ -11,11 +11,11 @@ import pytest
 
 from harness.history import History, from_events
 from harness.judging import judge
-from harness.operation import Event
+from harness.operation import Event, EventType
 from harness.plugins import load
 from harness.verdict import Budget, Verdict
 
-Step = tuple[int, str, str, Any]
+Step = tuple[int, EventType, str, Any]
 """Process, kind of event, function, value."""
 
 
@@ -24,7 +24,7 @@ def history(*steps: Step) -> History:
         [
             Event(0, at * 1_000_000_000, process, kind, f, "k", value)
             for at, (process, kind, f, value) in enumerate(steps)
-        ]  # type: ignore[arg-type]
+        ]
     )
 
 

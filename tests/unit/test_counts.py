@@ -50,11 +50,11 @@ def test_checkers_count_what_they_do_not_explain() -> None:
     operations = [Op("write", 1, 0, 1, key) for key in keys] + [Op("read", None, 2, 3, key) for key in keys]
     verdict = judge(history(operations), {"linearizable": Linearizable()}, Budget())
     assert (verdict.total, len(verdict.anomalies)) == (25, 10)
-    events = []
+    events: list[Event] = []
     for number, key in enumerate(keys):
         for f, value in (("increment", 1), ("read-local", 7)):
             for kind in ("invoke", "ok"):
-                events.append(Event(0, len(events), number, kind, f, key, value, "n1"))  # type: ignore[arg-type]
+                events.append(Event(0, len(events), number, kind, f, key, value, "n1"))
     verdict = judge(from_events(events), {"total": Total("read-local")}, Budget())
     assert (verdict.total, len(verdict.anomalies)) == (25, 10)
 

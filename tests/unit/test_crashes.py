@@ -110,7 +110,7 @@ def test_a_fault_that_names_no_node_or_of_which_nothing_is_known_explains_everyt
 
 
 def test_the_heal_of_all_ends_every_fault() -> None:
-    healed = [Event(0, 9 * S, NEMESIS, kind, "heal") for kind in ("invoke", "ok")]  # type: ignore[arg-type]
+    healed = [Event(0, 9 * S, NEMESIS, kind, "heal") for kind in ("invoke", "ok")]
     began = fault("harm", 4, None, KILLED)
     assert judged(*began, *healed, ended("n1", 10, 12), how={"harm": "meanwhile"}).validity == "invalid"
 

@@ -132,7 +132,7 @@ def test_however_short_the_interval_the_primary_is_hit_and_faults_go_on_to_the_e
         dealt = faults(made("kill", "pause"), seed, 60, nodes=3, interval=interval, overlapping=overlapping)
         assert any(fault.plan["aim"] == "primary" for fault in dealt)
         assert dealt[-1].stop > 60 - FAILOVER - 5
-    primary = {"kill": Kill(Kill.Options(kill="primary"))}
+    primary: dict[str, Nemesis] = {"kill": Kill(Kill.Options(kill="primary"))}
     assert faults(primary, 1, 60, interval=interval, overlapping=overlapping)
 
 

@@ -301,8 +301,8 @@ def test_a_crash_of_a_process_with_nothing_open_changes_nothing(tmp_path: Path) 
             text.insert(at, crash.replace("0", "8"))
             assert verdict(read(tmp_path, "\n".join(text))) == expected
     # With something open it is that which crashed.
-    text = "\n".join(maps([("invoke", 0, "write", 1)])) + crash
-    assert verdict(read(tmp_path, text)) == "valid"
+    opened = "\n".join(maps([("invoke", 0, "write", 1)])) + crash
+    assert verdict(read(tmp_path, opened)) == "valid"
     for kind in ("ok", "fail"):
         with pytest.raises(HistoryError, match="never invoked"):
             verdict(read(tmp_path, crash.replace("info", kind)))

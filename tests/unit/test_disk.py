@@ -12,13 +12,13 @@ import pytest
 
 from harness.cluster import Cluster
 from harness.environments.simulation.disk import SimulatedDisk
-from harness.environments.simulation.loop import SimulatedLoop
 from harness.environments.tools import Request
 from harness.errors import UsageError
 from harness.faults import disk, process, witness
 from harness.faults.files import data
 from harness.nemeses.disk import Disk
 from harness.nemeses.victims import revive
+from tests.loops import simulated_loop
 
 LONG = 64_000_000
 RECORDS = {40_000: b"first record", 8_000_000: b"x" * 9000, 8_020_000: b"last"}
@@ -46,7 +46,7 @@ def in_a_record(at: int) -> bool:
 
 def test_bits_are_flipped_in_records_all_over_the_data_and_in_constant_memory(store: Path) -> None:
     tracemalloc.start()
-    found: list[dict[str, Any]] = []
+    found: list[disk.Place] = []
     for seed in range(25):
         one = disk.find(str(store), "", random.Random(seed).random())
         assert one is not None
@@ -107,7 +107,7 @@ def test_holes_are_not_read(store: Path) -> None:
 def test_a_region_is_a_third_of_the_data() -> None:
     places = {}
     for region in ("head", "middle", "tail"):
-        nemesis = Disk(Disk.Options(disk="flip", region=region))  # type: ignore[arg-type]
+        nemesis = Disk(Disk.Options(disk="flip", region=region))
         dealt = {"aim": "one", "kind": "flip"}
         places[region] = [nemesis.plan(random.Random(n), {"n1": "a"}, dealt)["place"] for n in range(50)]
     assert max(places["head"]) <= 1 / 3 < min(places["middle"])
@@ -194,7 +194,7 @@ def test_no_other_fault_starts_a_server_whose_files_are_being_changed(plan: dict
         assert machine.cluster.kept_down == set()
         assert machine.changes == changes
 
-    SimulatedLoop().run_to_end(main())
+    simulated_loop().run_to_end(main())
 
 
 def test_a_server_that_another_fault_keeps_down_is_not_given_its_backup() -> None:
@@ -210,4 +210,4 @@ def test_a_server_that_another_fault_keeps_down_is_not_given_its_backup() -> Non
         assert not machine.runs
         assert machine.changes == ["restore"]
 
-    SimulatedLoop().run_to_end(main())
+    simulated_loop().run_to_end(main())

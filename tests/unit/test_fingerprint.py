@@ -10,11 +10,12 @@ import pytest
 from harness import fingerprint as module
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
+from harness.plugins import packages
 
 
 def test_it_changes_with_the_source_of_whatever_plugs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {"harness", *(f"harness.{kind}" for kind in ("targets", "workloads", "nemeses", "checkers"))} <= set(
-        module.packages()
+        packages()
     )
     (tmp_path / "my_plugins/inner").mkdir(parents=True)
     (tmp_path / "my_plugins/__init__.py").touch()

@@ -16,7 +16,7 @@ def drive(
     """Run a generator on virtual time, each operation taking ``latency`` ns; what was invoked, and when."""
     everyone: list[Process] = [*range(processes), NEMESIS]
     busy: dict[Process, tuple[int, Operation]] = {}
-    now, steps = 0, []
+    now, steps = 0, list[Step]()
     while len(steps) < most:
         found = generator.next(Context(now, everyone, [p for p in everyone if p not in busy]))
         wake = [at for at, _ in busy.values()]

@@ -15,6 +15,7 @@ from harness.generator import Generator, Stagger, any_of, at_times, limit, on_cl
 from harness.interpreter import Interpreter, Worker
 from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation, Served
 from harness.recording import Recorder
+from tests.loops import simulated_loop
 
 READ, WRITE = Operation("read", "k"), Operation("write", "k", 1)
 
@@ -75,7 +76,7 @@ def drive(tmp_path: Path) -> Drive:
         nemesis: Fault = _nothing,
         stop_at: float | None = None,
     ) -> list[Event]:
-        loop = SimulatedLoop()  # type: ignore[abstract]
+        loop = simulated_loop()
         interpreter, events = _interpreter(loop, tmp_path, *clients, nemesis=nemesis)
 
         async def main() -> None:
@@ -248,7 +249,7 @@ class Deaf(Memory):
 
 
 def test_who_was_stopped_goes_on_with_the_next_generator_and_stops_at_once(tmp_path: Path) -> None:
-    loop = SimulatedLoop()  # type: ignore[abstract]
+    loop = simulated_loop()
     interpreter, events = _interpreter(loop, tmp_path, Memory("v"))
 
     async def main() -> None:
@@ -262,7 +263,7 @@ def test_who_was_stopped_goes_on_with_the_next_generator_and_stops_at_once(tmp_p
 
 
 def test_a_client_that_does_not_come_back_is_given_up_and_named(tmp_path: Path) -> None:
-    loop, stuck = SimulatedLoop(), list[str]()  # type: ignore[abstract]
+    loop, stuck = simulated_loop(), list[str]()
     interpreter, events = _interpreter(loop, tmp_path, Deaf(), Memory("v"), stuck=stuck.append)
 
     async def main() -> None:
@@ -278,7 +279,7 @@ def test_a_client_that_does_not_come_back_is_given_up_and_named(tmp_path: Path) 
 
 
 def test_what_is_open_when_a_run_is_cancelled_has_an_unknown_outcome(tmp_path: Path) -> None:
-    loop = SimulatedLoop()  # type: ignore[abstract]
+    loop = simulated_loop()
     interpreter, events = _interpreter(loop, tmp_path, Memory(seconds=0.5))
 
     async def main() -> None:
@@ -300,7 +301,7 @@ def test_what_is_open_when_a_run_is_cancelled_has_an_unknown_outcome(tmp_path: P
     ],
 )
 def test_an_answer_that_nobody_can_use_names_its_client(tmp_path: Path, answer: Any, said: str) -> None:
-    loop = SimulatedLoop()  # type: ignore[abstract]
+    loop = simulated_loop()
     interpreter, _ = _interpreter(loop, tmp_path, Memory(answer), answers={"read": (int,)})
     with pytest.raises(SplitbrainError, match=r"Memory\.invoke") as raised:
         loop.run_to_end(interpreter.run(on_clients(operations([READ]))))

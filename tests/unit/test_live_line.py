@@ -60,6 +60,6 @@ def test_faults_cannot_steer_the_terminal() -> None:
 
 
 def test_large_numbers_cut_neither_the_phase_nor_the_elapsed_time() -> None:
-    done = [Event(0, 0, 1, kind, "read") for kind in ("ok", "fail", "info") for _ in range(2_000)]  # type: ignore[arg-type]
+    done = [Event(0, 0, 1, kind, "read") for kind in ("ok", "fail", "info") for _ in range(2_000)]
     said = line("running for 3000 s", *done, fault("halves: n1 n2 n3 | n4 n5"), seconds=1234.0)
     assert said.startswith("25 of 25 s  running  0 anomalies  partition")

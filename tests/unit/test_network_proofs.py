@@ -15,7 +15,6 @@ import pytest
 from harness.cluster import Cluster
 from harness.dealing import Dealer
 from harness.environments.simulation.environment import SimulatedNode, SimulationEnvironment
-from harness.environments.simulation.loop import SimulatedLoop
 from harness.environments.tools import Request
 from harness.errors import FaultError
 from harness.faults import probe
@@ -25,6 +24,7 @@ from harness.nemeses.partition import Partition, apart_from_each_other, cuts_onl
 from harness.nemeses.quality import KINDS, STRENGTHS, draw
 from harness.nemesis import Proof
 from harness.targets.reference.target import Reference
+from tests.loops import simulated_loop
 
 NAMES = ["n1", "n2", "n3"]
 ZONES = dict.fromkeys(NAMES, "a")
@@ -42,14 +42,14 @@ def proved(quality: Mapping[str, float], done: Mapping[str, float] | None = None
         result = await netem.inject(cluster, target, {**plan, "quality": asked if done is None else dict(done)})
         return await netem.prove(cluster, target, {**result, "quality": asked}, 3.0)
 
-    return SimulatedLoop().run_to_end(main())
+    return simulated_loop().run_to_end(main())
 
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_every_quality_that_is_dealt_is_proved(name: str) -> None:
     for strength in STRENGTHS[name]:
         for how in ({}, {"direction": "both"}, {"aim": "all"}, {"links": CLIENTS}):
-            proof = proved({name: strength}, **how)
+            proof = proved({name: strength}, None, **how)
             assert proof.holds, (strength, how, proof)
 
 
@@ -107,7 +107,7 @@ def proved_beside_a_cut(quality: Mapping[str, float], there: bool, cut: list[lis
             await partition.heal(cluster, target)
             assert cluster.cut_links == set()
 
-    return SimulatedLoop().run_to_end(main())
+    return simulated_loop().run_to_end(main())
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_link_that_another_fault_cut_beforehand_is_not_judged(tmp_path: Path) 
         return await netem.prove(cluster, target, done, 3.0)
 
     with pytest.raises(FaultError, match="another fault cuts them"):
-        SimulatedLoop().run_to_end(main())
+        simulated_loop().run_to_end(main())
 
 
 def test_every_quality_comes_before_any_comes_again() -> None:
@@ -205,7 +205,7 @@ def test_the_heal_of_a_cut_is_measured(tmp_path: Path) -> None:
         await netem.heal(cluster, target)
         assert cluster.bad_links == set()
 
-    SimulatedLoop().run_to_end(main())
+    simulated_loop().run_to_end(main())
 
 
 @pytest.mark.parametrize("size", [1, 25])
@@ -257,4 +257,4 @@ def test_a_cut_of_many_nodes_is_proved_and_healed_though_some_of_them_begin_late
         assert proof.holds, proof
         await partition.heal(cluster, target)
 
-    SimulatedLoop().run_to_end(main())
+    simulated_loop().run_to_end(main())

@@ -255,7 +255,9 @@ def test_a_store_of_ones_own_without_limits_takes_finite_numbers(tmp_path: Path)
             part: float = 0.5
             names: list[str] = []
 
-    assert distribute({"size": "7"}, {"target mine": Mine})["target mine"].size == 7
+    made = distribute({"size": "7"}, {"target mine": Mine})["target mine"]
+    assert isinstance(made, Mine.Options)
+    assert made.size == 7
     with pytest.raises(UsageError, match=r"`options.part` of target mine is nan, but it must be a number"):
         distribute({"part": "nan"}, {"target mine": Mine})
 

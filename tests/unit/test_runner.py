@@ -70,7 +70,7 @@ class Memory(Target):
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
         return [Role("n1", "primary")]
 
-    def client(self, cluster: Cluster, node: Node, timeout: float) -> _Client:
+    def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         return _Client(self)
 
 
@@ -101,8 +101,8 @@ Acts = Sequence[Any]
 class Told(Nemesis):
     """A nemesis that does as it is told."""
 
-    name: str = "told"
-    layer: Layer = Layer.NETWORK
+    name: ClassVar[str] = "told"
+    layer: ClassVar[Layer] = Layer.NETWORK
     injects: Acts = ()
     proves: Acts = ()
     heals: Acts = ()
@@ -136,6 +136,15 @@ class Told(Nemesis):
     async def heal(self, cluster: Cluster, target: Any) -> Plan:
         await self._act("heal", self.heals)
         return {}
+
+
+def named(called: str) -> type[Told]:
+    """The same by another name."""
+
+    class Other(Told):
+        name = called
+
+    return Other
 
 
 @dataclass
@@ -239,7 +248,7 @@ def test_an_injection_is_tried_again_while_there_is_nobody_to_hit(perform: Perfo
 
 
 def test_faults_of_one_nemesis_do_not_delay_those_of_another(perform: Perform) -> None:
-    both = (Told("quick"), Told("stuck", injects=[99.0]))
+    both = (named("quick")(), named("stuck")(injects=[99.0]))
     done = perform(*both, overlap=True)
     assert done.faults["quick"]["proved"] == done.faults["quick"]["planned"] > 0
     assert done.faults["stuck"]["injected"] == 0
@@ -249,13 +258,18 @@ def test_faults_of_one_nemesis_do_not_delay_those_of_another(perform: Perform) -
 def test_faults_are_undone_by_layer_what_others_depend_on_first(perform: Perform) -> None:
     order: list[str] = []
 
-    @dataclass
-    class Noted(Told):
-        async def heal(self, cluster: Cluster, target: Any) -> Plan:
-            order.append(self.name)
-            return {}
+    def noted(called: str, of: Layer) -> Told:
+        class Noted(Told):
+            name = called
+            layer = of
 
-    perform(Noted("a", Layer.MEMBERS), Noted("b", Layer.PROCESS), Noted("c", Layer.NETWORK), time=1.0)
+            async def heal(self, cluster: Cluster, target: Any) -> Plan:
+                order.append(self.name)
+                return {}
+
+        return Noted()
+
+    perform(noted("a", Layer.MEMBERS), noted("b", Layer.PROCESS), noted("c", Layer.NETWORK), time=1.0)
     assert order[-3:] == ["c", "b", "a"]
 
 
@@ -277,7 +291,7 @@ def test_what_cannot_be_healed_is_said_and_is_no_pass(perform: Perform) -> None:
         ([99.0], "told: it was not done within 5 s"),
         ([NothingToDo("there is no primary")], "told: there is no primary"),
     ):
-        done = perform(Told(heals=heals), Told("other"), time=1.0)
+        done = perform(Told(heals=heals), named("other")(), time=1.0)
         (healed,) = done.of("heal")
         assert (healed.type, healed.error) == ("info", said)
         assert healed.value == {"other": {}}, "the others are healed all the same"

@@ -174,7 +174,7 @@ def settings() -> list[Any]:
 
 
 def test_the_caller_s_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    before, said = settings(), []
+    before, said = settings(), list[str]()
     filters = warnings.filters[:]
     run(SHORT, runs=tmp_path, say=said.append)
     hunt(SHORT, 2, directory=tmp_path / "hunt")
@@ -261,7 +261,7 @@ def test_an_instance_that_cannot_be_made_again_says_so(store: Path, tmp_path: Pa
     with pytest.raises(UsageError, match="`options` has weight, but Mine is an instance"):
         run(replace(SHORT, options={"weight": "2"}), target=mine(mine.Options()), runs=tmp_path)
     with pytest.raises(UsageError, match="Budget is no target: it does not extend"):
-        run(SHORT, target=Budget(), runs=tmp_path)
+        run(SHORT, target=Budget(), runs=tmp_path)  # type: ignore[arg-type]
 
 
 def test_a_class_is_named_without_loading_what_it_is_not(tmp_path: Path) -> None:

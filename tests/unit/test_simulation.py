@@ -23,10 +23,11 @@ from harness.errors import MissingError, SplitbrainError
 from harness.faults import netem, network, process
 from harness.faults.network import Peer
 from harness.nemeses.links import watch
+from tests.loops import simulated_loop
 
 
 def simulate(main: Coroutine[Any, Any, Any]) -> Any:
-    return SimulatedLoop().run_to_end(main)
+    return simulated_loop().run_to_end(main)
 
 
 def test_time_passes_only_by_sleeping() -> None:
@@ -261,4 +262,4 @@ def test_a_terminated_server_ends_and_leaves_its_writes_to_the_system(
 def test_what_a_simulated_node_does_takes_what_the_tool_takes(do: Callable[..., Any]) -> None:
     _, *own = inspect.signature(_OWN[do]).parameters
     assert own == list(inspect.signature(do).parameters)
-    assert do in sys.modules[do.__module__].VERBS  # type: ignore[attr-defined]
+    assert do in sys.modules[do.__module__].VERBS

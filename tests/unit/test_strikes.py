@@ -11,12 +11,12 @@ import pytest
 from harness.cluster import Cluster
 from harness.environments.base import run_tool
 from harness.environments.simulation.environment import SimulationEnvironment
-from harness.environments.simulation.loop import SimulatedLoop
 from harness.environments.tools import ask
 from harness.errors import NothingToDo
 from harness.faults import process
 from harness.nemeses import victims
 from harness.targets.reference.target import Reference
+from tests.loops import simulated_loop
 
 NAMES = ["n1", "n2", "n3"]
 
@@ -48,4 +48,4 @@ def test_who_strikes_nobody_keeps_nobody_from_being_started(tmp_path: Path, monk
         struck = await victims.strike(cluster, store, plan, ask(process.kill), hit)
         assert (struck.commands, hit, started) == ({"n2": ["reference"]}, {"n2"}, [{"n2": []}])
 
-    SimulatedLoop().run_to_end(main())
+    simulated_loop().run_to_end(main())

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.checkers.linearizability.models import UNKNOWN, Call, CasRegister
+from harness.checkers.linearizability.models import UNKNOWN, Call
+from harness.checkers.linearizability.register_models import CasRegister
 from harness.checkers.witness import Clock, sentence
 from harness.history import from_events
 from harness.verdict import Witness
