@@ -22,7 +22,7 @@ from harness.checkers.reigns import writing
 from harness.columns import Ints
 from harness.history import FAIL, MONITOR_PROCESS, NEVER, OK, History, Operations
 from harness.operation import DECLINED
-from harness.periods import Period, describe, fault_periods
+from harness.periods import Period, describe, fault_periods, healed_at
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import duration
 
@@ -353,9 +353,9 @@ def service_clauses(history: History, operations: Operations) -> list[str]:
     clauses = []
     if outage := longest_outage(operations):
         clauses.append(f"writes failed for {duration(outage)} at most")
-    for event in history.special(MONITOR_PROCESS):
+    for event in history.special(MONITOR_PROCESS) if healed_at(history) >= 0 else ():
         if event.f == "recovered" and isinstance(event.value, dict) and event.value.get("seconds", 0) >= 0.05:
-            clauses.append(f"full service {event.value['seconds']:.1f} s after the end of all faults")
+            clauses.append(f"all nodes back {event.value['seconds']:.1f} s after the end of all faults")
     return clauses
 
 

@@ -3,6 +3,9 @@
 A fate is told only where it is certain. A value that is gone may have been overwritten: that its own side did it is
 certain where the node that acknowledged it has acknowledged another one afterwards; that it is lost, where nothing else
 that was written could have come after it, or where what is there in the end had been written before it.
+
+Nothing is told of what other functions do (counters, queues, locks, banks, ...), nor of a key that one of them has
+changed beside those that are followed here.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from numpy.typing import NDArray
 
 from harness.checkers.final_reads import final_reads, rows_of, settled
 from harness.checkers.lists import APPEND, Lists
+from harness.checkers.reigns import writing
 from harness.checkers.timeline import select
 from harness.columns import Ints, hashable
 from harness.history import FAIL, NEVER, OK, Operations
 
 FATES: Final = ("kept", "lost", "overwritten", "unknown")
 KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
+_REGISTER: Final = ("write", "cas", "delete")
+_SET: Final = ("add", "remove")
 
 
 def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
@@ -28,6 +34,7 @@ def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
     names = set(operations.history.functions)
     if APPEND in names and lists.repeated() is None:
         acknowledged = (operations.type[lists.appends] == OK) & lists.has_final[lists.append_key]
+        acknowledged &= ~_changed_otherwise(operations, APPEND)[lists.append_key]
         fate[lists.appends[acknowledged]] = np.where(lists.lost[acknowledged], LOST, KEPT)
     if names & {"write", "cas"}:
         _registers(operations, fate)
@@ -36,8 +43,18 @@ def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
     return fate
 
 
+def _changed_otherwise(operations: Operations, *functions: str) -> NDArray[np.bool_]:
+    """By key, whether any other function than these may have changed it."""
+    others = writing(operations) & (operations.type != FAIL)
+    others[select(operations, *functions)] = False
+    changed = np.zeros(len(operations.history.keys), dtype=bool)
+    changed[operations.key[others]] = True
+    return changed
+
+
 def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
-    rows = select(operations, "write", "cas", "delete")
+    rows = select(operations, *_REGISTER)
+    otherwise = _changed_otherwise(operations, *_REGISTER)
     rows = rows[operations.type[rows] != FAIL]
     key, call, ret = operations.key[rows], operations.call[rows], operations.ret[rows]
     finals = _final_values(operations, rows)
@@ -58,7 +75,7 @@ def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
     over = _written_by(operations, rows)
     for at in np.flatnonzero(operations.type[rows] == OK).tolist():
         row, k = int(rows[at]), int(key[at])
-        if k not in finals:
+        if k not in finals or otherwise[k]:
             continue
         others = second[k] if ret[at] == most[k] else most[k]
         if _written(operations, row) in finals[k]:
@@ -113,9 +130,11 @@ def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
         for row in rows_of(operations, "remove")
         if operations.type[row] != FAIL
     }
+    otherwise = _changed_otherwise(operations, *_SET)
     for row in rows_of(operations, "add"):
         key, element = operations.key_name(row), hashable(operations.argument(row))
-        if operations.type[row] != OK or key not in held or (key, element) in removed:
+        unclear = otherwise[operations.key[row]] or (key, element) in removed
+        if operations.type[row] != OK or key not in held or unclear:
             continue
         by = [element in elements for elements in held[key]]
         fate[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST

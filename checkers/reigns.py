@@ -7,7 +7,7 @@ first such interval to the beginning of the last, if nothing speaks for an inter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,8 +20,10 @@ from harness.roles import PRIMARY, Sighting
 GAP: Final = 1_000_000_000
 """Nanoseconds without a sign of a primary after which nobody knows whether it went on being one."""
 _STEP: Final = GAP // 2
-READS: Final = ("read", "get", "members", "peek", "look", "balances")
+READS: Final = ("read", "get", "members", "peek", "look", "balances", "watch")
 """How the names of functions begin that only read."""
+_IDLE: Final[Mapping[str, bool | None]] = {"acquire": False, "renew": False, "dequeue": None}
+"""What functions answer that have changed nothing: somebody has the lock, the lease is over, the queue is empty."""
 
 
 class Reign(NamedTuple):
@@ -42,14 +44,35 @@ class Overlap(NamedTuple):
 
 
 def acknowledged_writes(operations: Operations) -> Ints:
-    """The rows of the writes that were acknowledged, and of which it is known by whom. Reads are none."""
-    return np.flatnonzero((operations.type == OK) & writing(operations) & (operations.server > 0))
+    """The rows of the writes that were acknowledged, and of which it is known by whom.
+
+    Reads are none. Neither is what was answered with "nothing was to be done": a store may say so without an order, and
+    Redis' scripts do where they are executed by a replica.
+    """
+    rows = np.flatnonzero((operations.type == OK) & writing(operations) & (operations.server > 0))
+    return rows[~_idle(operations, rows)]
 
 
 def writing(operations: Operations) -> NDArray[np.bool_]:
     """Which operations may change something."""
-    writes = np.array([not name.startswith(READS) for name in operations.history.functions], dtype=bool)
+    writes = np.array([not only_reads(name) for name in operations.history.functions], dtype=bool)
     return writes[operations.f]
+
+
+def only_reads(function: str) -> bool:
+    """Whether a function changes nothing, by its name: whatever is not known to read is taken for a write."""
+    return function.startswith(READS)
+
+
+def _idle(operations: Operations, rows: Ints) -> NDArray[np.bool_]:
+    """Which operations of these rows have changed nothing, as their answers say."""
+    functions, value = operations.history.functions, operations.history.value
+    idle = np.zeros(len(rows), dtype=bool)
+    for name, nothing in _IDLE.items():
+        if name in functions:
+            places = np.flatnonzero(operations.f[rows] == functions.index(name))
+            idle[places] = [value[row] is nothing for row in operations.completed[rows[places]].tolist()]
+    return idle
 
 
 def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Reign]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -27,11 +28,13 @@ _POINTS: Final = 1000
 class Lag(msgspec.Struct):
     """Of one node: for how long (ns), and by how much in the store's own unit, it was behind at the worst.
 
+    ``silent_ns`` is the longest time in which it told nothing: what it lacked meanwhile nobody knows.
     ``series`` holds ``[when it was asked, for how long it was behind]`` (ns), in the order of time.
     """
 
     behind_ns: int
     behind: int
+    silent_ns: int
     series: list[tuple[int, int]]
 
 
@@ -53,7 +56,7 @@ class Replication(Checker):
         late = 0
         nodes: dict[str, Lag] = {}
         for name, of_node in progress.items():
-            lag = Lag(0, 0, [])
+            lag = Lag(0, 0, max((b.asked - a.answered for a, b in pairwise(of_node)), default=0), [])
             for report in of_node:
                 since, by = reigns.behind(report)
                 if since and report.asked - since <= healed:  # later a store is behind as it always is

@@ -6,6 +6,10 @@ show: a term that two nodes claim; a write that was invoked after one had been a
 acknowledged in the lower; a list that goes on in two ways, one for each of two primaries that both acknowledge; a write
 that one of two such primaries acknowledges, and that is lost. Where no single primary is claimed the same picture is
 evidence.
+
+The evidence lists the writes of an episode, each by who acknowledged it and with its fate: all that were under way
+meanwhile, and of the reigns that met there the lost ones before and after it. Behind nodes that pass writes on
+(``forwarded``) who acknowledged one need not have ordered it.
 """
 
 from __future__ import annotations
@@ -23,20 +27,22 @@ from harness.checkers.availability import service_clauses
 from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
 from harness.checkers.fates import FATES, LOST, fates
 from harness.checkers.lists import Lists
-from harness.checkers.reigns import Overlap, acknowledged_writes, merged, overlaps, reigns, terms_of
-from harness.checkers.witness import Clock, anomaly, witness
+from harness.checkers.reigns import Overlap, Reign, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.witness import Clock, anomaly
 from harness.columns import NOTHING, Ints
 from harness.history import MONITOR_PROCESS, History, Operations
 from harness.periods import active, fault_periods
 from harness.roles import PRIMARY, Sighting, leadership, sightings
-from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
+from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, duration, named
 
 SPLIT_BRAIN: Final = "split brain"
 _EPISODES: Final = 20
 """How many episodes are in the evidence."""
-_WRITES: Final = 1000
+_WRITES: Final = 20_000
 """How many writes of an episode are listed, the lost ones first; all are counted."""
+_WRITES_IN_ALL: Final = 50_000
+"""How many writes of all episodes are listed, those of episodes that are anomalies first."""
 _FORKS: Final = 2
 """How many facts an episode's text tells, and how many forks are in the evidence."""
 _SHORT: Final = 4
@@ -48,7 +54,8 @@ _LOOKED_AT: Final = 1000
 class Side(msgspec.Struct):
     """One of the primaries of an episode: what it acknowledged meanwhile, by what became of it.
 
-    ``lost_before`` counts the writes that it had acknowledged earlier in the same reign, and that are lost as well.
+    ``lost_before`` counts the writes that it had acknowledged earlier in the same reign, and that are lost as well;
+    ``lost_after`` those that it acknowledged later in it.
     """
 
     node: str
@@ -56,25 +63,33 @@ class Side(msgspec.Struct):
     acknowledged: int
     fates: dict[str, int]
     lost_before: int
+    lost_after: int
 
 
-class Acknowledged(msgspec.Struct):
-    """A write of an episode and its fate. Times in ns."""
+class Acknowledged(msgspec.Struct, omit_defaults=True):
+    """A write, who acknowledged it, and its fate. Times in ns; ``index`` is the number of its invocation's event.
+
+    ``outside`` is "before" or "after" for a lost write of a reign that was no part of the overlap.
+    """
 
     node: str
-    term: int | None
     fate: str
     f: str
-    key: Any
-    value: Any
-    process: int
     call: int
     ret: int
     index: int
+    key: Any = None
+    value: Any = None
+    term: int | None = None
+    outside: str = ""
 
 
 class Episode(msgspec.Struct):
-    """A time (ns) in which nodes were primary at once; ``facts`` are what no store with one primary can show."""
+    """A time (ns) in which nodes were primary at once; ``facts`` are what no store with one primary can show.
+
+    ``writes`` are listed where the episode is in the evidence, and ``writes_left_out`` counts those that are not, since
+    there were too many.
+    """
 
     start: int
     end: int
@@ -84,6 +99,12 @@ class Episode(msgspec.Struct):
     facts: list[str] = []
     forks: list[str] = []
     writes: list[Acknowledged] = []
+    writes_left_out: int = 0
+
+    @property
+    def overlap(self) -> Overlap:
+        """When it was, and whose."""
+        return Overlap(self.start, self.end, frozenset(self.nodes))
 
 
 class Claim(NamedTuple):
@@ -117,9 +138,15 @@ class SplitBrain(Checker):
     def check(self, history: History, budget: Budget) -> Verdict:
         """Invalid where the store claims one primary at a time, and a fact shows that it had two."""
         picture = Picture(history)
-        evidence: dict[str, Any] = {"leadership": picture.leadership, "episodes_found": len(picture.episodes)}
-        evidence["episodes"] = msgspec.to_builtins(picture.episodes[:_EPISODES])
         guilty = [episode for episode in picture.episodes if episode.facts]
+        shown = sorted(picture.episodes, key=lambda episode: not episode.facts)[:_EPISODES]
+        picture.list_writes(shown)
+        evidence: dict[str, Any] = {
+            "leadership": picture.leadership,
+            "episodes_found": len(picture.episodes),
+            "episodes_left_out": len(picture.episodes) - len(shown),
+            "episodes": msgspec.to_builtins(sorted(shown, key=lambda episode: episode.start)),
+        }
         if picture.leadership == "none" or not guilty:
             return Verdict("valid", evidence=evidence)
         anomalies = [picture.anomaly(episode) for episode in guilty[:_EPISODES]]
@@ -197,9 +224,8 @@ class Picture:
 
     def _episode(self, overlap: Overlap, forks: Sequence[tuple[Fork, list[set[int]]]]) -> Episode:
         operations = self.operations
-        call, ret = operations.call[self.writes], operations.ret[self.writes]
-        meanwhile = (call <= overlap.end) & (ret >= overlap.start)
-        inside = self.writes[meanwhile & (call >= overlap.start)]
+        meanwhile = self._meanwhile(overlap)
+        inside = self.writes[meanwhile & (operations.call[self.writes] >= overlap.start)]
         # Who has been succeeded and acknowledges nothing any more is no second primary for the other's writes.
         active_nodes = self._servers(self.writes[meanwhile].tolist()) & overlap.nodes
         lost = inside[self.fates[inside] == LOST] if len(active_nodes) > 1 else inside[:0]
@@ -207,9 +233,6 @@ class Picture:
         begun = set(inside.tolist())
         split = [fork for fork, branches in forks if self._shows(branches, begun)]
         facts = list(self._facts(overlap, split, lost))
-        listed = np.flatnonzero(meanwhile) if self.leadership != "forwarded" else np.zeros(0, dtype=np.int64)
-        listed = listed[np.argsort(self.fates[self.writes[listed]] != LOST, kind="stable")][:_WRITES]
-        rows, terms = self.writes[listed].tolist(), self.terms[listed].tolist()
         return Episode(
             overlap.start,
             overlap.end,
@@ -218,13 +241,39 @@ class Picture:
             active(self.periods, overlap.start, overlap.end),
             facts if self.leadership != "none" else [],
             [fork_line(self.lists, fork, _SHORT) for fork in sorted(split, key=lambda f: not f.prefix)[:_FORKS]],
-            [self._acknowledged(row, term) for row, term in zip(rows, terms, strict=True)],
         )
+
+    def _meanwhile(self, overlap: Overlap) -> NDArray[np.bool_]:
+        """Which writes were under way at some moment of an overlap."""
+        call, ret = self.operations.call[self.writes], self.operations.ret[self.writes]
+        meanwhile: NDArray[np.bool_] = (call <= overlap.end) & (ret >= overlap.start)
+        return meanwhile
+
+    def list_writes(self, episodes: Iterable[Episode]) -> None:
+        """Put the writes of each episode into it, the lost ones first, as far as there is room: the first have most."""
+        room = _WRITES_IN_ALL
+        for episode in episodes:
+            overlap = episode.overlap
+            meanwhile = self._meanwhile(overlap)
+            before, after = np.zeros_like(meanwhile), np.zeros_like(meanwhile)
+            for node in overlap.nodes:
+                earlier, later = self._lost_outside(node, overlap)
+                before |= earlier
+                after |= later
+            places = np.flatnonzero(meanwhile | before | after)
+            places = places[np.argsort(self.fates[self.writes[places]] != LOST, kind="stable")]
+            listed = places[: min(_WRITES, room)]
+            outside = np.where(before[listed], "before", np.where(after[listed], "after", ""))
+            episode.writes = [
+                self._acknowledged(place, where) for place, where in zip(listed.tolist(), outside.tolist(), strict=True)
+            ]
+            episode.writes_left_out = len(places) - len(listed)
+            room -= len(listed)
 
     def _shows(self, branches: Sequence[set[int]], begun: set[int]) -> bool:
         """Whether two nodes went on with a list each in its own way in an episode, whose writes are ``begun``."""
         going = [self._servers(rows & begun) for rows in branches if rows & begun]
-        return any(not one & other for one, other in combinations(going, 2))
+        return any(not left & right for left, right in combinations(going, 2))
 
     def _facts(self, overlap: Overlap, split: Sequence[Fork], lost: Sequence[int]) -> Iterator[str]:
         """What no store with one primary can show, of one episode."""
@@ -245,44 +294,54 @@ class Picture:
             are = "is" if len(lost) == 1 else "are"
             yield f"{count(len(lost), 'write')} that one acknowledged while another did, too, {are} lost"
 
-    def _side(self, node: str, overlap: Overlap, meanwhile: NDArray[np.bool_]) -> Side:
-        operations, names = self.operations, self.history.nodes
-        code = names.index(node) if node in names else -1
-        own = operations.server[self.writes] == code
-        fate = self.fates[self.writes]
-        numbers = np.bincount(fate[own & meanwhile], minlength=len(FATES)).tolist()
-        own_reigns = [
+    def _own(self, node: str) -> NDArray[np.bool_]:
+        """Which writes a node has acknowledged."""
+        names = self.history.nodes
+        own: NDArray[np.bool_] = self.operations.server[self.writes] == (names.index(node) if node in names else -1)
+        return own
+
+    def _reigns_in(self, node: str, overlap: Overlap) -> list[Reign]:
+        """The reigns of a node that have a part in an overlap."""
+        return [
             reign
             for reign in self.reigns
             if reign.node == node and reign.start <= overlap.end and reign.end >= overlap.start
         ]
-        terms = {reign.term for reign in own_reigns if reign.term is not None}
+
+    def _lost_outside(self, node: str, overlap: Overlap) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which lost writes a node acknowledged before, and which after an overlap, in the reigns that met there."""
+        operations, own_reigns = self.operations, self._reigns_in(node, overlap)
+        began = min((reign.start for reign in own_reigns), default=overlap.start)
+        ended = max((reign.end for reign in own_reigns), default=overlap.end)
+        call, ret = operations.call[self.writes], operations.ret[self.writes]
+        lost = self._own(node) & (self.fates[self.writes] == LOST)
+        return lost & (ret < overlap.start) & (ret >= began), lost & (call > overlap.end) & (call <= ended)
+
+    def _side(self, node: str, overlap: Overlap, meanwhile: NDArray[np.bool_]) -> Side:
+        own = self._own(node)
+        numbers = np.bincount(self.fates[self.writes][own & meanwhile], minlength=len(FATES)).tolist()
+        terms = {reign.term for reign in self._reigns_in(node, overlap) if reign.term is not None}
         terms |= {int(term) for term in self.terms[own & meanwhile].tolist() if term != NOTHING}
         terms |= {
             claim.term for claim in self.claims if node in claim.nodes and overlap.start <= claim.start <= overlap.end
         }
-        began = min((reign.start for reign in own_reigns), default=overlap.start)
-        before = (
-            own
-            & (operations.ret[self.writes] < overlap.start)
-            & (operations.ret[self.writes] >= began)
-            & (fate == LOST)
-        )
-        return Side(node, sorted(terms), sum(numbers), dict(zip(FATES, numbers, strict=True)), int(before.sum()))
+        before, after = (int(lost.sum()) for lost in self._lost_outside(node, overlap))
+        return Side(node, sorted(terms), sum(numbers), dict(zip(FATES, numbers, strict=True)), before, after)
 
-    def _acknowledged(self, row: int, term: int) -> Acknowledged:
-        write: Witness = witness(self.operations, row)
+    def _acknowledged(self, place: int, outside: str) -> Acknowledged:
+        """A write, by its place among all that were acknowledged."""
+        operations, row, term = self.operations, int(self.writes[place]), int(self.terms[place])
         return Acknowledged(
-            str(self.operations.server_name(row)),
-            None if term == NOTHING else term,
+            str(operations.server_name(row)),
             FATES[self.fates[row]],
-            write.f,
-            write.key,
-            write.value,
-            write.process,
-            write.call,
-            int(self.operations.ret[row]),
-            self.history.index_of(int(self.operations.invoked[row])),
+            operations.name(row),
+            int(operations.call[row]),
+            int(operations.ret[row]),
+            self.history.index_of(int(operations.invoked[row])),
+            operations.key_name(row),
+            operations.done(row),
+            None if term == NOTHING else term,
+            outside,
         )
 
     def anomaly(self, episode: Episode) -> Anomaly:
@@ -383,16 +442,19 @@ def headline(picture: Picture, episode: Episode) -> str:
 
 def _side_line(side: Side) -> str:
     terms = f" (term {', '.join(map(str, side.terms))})" if side.terms else ""
+    more = [(side.lost_before, "before that"), (side.lost_after, "after that")]
+    outside = " and ".join(f"{number:,} {when}" for number, when in more if number)
     if not side.acknowledged:
-        return f"{named(side.node)}{terms} acknowledged no write"
+        lost_ones = f" (but {outside}, lost now)" if outside else ""
+        return f"{named(side.node)}{terms} acknowledged no write{lost_ones}"
     by_fate = {fate: number for fate, number in side.fates.items() if number}
     if len(by_fate) == 1:
         ((fate, _),) = by_fate.items()
         fates = f"all {_FATE_WORDS.get(fate, fate)}" if side.acknowledged > 1 else _FATE_WORDS.get(fate, fate)
     else:
         fates = ", ".join(f"{number} {_FATE_WORDS.get(fate, fate)}" for fate, number in by_fate.items())
-    before = f" (and {side.lost_before:,} before that, lost as well)" if side.lost_before else ""
-    return f"{named(side.node)}{terms} acknowledged {count(side.acknowledged, 'write')}: {fates}{before}"
+    lost_too = f" (and {outside}, lost as well)" if outside else ""
+    return f"{named(side.node)}{terms} acknowledged {count(side.acknowledged, 'write')}: {fates}{lost_too}"
 
 
 _FATE_WORDS: Final = {"unknown": "of unknown fate", "overwritten": "overwritten by its own"}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -14,6 +14,8 @@ from harness.history import MONITOR_PROCESS, History
 from harness.operation import OWN_STATES, PROGRESS
 from harness.words import count, duration, printable
 
+_SILENCE: Final = 2_000_000_000
+"""How long (ns) a node must have told nothing for that to be said."""
 Whole = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -75,6 +77,10 @@ def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
         told.append(f"{printable(worst)} was up to {duration(behind[worst]['behind_ns'])} behind the primary")
         if measured["behind_after_heal_ns"]:
             told.append(f"nodes were behind until {duration(measured['behind_after_heal_ns'])} after the heal")
+    silent = {name: node["silent_ns"] for name, node in measured.get("nodes", {}).items()}
+    if (longest := max(silent.values(), default=0)) >= _SILENCE:
+        name = max(silent, key=lambda name: silent[name])
+        told.append(f"{printable(name)} told nothing for {duration(longest)}")
     if (own := measured.get("own_states")) is not None:
         names = " ".join(map(printable, own["nodes"]))
         if own["why"]:

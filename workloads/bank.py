@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from harness.checkers.bank import Bank
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream, each_process, limit, repeat, then, until_ok
 from harness.operation import Operation
 from harness.options import Number
@@ -72,4 +73,4 @@ class BankWorkload(Workload):
         return each_process(lambda: until_ok(limit(_TRIES, repeat(Operation("balances", "bank")))))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"bank": Bank(self._options.accounts * self._options.balance)}
+        return {"bank": Bank(self._options.accounts * self._options.balance), "split-brain": SplitBrain()}

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from harness.checkers.convergence import Convergence
+from harness.checkers.split_brain import SplitBrain
 from harness.checkers.total import Total
 from harness.generator import Generator, Stream
 from harness.operation import Operation
@@ -57,4 +58,5 @@ class CounterWorkload(Workload):
         return {
             "total": Total("read-local", linearizable=self._options.linearizable),
             "convergence": Convergence("read-local"),
+            "split-brain": SplitBrain(),
         }

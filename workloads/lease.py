@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from harness.checkers.lease import Lease
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream
 from harness.operation import Event, Operation
 from harness.options import Number, Seconds
@@ -75,4 +76,4 @@ class LeaseWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"lease": Lease(self._options.slack)}
+        return {"lease": Lease(self._options.slack), "split-brain": SplitBrain()}

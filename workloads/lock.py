@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from harness.checkers.lock import Lock
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Process
 from harness.operation import NEMESIS, Event, Operation
 from harness.options import Number, Seconds
@@ -76,4 +77,4 @@ class LockWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"lock": Lock(exclusive=not self._options.fencing)}
+        return {"lock": Lock(exclusive=not self._options.fencing), "split-brain": SplitBrain()}

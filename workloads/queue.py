@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from harness.checkers.queue import Queue
+from harness.checkers.split_brain import SplitBrain
 from harness.generator import Generator, Stream, each_process, limit, then
 from harness.operation import Event, Operation
 from harness.options import Number
@@ -67,7 +68,7 @@ class QueueWorkload(Workload):
         return each_process(drain)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"queue": Queue(fifo=self._options.fifo)}
+        return {"queue": Queue(fifo=self._options.fifo), "split-brain": SplitBrain()}
 
 
 def _until_empty(key: str) -> Generator:

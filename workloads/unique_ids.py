@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from harness.checkers.split_brain import SplitBrain
 from harness.checkers.unique_ids import UniqueIds
 from harness.generator import Generator, Stream
 from harness.operation import Operation
@@ -41,4 +42,4 @@ class UniqueIdsWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"unique-ids": UniqueIds()}
+        return {"unique-ids": UniqueIds(), "split-brain": SplitBrain()}

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from harness.checkers.split_brain import SplitBrain
 from harness.checkers.watch import Watch
 from harness.generator import Generator, Stream, each_process, sleep, then
 from harness.operation import Event, Operation
@@ -72,7 +73,7 @@ class WatchWorkload(Workload):
         return then(sleep(self.settle), each_process(_from_the_beginning))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"watch": Watch()}
+        return {"watch": Watch(), "split-brain": SplitBrain()}
 
 
 def _from_the_beginning() -> Generator:

@@ -129,6 +129,14 @@ def test_it_is_told_in_one_line_and_to_machines() -> None:
     assert replication_lines(measured()) == []
 
 
+def test_a_node_that_told_nothing_for_long_is_named() -> None:
+    """It may have been behind, and have caught up before it was asked again."""
+    primary = [at("n1", SECOND * n, n, role="primary") for n in range(20)]
+    evidence = measured(*primary, at("n2", 0, 0), at("n2", 3 * SECOND, 3), at("n2", 14 * SECOND, 14))
+    assert evidence["replication"]["nodes"]["n2"]["silent_ns"] == 11 * SECOND - 1
+    assert replication_lines(evidence) == ["replication: n2 told nothing for 11.0 s"]
+
+
 def test_why_nodes_were_not_compared_is_told() -> None:
     own = Event(0, 9 * SECOND, MONITOR, "info", OWN_STATES, value=OwnStates((), 0, why="nobody answers"))
     assert replication_lines(measured(own)) == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.console import Console
 
+from harness.checkers import split_brain
 from harness.checkers.availability import longest_outage
 from harness.checkers.branches import Branches
-from harness.checkers.reigns import acknowledged_writes, overlaps, reigns
-from harness.checkers.split_brain import SplitBrain, claims, late
+from harness.checkers.reigns import acknowledged_writes, only_reads, overlaps, reigns
+from harness.checkers.split_brain import Side, SplitBrain, _side_line, claims, late
 from harness.columns import NOTHING
 from harness.console.verdict import print_verdict
 from harness.history import History, from_events
 from harness.operation import LEADERSHIP, MONITOR, NEMESIS, ROLE, Event, ServedBy
+from harness.plugins import load, names
 from harness.roles import Answer, sightings
 from harness.verdict import Budget, Verdict, combine
+from harness.workload import Workload
 
 SECOND = 1_000_000_000
 
@@ -36,11 +39,11 @@ class Wrote(NamedTuple):
     term: int | None = None
 
 
-def write(process: int, one: Wrote, key: str = "k", f: str = "write") -> list[Event]:
-    served = ServedBy(one.by, one.term)
+def write(process: int, wrote: Wrote, key: str = "k", f: str = "write") -> list[Event]:
+    served = ServedBy(wrote.by, wrote.term)
     return [
-        Event(0, one.call, process, "invoke", f, key, process),
-        Event(0, one.ret, process, "ok", f, key, process, served_by=served),
+        Event(0, wrote.call, process, "invoke", f, key, process),
+        Event(0, wrote.ret, process, "ok", f, key, process, served_by=served),
     ]
 
 
@@ -61,7 +64,7 @@ def check(events: Sequence[Event], leadership: str = "primary") -> Verdict:
 
 
 def of_writes(writes: Sequence[Wrote]) -> list[Event]:
-    return [event for process, one in enumerate(writes) for event in write(process, one)]
+    return [event for process, wrote in enumerate(writes) for event in write(process, wrote)]
 
 
 @st.composite
@@ -70,8 +73,8 @@ def some_writes(draw: st.DrawFn) -> list[Wrote]:
     moments = draw(st.permutations(range(1, 2 * size + 1)))
     terms = st.sampled_from([None, 1, 1, 2, 3])
     return [
-        Wrote(*sorted(moments[2 * at : 2 * at + 2]), draw(st.sampled_from(["n1", "n2", "n3"])), draw(terms))
-        for at in range(size)
+        Wrote(min(both), max(both), draw(st.sampled_from(["n1", "n2", "n3"])), draw(terms))
+        for both in zip(moments[::2], moments[1::2], strict=True)
     ]
 
 
@@ -81,21 +84,21 @@ def test_facts_about_terms_are_what_their_definitions_say(writes: list[Wrote]) -
     operations = history_of(of_writes(writes)).operations()
     rows = acknowledged_writes(operations)
     behind = {
-        one
-        for one in writes
+        wrote
+        for wrote in writes
         for other in writes
-        if one.term is not None and other.term is not None and other.term > one.term and other.ret < one.call
+        if wrote.term is not None and other.term is not None and other.term > wrote.term and other.ret < wrote.call
     }
-    found = {
-        int(operations.process[row]) for one in late(operations, rows, operations.term[rows]) for row in one.writes
+    lagging = {
+        int(operations.process[row]) for lag in late(operations, rows, operations.term[rows]) for row in lag.writes
     }
-    assert {writes[process] for process in found} == behind
-    for one in late(operations, rows, operations.term[rows]):
-        for higher, lower in zip(one.rows[::2], one.writes, strict=True):
+    assert {writes[process] for process in lagging} == behind
+    for lag in late(operations, rows, operations.term[rows]):
+        for higher, lower in zip(lag.rows[::2], lag.writes, strict=True):
             assert operations.ret[higher] < operations.call[lower]
-            assert operations.term[higher] == one.higher > one.term == operations.term[lower]
+            assert operations.term[higher] == lag.higher > lag.term == operations.term[lower]
     shared = {(a.term, b.term) for a in writes for b in writes if a.by < b.by and a.term == b.term is not None}
-    assert {(one.term, one.term) for one in claims(operations, rows, [])} == shared
+    assert {(claim.term, claim.term) for claim in claims(operations, rows, [])} == shared
     guilty = bool(behind or shared)
     assert (check(of_writes(writes)).validity == "invalid") == guilty
 
@@ -104,16 +107,16 @@ def test_facts_about_terms_are_what_their_definitions_say(writes: list[Wrote]) -
 @given(some_writes())
 def test_reigns_overlap_only_where_each_has_a_sign_before_and_behind(writes: list[Wrote]) -> None:
     operations = history_of(of_writes(writes)).operations()
-    found = overlaps(reigns(operations, acknowledged_writes(operations), []))
-    for one in found:
-        assert one.start < one.end
-        for node in one.nodes:
+    meeting = overlaps(reigns(operations, acknowledged_writes(operations), []))
+    for overlap in meeting:
+        assert overlap.start < overlap.end
+        for node in overlap.nodes:
             mine = [w for w in writes if w.by == node]
-            assert any(w.ret <= one.start for w in mine)
-            assert any(w.call >= one.end for w in mine)
+            assert any(w.ret <= overlap.start for w in mine)
+            assert any(w.call >= overlap.end for w in mine)
 
 
-def correct(rng: random.Random) -> list[Event]:
+def correct(rng: random.Random, functions: Sequence[str] = ("append",)) -> list[Event]:
     """A store with one primary at a time, whose operations take effect at one moment of a reign; the former primary may
     believe to be one for a while, and answer what it has done. Terms are known, or not, or told by roles alone.
     """
@@ -130,10 +133,12 @@ def correct(rng: random.Random) -> list[Event]:
             now += rng.randrange(1, SECOND // 3)
             known = told == "served" or (told == "either" and rng.random() < 0.5)
             # It may have been invoked, and may be answered, in another's reign.
-            one = Wrote(max(now - rng.randrange(SECOND), 1), now + rng.randrange(SECOND), node, term if known else None)
+            wrote = Wrote(
+                max(now - rng.randrange(SECOND), 1), now + rng.randrange(SECOND), node, term if known else None
+            )
             process += 1
             key = f"k{rng.randrange(3)}"
-            events += write(process, one, key, "append")
+            events += write(process, wrote, key, rng.choice(functions))
         ends.append((node, term, start, now))
         now += rng.randrange(1, SECOND)
     for at, (name, its_term, start, end) in enumerate(ends if told != "never" else ()):
@@ -143,7 +148,7 @@ def correct(rng: random.Random) -> list[Event]:
         if believes > start:
             events.append(role(name, start, believes, "primary", its_term if told != "served" else None))
     lists: dict[str, list[int]] = {}
-    for event in sorted((e for e in events if e.type == "ok"), key=lambda e: e.time):
+    for event in sorted((e for e in events if e.type == "ok" and e.f == "append"), key=lambda e: e.time):
         lists.setdefault(event.key, []).append(event.value)
     now += 10 * SECOND
     for key, held in lists.items():
@@ -164,22 +169,48 @@ def test_no_correct_store_is_accused() -> None:
     assert overlapping > 100  # harmless ones are seen all the same
 
 
-def moments(node: str, start: float, end: float, term: int | None, first: int) -> list[Event]:
+WORKLOADS: Mapping[str, type[Workload]] = {name: load("workloads", name) for name in names("workloads")}
+WRITES = sorted({f for w in WORKLOADS.values() for f in (w.functions or ()) if f not in w.reads})
+"""All functions of the bundled workloads that change something."""
+IDLE: Mapping[str, bool | None] = {"acquire": False, "renew": False, "dequeue": None}
+"""What they answer when there was nothing to be done."""
+
+
+def test_no_correct_store_is_accused_whatever_its_clients_do() -> None:
+    rng = random.Random(12)
+    overlapping = 0
+    for seed in range(1000):
+        events = correct(rng, WRITES)
+        # Who tells that nothing was to be done may have been succeeded long ago, and have told its term before.
+        idle = [(f, nothing, at) for f, nothing in IDLE.items() for at in range(3)]
+        for process, (f, nothing, at) in enumerate(idle):
+            stale, call = ServedBy("n1", 1), (20 + at) * SECOND + process
+            events.append(Event(0, call, 500 + process, "invoke", f, "k0"))
+            events.append(Event(0, call + SECOND, 500 + process, "ok", f, "k0", nothing, served_by=stale))
+        verdict = check(events)
+        assert verdict.validity == "valid", (seed, verdict.reason, verdict.anomalies)
+        overlapping += verdict.evidence["episodes_found"]
+    assert overlapping > 100
+
+
+def moments(
+    node: str, start: float, end: float, term: int | None, first: int, f: str = "append", key: str = "x"
+) -> list[Event]:
     """Ten writes a second of one node."""
-    found: list[Event] = []
+    events: list[Event] = []
     for at in range(int((end - start) * 10)):
         call = int((start + at / 10) * SECOND)
-        found += write(first + at, Wrote(call, call + SECOND // 20, node, term), "x", "append")
-    return found
+        events += write(first + at, Wrote(call, call + SECOND // 20, node, term), key, f)
+    return events
 
 
 def split(term: tuple[int | None, int | None] = (None, None)) -> list[Event]:
     """n1 goes on for two seconds after n3 has begun; in the end n3's is there."""
-    one, other = moments("n1", 1, 5, term[0], 100), moments("n3", 3, 8, term[1], 200)
-    begun = [e.value for e in one if e.type == "ok" and e.time < 3 * SECOND]
-    n1 = [e.value for e in one if e.type == "ok"]
-    n3 = begun + [e.value for e in other if e.type == "ok"]
-    events = [*one, *other]
+    first, second = moments("n1", 1, 5, term[0], 100), moments("n3", 3, 8, term[1], 200)
+    begun = [e.value for e in first if e.type == "ok" and e.time < 3 * SECOND]
+    n1 = [e.value for e in first if e.type == "ok"]
+    n3 = begun + [e.value for e in second if e.type == "ok"]
+    events = [*first, *second]
     for process, (node, at, held) in enumerate((("n1", 6, n1), ("n3", 20, n3))):
         events.append(Event(0, at * SECOND, process, "invoke", "read-list", "x"))
         events.append(Event(0, at * SECOND + 1, process, "ok", "read-list", "x", held, served_by=ServedBy(node)))
@@ -204,9 +235,12 @@ def test_a_split_brain_is_told_in_a_few_lines() -> None:
     (episode,) = verdict.evidence["episodes"]
     assert episode["nodes"] == ["n1", "n3"]
     assert [side["fates"]["lost"] for side in episode["sides"]] == [19, 0]
-    lost = [one for one in episode["writes"] if one["fate"] == "lost"]
-    assert {one["value"] for one in lost} == set(range(121, 140))
-    assert {one["node"] for one in lost} == {"n1"}
+    lost = [write for write in episode["writes"] if write["fate"] == "lost"]
+    assert [write["value"] for write in lost] == list(range(120, 140))
+    assert [write.get("outside") for write in lost] == ["before", *[None] * 19]
+    assert {(write["node"], write["term"], write["f"], write["key"]) for write in lost} == {("n1", 4, "append", "x")}
+    assert [write["value"] for write in episode["writes"][20:]] == list(range(200, 220))
+    assert episode["writes_left_out"] == verdict.evidence["episodes_left_out"] == 0
     assert "n1 acknowledged 19 writes in term 4, invoked after n3 had acknowledged one in term 5" in episode["facts"]
 
 
@@ -223,11 +257,11 @@ def test_a_run_prints_it_so_that_it_can_be_passed_on(capsys: pytest.CaptureFixtu
     events = [event if event.f != "read-list" else replace(event, key="x\x1b[31m") for event in events]
     verdict = combine({"split-brain": check(events), "branches": Branches().check(history_of(events), Budget())})
     print_verdict(verdict, Console(highlight=False, width=60))
-    first, sides, fork, found = capsys.readouterr().out.splitlines()
+    first, sides, fork, numbers = capsys.readouterr().out.splitlines()
     assert first == "invalid: split brain: n1 and n3 were both primary for 1.9 s (3.05 s to 4.95 s)"
     assert sides.startswith("  n1 (term 4) acknowledged 19 writes: all lost")
     assert " forked after 119: n1 went on with 120 " in fork
-    assert found == "3 anomalies: 1 of split-brain, 2 of branches"
+    assert numbers == "3 anomalies: 1 of split-brain, 2 of branches"
     assert "\x1b" not in fork
 
 
@@ -253,10 +287,131 @@ def test_who_passes_writes_on_may_tell_an_older_term_once_or_than_it_knew_itself
         assert check(events, "primary").validity == "invalid"
 
 
-def test_looks_and_balances_are_no_writes() -> None:
-    names = enumerate(("look", "balances", "read-list"))
-    events = [event for process, f in names for event in write(process, Wrote(1, 2, "n1"), "k", f)]
-    assert len(acknowledged_writes(history_of(events).operations())) == 0
+def test_what_was_lost_later_in_a_reign_is_listed_too() -> None:
+    """n3 goes on for three seconds after n1 has ended, and n1 has won in the end."""
+    events = [event for event in split((4, 5)) if event.f == "append"]
+    held = [event.value for event in events if event.type == "ok" and event.served_by == ServedBy("n1", 4)]
+    events.append(Event(0, 20 * SECOND, 0, "invoke", "read-list", "x"))
+    events.append(Event(0, 20 * SECOND + 1, 0, "ok", "read-list", "x", held, served_by=ServedBy("n1")))
+    verdict = check([*events, Event(0, 10 * SECOND, NEMESIS, "ok", "heal")])
+    (episode,) = verdict.evidence["episodes"]
+    after = [write["value"] for write in episode["writes"] if write.get("outside") == "after"]
+    assert after == list(range(220, 250))
+    assert [side["lost_after"] for side in episode["sides"]] == [0, 30]
+    assert "n3 (term 5) acknowledged 20 writes: all lost (and 30 after that, lost as well)" in verdict.anomalies[0].text
+
+
+def test_who_acknowledges_nothing_any_more_may_have_lost_what_it_acknowledged_before() -> None:
+    events = [*moments("n1", 1, 2, None, 100), *moments("n3", 3, 5, None, 200)]
+    events += [role("n1", SECOND, 6 * SECOND, term=4), role("n3", 3 * SECOND, 6 * SECOND, term=5)]
+    held = list(range(200, 220))
+    events.append(Event(0, 20 * SECOND, 0, "invoke", "read-list", "x"))
+    events.append(Event(0, 20 * SECOND + 1, 0, "ok", "read-list", "x", held))
+    (episode,) = check(events).evidence["episodes"]
+    assert (episode["sides"][0]["acknowledged"], episode["sides"][0]["lost_before"]) == (0, 10)
+    assert [write["value"] for write in episode["writes"] if write.get("outside")] == list(range(100, 110))
+    assert _side_line(msgspec.convert(episode["sides"][0], Side)) == (
+        "n1 (term 4) acknowledged no write (but 10 before that, lost now)"
+    )
+
+
+def test_what_is_too_much_to_be_listed_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_brain, "_WRITES", 25)
+    (episode,) = check(split((4, 5))).evidence["episodes"]
+    assert [write["fate"] for write in episode["writes"]] == ["lost"] * 20 + ["kept"] * 5
+    assert episode["writes_left_out"] == 15
+    monkeypatch.setattr(split_brain, "_WRITES_IN_ALL", 3)
+    (episode,) = check(split((4, 5))).evidence["episodes"]
+    assert (len(episode["writes"]), episode["writes_left_out"]) == (3, 37)
+
+
+def test_of_many_episodes_those_that_are_wrong_are_listed_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_brain, "_EPISODES", 2)
+    monkeypatch.setattr(split_brain, "_WRITES_IN_ALL", 45)
+    events: list[Event] = []
+    for number, terms in enumerate([(None, None), (None, None), (None, None), (4, 5)]):
+        start = 10.0 * number
+        events += moments("n1", start + 1, start + 3, terms[0], 100 * number, "increment")
+        events += moments("n2", start + 1, start + 3, terms[1], 100 * number + 50, "increment")
+    verdict = check(events)
+    assert (verdict.evidence["episodes_found"], verdict.evidence["episodes_left_out"]) == (4, 2)
+    harmless, wrong = verdict.evidence["episodes"]
+    assert wrong["facts"]
+    assert not harmless["facts"]
+    acknowledged = [sum(side["acknowledged"] for side in episode["sides"]) for episode in (harmless, wrong)]
+    assert (len(wrong["writes"]), wrong["writes_left_out"]) == (acknowledged[1], 0)
+    assert len(harmless["writes"]) == 45 - acknowledged[1] > 0
+    assert harmless["writes_left_out"] == acknowledged[0] - len(harmless["writes"]) > 0
+
+
+def test_what_was_passed_on_is_listed_by_who_acknowledged_it() -> None:
+    behind = [Wrote(at * SECOND, at * SECOND + 1, "n2", 4) for at in (3, 4)]
+    (episode,) = check(of_writes([Wrote(SECOND, 2 * SECOND, "n1", 5), *behind]), "forwarded").evidence["episodes"]
+    assert [(write["node"], write["term"]) for write in episode["writes"]] == [("n1", 5), ("n2", 4), ("n2", 4)]
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_it_is_known_of_every_function_whether_it_only_reads(name: str) -> None:
+    workload = WORKLOADS[name]
+    assert workload.functions
+    assert {f for f in workload.functions if only_reads(f)} == workload.reads
+
+
+@pytest.mark.parametrize("name", sorted(set(WORKLOADS) - {"converge"}))
+def test_every_workload_on_a_store_with_a_primary_has_it_judged(name: str) -> None:
+    judges = WORKLOADS[name](WORKLOADS[name].Options()).checkers()
+    assert isinstance(judges["split-brain"], SplitBrain)
+
+
+def test_who_had_nothing_to_do_has_acknowledged_no_write() -> None:
+    def answered(process: int, f: str, value: Any) -> list[Event]:
+        served = ServedBy("n1")
+        return [
+            Event(0, 1, process, "invoke", f, "k", None),
+            Event(0, 2, process, "ok", f, "k", value, served_by=served),
+        ]
+
+    idle = [event for process, (f, nothing) in enumerate(IDLE.items()) for event in answered(process, f, nothing)]
+    busy = {"acquire": 7, "renew": 3, "dequeue": 0, "delete": None, "release": False, "generate": 0}
+    events = idle + [
+        event for process, (f, value) in enumerate(busy.items()) for event in answered(9 + process, f, value)
+    ]
+    operations = history_of(events).operations()
+    assert [operations.name(row) for row in acknowledged_writes(operations).tolist()] == list(busy)
+
+
+@pytest.mark.parametrize("f", [f for f in WRITES if f not in ("append", "write", "cas", "add")])
+def test_two_primaries_are_named_whatever_their_clients_do_and_no_fate_is_made_up(f: str) -> None:
+    events = [*moments("n1", 1, 5, 4, 100, f), *moments("n3", 3, 8, 5, 200, f)]
+    read = [Event(0, 20 * SECOND, 0, "invoke", "read", "x"), Event(0, 20 * SECOND + 1, 0, "ok", "read", "x", 777)]
+    verdict = check([*events, *read])
+    assert verdict.reason == "n1 and n3 were both primary for 1.9 s (3.05 s to 4.95 s)"
+    (episode,) = verdict.evidence["episodes"]
+    assert {write["fate"] for write in episode["writes"]} == {"unknown"}
+    assert "n1 (term 4) acknowledged 19 writes: all of unknown fate" in verdict.anomalies[0].text
+    assert check([*events, *read], "none").validity == "valid"
+    # Without terms nothing shows that the two did harm.
+    harmless = check([*moments("n1", 1, 5, None, 100, f), *moments("n3", 3, 8, None, 200, f), *read])
+    assert (harmless.validity, harmless.evidence["episodes_found"]) == ("valid", 1)
+
+
+@pytest.mark.parametrize("f", ["append", "write", "add"])
+def test_nothing_is_told_of_a_key_that_is_changed_in_other_ways_too(f: str) -> None:
+    """Somebody clears it: what is missing then need not be lost."""
+    answers: Mapping[str, tuple[str, Any]] = {
+        "append": ("read-list", []),
+        "write": ("read", None),
+        "add": ("members-local", []),
+    }
+    reads, nothing = answers[f]
+    at = 50 * SECOND
+    read = [Event(0, at, 90, "invoke", reads, "k"), Event(0, at + 1, 90, "ok", reads, "k", nothing)]
+    added = write(1, Wrote(1, 2, "n1"), "k", f)
+    clear = [Event(0, 5, 80, "invoke", "clear", "k"), Event(0, 6, 80, "info", "clear", "k")]
+    assert fate_of([*added, *read])[1] == "lost"
+    assert fate_of([*added, *read, *clear])[1] == "unknown"
+    refused = [event if event.type == "invoke" else replace(event, type="fail") for event in clear]
+    assert fate_of([*added, *read, *refused])[1] == "lost"
 
 
 def test_who_said_the_same_before_and_after_a_write_was_in_that_term() -> None:
@@ -297,10 +452,10 @@ def test_who_was_a_replica_meanwhile_or_silent_for_long_has_two_reigns() -> None
 def fate_of(events: list[Event]) -> dict[Any, str]:
     """The fates that an episode tells, by value."""
     own = [Wrote(100 * SECOND, 101 * SECOND, "n1"), Wrote(100 * SECOND, 101 * SECOND, "n2")]
-    busy = [event for n, one in enumerate(own) for event in write(900 + n, one, "other", "write")]
+    busy = [event for n, wrote in enumerate(own) for event in write(900 + n, wrote, "other", "write")]
     roles = [role("n1", 0, 200 * SECOND), role("n2", 0, 200 * SECOND)]
     (episode,) = check([*events, *busy, *roles]).evidence["episodes"]
-    return {one["value"]: one["fate"] for one in episode["writes"]}
+    return {acknowledged["value"]: acknowledged["fate"] for acknowledged in episode["writes"]}
 
 
 def test_the_fate_of_a_register_is_told_only_where_it_is_certain() -> None:
@@ -369,8 +524,8 @@ def test_an_outage_is_between_two_writes_and_has_one_that_failed() -> None:
 
 def test_what_nodes_said_comes_back_as_it_was_written() -> None:
     history = history_of([role("n1", 3, 9, term=2), role("n2", 1, 2, None)])
-    one, other = sightings(history)
-    assert (other.node, other.role, other.term, other.start, other.end, other.lasting) == (
+    silent, primary = sightings(history)
+    assert (primary.node, primary.role, primary.term, primary.start, primary.end, primary.lasting) == (
         "n1",
         "primary",
         2,
@@ -378,5 +533,5 @@ def test_what_nodes_said_comes_back_as_it_was_written() -> None:
         9,
         True,
     )
-    assert (one.node, one.role) == ("n2", None)
+    assert (silent.node, silent.role) == ("n2", None)
     assert NOTHING not in history.term[history.server > 0]
