@@ -35,8 +35,8 @@ class ReferenceClient:
         self._repeats = repeats
         self._number = 0
         self._connections: dict[str, Any] = {}
-        self._served_by: tuple[str, int | None] = "", None
-        """Who gave the last answer, and in which term."""
+        self._served_by: tuple[str, int | None] | None = None
+        """Who answered the operation that is going on, and in which term; None while nobody has, or it was refused."""
 
     async def open(self) -> None:
         self._connections[self._address] = await self._connect(self._address)
@@ -44,8 +44,11 @@ class ReferenceClient:
     async def _connect(self, address: str) -> Any:
         return await connect(address, CLIENT_PORT, self._timeout, self._secret)
 
-    async def invoke(self, operation: Operation) -> Served:
+    async def invoke(self, operation: Operation) -> Any:
+        self._served_by = None
         value = await self._do(operation)
+        if self._served_by is None:
+            return value
         by, term = self._served_by
         return Served(value, by=by, term=term)
 

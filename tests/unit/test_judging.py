@@ -65,7 +65,16 @@ def test_a_checker_of_ones_own_stands_beside_one_of_the_same_name(tmp_path: Path
     )
     experiment = Experiment("reference", checkers=(f"{tmp_path}/own.py:{name}",))
     found = checkers_of(experiment, Register(Register.Options()), RunDirectory.create(tmp_path, experiment))
-    own = {"evidence", "completeness", "availability", "crashes", "integrity", "linearizable", "split-brain"}
+    own = {
+        "evidence",
+        "completeness",
+        "availability",
+        "replication",
+        "crashes",
+        "integrity",
+        "linearizable",
+        "split-brain",
+    }
     assert set(found) == own | {f"{name} (asked for)"}
 
 
