@@ -35,7 +35,9 @@ def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
     if APPEND in names and lists.repeated() is None:
         acknowledged = (operations.type[lists.appends] == OK) & lists.has_final[lists.append_key]
         acknowledged &= ~_changed_otherwise(operations, APPEND)[lists.append_key]
-        fate[lists.appends[acknowledged]] = np.where(lists.lost[acknowledged], LOST, KEPT)
+        by_some, by_all = lists.final_holders
+        clear = np.where(by_all, KEPT, np.where(by_some, UNKNOWN, LOST))
+        fate[lists.appends[acknowledged]] = clear[acknowledged]
     if names & {"write", "cas"}:
         _registers(operations, fate)
     if "add" in names:
@@ -121,9 +123,16 @@ def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
 
 
 def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
+    last_reads = final_reads(operations, "members-local")
+    rows = np.array([row for by_node in last_reads.values() for row in by_node.values()], dtype=np.int64)
+    changes = select(operations, *_SET)
+    changes = changes[operations.type[changes] != FAIL]
+    final = set(rows[settled(operations, changes, rows)].tolist())
     held = {
-        key: [{hashable(element) for element in operations.result(row) or ()} for row in rows.values()]
-        for key, rows in final_reads(operations, "members-local").items()
+        key: [
+            {hashable(element) for element in operations.result(row) or ()} for row in by_node.values() if row in final
+        ]
+        for key, by_node in last_reads.items()
     }
     removed = {
         (operations.key_name(row), hashable(operations.argument(row)))
@@ -134,7 +143,7 @@ def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
     for row in rows_of(operations, "add"):
         key, element = operations.key_name(row), hashable(operations.argument(row))
         unclear = otherwise[operations.key[row]] or (key, element) in removed
-        if operations.type[row] != OK or key not in held or unclear:
+        if operations.type[row] != OK or not held.get(key) or unclear:
             continue
         by = [element in elements for elements in held[key]]
         fate[row] = KEPT if all(by) else UNKNOWN if any(by) else LOST

@@ -190,6 +190,22 @@ class Lists:
         return held
 
     @cached_property
+    def final_holders(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """By append, whether any final read of its list has its element, and whether all have: nodes may differ."""
+        finals = np.flatnonzero(self.final)
+        start = np.where(self.start[finals] >= 0, self.start[finals], self.start[self.trunk[self.key[finals]]])
+        # Most final reads of a list are the same.
+        alike = np.stack([self.key[finals], start, self.length[finals]])
+        key, start, lengths = np.unique(alike, axis=1) if len(finals) else alike
+        which = np.repeat(np.arange(len(key)), lengths)
+        place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+        append = self.append_of(key[which], self.elements[place])
+        holders = np.unique(np.stack([which, append])[:, append >= 0], axis=1)[1]
+        held = np.bincount(holders, minlength=len(self.appends))
+        reads = np.bincount(key, minlength=self.keys)[self.append_key]
+        return held > 0, (held == reads) & (reads > 0)
+
+    @cached_property
     def lost(self) -> NDArray[np.bool_]:
         """By append, whether it was known, as acknowledged or as read before, and the last read does not have it."""
         operations = self.operations

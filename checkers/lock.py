@@ -19,6 +19,8 @@ from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import named, show
 
+_AGES: Final = 1e9
+"""Seconds that no history lasts."""
 _WRITES: Final = ("write", "write-held", "write-fenced")
 
 
@@ -185,7 +187,8 @@ def _due_until(operations: Operations, got: Ints, until: Ints) -> Ints:
     if not limited.any():
         return over
     seconds = np.array([ttl for ttl, is_time in zip(asked, limited.tolist(), strict=True) if is_time], dtype=float)
-    ended = operations.call[got[limited]] + (seconds * 1e9).astype(np.int64)
+    # Longer than any history is for good.
+    ended = operations.call[got[limited]] + (np.clip(seconds, 0, _AGES) * 1e9).astype(np.int64)
     certain = np.flatnonzero(operations.ret != NEVER)
     places = np.concatenate([operations.invoked, operations.completed[certain]])
     moments = np.concatenate([operations.call, operations.ret[certain]])
