@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-bugs clean
+.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-split-brain bench-bugs clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -31,6 +31,9 @@ bench-checkers: setup
 
 bench-promises: setup
 	$(BIN)/python -m benchmarks.promises
+
+bench-split-brain: setup
+	$(BIN)/python -m benchmarks.split_brain
 
 bench-bugs: setup
 	$(BIN)/python -m benchmarks.bugs --write
