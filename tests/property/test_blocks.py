@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 from hypothesis import given, settings
@@ -11,8 +10,9 @@ from hypothesis import strategies as st
 from harness.checkers.linearizability import Linearizable
 from harness.verdict import Budget
 from tests.histories import Op, brute_force, history
+from tests.random_runs import cases
 
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "20000"))
+CASES = cases(20_000)
 
 
 def random_operations(rng: random.Random, count: int) -> list[Op]:
@@ -51,7 +51,7 @@ def test_agrees_with_brute_force_on_random_histories() -> None:
     assert min(seen.values()) > CASES // 20, "the histories must exercise both verdicts"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 7))
 def test_agrees_with_brute_force_shrinking(seed: int, count: int) -> None:
     operations = random_operations(random.Random(seed), count)

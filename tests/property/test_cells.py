@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load
+from tests.random_runs import cases
 
 NODES = ("n1", "n2", "n3")
 VALUES = ("a", "b", "c")
@@ -38,7 +39,7 @@ def histories(kind: type[Any], steps: list[tuple[str, str, str, int]]) -> list[A
     return list(cells.values())
 
 
-@settings(deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(st.sampled_from((Last, Siblings, Counter, Elements, Fields)), st.lists(changes, max_size=25))
 def test_merging_is_a_join(kind: type[Any], steps: list[tuple[str, str, str, int]]) -> None:
     a, b, c = histories(kind, steps)
@@ -49,7 +50,7 @@ def test_merging_is_a_join(kind: type[Any], steps: list[tuple[str, str, str, int
     assert load(dump(a)) == a
 
 
-@settings(deadline=None)
+@settings(max_examples=cases(100), deadline=None)
 @given(st.lists(changes, max_size=25))
 def test_a_counter_counts_every_change_once(steps: list[tuple[str, str, str, int]]) -> None:
     a, b, c = histories(Counter, steps)

@@ -15,7 +15,7 @@ from harness.history import History
 from harness.judging import judge
 from harness.verdict import Budget
 from tests.histories import Op, history
-from tests.random_runs import CASES, FOREVER, Done, adds_up, done, run
+from tests.random_runs import CASES, FOREVER, Done, adds_up, cases, done, run
 
 
 def random_counter(rng: random.Random, wrong: float, steps: int, *, falls: bool, finals: bool = False) -> History:
@@ -75,13 +75,13 @@ def test_each_read_is_a_sum_that_is_possible(wrong: float, falls: bool) -> None:
 
 def test_what_it_finds_is_not_linearizable() -> None:
     rng = random.Random("counter/linearizable")
-    found = 0
-    for _ in range(CASES // 3):
+    found, looked_at = 0, cases(1000)
+    for _ in range(looked_at):
         history = random_counter(rng, 0.15, rng.randint(5, 22), falls=rng.random() < 0.5)
         if Total().check(history, Budget()).total:
             found += 1
             assert Linearizable("counter").check(history, Budget()).validity == "invalid"
-    assert found > CASES // 40
+    assert found > looked_at // 13
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.15])

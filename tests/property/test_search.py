@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
 
 from harness.checkers.linearizability import Linearizable
 from harness.checkers.linearizability.minimal import minimal
-from harness.checkers.linearizability.models import MODELS, CasRegister
+from harness.checkers.linearizability.models import MODELS
 from harness.checkers.linearizability.partitions import partitions
+from harness.checkers.linearizability.register_models import CasRegister
 from harness.checkers.linearizability.search import search
 from harness.verdict import Budget
 from tests.histories import Op, history
 from tests.models import SHAPES, brute_force, random_history
-
-CASES = int(os.environ.get("SPLITBRAIN_CASES", "3000"))
+from tests.random_runs import CASES
 
 
 @pytest.mark.parametrize("name", sorted(SHAPES))
@@ -46,6 +45,11 @@ def test_what_it_shows_of_an_impossible_history_is_impossible_itself(name: str) 
             assert {op.row for op in kept} <= {op.row for op in operations}
             assert furthest.row in {op.row for op in kept}
             assert not brute_force(model, kept)
+
+
+def test_what_no_order_explains_is_named_so() -> None:
+    verdict = Linearizable("fifo-queue").check(history([Op("enqueue", 1, 0, 1), Op("dequeue", 2, 2, 3)]), Budget())
+    assert [anomaly.kind for anomaly in verdict.anomalies] == ["not linearizable"]
 
 
 def unique_register_history(rng: random.Random, count: int, clients: int, crash: float, stale: bool) -> list[Op]:

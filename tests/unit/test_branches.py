@@ -17,6 +17,7 @@ from harness.history import History, from_events
 from harness.operation import NEMESIS, Event, ServedBy
 from harness.verdict import Budget, Verdict
 from harness.workloads.append import Append
+from tests.random_runs import CASES, cases
 
 
 class Did(NamedTuple):
@@ -90,6 +91,7 @@ def defined(operations: Sequence[Did], healed: int = -1) -> set[tuple[Any, ...]]
         final = [one for one in reads if one.call > max(over, healed)]
         last = max(final, key=lambda one: one.call, default=None)
         for a in appends if last is not None else ():
+            assert last is not None
             read_before = any(a.value in one.value and one.ret < last.call for one in reads)  # type: ignore[operator]
             if (a.type == "ok" or (a.type == "info" and read_before)) and a.value not in last.value:
                 found.add(("lost", key, a.value))
@@ -98,9 +100,9 @@ def defined(operations: Sequence[Did], healed: int = -1) -> set[tuple[Any, ...]]
         held = [] if trunk is None else list(trunk.value)
         by_element = {a.value: a for a in appends if a.type != "fail"}
         for at, element in enumerate(held):
-            if one := by_element.get(element):
+            if stands := by_element.get(element):
                 behind = [by_element[other] for other in held[at:] if other in by_element]
-                if any(other.type == "ok" and other.ret < one.call for other in behind):  # type: ignore[operator]
+                if any(other.type == "ok" and other.ret < stands.call for other in behind):  # type: ignore[operator]
                     found.add(("out of order", key, element))
     return found
 
@@ -124,7 +126,7 @@ def anything(draw: st.DrawFn) -> list[Did]:
     """A small history in which everything may be wrong; elements are unique in their list, moments everywhere."""
     size = draw(st.integers(1, 10))
     moments = draw(st.permutations(range(2 * size)))
-    elements = draw(st.sampled_from([[1, 2, 3, 4], ["a", "b", 3, [4]]]))
+    elements: list[Any] = draw(st.sampled_from([[1, 2, 3, 4], ["a", "b", 3, [4]]]))
     unused = {key: list(elements) for key in "xy"}
     operations = []
     for at in range(size):
@@ -146,12 +148,12 @@ def hashed(found: Iterable[tuple[Any, ...]]) -> set[str]:
     return {repr(one) for one in found}
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=cases(1500), deadline=None)
 @given(anything())
 def test_what_is_found_is_what_the_definitions_say(operations: list[Did]) -> None:
-    frozen = [one._replace(value=_frozen(one.value)) for one in operations]
+    frozen = [one._replace(value=as_tuples(one.value)) for one in operations]
     said, meant = told(operations), defined(frozen)
-    assert hashed(_frozen(list(said))) == hashed(_frozen(list(meant)))
+    assert hashed(as_tuples(list(said))) == hashed(as_tuples(list(meant)))
     verdict = check(operations)
     assert (verdict.validity == "invalid") == bool(meant)
     kinds = {one[0] for one in meant}
@@ -160,22 +162,22 @@ def test_what_is_found_is_what_the_definitions_say(operations: list[Did]) -> Non
     assert verdict.total == len([one for one in meant if one[0] != "lost"]) + len(lists_lost)
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
+def as_tuples(value: Any) -> Any:
+    return tuple(map(as_tuples, value)) if isinstance(value, list | tuple) else value
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(anything(), st.integers(0, 20))
 def test_final_reads_are_those_after_the_heal(operations: list[Did], healed: int) -> None:
     operations = [one._replace(call=2 * one.call + 1, ret=2 * (one.ret or 0) + 1) for one in operations]
     events = [*events_of(operations), Event(0, 2 * healed, NEMESIS, "ok", "heal")]
     history = from_events(sorted(events, key=lambda event: event.time))
-    frozen = [one._replace(value=_frozen(one.value)) for one in operations]
+    frozen = [one._replace(value=as_tuples(one.value)) for one in operations]
     meant = defined(frozen, 2 * healed)
-    assert hashed(_frozen(list(told(operations, history)))) == hashed(_frozen(list(meant)))
+    assert hashed(as_tuples(list(told(operations, history)))) == hashed(as_tuples(list(meant)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=cases(300), deadline=None)
 @given(anything())
 def test_the_tree_holds_every_read_and_nothing_else(operations: list[Did]) -> None:
     lists = Lists(history_of(operations).operations())
@@ -184,17 +186,17 @@ def test_the_tree_holds_every_read_and_nothing_else(operations: list[Did]) -> No
 
         def grow(node: Any, before: tuple[Any, ...], paths: set[Any] = paths) -> None:
             for element in node.elements:
-                before = (*before, _frozen(element))
+                before = (*before, as_tuples(element))
                 paths.add(before)
             for branch in node.branches:
                 grow(branch, before)
 
         grow(tree(lists, key), ())
         reads = [one.value for one in operations if one.key == lists.operations.history.keys[key] and one.f != "append"]
-        assert paths == {tuple(map(_frozen, value[:end])) for value in reads for end in range(len(value) + 1)}
+        assert paths == {tuple(map(as_tuples, value[:end])) for value in reads for end in range(len(value) + 1)}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(500), deadline=None)
 @given(anything())
 def test_a_read_is_as_stale_as_the_oldest_acknowledged_append_that_it_should_have_seen(operations: list[Did]) -> None:
     lists = Lists(history_of(operations).operations())
@@ -211,7 +213,7 @@ def test_a_read_is_as_stale_as_the_oldest_acknowledged_append_that_it_should_hav
             done = [
                 a.ret
                 for a in operations
-                if (a.f, a.key, a.type) == ("append", key, "ok") and _frozen(a.value) in missing
+                if (a.f, a.key, a.type) == ("append", key, "ok") and as_tuples(a.value) in missing
             ]
             stale = max([int(lists.operations.call[row]) - ret for ret in done if ret is not None] + [0])
         assert lists.staleness[at] == stale
@@ -248,7 +250,7 @@ def correct(rng: random.Random) -> list[Did]:
 
 def test_no_correct_history_is_called_wrong() -> None:
     rng = random.Random(7)
-    for _ in range(3000):
+    for _ in range(CASES):
         operations = correct(rng)
         verdict = check(operations)
         assert verdict.validity != "invalid", (operations, verdict)
@@ -361,9 +363,10 @@ def test_lists_stay_short_and_all_of_them_are_read_in_the_end() -> None:
     from harness.generator import Context, Step
 
     rng = random.Random(1)
-    generator, appended = workload.generator(rng), {}
+    generator, appended = workload.generator(rng), dict[Any, list[Any]]()
     for now in range(200):
         step, generator = generator.next(Context(now, [0], [0]))  # type: ignore[misc]
+        assert isinstance(step, Step)
         if step.operation.f == "append":
             appended.setdefault(step.operation.key, []).append(step.operation.value)
     assert max(map(len, appended.values())) == 3
