@@ -26,10 +26,10 @@ async def compare(cluster: Cluster, target: ReadsOwnState) -> OwnStates | None:
         names = [node.name for node in cluster.nodes]
         try:
             answers = await cluster.on_each(names, lambda node: target.own_state(cluster, node))
+            seen = _compared({name: dict(answer) for name, answer in answers.items() if answer is not None})
         except Exception as error:  # of the target's making; it may be just coming back
             seen = OwnStates((), 0, why=f"{whose(target, 'own_state')}: {type(error).__name__}: {error}")
             return False
-        seen = _compared({name: answer for name, answer in answers.items() if answer is not None})
         return seen is None or not seen.differing
 
     await holds_within(same, _PATIENCE, every=0.5)

@@ -309,6 +309,7 @@ class Run:
             self._phase = None
             await ownership.conclude(whole=recovered)
             if recovered and isinstance(self._target, ReadsOwnState):
+                self._waiting_for = whose(self._target, "own_state")
                 states = await compare(cluster, self._target)
                 if states is not None:
                     self._note(MONITOR, "info", OWN_STATES, states, states.why or None)

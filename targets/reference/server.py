@@ -151,6 +151,8 @@ class Server:
 
         Who steps down answers nothing that it has taken as a primary: an acknowledgement is of that term.
         """
+        if words[0].upper() == "SERVED":
+            return ValueError("ERR SERVED takes another command")
         term = self._replica.status()["term"] if isinstance(self._replica, Elected) else None
         answer = await self.answer(words)
         return answer if isinstance(answer, Exception) else [self._name.encode(), term, answer]

@@ -13,6 +13,10 @@ Value = str | int | set[str] | tuple[str, ...] | dict[str, int]
 """What a key holds: a string, a number, a set, a list as a tuple, or a bank: the balance of each account."""
 
 
+_MOST = 1 << 63
+"""What a number may be at most: one that is too long cannot be written down any more."""
+
+
 class WrongTypeError(Exception):
     """A command for another kind of value than the key holds."""
 
@@ -115,9 +119,12 @@ class State:
             return 1
         if name == "INCRBY":
             try:
-                total = self._values[key] = int(self._values.get(key, 0)) + int(arguments[0])  # type: ignore[arg-type]
+                total = int(self._values.get(key, 0)) + int(arguments[0])  # type: ignore[arg-type]
             except (TypeError, ValueError):
                 raise WrongTypeError(f"{key} holds no number") from None
+            if abs(total) > _MOST:
+                raise DeclinedError("the number would be too long")
+            self._values[key] = total
             return total
         if name in ("SADD", "SREM"):
             members = self._set(key)

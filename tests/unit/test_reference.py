@@ -130,6 +130,11 @@ def test_the_state_runs_commands() -> None:
     ]
     assert state.read(["SMEMBERS", "s"]) == ["x"]
     assert state.apply(["INCRBY", "s", "1"]) == {"error": "WRONGTYPE s holds no number"}
+    # Python writes no number of more than 4300 digits.
+    for digits, error in ((4300, "DECLINED the number would be too long"), (4301, "WRONGTYPE big holds no number")):
+        state.apply(["SET", "big", "9" * digits])
+        assert state.apply(["INCRBY", "big", "1"]) == {"error": error}
+        assert state.read(["GET", "big"]) == "9" * digits
     with pytest.raises(WrongTypeError):
         state.read(["GET", "s"])
 
@@ -234,6 +239,7 @@ async def test_a_node_says_who_has_served_a_command_and_in_which_term() -> None:
     assert await server.answer(["SERVED", "PING"]) == [b"n2", 7, "PONG"]
     for wrong in (
         ["SERVED", "NONE"],
+        ["SERVED"] * 400 + ["PING"],
         ["LRANGE", "l", "0", "x"],
         ["PEEK", "LRANGE", "l"],
         ["PEEK", "GET", "k", "0", "1"],

@@ -430,6 +430,9 @@ def test_a_store_that_does_not_tell_what_its_nodes_hold_is_noted(perform: Perfor
             await asyncio.Event().wait()
             return None
 
+    odd: list[Any] = [5, ["a"], {1: "a", "b": 2}, {"a": {"b": 1}}, {"a": float("nan")}]
+    for held in odd:
+        perform(store=Holding(n1=[held], n2=[{"a": "1"}], n3=[{"a": "1"}]))  # it is told, or no difference at worst
     for store, error in ((Silent(), "ValueError: no such thing"), (Slow(), "no answer of all nodes within 10 s")):
         (noted,) = perform(store=store).of(OWN_STATES, MONITOR)
         assert error in str(noted.error)
