@@ -87,6 +87,6 @@ def run(where: str, folder: Path, names: Sequence[str], each: float = 7.0) -> di
 if __name__ == "__main__":
     where, folder, names, how = sys.argv[1:]
     # Two turns for each where all have to be proved, and this machine may be too busy to measure one.
-    each = 14.0 if (where, how) == ("local", "as-it-is") else 7.0
+    each = 11.0 if (where, how) == ("local", "as-it-is") else 7.0
     with planted() if how == "planted" else contextlib.nullcontext():
         print(json.dumps(run(where, Path(folder), names.split(","), each)))

@@ -287,8 +287,8 @@ async def what_is_wrong_with_the_way_in_is_named(cluster: Cluster) -> None:
         options = await hosts.prepare(Path(folder), cluster.nodes)
         locked = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", f"{folder}/locked"]
         await asyncio.to_thread(subprocess.run, locked, check=True)
-        assert f"-o key={folder}/none: there is no such file" in await refused(options, key=f"{folder}/none")
-        assert "-o known_hosts=/none: there is no such file" in await refused(options, known_hosts="/none")
+        assert f"`options.key={folder}/none`: there is no such file" in await refused(options, key=f"{folder}/none")
+        assert "`options.known_hosts=/none`: there is no such file" in await refused(options, known_hosts="/none")
         assert "passphrase" in await refused(options, key=f"{folder}/locked")
         host = cluster.nodes[0]
         await host.start("talker", ["python3", "-c", _TALKER])

@@ -19,9 +19,10 @@ NO_FAILOVER = ["-o", "down_after_ms=60000"]
 @pytest.mark.parametrize("workload", ["set", "counter", "bank", "watch", "lease", "unique-ids"])
 def test_etcd_keeps_what_it_acknowledges(splitbrain: Command, workload: str) -> None:
     strict = ["-o", "linearizable=true", "-o", "settle=3s"] if workload in ("set", "counter") else []
+    seconds = 24 if strict else 15
     code, verdict, _ = measured(
-        splitbrain, 24, "etcd", "--on", "local", "--workload", workload, *strict, "--nemesis", "partition,kill,pause",
-        "--interval", "2", "--seed", "7",
+        splitbrain, seconds, "etcd", "--on", "local", "--workload", workload, *strict,
+        "--nemesis", "partition,kill,pause", "--interval", "2", "--seed", "7",
     )  # fmt: skip
     assert (code, verdict["validity"]) == (0, "valid"), verdict
     assert verdict["evidence"]["ok"] > 500

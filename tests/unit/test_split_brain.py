@@ -26,6 +26,7 @@ from harness.plugins import load, names
 from harness.roles import Answer, sightings
 from harness.verdict import Budget, Verdict, combine
 from harness.workload import Workload
+from tests.random_runs import CASES, cases
 
 SECOND = 1_000_000_000
 
@@ -78,7 +79,7 @@ def some_writes(draw: st.DrawFn) -> list[Wrote]:
     ]
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=cases(1000), deadline=None)
 @given(some_writes())
 def test_facts_about_terms_are_what_their_definitions_say(writes: list[Wrote]) -> None:
     operations = history_of(of_writes(writes)).operations()
@@ -103,7 +104,7 @@ def test_facts_about_terms_are_what_their_definitions_say(writes: list[Wrote]) -
     assert (check(of_writes(writes)).validity == "invalid") == guilty
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=cases(500), deadline=None)
 @given(some_writes())
 def test_reigns_overlap_only_where_each_has_a_sign_before_and_behind(writes: list[Wrote]) -> None:
     operations = history_of(of_writes(writes)).operations()
@@ -161,12 +162,12 @@ def correct(rng: random.Random, functions: Sequence[str] = ("append",)) -> list[
 def test_no_correct_store_is_accused() -> None:
     rng = random.Random(11)
     overlapping = 0
-    for seed in range(3000):
+    for seed in range(CASES):
         events = correct(rng)
         verdict = check(events)
         assert verdict.validity == "valid", (seed, verdict.reason, verdict.anomalies)
         overlapping += verdict.evidence["episodes_found"]
-    assert overlapping > 100  # harmless ones are seen all the same
+    assert overlapping > CASES // 30  # harmless ones are seen all the same
 
 
 WORKLOADS: Mapping[str, type[Workload]] = {name: load("workloads", name) for name in names("workloads")}
@@ -179,7 +180,7 @@ IDLE: Mapping[str, bool | None] = {"acquire": False, "renew": False, "dequeue": 
 def test_no_correct_store_is_accused_whatever_its_clients_do() -> None:
     rng = random.Random(12)
     overlapping = 0
-    for seed in range(1000):
+    for seed in range(cases(1000)):
         events = correct(rng, WRITES)
         # Who tells that nothing was to be done may have been succeeded long ago, and have told its term before.
         idle = [(f, nothing, at) for f, nothing in IDLE.items() for at in range(3)]
@@ -190,7 +191,7 @@ def test_no_correct_store_is_accused_whatever_its_clients_do() -> None:
         verdict = check(events)
         assert verdict.validity == "valid", (seed, verdict.reason, verdict.anomalies)
         overlapping += verdict.evidence["episodes_found"]
-    assert overlapping > 100
+    assert overlapping > cases(1000) // 10
 
 
 def moments(
