@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.cluster import Cluster, holds_within, over_within
+from harness.cluster import Cluster, over_within
 from harness.environments.base import Node, run_tool
 from harness.environments.tools import ask
 from harness.errors import NodeError, SplitbrainError
@@ -21,12 +21,17 @@ from harness.target import KnowsItself, Target
 
 _ANSWER_SECONDS = 0.5
 _LOOK_SECONDS = 6.0
+_AGAIN_SECONDS = 0.1
 _LATE_SECONDS = 30.0
 """Seconds in which a server that a fault's end has started may still be opening its port."""
 
 
 class StrangerError(NodeError):
     """Somebody else's store stands, or may have stood, in the place of the run's own."""
+
+
+class UnservedError(StrangerError):
+    """Nobody has a port that a server of the run should have."""
 
 
 class Ownership:
@@ -60,10 +65,22 @@ class Ownership:
                 seen[port] = "something that does not run there"
         return [f"port {port} of {node.name} ({node.address}) is used by {by}" for port, by in seen.items()]
 
-    async def all_listen(self) -> bool:
-        """Whether somebody has each of the target's ports on every node; the store may serve before its last server."""
-        by_node = await asyncio.gather(*map(self._listeners, self._cluster.nodes)) if self._ports else []
-        return all({*self._ports} == {listener["port"] for listener in of_node} for of_node in by_node)
+    async def check_whole(self, seconds: float, given_up: Callable[[], bool] = lambda: False) -> None:
+        """Check a store that serves as a whole; again for so many seconds while a server still opens its ports.
+
+        Returns as well when it is ``given_up`` to wait for that.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            late = asyncio.get_running_loop().time() > deadline
+            try:
+                return await self.check(whole=True)
+            except UnservedError:
+                if given_up():
+                    return None
+                if late:
+                    raise
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def check(self, *, whole: bool) -> None:
         """Raise ``StrangerError`` where another process than one of the run's servers has one of the target's ports.
@@ -72,31 +89,25 @@ class Ownership:
         that they have been since they were whole first.
         """
         if self._ports:
-            by_node = await asyncio.gather(*(self._wrong(node, whole=whole) for node in self._cluster.nodes))
-            strangers, free = ([port for of_node in by_node for port in of_node[kind]] for kind in (0, 1))
-            if free and not strangers and (ended := await self._ended()):
-                raise NodeError(f"{_in_words(ended)} ended by itself")
-            if strangers:
-                raise StrangerError(
-                    f"{'; '.join(strangers)}: what answers there is not the store that the run has started"
-                )
-            if free:
-                raise StrangerError(f"{'; '.join(free)}: what serves clients may not be what the run has started")
+            await self._check_ports(whole=whole)
         if self._real and isinstance(self._target, KnowsItself):
             self._compare(await self._target.identities(self._cluster), whole=whole)
 
-    async def _wrong(self, node: Node, *, whole: bool) -> tuple[list[str], list[str]]:
-        """Which ports of a node somebody else has; and, where the store is whole, which nobody has."""
-        seen = await self._listeners(node)
-        free = sorted({*self._ports} - {listener["port"] for listener in seen}) if whole else []
-        return (
-            [
-                f"port {listener['port']} of {node.name} is used by {listener['by']}"
-                for listener in seen
-                if not listener["ours"]
-            ],
-            [f"port {port} of {node.name} has no server of the run" for port in free],
-        )
+    async def _check_ports(self, *, whole: bool) -> None:
+        strangers, free = [], []
+        by_node = await asyncio.gather(*map(self._listeners, self._cluster.nodes))
+        for node, listeners_there in zip(self._cluster.nodes, by_node, strict=True):
+            for listener in listeners_there:
+                if not listener["ours"]:
+                    strangers.append(f"port {listener['port']} of {node.name} is used by {listener['by']}")
+            for port in sorted({*self._ports} - {listener["port"] for listener in listeners_there}):
+                free.append(f"port {port} of {node.name} has no server of the run")
+        if strangers:
+            raise StrangerError(f"{'; '.join(strangers)}: what answers there is not the store that the run has started")
+        if whole and free:
+            if ended := await self._ended():
+                raise NodeError(f"{_in_words(ended)} ended by itself")
+            raise UnservedError(f"{'; '.join(free)}: what serves clients may not be what the run has started")
 
     def _compare(self, identities: Mapping[str, str], *, whole: bool) -> None:
         if whole and self._identity is None and identities:
@@ -128,11 +139,12 @@ class Ownership:
         Raises ``StrangerError`` when another store answers.
         """
         try:
-            if whole:
-                await holds_within(self._started_or_ended, _LATE_SECONDS)
             ended = await self._ended() if whole else {}
             # A server that has ended by itself has left its port: that is no stranger's doing.
-            await self.check(whole=whole and not ended)
+            if whole and not ended:
+                await self.check_whole(_LATE_SECONDS)
+            else:
+                await self.check(whole=False)
         except StrangerError:
             raise
         except (SplitbrainError, TimeoutError) as error:
@@ -140,9 +152,6 @@ class Ownership:
             return
         if ended:
             self._note("recovered", None, f"ended by itself: {_in_words(ended)}")
-
-    async def _started_or_ended(self) -> bool:
-        return await self.all_listen() or bool(await self._ended())
 
     async def _ended(self) -> dict[str, list[str]]:
         """The servers that have ended, by node; those of nodes that a fault keeps from running do not count."""

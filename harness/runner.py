@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
-from harness.cluster import Cluster, holds_within, over_within, wait_until
+from harness.cluster import Cluster, over_within, wait_until
 from harness.comparing import compare
 from harness.dealing import deal, no_time_for
 from harness.environments.base import Environment, Guards, Node
@@ -173,7 +173,6 @@ class Run:
             if self._stopping:
                 self._note_stop()
             else:
-                await ownership.check(whole=True)
                 await self._drive(cluster, ownership)
         except Exception as error:
             if not isinstance(error, SplitbrainError) and users_frame(error) is None:
@@ -220,8 +219,8 @@ class Run:
                 seconds=_STARTUP_SECONDS,
                 what=f"{self._target.name} being ready on all nodes, as {self._waiting_for} says,",
             )
-            # Where a port stays nobody's, ``check`` tells which.
-            await holds_within(lambda: self._all_listen(cluster, ownership), _STARTUP_SECONDS)
+            if not self._stopping:
+                await ownership.check_whole(_STARTUP_SECONDS, lambda: self._stopping)
         except MissingError:
             raise
         except SplitbrainError as error:
@@ -231,21 +230,11 @@ class Run:
         """Whether the store is ready. Raises ``NodeError`` when a server has ended: it never will be."""
         if self._stopping or await self._target.ready(cluster):
             return True
-        await self._refuse_ended(cluster)
-        return False
-
-    async def _all_listen(self, cluster: Cluster, ownership: Ownership) -> bool:
-        """Whether every server has its port, or none is waited for. Raises ``NodeError`` when a server has ended."""
-        if self._stopping or await ownership.all_listen():
-            return True
-        await self._refuse_ended(cluster)
-        return False
-
-    async def _refuse_ended(self, cluster: Cluster) -> None:
         for node in cluster.nodes:
             for name, alive in (await node.running()).items():
                 if not alive:
                     raise NodeError(f"{self._target.name} did not start: {name} on {node.name} ended at once")
+        return False
 
     async def _drive(self, cluster: Cluster, ownership: Ownership) -> None:
         experiment = self.experiment
