@@ -27,7 +27,7 @@ from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
 from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.redis_commands import READS, REFUSED, apply, contents
-from harness.targets.resp import connect, quick, quick_each, quick_info
+from harness.targets.resp import connect, connected, quick, quick_each, quick_info
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -188,11 +188,8 @@ class Redis(Target):
         ]
 
     async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
-        link = await connect(node.address, PORT, _STATE_SECONDS, self.password)
-        try:
+        async with connected(node.address, PORT, _STATE_SECONDS, self.password) as link:
             return await contents(link.execute_command)
-        finally:
-            await link.aclose()
 
     async def _epoch(self, node: Node) -> int | None:
         """Sentinel's configuration epoch in which a node is primary, if its own sentinel names it as that.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import hiredis
@@ -92,6 +93,16 @@ async def connect(address: str, port: int, timeout: float, password: str | None 
     return link
 
 
+@contextlib.asynccontextmanager
+async def connected(address: str, port: int, timeout: float, password: str | None = None) -> AsyncIterator[Link]:
+    """A connection as ``connect`` makes it, which is closed afterwards."""
+    link = await connect(address, port, timeout, password)
+    try:
+        yield link
+    finally:
+        await link.aclose()
+
+
 async def quick(address: str, port: int, *words: str, password: str | None = None) -> Any:
     """The answer to one command on a connection of its own; None when there is none within half a second."""
     answers = await quick_each(address, port, [words], password=password)
@@ -102,16 +113,14 @@ async def quick_each(
     address: str, port: int, commands: Sequence[Sequence[str]], *, password: str | None = None
 ) -> list[Any]:
     """The answers to a few commands, one after the other; an empty list when not all came within half a second."""
-    link = None
     try:
-        async with asyncio.timeout(_QUICK_SECONDS):
-            link = await connect(address, port, _QUICK_SECONDS, password)
+        async with (
+            asyncio.timeout(_QUICK_SECONDS),
+            connected(address, port, _QUICK_SECONDS, password) as link,
+        ):
             return [await link.execute_command(*words) for words in commands]
     except (hiredis.HiredisError, OSError):
         return []
-    finally:
-        if link is not None:
-            await link.aclose()
 
 
 async def quick_info(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import requests
 from docker.errors import APIError, create_api_error_from_http_exception
+
+from harness.environments.base import Result
 
 _HEAD: Final = struct.Struct(">BxxxL")
 """Of each frame: from which stream, and how many bytes follow."""
@@ -22,15 +24,7 @@ _ENDING_SECONDS: Final = 10.0
 """How long a command may take to be over in the eyes of the engine, once it has closed what it printed to."""
 
 
-class Executed(NamedTuple):
-    """What became of a command."""
-
-    code: int
-    out: bytes
-    err: bytes
-
-
-def execute(container: Any, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Executed:
+def execute(container: Any, argv: Sequence[str], environment: Mapping[str, str] | None = None) -> Result:
     """Run a command in a container. Raises ``docker.errors.APIError`` where the engine refuses, or loses it."""
     api = container.client.api
     begun: str = api.exec_create(container.id, list(argv), environment=environment)["Id"]
@@ -45,7 +39,7 @@ def execute(container: Any, argv: Sequence[str], environment: Mapping[str, str] 
     out, err = bytearray(), bytearray()
     for stream, data in _frames(printed):
         (out if stream == _OUT else err).extend(data)
-    return Executed(_code(api, begun), bytes(out), bytes(err))
+    return Result(_code(api, begun), bytes(out), bytes(err))
 
 
 def _frames(printed: bytes) -> Iterator[tuple[int, bytes]]:

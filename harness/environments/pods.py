@@ -192,7 +192,7 @@ class DockerNode:
         return await self._exec(argv, timeout)
 
     async def _exec(self, argv: Sequence[str], timeout: float, environment: Mapping[str, str] | None = None) -> Result:
-        return Result(*await asyncio.wait_for(call(execute, self._sidecar, argv, environment), timeout))
+        return await asyncio.wait_for(call(execute, self._sidecar, argv, environment), timeout)
 
     async def start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         words = (list(argv), dict(env or {}))

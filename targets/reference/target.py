@@ -23,7 +23,7 @@ from harness.targets.reference.metrics import METRICS_PORT
 from harness.targets.reference.options import Options as NodeOptions
 from harness.targets.reference.peers import PEER_PORT
 from harness.targets.reference.server import CLIENT_PORT
-from harness.targets.resp import connect, quick, quick_info
+from harness.targets.resp import connected, quick, quick_info
 
 MERGES = NodeOptions.merge.partition(":")[0]
 """The module of the functions that come along."""
@@ -171,11 +171,8 @@ class Reference(Target):
     async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
         if not self._elects or node.name == self._options.witness:
             return None
-        link = await connect(node.address, CLIENT_PORT, _PATIENCE, self._password(cluster))
-        try:
+        async with connected(node.address, CLIENT_PORT, _PATIENCE, self._password(cluster)) as link:
             words = await link.execute_command("CONTENTS", patience=_PATIENCE)
-        finally:
-            await link.aclose()
         return dict(zip(words[::2], words[1::2], strict=True))
 
     @property

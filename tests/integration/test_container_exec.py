@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 
+from harness.environments.base import Result
 from harness.environments.container_exec import execute
 from harness.environments.engine import connect, node_image
 
@@ -34,13 +35,13 @@ def test_a_client_that_is_late_loses_nothing(container: Any, monkeypatch: pytest
 
     monkeypatch.setattr(HTTPConnection, "getresponse", late)
     done = execute(container, ["sh", "-c", "echo out; echo $X >&2; exit 3"], {"X": "err"})
-    assert done == (3, b"out\n", b"err\n")
+    assert done == Result(3, b"out\n", b"err\n")
 
 
 def test_long_output_is_whole_and_streams_are_told_apart(container: Any) -> None:
     done = execute(container, ["sh", "-c", "head -c 3000000 /dev/zero; head -c 70000 /dev/zero >&2"])
-    assert done == (0, bytes(3_000_000), bytes(70_000))
-    assert execute(container, ["true"]) == (0, b"", b"")
+    assert done == Result(0, bytes(3_000_000), bytes(70_000))
+    assert execute(container, ["true"]) == Result(0, b"", b"")
     assert execute(container, ["no-such-program"]).code in (126, 127)
 
 
