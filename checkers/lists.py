@@ -180,26 +180,28 @@ class Lists:
     def held(self) -> NDArray[np.bool_]:
         """By append, whether the last read of its list has its element."""
         held = np.zeros(len(self.appends), dtype=bool)
-        read = self.last[self.last >= 0]
-        start = np.where(self.start[read] >= 0, self.start[read], self.start[self.trunk[self.key[read]]])
-        lengths = self.length[read]
-        which = np.repeat(np.arange(len(read)), lengths)
-        place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
-        append = self.append_of(self.key[read][which], self.elements[place])
+        _, append = self._appends_in(*self._stored(self.last[self.last >= 0]))
         held[append[append >= 0]] = True
         return held
+
+    def _stored(self, reads: Ints) -> tuple[Ints, Ints, Ints]:
+        """Of each read its key, where its elements begin, and how many there are."""
+        start = np.where(self.start[reads] >= 0, self.start[reads], self.start[self.trunk[self.key[reads]]])
+        return self.key[reads], start, self.length[reads]
+
+    def _appends_in(self, key: Ints, start: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+        """The elements of some reads, one after the other: of which read each is, and by which append (see there)."""
+        which = np.repeat(np.arange(len(key)), lengths)
+        place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
+        return which, self.append_of(key[which], self.elements[place])
 
     @cached_property
     def final_holders(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """By append, whether any final read of its list has its element, and whether all have: nodes may differ."""
-        finals = np.flatnonzero(self.final)
-        start = np.where(self.start[finals] >= 0, self.start[finals], self.start[self.trunk[self.key[finals]]])
+        finals = np.stack(self._stored(np.flatnonzero(self.final)))
         # Most final reads of a list are the same.
-        alike = np.stack([self.key[finals], start, self.length[finals]])
-        key, start, lengths = np.unique(alike, axis=1) if len(finals) else alike
-        which = np.repeat(np.arange(len(key)), lengths)
-        place = start[which] + np.arange(len(which)) - (np.cumsum(lengths) - lengths)[which]
-        append = self.append_of(key[which], self.elements[place])
+        key, start, lengths = np.unique(finals, axis=1) if finals.size else finals
+        which, append = self._appends_in(key, start, lengths)
         holders = np.unique(np.stack([which, append])[:, append >= 0], axis=1)[1]
         held = np.bincount(holders, minlength=len(self.appends))
         reads = np.bincount(key, minlength=self.keys)[self.append_key]

@@ -138,17 +138,13 @@ def each_workload(experiment: Experiment, own: Own = NOTHING) -> tuple[list[Expe
         replace(candidate, options={name: text for name, text in candidate.options.items() if name not in foreign})
         for candidate, foreign in zip(candidates, others, strict=True)
     ]
-    unfit = {candidate.workload: why for candidate in each if (why := _unfit(candidate, own)) is not None}
+    try:
+        made = assemble(each[0], own).target  # the options of the target are the same for all
+    except UsageError:
+        return each, []  # what is wrong is said when it is to be run
+    unfit = {candidate.workload: why for candidate in each if (why := made.unfit_for(candidate.workload)) is not None}
     left_out = [f"left out: {target.name}: {why}" for why in unfit.values()]
     return [candidate for candidate in each if candidate.workload not in unfit], left_out
-
-
-def _unfit(experiment: Experiment, own: Own) -> str | None:
-    """Why the target, as it is set up, cannot do the workload; what else is wrong is said when it is to be run."""
-    try:
-        return assemble(experiment, own).target.unfit_for(experiment.workload)
-    except UsageError:
-        return None
 
 
 def _nemeses(experiment: Experiment, own: Own) -> tuple[list[str], list[str]]:

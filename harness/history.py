@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.columns import NOTHING, OTHER, SINGLE, Ints, codes, numbers, whole_numbers
 from harness.errors import HistoryError
 from harness.operation import MONITOR, NEMESIS, Event, EventType, ServedBy
+
+T = TypeVar("T")
 
 INVOKE: Final = 0
 OK: Final = 1
@@ -435,3 +438,15 @@ def from_events(events: Iterable[Event]) -> History:
     builder = HistoryBuilder()
     builder.add(list(events))
     return builder.build()
+
+
+def observed(history: History, f: str, kind: type[T]) -> Iterator[tuple[str | None, T]]:
+    """What the monitor has recorded by a name, and of which node; what is not of our own making is passed over."""
+    for event in history.special(MONITOR_PROCESS):
+        if event.f != f or event.value is None:
+            continue
+        try:
+            observation = msgspec.convert(event.value, kind)
+        except msgspec.ValidationError:
+            continue
+        yield event.node, observation

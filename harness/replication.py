@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from harness.history import MONITOR_PROCESS, History
+from harness.history import History, observed
 from harness.operation import OWN_STATES, PROGRESS
 from harness.words import count, duration, printable
 
@@ -46,41 +46,30 @@ class OwnStates(msgspec.Struct, frozen=True):
 def progress_of(history: History) -> dict[str, list[Progress]]:
     """By node, how far it was, in the order in which it was recorded."""
     by_node: dict[str, list[Progress]] = {}
-    for event in history.special(MONITOR_PROCESS):
-        if event.f == PROGRESS and event.node is not None:
-            try:
-                progress = msgspec.convert(event.value, Progress)
-            except msgspec.ValidationError:
-                continue  # not of our own making
-            by_node.setdefault(event.node, []).append(progress)
+    for node, progress in observed(history, PROGRESS, Progress):
+        if node is not None:
+            by_node.setdefault(node, []).append(progress)
     return by_node
 
 
 def own_states_of(history: History) -> OwnStates | None:
     """What the nodes held in the end; None where they were not compared."""
-    for event in history.special(MONITOR_PROCESS):
-        if event.f == OWN_STATES and event.value is not None:
-            try:
-                return msgspec.convert(event.value, OwnStates)
-            except msgspec.ValidationError:
-                continue
-    return None
+    return next((states for _, states in observed(history, OWN_STATES, OwnStates)), None)
 
 
 def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
     """What the checker ``replication`` has measured, in one line at most."""
     measured = evidence.get("replication", {})
     told = []
-    behind = {name: node for name, node in measured.get("nodes", {}).items() if node["behind_ns"]}
+    nodes = measured.get("nodes", {})
+    behind, late = _worst(nodes, "behind_ns")
     if behind:
-        worst = max(behind, key=lambda name: behind[name]["behind_ns"])
-        told.append(f"{printable(worst)} was up to {duration(behind[worst]['behind_ns'])} behind the primary")
+        told.append(f"{late} was up to {duration(behind)} behind the primary")
         if measured["behind_after_heal_ns"]:
             told.append(f"nodes were behind until {duration(measured['behind_after_heal_ns'])} after the heal")
-    silent = {name: node["silent_ns"] for name, node in measured.get("nodes", {}).items()}
-    if (longest := max(silent.values(), default=0)) >= _SILENCE:
-        name = max(silent, key=lambda name: silent[name])
-        told.append(f"{printable(name)} told nothing for {duration(longest)}")
+    silence, silent = _worst(nodes, "silent_ns")
+    if silence >= _SILENCE:
+        told.append(f"{silent} told nothing for {duration(silence)}")
     if (own := measured.get("own_states")) is not None:
         names = " ".join(map(printable, own["nodes"]))
         if own["why"]:
@@ -91,6 +80,12 @@ def replication_lines(evidence: Mapping[str, Any]) -> list[str]:
         else:
             told.append(f"{names} hold the same {count(own['keys'], 'key')} in the end")
     return [f"replication: {'; '.join(told)}"] if told else []
+
+
+def _worst(nodes: Mapping[str, Any], what: str) -> tuple[int, str]:
+    """The longest time (ns) of all nodes, and whose it was: of several the first."""
+    worst = max(nodes, key=lambda name: nodes[name][what], default=None)
+    return (0, "") if worst is None else (nodes[worst][what], printable(worst))
 
 
 def replication_properties(evidence: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

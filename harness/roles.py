@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from harness.history import MONITOR_PROCESS, History
+from harness.history import MONITOR_PROCESS, History, observed
 from harness.operation import LEADERSHIP, ROLE
 
 PRIMARY: Final = "primary"
@@ -45,18 +45,14 @@ class Sighting(msgspec.Struct, frozen=True):
 def sightings(history: History) -> list[Sighting]:
     """What the nodes said, in the order in which it was recorded."""
     seen = []
-    for event in history.special(MONITOR_PROCESS):
-        if event.f != ROLE or event.node is None or event.value is None:
+    for node, answer in observed(history, ROLE, Answer):
+        if node is None:
             continue
-        try:
-            answer = msgspec.convert(event.value, Answer)
-        except msgspec.ValidationError:
-            continue  # not of our own making
         lasting = answer.since is not None and answer.since <= answer.asked
         start, end = (
             (answer.since, answer.asked) if lasting and answer.since is not None else (answer.asked, answer.answered)
         )
-        seen.append(Sighting(event.node, answer.role, answer.term, start, end, lasting))
+        seen.append(Sighting(node, answer.role, answer.term, start, end, lasting))
     return seen
 
 
