@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from harness.columns import NOTHING, OTHER, SINGLE, Ints, codes, numbers, whole_numbers
 from harness.errors import HistoryError
 from harness.operation import MONITOR, NEMESIS, Event, EventType, ServedBy
+from harness.packed import PACKED, TRANSACTION, Packer, Values
 
 T = TypeVar("T")
 
@@ -170,7 +171,7 @@ class History:
     term: Ints
     number: Ints
     second: Ints
-    value: list[Any]
+    value: Sequence[Any]
     functions: list[str]
     keys: list[Any]
     nodes: list[str | None]
@@ -183,6 +184,8 @@ class History:
     """The file ended in the middle of a line, as after a kill of the harness: that line is left out."""
     restated: bool = False
     """A completion says what was done, as in Jepsen's and Knossos' histories; else what the client was answered."""
+    timeless: bool = False
+    """Nothing is known of when anything happened, and each process was one after the other, as in AWDIT's files."""
     notes: list[str] = field(default_factory=list)
     """What whoever reads a verdict should know of how the history was read, a sentence each."""
 
@@ -349,6 +352,8 @@ class HistoryBuilder:
     def __init__(self) -> None:
         self._columns: dict[str, list[NDArray[Any]]] = {c: [] for c in _COLUMNS}
         self._values: list[Any] = []
+        self._packer = Packer()
+        self._places: list[NDArray[np.int32]] = []
         self._error: dict[int, str] = {}
         self._functions: dict[str, int] = {}
         self._keys: dict[Any, int] = {}
@@ -386,6 +391,7 @@ class HistoryBuilder:
         columns["server"].append(server)
         columns["term"].append(term)
         values = [e.value for e in events]
+        self._pack(events, values)
         number, second = numbers(values, base)
         columns["number"].append(number)
         columns["second"].append(second)
@@ -393,6 +399,18 @@ class HistoryBuilder:
         errors = [e.error for e in events]
         if any(errors):
             self._error.update({base + at: error for at, error in enumerate(errors) if error is not None})
+
+    def _pack(self, events: Sequence[Event], values: list[Any]) -> None:
+        """Pack those that are transactions, and leave ``PACKED`` in their places."""
+        place = np.full(len(events), -1, np.int32)
+        rows = [row for row, event in enumerate(events) if event.f == TRANSACTION and event.value is not None]
+        if rows:
+            before = len(self._packer)
+            taken = np.array(rows)[self._packer.add([values[row] for row in rows])]
+            place[taken] = np.arange(before, len(self._packer))
+            for row in taken.tolist():
+                values[row] = PACKED
+        self._places.append(place)
 
     def _served(self, events: Sequence[Event], base: int) -> tuple[NDArray[np.int32], Ints]:
         """The columns ``server`` and ``term``."""
@@ -413,7 +431,9 @@ class HistoryBuilder:
         }
         return History(
             **columns,
-            value=self._values,
+            value=Values(np.concatenate(self._places), self._values, self._packer.pack())
+            if len(self._packer)
+            else self._values,
             functions=list(self._functions),
             keys=list(self._keys),
             nodes=list(self._nodes),

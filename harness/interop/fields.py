@@ -18,10 +18,13 @@ from harness.errors import HistoryError, field
 from harness.history import TYPE_CODES, History, HistoryBuilder
 from harness.interop import edn
 from harness.interop.edn import DEEPEST, Tagged, Unreadable
+from harness.interop.plain_edn import Plain
 from harness.operation import MONITOR, NEMESIS, Event
 
 _TUPLE: Final = "independent/tuple"
 _POSITIONS: Final = ("process", "type", "f", "value")
+_USUAL: Final = 6
+"""How many fields an operation has that completes without an error."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -58,9 +61,17 @@ class _Reader:
         self._times: list[int | None] = []
         self._indices: list[int | None] = []
         self._asked: dict[int | str, Any] = {}
+        self._keyed = independent
+        """Whether operations have keys, which their completions may leave out."""
 
     def take(self, form: Any, line: int) -> None:
         """Read one operation."""
+        if isinstance(form, Plain) and not self._keyed and (event := _plain_event(form)) is not None:
+            self._times.append(form["time"])
+            self._indices.append(form["index"])
+            self._events.append(event)
+            self._lines.append(line)
+            return
         if not is_operation(form):
             raise HistoryError(f"an operation is a map, not {_shown(form)}")
         fields = _fields(form)
@@ -69,6 +80,7 @@ class _Reader:
         event = self._event(fields)
         if event.type == "invoke":
             self._asked[event.process] = event.key
+            self._keyed |= event.key is not None
         elif event.key is None and event.process != NEMESIS:
             event.key = self._asked.get(event.process)  # a completion without a value still belongs to its key
         self._events.append(event)
@@ -100,7 +112,7 @@ class _Reader:
             type=_name(kind),  # type: ignore[arg-type]
             f=_name(f) if isinstance(f, str) else _shown(f),
             key=plain(key),
-            value=plain(value, strict=matters),
+            value=value if isinstance(fields, Plain) else plain(value, strict=matters),
             node=plain(node) if isinstance(node, str) else None,
             error=error if error is None or isinstance(error, str) else edn.write(error),
         )
@@ -140,6 +152,17 @@ class _Reader:
             return []
         numbering = ", ".join(f"{name!r} is {number}" for name, number in list(numbers.items())[:10])
         return [f"processes with names are numbered: {numbering}{', ...' if len(names) > 10 else ''}"]
+
+
+def _plain_event(form: Plain) -> Event | None:
+    """The event of a map as nearly all are, of a client and without a key; None for any other, which has to be read."""
+    process, kind, f = form.get("process"), form.get("type"), form.get("f")
+    usual = type(process) is int and process >= 0 and type(f) is str and f and type(form.get("index")) is int
+    if not usual or kind not in TYPE_CODES or type(form.get("time")) is not int or len(form) != _USUAL:
+        return None
+    if form["index"] < -1 or "value" not in form:
+        return None
+    return Event(index=0, time=0, process=process, type=kind, f=f, value=form["value"])  # type: ignore[arg-type]
 
 
 def _fields(form: Any) -> dict[Any, Any]:

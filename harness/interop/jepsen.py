@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from harness.history import History
-from harness.interop import edn
+from harness.interop import edn, plain_edn
 from harness.interop.fields import is_operation, untagged
 
 _NAME: Final = re.compile(r"[A-Za-z*!_?$%&=<>+-][\w*!?$%&=<>+.'#-]*(/[\w*!?$%&=<>+.'#-]+)?\Z", re.ASCII)
@@ -19,6 +19,9 @@ _NAME: Final = re.compile(r"[A-Za-z*!_?$%&=<>+-][\w*!?$%&=<>+.'#-]*(/[\w*!?$%&=<
 
 def operations(text: str) -> Iterator[tuple[Any, int]]:
     """Each operation of an EDN text and its line. Raises ``HistoryError`` with a line number."""
+    if (quickly := plain_edn.operations(text)) is not None:
+        yield from quickly
+        return
     for form in edn.read(text):
         value = untagged(form.value)
         if isinstance(value, list) and not is_operation(value):

@@ -18,6 +18,7 @@ RECORDED = {
     "harness.columns",
     "harness.errors",
     "harness.operation",
+    "harness.packed",
     "harness.history",
     "harness.periods",
     "harness.replication",
