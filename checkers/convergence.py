@@ -71,7 +71,9 @@ class Convergence(Checker):
         if not writes:
             return []
         written = {
-            (operations.key_name(row), operations.argument(row)) for row in writes if operations.type[row] != FAIL
+            (operations.key_name(row), hashable(operations.argument(row)))
+            for row in writes
+            if operations.type[row] != FAIL
         }
         anomalies = []
         for key, rows in reads.items():
@@ -79,7 +81,7 @@ class Convergence(Checker):
                 result = operations.result(row)
                 values = result if isinstance(result, list) else [] if result is None else [result]
                 for value in values:
-                    if (key, value) not in written:
+                    if (key, hashable(value)) not in written:
                         text = f"{about(key)}{node} holds {show(value)} in the end, but no write of it took effect."
                         anomalies.append(final_anomaly(operations, periods, "invented", text, [row], key))
         return anomalies

@@ -128,12 +128,11 @@ def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
     changes = select(operations, *_SET)
     changes = changes[operations.type[changes] != FAIL]
     final = set(rows[settled(operations, changes, rows)].tolist())
-    held = {
-        key: [
-            {hashable(element) for element in operations.result(row) or ()} for row in by_node.values() if row in final
-        ]
-        for key, by_node in last_reads.items()
-    }
+    held: dict[Any, list[set[Any]]] = {}
+    for key, by_node in last_reads.items():
+        found = [operations.result(row) for row in by_node.values() if row in final]
+        if all(elements is None or isinstance(elements, list | tuple) for elements in found):
+            held[key] = [{hashable(element) for element in elements or ()} for elements in found]
     removed = {
         (operations.key_name(row), hashable(operations.argument(row)))
         for row in rows_of(operations, "remove")

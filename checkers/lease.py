@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import Timeline, begins, ends, select
+from harness.columns import LARGEST, Ints
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEVER, OK, History, Operations
 from harness.operation import PROLONGS_LEASES
@@ -27,6 +28,8 @@ from harness.verdict import Budget, Checker, Verdict
 from harness.words import count, named
 
 _LOOKS: Final = ("look", "read")
+_FOR_GOOD: Final = 10**18
+"""What is granted for so many ns, or more, is there for good: no history is that long."""
 _TICK: Final = 10_000_000
 """How much too early, in ns, a lease may be gone: stores count in milliseconds, on a clock that they look at rarely."""
 
@@ -112,7 +115,7 @@ class _Leases:
         answer = operations.result(row) if operations.type[row] == OK else None
         for seconds in (answer, operations.argument(row)):
             if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
-                return int(seconds * 1e9)
+                return int(min(seconds, _FOR_GOOD / 1e9) * 1e9)
         if granted is None:
             line = operations.history.line_of(int(operations.invoked[row]))
             raise HistoryError(
@@ -145,9 +148,11 @@ class _Leases:
             beginning, look = int(began[best[at]]), int(gone[at])
             did, between = self._findings.did, self._findings.clock.between
             rest = between(int(operations.ret[look]), int(least[best[at]]))
+            time = int(self._time[beginning])
+            for_time = "for good" if time >= _FOR_GOOD else f"for {between(0, time)}"
             text = (
-                f"{did(beginning)}, for {between(0, int(self._time[beginning]))}. Yet {did(look)}, {rest} or more "
-                "before its time, and nobody had revoked it."
+                f"{did(beginning)}, {for_time}. Yet {did(look)}, {rest} or more before its time, and nobody had "
+                "revoked it."
             )
             self._add("gone early", text, [beginning, look])
 
@@ -220,11 +225,24 @@ class _Leases:
             best = Timeline(operations.key[rows], begins(operations, rows), self._span).greatest(until, key, moment)
             if len(rows):
                 latest = np.where(best >= 0, np.maximum(latest, until[best]), latest)
-        maybe = Timeline(operations.key[self._maybe], begins(operations, self._maybe), self._span)
-        latest = np.where(latest >= 0, latest + maybe.total(self._time[self._maybe], key, call), latest)
+        latest = np.where(latest >= 0, latest + self._perhaps_longer(key, call), latest)
         unsure = self.grants[~known]
         may_begin = Timeline(operations.key[unsure], begins(operations, unsure), self._span).count(key, ret) > 0
         return self._cut(np.where(may_begin, NEVER, latest))
+
+    def _perhaps_longer(self, key: NDArray[np.int32], moment: Ints) -> Ints:
+        """For how many ns more a lease may be there at each moment, by the renewals of unknown outcome before it.
+
+        No more than a quarter of 2**63, so that a moment and a lease can be added to it.
+        """
+        rows = self._maybe
+        maybe = Timeline(self._operations.key[rows], begins(self._operations, rows), self._span)
+        longer = self._time[rows]
+        if longer.sum(dtype=float) < LARGEST // 2:
+            whole: Ints = maybe.total(longer, key, moment)
+            return whole
+        most: Ints = np.minimum(maybe.total(longer.astype(object), key, moment), LARGEST // 2).astype(np.int64)
+        return most
 
     def _cut(self, latest: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The same, but not after a lease was revoked whose grants were all over by then."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import Timeline, begins, ends, select
-from harness.columns import NOTHING, OTHER, Ints
+from harness.columns import Ints
 from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import named, show
@@ -82,8 +82,9 @@ class Lock(Checker):
 
     def _tokens(self, operations: Operations, got: Ints, findings: Findings) -> None:
         """Each token is greater than all that were given before."""
-        token = operations.history.number[operations.completed[got]]
-        got, token = got[(token != NOTHING) & (token != OTHER)], token[(token != NOTHING) & (token != OTHER)]
+        tokens = [operations.history.value[event] for event in operations.completed[got].tolist()]
+        given = np.array([type(one) is int for one in tokens], dtype=bool)
+        got, token = got[given], _in_order([one for one in tokens if type(one) is int])
         key = operations.key[got]
         line = Timeline(key, ends(operations, got), len(operations.history))
         before = line.greatest(token, key, begins(operations, got))
@@ -110,7 +111,8 @@ class Lock(Checker):
         values = [operations.history.value[event] for event in operations.told[rows].tolist()]
         fenced = [isinstance(v, list | tuple) and len(v) == 2 and type(v[0]) is int for v in values]
         rows = rows[np.array(fenced, dtype=bool)]
-        token = np.array([v[0] for v, has in zip(values, fenced, strict=True) if has], dtype=np.int64)
+        tokens = [v[0] for v, has in zip(values, fenced, strict=True) if has]
+        token = _in_order(tokens)
         key = operations.key[rows]
         line = Timeline(key, ends(operations, rows), len(operations.history))
         newest = line.greatest(token, key, begins(operations, rows))
@@ -120,8 +122,8 @@ class Lock(Checker):
                 continue
             earlier, later = int(rows[newest[at]]), int(rows[at])
             text = (
-                f"{findings.did(earlier)}, with token {int(token[newest[at]])}. Later {findings.did(later)}, with "
-                f"token {int(token[at])}, which is older, and it was accepted: a holder of before wrote over its "
+                f"{findings.did(earlier)}, with token {show(tokens[newest[at]])}. Later {findings.did(later)}, with "
+                f"token {show(tokens[at])}, which is older, and it was accepted: a holder of before wrote over its "
                 "successor."
             )
             self._add(findings, operations, "stale write", text, [earlier, later])
@@ -130,6 +132,15 @@ class Lock(Checker):
     def _add(self, findings: Findings, operations: Operations, kind: str, text: str, rows: list[int]) -> None:
         key = operations.key_name(rows[0])
         findings.add(kind, f"Lock {named(key)}: {text}", rows)
+
+
+def _in_order(tokens: list[int]) -> Ints:
+    """Numbers that are in the order of some tokens: the tokens themselves, or their ranks where some are too large."""
+    try:
+        return np.array(tokens, dtype=np.int64)
+    except OverflowError:
+        rank = {token: at for at, token in enumerate(sorted(set(tokens)))}
+        return np.array([rank[token] for token in tokens], dtype=np.int64)
 
 
 def _token(operations: Operations, row: int) -> str:
@@ -186,9 +197,9 @@ def _due_until(operations: Operations, got: Ints, until: Ints) -> Ints:
     over = np.full(len(got), len(history), dtype=np.int64)
     if not limited.any():
         return over
-    seconds = np.array([ttl for ttl, is_time in zip(asked, limited.tolist(), strict=True) if is_time], dtype=float)
     # Longer than any history is for good.
-    ended = operations.call[got[limited]] + (np.clip(seconds, 0, _AGES) * 1e9).astype(np.int64)
+    times = [min(max(ttl, 0), _AGES) for ttl, is_time in zip(asked, limited.tolist(), strict=True) if is_time]
+    ended = operations.call[got[limited]] + (np.array(times, dtype=float) * 1e9).astype(np.int64)
     certain = np.flatnonzero(operations.ret != NEVER)
     places = np.concatenate([operations.invoked, operations.completed[certain]])
     moments = np.concatenate([operations.call, operations.ret[certain]])

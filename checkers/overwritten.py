@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
 from harness.checkers.witness import Clock, about, anomaly, sentence, witness
+from harness.columns import hashable
 from harness.history import FAIL, OK, History
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
@@ -45,8 +46,8 @@ class Overwritten(Checker):
                 result = operations.result(row)
                 values = result if isinstance(result, list) else [result]
                 for value in values:
-                    if (key, value) in replaced:
-                        saw, then = replaced[key, value]
+                    if (key, hashable(value)) in replaced:
+                        saw, then = replaced[key, hashable(value)]
                         gone = operations.name(then) == "delete"
                         seen, did = witness(operations, saw), witness(operations, then)
                         text = (
@@ -79,7 +80,9 @@ def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
                 replaced.setdefault((key, value), (saw, row))
         seen = operations.argument(row) if name == "write" else operations.result(row) if name == "read" else None
         if seen is not None:
-            known.setdefault(session, []).extend((v, row) for v in (seen if isinstance(seen, list) else [seen]))
+            known.setdefault(session, []).extend(
+                (hashable(v), row) for v in (seen if isinstance(seen, list) else [seen])
+            )
     return replaced
 
 

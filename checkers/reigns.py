@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from harness.columns import NOTHING, Ints
 from harness.history import OK, Operations
+from harness.packed import TRANSACTION, only_read
 from harness.roles import PRIMARY, Sighting
 
 GAP: Final = 1_000_000_000
@@ -43,11 +44,24 @@ class Overlap(NamedTuple):
     nodes: frozenset[str]
 
 
+class Meeting(NamedTuple):
+    """Overlaps that follow one another, from ``start`` to ``end`` (ns), as one.
+
+    For ``shared`` ns of that two of ``nodes`` were primary for certain, and all of them throughout if ``all_at_once``.
+    """
+
+    start: int
+    end: int
+    nodes: frozenset[str]
+    shared: int
+    all_at_once: bool
+
+
 def acknowledged_writes(operations: Operations) -> Ints:
     """The rows of the writes that were acknowledged, and of which it is known by whom.
 
-    Reads are none. Neither is what was answered with "nothing was to be done": a store may say so without an order, and
-    Redis' scripts do where they are executed by a replica.
+    Reads are none, nor are transactions that only read. Neither is what was answered with "nothing was to be done": a
+    store may say so without an order, and Redis' scripts do where they are executed by a replica.
     """
     rows = np.flatnonzero((operations.type == OK) & writing(operations) & (operations.server > 0))
     return rows[~_idle(operations, rows)]
@@ -72,6 +86,9 @@ def _idle(operations: Operations, rows: Ints) -> NDArray[np.bool_]:
         if name in functions:
             places = np.flatnonzero(operations.f[rows] == functions.index(name))
             idle[places] = [value[row] is nothing for row in operations.completed[rows[places]].tolist()]
+    if TRANSACTION in functions:
+        places = np.flatnonzero(operations.f[rows] == functions.index(TRANSACTION))
+        idle[places] = only_read(value, operations.completed[rows[places]])
     return idle
 
 
@@ -148,16 +165,33 @@ def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
     return meeting
 
 
-def merged(meeting: Sequence[Overlap]) -> list[Overlap]:
+def merged(meeting: Sequence[Overlap]) -> list[Meeting]:
     """Overlaps that follow one another within ``GAP`` as one."""
-    joined: list[Overlap] = []
+    joined: list[list[Overlap]] = []
+    end = 0
     for overlap in sorted(meeting, key=lambda overlap: (overlap.start, overlap.end)):
-        if joined and overlap.start <= joined[-1].end + GAP:
-            last = joined[-1]
-            joined[-1] = Overlap(last.start, max(last.end, overlap.end), last.nodes | overlap.nodes)
-        else:
-            joined.append(overlap)
-    return joined
+        if not joined or overlap.start > end + GAP:
+            joined.append([])
+        joined[-1].append(overlap)
+        end = max(end, overlap.end)
+    return [_joined(together) for together in joined]
+
+
+def _joined(in_order: Sequence[Overlap]) -> Meeting:
+    """Some overlaps, in the order of their start, as one."""
+    start, end = in_order[0].start, max(overlap.end for overlap in in_order)
+    nodes = frozenset[str]().union(*(overlap.nodes for overlap in in_order))
+    of_each = [_length([overlap for overlap in in_order if node in overlap.nodes]) for node in nodes]
+    return Meeting(start, end, nodes, _length(in_order), min(of_each) == end - start)
+
+
+def _length(in_order: Sequence[Overlap]) -> int:
+    """For how many ns there is at least one of some overlaps, which are in the order of their start."""
+    length, until = 0, in_order[0].start
+    for overlap in in_order:
+        length += max(overlap.end - max(overlap.start, until), 0)
+        until = max(until, overlap.end)
+    return length
 
 
 def terms_of(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> Ints:

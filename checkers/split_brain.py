@@ -1,23 +1,26 @@
 """Split brain: two nodes are primary at once. Who acknowledged what meanwhile, and what became of it.
 
-An *episode* is a time in which two or more nodes acknowledged writes as primaries, or said that they are. That alone is
-evidence: two reigns may overlap for a moment without harm. An anomaly is what no store with one primary at a time can
-show: a term that two nodes claim; a write that was invoked after one had been acknowledged in a higher term, and was
-acknowledged in the lower; a list that goes on in two ways, one for each of two primaries that both acknowledge; a write
-that one of two such primaries acknowledges, and that is lost. Where no single primary is claimed the same picture is
-evidence.
+An *episode* is a time in which two or more nodes acknowledged writes as primaries, or said that they are: reigns of two
+nodes certainly overlap. That alone is evidence: two reigns may overlap for a moment without harm. An anomaly is what no
+store with one primary at a time can show: a term that two nodes claim; a write that was invoked after one had been
+acknowledged in a higher term, and was acknowledged in the lower; a list that goes on in two ways, one for each of two
+primaries that both acknowledge; a write that one of two such primaries acknowledges, and that is lost. Where no single
+primary is claimed the same picture is evidence.
+
+The first two are facts of an episode where they fall into one. Else they are a *conflict* of terms, an anomaly of its
+own, with the times of each node: it was primary before the other one was, or nobody knows for how long.
 
 The evidence lists the writes of an episode, each by who acknowledged it and with its fate: all that were under way
-meanwhile, and of the reigns that met there the lost ones before and after it. Behind nodes that pass writes on
-(``forwarded``) who acknowledged one need not have ordered it.
+meanwhile, and of the reigns that met there the lost ones before and after it; of a conflict those of its terms. Behind
+nodes that pass writes on (``forwarded``) who acknowledged one need not have ordered it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import combinations, pairwise
-from typing import Any, Final, NamedTuple
+from itertools import combinations
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -25,20 +28,36 @@ from numpy.typing import NDArray
 
 from harness.checkers.availability import service_clauses
 from harness.checkers.branches import Fork, ListHistory, fork_line, forks_of
+from harness.checkers.episodes import (
+    CLAIMED_TWICE,
+    OLDER_TERM,
+    Account,
+    Acknowledged,
+    Conflict,
+    Episode,
+    Side,
+    all_named,
+    conflict_headline,
+    headline,
+    side_line,
+    when,
+)
 from harness.checkers.fates import FATES, LOST, fates
 from harness.checkers.lists import Lists
-from harness.checkers.reigns import Overlap, Reign, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.reigns import Meeting, Overlap, Reign, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.terms import Claim, Late, Spell, claims, late, spells
 from harness.checkers.witness import Clock, anomaly
-from harness.columns import NOTHING, Ints
-from harness.history import MONITOR_PROCESS, History, Operations
+from harness.columns import LARGEST, NOTHING, Ints
+from harness.errors import HistoryError
+from harness.history import MONITOR_PROCESS, History
 from harness.periods import active, fault_periods
-from harness.roles import PRIMARY, Sighting, leadership, sightings
+from harness.roles import Sighting, leadership, sightings
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, duration, named
 
 SPLIT_BRAIN: Final = "split brain"
 _EPISODES: Final = 20
-"""How many episodes are in the evidence."""
+"""How many episodes are in the evidence, and how many conflicts."""
 _WRITES: Final = 20_000
 """How many writes of an episode are listed, the lost ones first; all are counted."""
 _WRITES_IN_ALL: Final = 50_000
@@ -51,87 +70,6 @@ _LOOKED_AT: Final = 1000
 """How many forked lists are looked at for whose branches they are."""
 
 
-class Side(msgspec.Struct):
-    """One of the primaries of an episode: what it acknowledged meanwhile, by what became of it.
-
-    ``lost_before`` counts the writes that it had acknowledged earlier in the same reign, and that are lost as well;
-    ``lost_after`` those that it acknowledged later in it.
-    """
-
-    node: str
-    terms: list[int]
-    acknowledged: int
-    fates: dict[str, int]
-    lost_before: int
-    lost_after: int
-
-
-class Acknowledged(msgspec.Struct, omit_defaults=True):
-    """A write, who acknowledged it, and its fate. Times in ns; ``index`` is the number of its invocation's event.
-
-    ``outside`` is "before" or "after" for a lost write of a reign that was no part of the overlap.
-    """
-
-    node: str
-    fate: str
-    f: str
-    call: int
-    ret: int
-    index: int
-    key: Any = None
-    value: Any = None
-    term: int | None = None
-    outside: str = ""
-
-
-class Episode(msgspec.Struct):
-    """A time (ns) in which nodes were primary at once; ``facts`` are what no store with one primary can show.
-
-    ``writes`` are listed where the episode is in the evidence, and ``writes_left_out`` counts those that are not, since
-    there were too many.
-    """
-
-    start: int
-    end: int
-    nodes: list[str]
-    sides: list[Side]
-    faults: list[str]
-    facts: list[str] = []
-    forks: list[str] = []
-    writes: list[Acknowledged] = []
-    writes_left_out: int = 0
-
-    @property
-    def overlap(self) -> Overlap:
-        """When it was, and whose."""
-        return Overlap(self.start, self.end, frozenset(self.nodes))
-
-
-class Claim(NamedTuple):
-    """Two nodes claimed one term: each at some moment before ``start`` and ``end`` respectively."""
-
-    term: int
-    nodes: tuple[str, str]
-    start: int
-    end: int
-
-
-class Late(NamedTuple):
-    """``node`` acknowledged writes in ``term`` that were invoked after ``other`` had acknowledged one in ``higher``."""
-
-    node: str
-    term: int
-    other: str
-    higher: int
-    rows: list[int]
-    """The writes, and before each the one of the higher term."""
-
-    @property
-    def writes(self) -> list[int]:
-        """Those of the lower term."""
-        return self.rows[1::2]
-
-
 class SplitBrain(Checker):
     """Finds episodes in any history that tells who served what, or what nodes said that they are."""
 
@@ -140,17 +78,23 @@ class SplitBrain(Checker):
         picture = Picture(history)
         guilty = [episode for episode in picture.episodes if episode.facts]
         shown = sorted(picture.episodes, key=lambda episode: not episode.facts)[:_EPISODES]
-        picture.list_writes(shown)
+        conflicts = picture.conflicts[:_EPISODES]
+        picture.list_writes([*shown[: len(guilty)], *conflicts, *shown[len(guilty) :]])
         evidence: dict[str, Any] = {
             "leadership": picture.leadership,
             "episodes_found": len(picture.episodes),
             "episodes_left_out": len(picture.episodes) - len(shown),
             "episodes": msgspec.to_builtins(sorted(shown, key=lambda episode: episode.start)),
+            "term_conflicts_found": len(picture.conflicts),
+            "term_conflicts": msgspec.to_builtins(conflicts),
         }
-        if picture.leadership == "none" or not guilty:
+        found = len(guilty) + len(picture.conflicts)
+        if picture.leadership == "none" or not found:
             return Verdict("valid", evidence=evidence)
         anomalies = [picture.anomaly(episode) for episode in guilty[:_EPISODES]]
-        return Verdict("invalid", headline(picture, guilty[0]), anomalies, evidence, found=len(guilty))
+        anomalies += [picture.conflict_anomaly(conflict) for conflict in conflicts]
+        reason = headline(guilty[0], picture.periods) if guilty else conflict_headline(conflicts[0])
+        return Verdict("invalid", reason, anomalies, evidence, found=found)
 
     def blind(self, history: History) -> str:
         """A store that claims a primary, and other tools' histories, have to tell who served what or was what."""
@@ -169,7 +113,7 @@ class Picture:
         self.history = history
         self.operations = history.operations()
         self.leadership = leadership(history)
-        self.seen = sightings(history)
+        self.seen = _with_sound_terms(sightings(history))
         self.clock = Clock(history)
         self.periods = fault_periods(history)
         self.writes = acknowledged_writes(self.operations)
@@ -181,10 +125,15 @@ class Picture:
         if self.leadership == "forwarded":
             lags = [lag for lag in lags if self._stays_behind(lag)]
         self.late = sorted(lags, key=lambda lag: lag.node == lag.other)
-        self.claims = claims(self.operations, self.writes, self.seen) if self.leadership == "primary" else []
+        primary = self.leadership == "primary"
+        self.spells = spells(self.operations, self.writes, self.terms, self.seen if primary else ())
+        self.claims = claims(self.spells) if primary else []
         self.lists = Lists(self.operations)
         self.fates = fates(self.operations, self.lists)
-        self.episodes = self._episodes()
+        whole = [self._to_the_last(meeting) for meeting in merged(overlaps(self.reigns))]
+        self._forks = self._forks_of_two() if primary and (whole or self.claims or self.late) else []
+        self.episodes = [self._episode(meeting) for meeting in whole]
+        self.conflicts = self._conflicts(whole)
 
     def _stays_behind(self, lag: Late) -> bool:
         """Whether a node that passes writes on has more than once told a term which another one had left behind.
@@ -193,18 +142,6 @@ class Picture:
         first entry of a new term, may tell an older one than its entry is of; and who knew better before is only that.
         """
         return lag.node != lag.other and len(lag.writes) > 1
-
-    def _episodes(self) -> list[Episode]:
-        operations = self.operations
-        meeting = overlaps(self.reigns)
-        for lag in self.late:
-            start = int(operations.ret[lag.rows[0]])
-            end = max(int(operations.ret[row]) for row in lag.writes)
-            meeting.append(Overlap(start, end, frozenset({lag.node, lag.other})))
-        meeting += [Overlap(claim.start, claim.end, frozenset(claim.nodes)) for claim in self.claims]
-        whole = merged(meeting)
-        forks = self._forks_of_two() if whole and self.leadership == "primary" else []
-        return [self._episode(overlap, forks) for overlap in whole]
 
     def _forks_of_two(self) -> list[tuple[Fork, list[set[int]]]]:
         """The forks of which several branches were acknowledged, by more than one node: the rows of each branch."""
@@ -222,16 +159,15 @@ class Picture:
         """Who acknowledged some writes."""
         return {self.operations.server_name(row) for row in rows}
 
-    def _episode(self, overlap: Overlap, forks: Sequence[tuple[Fork, list[set[int]]]]) -> Episode:
-        operations = self.operations
+    def _episode(self, meeting: Meeting) -> Episode:
+        operations, overlap = self.operations, Overlap(*meeting[:3])
         meanwhile = self._meanwhile(overlap)
         inside = self.writes[meanwhile & (operations.call[self.writes] >= overlap.start)]
         # Who has been succeeded and acknowledges nothing any more is no second primary for the other's writes.
         active_nodes = self._servers(self.writes[meanwhile].tolist()) & overlap.nodes
         lost = inside[self.fates[inside] == LOST] if len(active_nodes) > 1 else inside[:0]
         lost = [row for row in lost.tolist() if operations.server_name(row) in active_nodes]
-        begun = set(inside.tolist())
-        split = [fork for fork, branches in forks if self._shows(branches, begun)]
+        split = self._split(inside)
         facts = list(self._facts(overlap, split, lost))
         return Episode(
             overlap.start,
@@ -240,8 +176,75 @@ class Picture:
             [self._side(node, overlap, meanwhile) for node in sorted(overlap.nodes)],
             active(self.periods, overlap.start, overlap.end),
             facts if self.leadership != "none" else [],
-            [fork_line(self.lists, fork, _SHORT) for fork in sorted(split, key=lambda f: not f.prefix)[:_FORKS]],
+            self._fork_lines(split),
+            shared=meeting.shared,
+            all_at_once=meeting.all_at_once,
         )
+
+    def _to_the_last(self, meeting: Meeting) -> Meeting:
+        """The same, until a write of a lower term is answered that was under way when it ended.
+
+        A reign is certain until its last write is invoked. Such a write was acknowledged while the other one certainly
+        was primary, and that it was in the lower term is what is wrong.
+        """
+        overlap, end = Overlap(*meeting[:3]), meeting.end
+        for lag in self.late:
+            if {lag.node, lag.other} <= overlap.nodes:
+                call, ret = self.operations.call[lag.writes], self.operations.ret[lag.writes]
+                answered = ret[(call <= meeting.end) & (ret > meeting.end)].tolist()
+                others = [reign for reign in self._reigns_in(lag.other, overlap) if reign.end > meeting.end]
+                end = max([end, *(at for at in answered if any(reign.end >= at for reign in others))])
+        return meeting._replace(end=end, shared=meeting.shared + end - meeting.end)
+
+    def _conflicts(self, whole: Sequence[Meeting]) -> list[Conflict]:
+        """What terms tell of nodes that were not certainly primary at once, in the order in which it was seen."""
+        episodes = [Overlap(*meeting[:3]) for meeting in whole]
+        found = []
+        for claim in self.claims:
+            if not any(len(_shared(claim, overlap)) == len(claim.spells) for overlap in episodes):
+                names = [spell.node for spell in claim.spells]
+                each = ", ".join(f"{named(spell.node)} {when(spell.start, spell.end)}" for spell in claim.spells)
+                found.append(self._conflict(CLAIMED_TWICE, claim.spells, [f"{_claim_fact(claim, names)}: {each}"]))
+        behind: dict[tuple[str, int], list[Late]] = {}
+        for lag in self.late:
+            if not any(self._falls_into(lag, overlap) for overlap in episodes):
+                behind.setdefault((lag.node, lag.term), []).append(lag)
+        by_term = {(spell.node, spell.term): spell for spell in self.spells}
+        for lower, lags in behind.items():
+            met = [by_term[lower], *(by_term[pair] for pair in dict.fromkeys((lag.other, lag.higher) for lag in lags))]
+            in_order = sorted(met, key=lambda spell: (spell.start, spell.term))
+            found.append(self._conflict(OLDER_TERM, in_order, [self._late_fact(lag, times=True) for lag in lags]))
+        return sorted(found, key=lambda conflict: conflict.start)
+
+    def _conflict(self, kind: str, in_order: Sequence[Spell], facts: list[str]) -> Conflict:
+        start, end = in_order[0].start, max(spell.end for spell in in_order)
+        nodes = sorted({spell.node for spell in in_order})
+        own = [self._in_term(spell) for spell in in_order]
+        split = self._split(self.writes[np.logical_or.reduce(own)]) if len(nodes) > 1 else []
+        return Conflict(
+            start,
+            end,
+            nodes,
+            [Side(spell.node, [spell.term], *self._by_fate(of), 0, 0) for spell, of in zip(in_order, own, strict=True)],
+            active(self.periods, start, end),
+            [*facts, *_fork_facts(split)],
+            self._fork_lines(split),
+            kind=kind,
+            spells=list(in_order),
+        )
+
+    def _in_term(self, spell: Spell) -> NDArray[np.bool_]:
+        """Which writes a node has acknowledged in a term."""
+        of_term: NDArray[np.bool_] = self._own(spell.node) & (self.terms == spell.term)
+        return of_term
+
+    def _split(self, rows: Ints) -> list[Fork]:
+        """The lists with which two nodes went on each in its own way, by some writes."""
+        begun = set(rows.tolist()) if self._forks else set()
+        return [fork for fork, branches in self._forks if self._shows(branches, begun)]
+
+    def _fork_lines(self, split: Sequence[Fork]) -> list[str]:
+        return [fork_line(self.lists, fork, _SHORT) for fork in sorted(split, key=lambda f: not f.prefix)[:_FORKS]]
 
     def _meanwhile(self, overlap: Overlap) -> NDArray[np.bool_]:
         """Which writes were under way at some moment of an overlap."""
@@ -249,26 +252,32 @@ class Picture:
         meanwhile: NDArray[np.bool_] = (call <= overlap.end) & (ret >= overlap.start)
         return meanwhile
 
-    def list_writes(self, episodes: Iterable[Episode]) -> None:
-        """Put the writes of each episode into it, the lost ones first, as far as there is room: the first have most."""
+    def list_writes(self, accounts: Iterable[Account]) -> None:
+        """Put the writes of each account into it, the lost ones first, as far as there is room: the first have most."""
         room = _WRITES_IN_ALL
-        for episode in episodes:
-            overlap = episode.overlap
-            meanwhile = self._meanwhile(overlap)
-            before, after = np.zeros_like(meanwhile), np.zeros_like(meanwhile)
-            for node in overlap.nodes:
-                earlier, later = self._lost_outside(node, overlap)
-                before |= earlier
-                after |= later
+        for account in accounts:
+            meanwhile, before, after = self._listed_of(account)
             places = np.flatnonzero(meanwhile | before | after)
             places = places[np.argsort(self.fates[self.writes[places]] != LOST, kind="stable")]
             listed = places[: min(_WRITES, room)]
             outside = np.where(before[listed], "before", np.where(after[listed], "after", ""))
-            episode.writes = [
+            account.writes = [
                 self._acknowledged(place, where) for place, where in zip(listed.tolist(), outside.tolist(), strict=True)
             ]
-            episode.writes_left_out = len(places) - len(listed)
+            account.writes_left_out = len(places) - len(listed)
             room -= len(listed)
+
+    def _listed_of(self, account: Account) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which writes an account lists: those of its time or its terms, and those of its reigns before and after."""
+        before, after = np.zeros(len(self.writes), dtype=bool), np.zeros(len(self.writes), dtype=bool)
+        if isinstance(account, Conflict):
+            return np.logical_or.reduce([self._in_term(spell) for spell in account.spells]), before, after
+        overlap = Overlap(account.start, account.end, frozenset(account.nodes))
+        for node in overlap.nodes:
+            earlier, later = self._lost_outside(node, overlap)
+            before |= earlier
+            after |= later
+        return self._meanwhile(overlap), before, after
 
     def _shows(self, branches: Sequence[set[int]], begun: set[int]) -> bool:
         """Whether two nodes went on with a list each in its own way in an episode, whose writes are ``begun``."""
@@ -278,21 +287,33 @@ class Picture:
     def _facts(self, overlap: Overlap, split: Sequence[Fork], lost: Sequence[int]) -> Iterator[str]:
         """What no store with one primary can show, of one episode."""
         for claim in self.claims:
-            if set(claim.nodes) <= overlap.nodes and overlap.start <= claim.start <= overlap.end:
-                yield f"{named(claim.nodes[0])} and {named(claim.nodes[1])} both claimed term {claim.term}"
-        for late in self.late:
-            if {late.node, late.other} <= overlap.nodes and overlap.start <= int(
-                self.operations.ret[late.rows[0]]
-            ) <= overlap.end:
-                yield (
-                    f"{named(late.node)} acknowledged {count(len(late.writes), 'write')} in term {late.term}, invoked "
-                    f"after {named(late.other)} had acknowledged one in term {late.higher}"
-                )
-        if self.leadership == "primary" and split:
-            yield f"{count(len(split), 'list')} forked between them"
+            if names := [spell.node for spell in _shared(claim, overlap)]:
+                yield _claim_fact(claim, names)
+        for lag in self.late:
+            if self._falls_into(lag, overlap):
+                yield self._late_fact(lag)
+        yield from _fork_facts(split)
         if self.leadership == "primary" and lost:
             are = "is" if len(lost) == 1 else "are"
             yield f"{count(len(lost), 'write')} that one acknowledged while another did, too, {are} lost"
+
+    def _falls_into(self, lag: Late, overlap: Overlap) -> bool:
+        """Whether some of those writes of a lower term were under way while both nodes were primary."""
+        if not {lag.node, lag.other} <= overlap.nodes:
+            return False
+        call, ret = self.operations.call[lag.writes], self.operations.ret[lag.writes]
+        return bool(((call <= overlap.end) & (ret >= overlap.start)).any())
+
+    def _late_fact(self, lag: Late, *, times: bool = False) -> str:
+        """Those writes as a clause; with ``times``, when they and the one before them were acknowledged."""
+        ret = self.operations.ret
+        first = int(ret[lag.rows[0]])
+        then = f" ({when(int(ret[lag.writes[0]]), max(ret[lag.writes].tolist()))})" if times else ""
+        before = f" ({when(first, first)})" if times else ""
+        return (
+            f"{named(lag.node)} acknowledged {count(len(lag.writes), 'write')} in term {lag.term}{then}, invoked after "
+            f"{'it' if lag.node == lag.other else named(lag.other)} had acknowledged one in term {lag.higher}{before}"
+        )
 
     def _own(self, node: str) -> NDArray[np.bool_]:
         """Which writes a node has acknowledged."""
@@ -319,14 +340,15 @@ class Picture:
 
     def _side(self, node: str, overlap: Overlap, meanwhile: NDArray[np.bool_]) -> Side:
         own = self._own(node)
-        numbers = np.bincount(self.fates[self.writes][own & meanwhile], minlength=len(FATES)).tolist()
         terms = {reign.term for reign in self._reigns_in(node, overlap) if reign.term is not None}
         terms |= {int(term) for term in self.terms[own & meanwhile].tolist() if term != NOTHING}
-        terms |= {
-            claim.term for claim in self.claims if node in claim.nodes and overlap.start <= claim.start <= overlap.end
-        }
         before, after = (int(lost.sum()) for lost in self._lost_outside(node, overlap))
-        return Side(node, sorted(terms), sum(numbers), dict(zip(FATES, numbers, strict=True)), before, after)
+        return Side(node, sorted(terms), *self._by_fate(own & meanwhile), before, after)
+
+    def _by_fate(self, which: NDArray[np.bool_]) -> tuple[int, dict[str, int]]:
+        """How many writes these are, and how many of each fate."""
+        numbers = np.bincount(self.fates[self.writes][which], minlength=len(FATES)).tolist()
+        return sum(numbers), dict(zip(FATES, numbers, strict=True))
 
     def _acknowledged(self, place: int, outside: str) -> Acknowledged:
         """A write, by its place among all that were acknowledged."""
@@ -346,14 +368,25 @@ class Picture:
 
     def anomaly(self, episode: Episode) -> Anomaly:
         """An episode as people read it: what happened, who acknowledged what, facts, and what it cost, a line each."""
-        sides = "; ".join(_side_line(side) for side in episode.sides)
-        lines = [headline(self, episode), sides, *episode.forks[:1]]
+        sides = "; ".join(side_line(side) for side in episode.sides)
+        lines = [headline(episode, self.periods), sides, *episode.forks[:1]]
         if not episode.forks:
             lines += episode.facts[:_FORKS]
         if costs := self._costs(episode):
             lines.append(costs)
         shown = [row for lag in self.late for row in lag.rows[:2] if {lag.node, lag.other} <= {*episode.nodes}]
         during = episode.start, episode.end
+        return anomaly(self.operations, self.periods, SPLIT_BRAIN, "\n".join(lines), shown[:4], during=during)
+
+    def conflict_anomaly(self, conflict: Conflict) -> Anomaly:
+        """A conflict of terms as people read it: what contradicts what, and who acknowledged what, a line each."""
+        sides = "; ".join(side_line(side) for side in conflict.sides)
+        lines = [conflict_headline(conflict), sides, *(conflict.forks[:1] or conflict.facts[1:_FORKS])]
+        spells_of = {(spell.node, spell.term) for spell in conflict.spells}
+        shown = [row for lag in self.late for row in lag.rows[:2] if (lag.node, lag.term) in spells_of]
+        if conflict.kind == CLAIMED_TWICE:
+            shown = [int(self.writes[of][0]) for of in map(self._in_term, conflict.spells) if of.any()]
+        during = conflict.start, conflict.end
         return anomaly(self.operations, self.periods, SPLIT_BRAIN, "\n".join(lines), shown[:4], during=during)
 
     def _costs(self, episode: Episode) -> str:
@@ -380,81 +413,27 @@ class Picture:
         return service_clauses(self.history, self.operations)
 
 
-def late(operations: Operations, writes: Ints, terms: Ints) -> list[Late]:
-    """Writes that were acknowledged in a lower term than another write before their invocation, by node and terms."""
-    rows, terms = writes[terms != NOTHING], terms[terms != NOTHING]
-    if not len(rows):
-        return []
-    order = np.argsort(operations.ret[rows], kind="stable")
-    ends = operations.ret[rows][order]
-    highest = np.maximum.accumulate(terms[order])
-    first = np.concatenate([[True], highest[1:] != highest[:-1]])
-    holder = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
-    before = np.searchsorted(ends, operations.call[rows], side="left") - 1
-    lags: dict[tuple[str, int, str, int], Late] = {}
-    for at in np.flatnonzero((before >= 0) & (highest[np.maximum(before, 0)] > terms)).tolist():
-        higher = int(holder[before[at]])
-        names = str(operations.server_name(int(rows[at]))), str(operations.server_name(int(rows[higher])))
-        key = names[0], int(terms[at]), names[1], int(terms[higher])
-        lags.setdefault(key, Late(*key, [])).rows.extend((int(rows[higher]), int(rows[at])))
-    return list(lags.values())
-
-
-def claims(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Claim]:
-    """The terms in which two nodes were primary, as they said themselves or as their acknowledgements do."""
-    first: dict[int, dict[str, tuple[int, int]]] = {}
-
-    def add(node: str, term: int, start: int, end: int) -> None:
-        by_node = first.setdefault(term, {})
-        a, b = by_node.get(node, (start, end))
-        by_node[node] = min(a, start), max(b, end)
-
+def _with_sound_terms(seen: list[Sighting]) -> list[Sighting]:
+    """The same. Raises ``HistoryError`` for a term that is far too large, as one of ``served_by`` does."""
     for sighting in seen:
-        if sighting.role == PRIMARY and sighting.term is not None:
-            add(sighting.node, sighting.term, sighting.start, sighting.end)
-    servers, terms = operations.server[writes], operations.term[writes]
-    told = terms != NOTHING
-    for server, term in np.unique(np.stack([servers[told], terms[told]]), axis=1).T.tolist():
-        rows = writes[told & (servers == server) & (terms == term)]
-        node = str(operations.history.nodes[server])
-        add(node, term, int(operations.call[rows].min()), int(operations.ret[rows].max()))
-    claimed = []
-    for term, nodes in sorted(first.items()):
-        ordered = sorted(nodes.items(), key=lambda item: item[1])
-        for (earlier, (_, ends)), (later, (begins, over)) in pairwise(ordered):
-            claimed.append(Claim(term, (earlier, later), begins, max(begins, min(ends, over))))
-    return claimed
+        if sighting.term is not None and abs(sighting.term) >= LARGEST:
+            raise HistoryError(f"the term {str(sighting.term)[:40]} of {named(sighting.node)} is too large a number")
+    return seen
 
 
-def headline(picture: Picture, episode: Episode) -> str:
-    """An episode in one line."""
-    at = f"{episode.start / 1e9:.2f} s to {episode.end / 1e9:.2f} s"
-    faults = f", during {'; '.join(episode.faults)}" if episode.faults else ""
-    ends = [period.end for period in picture.periods if period.start <= episode.end and period.end >= episode.start]
-    if ends and (beyond := episode.end - max(ends)) > 0:
-        faults += f", and for {duration(beyond)} after that"
-    if len(episode.nodes) == 1:
-        return f"{named(episode.nodes[0])} went back to an older term ({at}{faults})"
-    who = f"{', '.join(map(named, episode.nodes[:-1]))} and {named(episode.nodes[-1])}"
-    both = "both primary" if len(episode.nodes) == 2 else "primary at once"
-    return f"{who} were {both} for {duration(episode.end - episode.start)} ({at}{faults})"
+def _shared(claim: Claim, overlap: Overlap) -> list[Spell]:
+    """The spells of a term that two nodes claimed at once while both were primary."""
+    here = [
+        spell
+        for spell in claim.spells
+        if spell.node in overlap.nodes and spell.start <= overlap.end and spell.end >= overlap.start
+    ]
+    return [spell for spell in here if any(spell is not other and spell.meets(other) for other in here)]
 
 
-def _side_line(side: Side) -> str:
-    terms = f" (term {', '.join(map(str, side.terms))})" if side.terms else ""
-    more = [(side.lost_before, "before that"), (side.lost_after, "after that")]
-    outside = " and ".join(f"{number:,} {when}" for number, when in more if number)
-    if not side.acknowledged:
-        lost_ones = f" (but {outside}, lost now)" if outside else ""
-        return f"{named(side.node)}{terms} acknowledged no write{lost_ones}"
-    by_fate = {fate: number for fate, number in side.fates.items() if number}
-    if len(by_fate) == 1:
-        ((fate, _),) = by_fate.items()
-        fates = f"all {_FATE_WORDS.get(fate, fate)}" if side.acknowledged > 1 else _FATE_WORDS.get(fate, fate)
-    else:
-        fates = ", ".join(f"{number} {_FATE_WORDS.get(fate, fate)}" for fate, number in by_fate.items())
-    lost_too = f" (and {outside}, lost as well)" if outside else ""
-    return f"{named(side.node)}{terms} acknowledged {count(side.acknowledged, 'write')}: {fates}{lost_too}"
+def _claim_fact(claim: Claim, names: Sequence[str]) -> str:
+    return f"{all_named(names)} {'both ' if len(names) == 2 else ''}claimed term {claim.term}"
 
 
-_FATE_WORDS: Final = {"unknown": "of unknown fate", "overwritten": "overwritten by its own"}
+def _fork_facts(split: Sequence[Fork]) -> list[str]:
+    return [f"{count(len(split), 'list')} forked between them"] if split else []

@@ -244,13 +244,14 @@ class Shown(NamedTuple):
 
 SHOWN = [
     # Backups take commands from the old primary again when the cut has ended: as a rule it hears of the new one first,
-    # but in seeds 2 and 14 neither ever gives up.
-    Shown("no-fencing", "partition", {"partition": "primary"}, "split-brain", seeds=(0, 2, 14)),
+    # but in seeds 2 and 14 neither ever gives up. In seed 32 a third one claims the term of one of two.
+    Shown("no-fencing", "partition", {"partition": "primary"}, "split-brain", seeds=(0, 2, 14, 32)),
     # Here it acknowledges by itself while it is cut off.
     Shown(
         "no-fencing", "partition", {"partition": "primary", "acknowledge": "async"}, "split-brain", seeds=(0, 2, 4, 5)
     ),
-    Shown("failover-without-majority", "partition", {}, "split-brain"),
+    # In seed 13 one of two comes later than the term that it does not know of.
+    Shown("failover-without-majority", "partition", {}, "split-brain", seeds=(0, 1, 2, 3, 13)),
     # These make no second primary that acknowledges, but lose what was acknowledged.
     Shown("failover-to-stale-backup", "partition,kill", {}, "branches", splits=False),
     Shown("witness-becomes-primary", "partition,kill", {"witness": "n3"}, "branches", nodes=3, splits=False),

@@ -10,6 +10,7 @@ import pytest
 from harness.checkers.bank import Bank
 from harness.checkers.lease import Lease
 from harness.checkers.lock import Lock
+from harness.errors import HistoryError
 from harness.history import from_events
 from harness.operation import MONITOR, NEMESIS, PROLONGS_LEASES, ROLE, Event
 from harness.roles import Answer
@@ -133,6 +134,52 @@ def test_a_lock_is_held_no_longer_than_it_was_given_for_or_its_holder_goes_on_wr
     assert judge(Lock(exclusive=False), [*silent, wrote._replace(type="fail")]).evidence["held_together"] == 1
     others = wrote._replace(process=2)
     assert judge(Lock(), [*silent, others]).validity == "valid"
+
+
+HUGE = 10**30
+
+
+@pytest.mark.parametrize(
+    "seconds", [HUGE, 10**400, 1e300, 2**62, 10**9], ids=lambda seconds: f"of {len(str(seconds))} digits"
+)
+def test_a_lease_of_ages_is_there_for_good(seconds: float) -> None:
+    granted = Did("grant", seconds, seconds, 0, 0.01)
+    assert judge(Lease(), [granted, look(5, True)]).validity == "valid"
+    verdict = judge(Lease(), [granted, look(5, False)])
+    assert kinds(verdict) == {"gone early"}
+    assert ", for good. Yet" in verdict.anomalies[0].text
+    # Of a short one any number of renewals may have come through.
+    asked = [Did("renew", seconds, None, 0.1 * n, 0.1 * n + 0.01, type="info") for n in range(1, 30)]
+    short = Did("grant", 1, 1, 0, 0.01)
+    assert judge(Lease(), [short, *asked, look(50, True)]).validity == "valid"
+    assert kinds(judge(Lease(), [short, look(50, True)])) == {"outlived"}
+
+
+@pytest.mark.parametrize("odd", [-5, "x", [1, [2, [3]]], True, None])
+def test_a_lease_of_no_time_is_refused_in_a_sentence(odd: Any) -> None:
+    with pytest.raises(HistoryError, match="a lease is granted for a number of seconds"):
+        judge(Lease(), [Did("grant", odd, odd, 0, 0.01), look(5, True)])
+
+
+def test_tokens_may_be_as_large_as_they_like() -> None:
+    def given(*tokens: int) -> list[Did]:
+        return [acquire(n, n, 0.5, token) for n, token in enumerate(tokens, 1)]
+
+    def wrote(*tokens: int) -> list[Did]:
+        return [Did("write-fenced", [token, n], None, n, n + 0.1, n) for n, token in enumerate(tokens, 1)]
+
+    for low, high in ((1, HUGE), (HUGE, HUGE + 1), (-HUGE, 5), (2**62, 2**63)):
+        assert judge(Lock(), given(low, high)).validity == "valid"
+        assert kinds(judge(Lock(), given(high, low))) == {"token went back"}
+        assert kinds(judge(Lock(), given(high, high))) == {"token given twice"}
+        assert judge(Lock(), wrote(low, high, high)).validity == "valid"
+        verdict = judge(Lock(), wrote(low, high, low))
+        assert kinds(verdict) == {"stale write"}
+        assert f"with token {high}. Later" in verdict.anomalies[0].text
+        assert f"with token {low}, which is older" in verdict.anomalies[0].text
+    for ttl in (HUGE, 10**400, 1e300):
+        assert kinds(judge(Lock(), [acquire(1, 0, ttl), acquire(2, 50, ttl)])) == {"held together"}
+    assert judge(Lock(), [acquire(1, 0, -HUGE), acquire(2, 50, 1)]).validity == "valid"
 
 
 BEFORE = Did("balances", None, {}, 0, 0.1)

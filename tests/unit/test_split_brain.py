@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,10 @@ from rich.console import Console
 from harness.checkers import split_brain
 from harness.checkers.availability import longest_outage
 from harness.checkers.branches import Branches
-from harness.checkers.reigns import acknowledged_writes, only_reads, overlaps, reigns
-from harness.checkers.split_brain import Side, SplitBrain, _side_line, claims, late
+from harness.checkers.episodes import Side, side_line
+from harness.checkers.reigns import acknowledged_writes, merged, only_reads, overlaps, reigns
+from harness.checkers.split_brain import SplitBrain
+from harness.checkers.terms import claims, late, spells
 from harness.columns import NOTHING
 from harness.console.verdict import print_verdict
 from harness.history import History, from_events
@@ -99,9 +102,18 @@ def test_facts_about_terms_are_what_their_definitions_say(writes: list[Wrote]) -
             assert operations.ret[higher] < operations.call[lower]
             assert operations.term[higher] == lag.higher > lag.term == operations.term[lower]
     shared = {(a.term, b.term) for a in writes for b in writes if a.by < b.by and a.term == b.term is not None}
-    assert {(claim.term, claim.term) for claim in claims(operations, rows, [])} == shared
+    in_order = spells(operations, rows, operations.term[rows], [])
+    assert {(claim.term, claim.term) for claim in claims(in_order)} == shared
     guilty = bool(behind or shared)
-    assert (check(of_writes(writes)).validity == "invalid") == guilty
+    verdict = check(of_writes(writes))
+    assert (verdict.validity == "invalid") == guilty
+    told = " ".join(
+        fact for one in ("episodes", "term_conflicts") for a in verdict.evidence[one] for fact in a["facts"]
+    )
+    for term in {term for term, _ in shared}:
+        assert f"claimed term {term}" in told
+    for late_one in behind:
+        assert re.search(f"{late_one.by} acknowledged .* in term {late_one.term}", told)
 
 
 @settings(max_examples=cases(500), deadline=None)
@@ -115,6 +127,15 @@ def test_reigns_overlap_only_where_each_has_a_sign_before_and_behind(writes: lis
             mine = [w for w in writes if w.by == node]
             assert any(w.ret <= overlap.start for w in mine)
             assert any(w.call >= overlap.end for w in mine)
+    for whole in merged(meeting):
+        # By the half of a moment: two reigns at least begin or end at whole ones.
+        at_once = [
+            {node for one in meeting if 2 * one.start < half < 2 * one.end for node in one.nodes}
+            for half in range(2 * whole.start + 1, 2 * whole.end, 2)
+        ]
+        assert whole.shared == sum(map(bool, at_once))
+        assert whole.all_at_once == all(nodes == whole.nodes for nodes in at_once)
+        assert whole.nodes == set().union(*at_once)
 
 
 def correct(rng: random.Random, functions: Sequence[str] = ("append",)) -> list[Event]:
@@ -311,7 +332,7 @@ def test_who_acknowledges_nothing_any_more_may_have_lost_what_it_acknowledged_be
     (episode,) = check(events).evidence["episodes"]
     assert (episode["sides"][0]["acknowledged"], episode["sides"][0]["lost_before"]) == (0, 10)
     assert [write["value"] for write in episode["writes"] if write.get("outside")] == list(range(100, 110))
-    assert _side_line(msgspec.convert(episode["sides"][0], Side)) == (
+    assert side_line(msgspec.convert(episode["sides"][0], Side)) == (
         "n1 (term 4) acknowledged no write (but 10 before that, lost now)"
     )
 
@@ -347,8 +368,10 @@ def test_of_many_episodes_those_that_are_wrong_are_listed_first(monkeypatch: pyt
 
 def test_what_was_passed_on_is_listed_by_who_acknowledged_it() -> None:
     behind = [Wrote(at * SECOND, at * SECOND + 1, "n2", 4) for at in (3, 4)]
-    (episode,) = check(of_writes([Wrote(SECOND, 2 * SECOND, "n1", 5), *behind]), "forwarded").evidence["episodes"]
-    assert [(write["node"], write["term"]) for write in episode["writes"]] == [("n1", 5), ("n2", 4), ("n2", 4)]
+    evidence = check(of_writes([Wrote(SECOND, 2 * SECOND, "n1", 5), *behind]), "forwarded").evidence
+    (conflict,) = evidence["term_conflicts"]
+    assert [(write["node"], write["term"]) for write in conflict["writes"]] == [("n1", 5), ("n2", 4), ("n2", 4)]
+    assert evidence["episodes_found"] == 0
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -379,6 +402,20 @@ def test_who_had_nothing_to_do_has_acknowledged_no_write() -> None:
     ]
     operations = history_of(events).operations()
     assert [operations.name(row) for row in acknowledged_writes(operations).tolist()] == list(busy)
+
+
+def test_a_transaction_that_only_reads_is_no_write() -> None:
+    def done(process: int, value: list[Any]) -> list[Event]:
+        asked = [[f, key, None if f == "r" else content] for f, key, content in value]
+        served = ServedBy("n1")
+        return [
+            Event(0, 1, process, "invoke", "txn", value=asked),
+            Event(0, 2, process, "ok", "txn", value=value, served_by=served),
+        ]
+
+    values: list[list[Any]] = [[["r", "x", [1]]], [["r", "x", [1]], ["append", "x", 2]], [["w", "y", 3]], []]
+    operations = history_of([event for at, value in enumerate(values) for event in done(at, value)]).operations()
+    assert acknowledged_writes(operations).tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("f", [f for f in WRITES if f not in ("append", "write", "cas", "add")])
@@ -425,10 +462,78 @@ def test_who_said_the_same_before_and_after_a_write_was_in_that_term() -> None:
 
 
 def test_one_term_of_two_nodes_is_wrong_as_they_say_it_themselves() -> None:
+    at_once = check([role("n1", 0, 5 * SECOND, term=3), role("n2", 4 * SECOND, 6 * SECOND, term=3)])
+    assert at_once.validity == "invalid"
+    assert at_once.evidence["episodes"][0]["facts"] == ["n1 and n2 both claimed term 3"]
+    assert at_once.evidence["term_conflicts_found"] == 0
     verdict = check([role("n1", 0, SECOND, term=3), role("n2", 5 * SECOND, 6 * SECOND, term=3)])
     assert verdict.validity == "invalid"
-    assert verdict.evidence["episodes"][0]["facts"] == ["n1 and n2 both claimed term 3"]
+    assert verdict.reason == "n1 and n2 both claimed term 3: n1 from 0.00 s to 1.00 s, n2 from 5.00 s to 6.00 s"
+    assert verdict.evidence["episodes_found"] == 0
+    (conflict,) = verdict.evidence["term_conflicts"]
+    assert conflict["spells"] == [
+        {"node": "n1", "term": 3, "start": 0, "end": SECOND},
+        {"node": "n2", "term": 3, "start": 5 * SECOND, "end": 6 * SECOND},
+    ]
     assert check([role("n1", 0, SECOND, term=3), role("n2", 5 * SECOND, 6 * SECOND, "replica", 3)]).validity == "valid"
+
+
+def test_who_claims_a_term_after_another_was_primary_at_once_with_a_third_was_not_in_that() -> None:
+    """n4 and n5 are primary at once; half a second later n1 begins in the term of n5."""
+    roles = [
+        role("n4", 0, 4 * SECOND, term=3),
+        role("n5", 2 * SECOND, 4 * SECOND, term=4),
+        role("n1", 9 * SECOND // 2, 8 * SECOND, term=4),
+    ]
+    verdict = check([*roles, *of_writes([Wrote(3 * SECOND, 3 * SECOND + 1, "n5", 4)])])
+    assert verdict.reason == "n5 and n1 both claimed term 4: n5 from 2.00 s to 4.00 s, n1 from 4.50 s to 8.00 s"
+    (anomaly,) = verdict.anomalies
+    assert verdict.evidence["term_conflicts"][0]["kind"] == "term claimed twice"
+    assert anomaly.text.splitlines() == [
+        verdict.reason,
+        "n5 (term 4) acknowledged 1 write: of unknown fate; n1 (term 4) acknowledged no write",
+    ]
+    assert [(op.node, op.value) for op in anomaly.operations] == [(None, 0)]
+    (episode,) = verdict.evidence["episodes"]
+    assert (episode["nodes"], episode["start"], episode["end"]) == (["n4", "n5"], 2 * SECOND, 4 * SECOND)
+    assert episode["facts"] == []
+
+
+def test_an_episode_begins_when_the_second_one_is_primary() -> None:
+    """n4 is primary from 1 s on, in term 8; n2 goes on in term 6, but shows itself from 3 s on only."""
+    higher = moments("n4", 1, 6, 8, 100, "increment")
+    lower = moments("n2", 3, 4, 6, 200, "increment")
+    verdict = check([*higher, *lower])
+    assert verdict.reason == "n2 and n4 were both primary for 0.9 s (3.05 s to 3.95 s)"
+    (episode,) = verdict.evidence["episodes"]
+    assert episode["facts"] == ["n2 acknowledged 10 writes in term 6, invoked after n4 had acknowledged one in term 8"]
+    # Once n4 is silent nobody knows whether it still was.
+    verdict = check([*moments("n4", 1, 2, 8, 100, "increment"), *lower])
+    assert verdict.evidence["episodes_found"] == 0
+    assert [anomaly.text.splitlines() for anomaly in verdict.anomalies] == [
+        [
+            "n2 acknowledged 10 writes in term 6 (from 3.05 s to 3.95 s), invoked after n4 had acknowledged one in "
+            "term 8 (at 1.05 s)",
+            "n4 (term 8) acknowledged 10 writes: all of unknown fate; n2 (term 6) acknowledged 10 writes: all of "
+            "unknown fate",
+        ]
+    ]
+
+
+def test_of_three_it_is_said_whether_all_were_primary_at_once_and_for_how_long() -> None:
+    def reason(*times: tuple[str, float, float], more: Sequence[Event] = ()) -> str:
+        lists = of_writes([Wrote(1, 2, "n9", 9)])  # what nobody of a lower term may follow
+        roles = [role(node, int(a * SECOND), int(b * SECOND), term=1) for node, a, b in times]
+        return check([*lists, *roles, *more]).reason
+
+    assert reason(("n1", 1, 5), ("n2", 1, 5)) == "n1 and n2 were both primary for 4.0 s (1.00 s to 5.00 s)"
+    between = role("n2", int(2.2 * SECOND), int(2.6 * SECOND), "replica")
+    two = reason(("n1", 1, 9), ("n2", 1, 2), ("n2", 2.8, 4), more=[between])
+    assert two == "n1 and n2 were both primary for 2.2 s in all (1.00 s to 4.00 s)"
+    three = reason(("n1", 1, 5), ("n2", 1, 5), ("n3", 1, 5))
+    assert three == "n1, n2 and n3 were primary at once for 4.0 s (1.00 s to 5.00 s)"
+    chain = reason(("n1", 1, 3), ("n2", 2, 5), ("n3", 3.8, 7))
+    assert chain == "two or more of n1, n2 and n3 were primary at once for 2.2 s in all (2.00 s to 5.00 s)"
 
 
 def test_reads_and_silence_are_no_claims() -> None:
