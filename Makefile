@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-split-brain bench-bugs clean
+.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-split-brain bench-bugs bench-transactions clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
@@ -37,6 +37,9 @@ bench-split-brain: setup
 
 bench-bugs: setup
 	$(BIN)/python -m benchmarks.bugs --write
+
+bench-transactions: setup
+	$(BIN)/python -m benchmarks.transactions
 
 setup: $(VENV)/ready
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.history import NEVER, TYPES, History, Operations
 from harness.periods import Period, active
-from harness.verdict import Anomaly, Witness
+from harness.verdict import Anomaly, Edge, Witness
 from harness.words import count, named, operation, show
 
 
@@ -31,8 +31,9 @@ class Clock:
         return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
-def witness(operations: Operations, row: int) -> Witness:
-    """One operation of the history, as an anomaly carries it."""
+def witness(operations: Operations, row: int, *, completed: bool = False) -> Witness:
+    """One operation of the history, as an anomaly carries it; ``completed``: by the index of its completion, if any."""
+    event = operations.completed[row] if completed and operations.completed[row] >= 0 else operations.invoked[row]
     return Witness(
         process=int(operations.process[row]),
         f=operations.name(row),
@@ -42,7 +43,7 @@ def witness(operations: Operations, row: int) -> Witness:
         ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
         type=TYPES[operations.type[row]],
         node=operations.node_name(row),
-        index=operations.history.index_of(int(operations.invoked[row])),
+        index=operations.history.index_of(int(event)),
     )
 
 
@@ -55,17 +56,21 @@ def anomaly(
     *,
     key: Any = None,
     during: tuple[int, int] | None = None,
+    edges: Sequence[Edge] = (),
+    completed: bool = False,
 ) -> Anomaly:
     """The anomaly that the operations of these rows show; each stands in it once, in the order of their invocations.
 
     Its faults are those of ``periods`` that were active between the first and the last of these operations, or
-    ``during`` another time (ns): what nodes hold in the end comes of faults that are long over.
+    ``during`` another time (ns): what nodes hold in the end comes of faults that are long over. ``completed`` has
+    operations numbered as their completions are; so are those of ``edges``, which are taken as they come.
     """
-    witnesses = sorted((witness(operations, int(row)) for row in dict.fromkeys(rows)), key=lambda op: op.call)
+    each = (witness(operations, int(row), completed=completed) for row in dict.fromkeys(rows))
+    witnesses = sorted(each, key=lambda op: op.call)
     if during is None and witnesses:
         during = witnesses[0].call, max(op.call if op.ret is None else op.ret for op in witnesses)
     faults = active(periods, *during) if during is not None else []
-    return Anomaly(kind, text, witnesses, key, faults)
+    return Anomaly(kind, text, witnesses, key, faults, edges)
 
 
 def about(key: Any) -> str:

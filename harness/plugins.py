@@ -19,7 +19,7 @@ from harness.errors import SplitbrainError, UsageError, option
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.options import Plugin, options_of, read, unknown
 from harness.target import KnowsItself, ReadsOwnState, Target
-from harness.verdict import Checker, HasModels
+from harness.verdict import Checker, HasLevels, HasModels
 from harness.workload import Workload
 
 
@@ -35,7 +35,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "targets": Kind("target", Target, (KnowsItself, ReadsOwnState)),
     "workloads": Kind("workload", Workload),
     "nemeses": Kind("nemesis", Nemesis, (Prepares, Observes)),
-    "checkers": Kind("checker", Checker, (HasModels,)),
+    "checkers": Kind("checker", Checker, (HasModels, HasLevels)),
     "environments": Kind("environment", Environment, (Refuses, HasImage, Guards)),
 }
 

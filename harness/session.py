@@ -168,6 +168,8 @@ def check(
     *,
     checkers: AnyChecker | Sequence[AnyChecker] = (),
     workload: AnyWorkload | None = None,
+    anomalies: str | Sequence[str] = (),
+    versions: str | Sequence[str] = (),
     initial: Any = None,
     independent: bool = False,
     budget: Budget | None = None,
@@ -178,10 +180,16 @@ def check(
     """Decide from a history alone: the directory of a run, the file of any tool, or a history in memory.
 
     Without a ``model`` a run is judged as the run itself did, by ``checkers`` beside, and anything else by ``checkers``
-    alone or as a ``cas-register``. A model is a name, FILE.py:Class, or a class or an instance; ``initial`` is what it
-    begins with. ``independent`` says that values are the tuples of jepsen.independent. ``report`` writes a run's
-    verdict and report again, ``trust`` loads the code that it names, ``executor`` names who searches. Raises
-    ``SplitbrainError``, a ``HistoryError`` for what is no history.
+    alone, as strict serializable if it consists of transactions, or as a ``cas-register``. A model is a name,
+    FILE.py:Class, or a class or an instance; ``initial`` is what it begins with. ``independent`` says that values are
+    the tuples of jepsen.independent.
+
+    For transactions a model is a level of isolation, or several with commas, and ``anomalies`` are what must not be
+    found in place of it; ``workload`` is list-append, rw-register or rmw where the history does not show it, and
+    ``versions`` what orders the versions of registers: wfr, process, realtime.
+
+    ``report`` writes a run's verdict and report again, ``trust`` loads the code that it names, ``executor`` names who
+    searches. Raises ``SplitbrainError``, a ``HistoryError`` for what is no history.
     """
     judged = judge_what_is_there(
         history if isinstance(history, History) else Path(history),
@@ -189,6 +197,8 @@ def check(
         several(checkers),
         budget or Budget(),
         workload=workload,
+        anomalies=_words(anomalies),
+        versions=_words(versions),
         initial=msgspec.UNSET if initial is None else initial,
         independent=independent,
         executor=executor,
@@ -198,6 +208,11 @@ def check(
     if isinstance(judged, Outcome) and judged.unsaved:
         raise SplitbrainError(judged.unsaved)
     return judged.verdict
+
+
+def _words(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names with commas, or one by one."""
+    return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else tuple(given)
 
 
 def hunt(

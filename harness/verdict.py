@@ -33,11 +33,25 @@ class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
     index: int | None = None
 
 
+class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One operation comes before another: why, in a word and in a sentence.
+
+    ``source`` and ``target`` are the indices of operations among the anomaly's, ``kind`` is ww, wr, rw, process, ...
+    """
+
+    kind: str
+    source: int
+    target: int
+    text: str
+    key: Any = None
+
+
 class Anomaly(msgspec.Struct, omit_defaults=True):
     """Something that no correct store could have done.
 
     ``text`` says in one paragraph what was seen and why it is impossible. ``faults`` are the faults that were active
-    between the first and the last of its operations.
+    between the first and the last of its operations. ``edges`` lead around a cycle, each from the target of the one
+    before it.
     """
 
     kind: str
@@ -45,6 +59,7 @@ class Anomaly(msgspec.Struct, omit_defaults=True):
     operations: Sequence[Witness] = ()
     key: Any = None
     faults: Sequence[str] = ()
+    edges: Sequence[Edge] = ()
 
 
 class Verdict(msgspec.Struct, omit_defaults=True):
@@ -114,6 +129,36 @@ class HasModels(Protocol):
         """The checker for a model: its name, or one that was made. ``initial`` is the state before any operation.
 
         Raises ``UsageError`` for what is no model.
+        """
+        ...
+
+
+@runtime_checkable
+class HasLevels(Protocol):
+    """A checker that holds transactions against levels of isolation."""
+
+    @staticmethod
+    def levels() -> Sequence[str]:
+        """The names of the levels that it knows, the strongest first."""
+        ...
+
+    @staticmethod
+    def knows(level: str) -> bool:
+        """Whether it knows a level by this name, which may be another than ``levels`` has."""
+        ...
+
+    @staticmethod
+    def fits(history: History) -> bool:
+        """Whether a history consists of transactions."""
+        ...
+
+    @classmethod
+    def asked(
+        cls, workload: str | None, models: Sequence[str], anomalies: Sequence[str], versions: Sequence[str]
+    ) -> Checker:
+        """The checker for these; for all that it knows where nothing is asked for.
+
+        Raises ``UsageError`` for what does not exist.
         """
         ...
 

@@ -156,10 +156,28 @@ def check(
     model: Annotated[
         str | None,
         typer.Option(
-            help="What the store is to be: a name of `list models`, or FILE.py:Class. Without it a run is judged as "
-            "the run itself did, and any other history by --checker, or as cas-register.",
+            help="What the store is to be: a name of `list models`, or FILE.py:Class; for transactions levels of "
+            "isolation, with commas. Without it a run is judged as the run itself did, and any other history by "
+            "--checker, as strict-serializable if it consists of transactions, or as cas-register.",
             show_default=False,
         ),
+    ] = None,
+    workload: Annotated[
+        str | None,
+        typer.Option(
+            help="What transactions are about, where their history does not show it: list-append, rw-register, rmw, "
+            "closed-predicate."
+        ),
+    ] = None,
+    anomalies: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Anomalies that transactions must not show, in place of a level: G0,G1c,lost-update,..., with commas."
+        ),
+    ] = None,
+    versions: Annotated[
+        list[str] | None,
+        typer.Option(help="What else orders the versions of registers in transactions: wfr, process, realtime."),
     ] = None,
     checker: CheckerOption = None,
     report: Annotated[
@@ -196,6 +214,9 @@ def check(
         model,
         listed("--checker", checker),
         Budget(seconds, memory << 20),
+        workload=workload,
+        anomalies=listed("--anomalies", anomalies),
+        versions=listed("--versions", versions),
         executor=executor,
         initial=initial,
         independent=independent,

@@ -12,7 +12,7 @@ from harness.capability import OF_STORES, Capability
 from harness.cli.doctor import lacking
 from harness.options import options_of, plain
 from harness.plugins import load, names
-from harness.verdict import HasModels
+from harness.verdict import HasLevels, HasModels
 from harness.words import printable
 
 _ABOUT = 30
@@ -42,7 +42,10 @@ def show(kind: str, *, as_json: bool) -> None:
 def _models() -> list[dict[str, Any]]:
     checker = load("checkers", "linearizable")
     models = checker.models() if issubclass(checker, HasModels) else {}
-    return [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
+    rows = [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
+    transactions = load("checkers", "transactions")
+    levels = transactions.levels() if issubclass(transactions, HasLevels) else []
+    return [*rows, *({"name": level, "what": "A level of isolation of transactions."} for level in levels)]
 
 
 def _bugs() -> list[dict[str, Any]]:

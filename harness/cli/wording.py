@@ -21,6 +21,7 @@ _OTHERWISE: Final = {"nemeses": "nemesis", "environment": "on", "checkers": "che
 _FIELDS: Final = (
     *("nodes", "time", "rate", "concurrency", "timeout", "interval", "recovery", "seed", "zones", "image", "target"),
     *("workload", "timetable", "directory", "model", "initial", "executor", "report", "independent", "trust", "bug"),
+    *("anomalies", "versions"),
     *_OTHERWISE,
 )
 OPTIONS: Final = {name: f"--{_OTHERWISE.get(name, name)}" for name in _FIELDS}

@@ -12,6 +12,7 @@ import msgspec
 from rich.console import Console
 
 from harness.availability import availability_lines
+from harness.drawing import as_lines
 from harness.replication import replication_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
@@ -44,6 +45,8 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
         _print(console, f"\n{number}. {anomaly.kind}", "bold")
         width = min(console.width, 110) - 3
         _print(console, textwrap.indent(textwrap.fill(printable(anomaly.text), width), "   "))
+        for line in as_lines(anomaly.edges, width):
+            _print(console, f"   {line}")
         if anomaly.faults:
             _print(console, f"   faults meanwhile: {', '.join(anomaly.faults)}")
     if (more := verdict.total - len(verdict.anomalies[:_SHOWN])) and verdict.anomalies:

@@ -20,7 +20,7 @@ _EDN: Final = re.compile(rb"[({#^]|\[(?!\d\d\d\d-)")
 
 
 def read_history(path: Path, *, independent: bool = False) -> History:
-    """Read a history, whichever tool wrote it: splitbrain, Jepsen, Knossos or Porcupine; ``-`` is standard input.
+    """Read a history, whichever tool wrote it: splitbrain, Jepsen, Knossos, Porcupine, AWDIT; ``-`` is standard input.
 
     JSON lines that all have an index and a time, and numbers for clients, are read as splitbrain's own, whoever wrote
     them: what completes a write is the client's answer there, such as a count of rows, and what it wrote its argument.
@@ -42,7 +42,7 @@ def read_history(path: Path, *, independent: bool = False) -> History:
 
 
 def _read(source: Source, path: Path, *, independent: bool) -> History:
-    from harness.interop import fields, jepsen, json_text, logs
+    from harness.interop import awdit, fields, jepsen, json_text, logs
 
     head = source.stream().read(1 << 16)
     start = _START.match(head)
@@ -65,6 +65,8 @@ def _read(source: Source, path: Path, *, independent: bool) -> History:
         return history
     if _EDN.match(head, begins):
         return fields.history(jepsen.operations(source.text()), independent=independent)
+    if awdit.looks_like_it(head, begins):
+        return awdit.history(source.text())
     return fields.history(logs.operations(source.text("surrogateescape")), independent=independent)
 
 

@@ -9,6 +9,7 @@ import jinja2
 import numpy as np
 
 from harness.availability import availability_lines
+from harness.drawing import as_svg
 from harness.experiment import Experiment
 from harness.history import FAIL, INFO, OK, History
 from harness.periods import Period, describe, fault_periods, turns_of
@@ -54,8 +55,12 @@ def _page(directory: RunDirectory, experiment: Experiment, verdict: Verdict, his
         turns=turns_of(verdict.evidence),
         periods=[(period, describe(period)) for period in fault_periods(history)],
         overview=_overview(history),
-        anomalies=[(anomaly, _timeline(anomaly) if anomaly.operations else None) for anomaly in verdict.anomalies],
+        anomalies=[
+            (anomaly, _timeline(anomaly) if anomaly.operations else None, as_svg(anomaly.edges))
+            for anomaly in verdict.anomalies
+        ],
         words=_words,
+        name=_name,
         logs=[str(p.relative_to(directory.path)) for p in sorted(directory.logs.rglob("*.log"))],
     )
 
@@ -127,6 +132,11 @@ def _words(op: Witness) -> str:
     return operation(op.f, op.value, answered=op.type == "ok")
 
 
+def _name(anomaly: Anomaly, op: Witness) -> str:
+    """What the drawing of a cycle calls an operation."""
+    return f"T{op.index}: " if anomaly.edges and op.index is not None else ""
+
+
 def _timeline(anomaly: Anomaly) -> dict[str, Any]:
     """The operations of an anomaly as bars, one row each, in the order of their invocations."""
     start = min(op.call for op in anomaly.operations)
@@ -141,7 +151,7 @@ def _timeline(anomaly: Anomaly) -> dict[str, Any]:
                 "x": x,
                 "width": max(right - x, 3),
                 "y": 4 + _ROW * row,
-                "who": f"process {op.process}" + (f" on {op.node}" if op.node else ""),
+                "who": f"{_name(anomaly, op)}process {op.process}" + (f" on {op.node}" if op.node else ""),
                 "label": _words(op),
                 "operation": op,
                 "open": op.ret is None,

@@ -1,0 +1,171 @@
+"""Dependencies of transactions that append unique elements to lists and read them whole.
+
+A list shows the whole order in which it was written, so nothing has to be guessed (Kingsbury & Alvaro, "Elle: Inferring
+Isolation Anomalies from Experimental Observations", 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.checkers.transactions.columns import APPEND, NIL, READ, Transactions
+from harness.checkers.transactions.graph import Dependencies, Edges, Kind
+from harness.checkers.transactions.list_anomalies import anomalies, internal
+from harness.checkers.transactions.list_orders import Orders, chain_around, orders_of
+from harness.checkers.transactions.lists import index_pairs, previous_of_key
+from harness.columns import Ints
+from harness.words import show
+
+_MOST_PAIRS: Final = 20_000_000
+
+
+def infer(transactions: Transactions) -> Dependencies:
+    """What depends on what, and the anomalies that are no cycles; unknown where elements are not unique."""
+    dependencies = Dependencies(transactions, Edges.join([]))
+    if why := _odd(transactions):
+        dependencies.unknown = why
+        return dependencies
+    appends = np.flatnonzero(transactions.f == APPEND)
+    table, repeated = index_pairs(transactions.key[appends], transactions.value[appends])
+    if repeated >= 0:
+        again = int(appends[repeated])
+        key, value = transactions.keys[transactions.key[again]], transactions.value_name(int(transactions.value[again]))
+        who = transactions.title(int(transactions.owner[again]))
+        dependencies.unknown = f"elements must be unique, but {who} appends {show(value)} to {show(key)} a second time"
+        dependencies.add(
+            *internal(transactions, previous_of_key(transactions.start, transactions.key, len(transactions.keys)))
+        )
+        return dependencies
+    orders = orders_of(transactions, appends, table)
+    dependencies.edges = Edges.join([*_write_edges(orders), *_read_edges(orders)])
+    for kind, found, number in anomalies(orders):
+        dependencies.add(kind, found, number)
+    if _pairs_left_out(orders):
+        dependencies.partial = f"there are more than {_MOST_PAIRS:,} pairs of reads and appends that nobody has read"
+    return dependencies
+
+
+def _pairs_left_out(orders: Orders) -> bool:
+    """Whether there are more reads of a key's last element, times appends that are unread, than are looked at."""
+    transactions = orders.transactions
+    unread, _ = _unread(orders)
+    keys = len(transactions.keys)
+    last = orders.seen >= orders.start[transactions.key[orders.reads] + 1] - 1
+    reads = np.bincount(transactions.key[orders.reads[last]], minlength=keys)
+    return bool((reads * np.bincount(transactions.key[unread], minlength=keys)).sum() > _MOST_PAIRS)
+
+
+def _odd(transactions: Transactions) -> str:
+    """Why these are no transactions on lists."""
+    read = transactions.f == READ
+    numbers = read & ~transactions.listed & (transactions.value >= 0)
+    other = ~read & (transactions.f != APPEND)
+    for wrong, what in ((numbers, "a read finds {0}, which is no list"), (other, "{0} is written, not appended")):
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            said = what.format(show(transactions.value_name(int(transactions.value[at]))))
+            return f"{said}, in {transactions.title(int(transactions.owner[at]))}"
+    return ""
+
+
+def _write_edges(orders: Orders) -> Iterator[Edges]:
+    """Each writer before the writer of the next element; the last before those of whom nobody has read."""
+    places = np.flatnonzero(orders.chain)
+    key = np.searchsorted(orders.start, places, side="right") - 1
+    follows = key[1:] == key[:-1]
+    before, after = places[:-1][follows], places[1:][follows]
+    yield Edges.of(
+        Kind.WW,
+        orders.writer[before],
+        orders.writer[after],
+        key[1:][follows],
+        orders.element[before],
+        orders.element[after],
+    )
+    unread, last = _unread(orders)
+    transactions = orders.transactions
+    ends = last[transactions.key[unread]]
+    known = ends >= 0
+    appended = unread[known]
+    yield Edges.of(
+        Kind.WW,
+        orders.writer[ends[known]],
+        transactions.owner[appended],
+        transactions.key[appended],
+        orders.element[ends[known]],
+        transactions.value[appended],
+    )
+
+
+def _unread(orders: Orders) -> tuple[Ints, Ints]:
+    """The appends that have happened and are in no order, and the last place of the chain of each key, or -1."""
+    transactions = orders.transactions
+    in_order = np.zeros(len(transactions.f), dtype=bool)
+    in_order[orders.append[orders.append >= 0]] = True
+    unread = orders.appends[~in_order[orders.appends] & orders.happened[transactions.owner[orders.appends]]]
+    last = np.full(len(transactions.keys), -1, np.int64)
+    upto, _ = chain_around(orders)
+    some = np.flatnonzero(np.diff(orders.start))
+    last[some] = upto[orders.start[some + 1] - 1]
+    return unread, last
+
+
+def _read_edges(orders: Orders) -> Iterator[Edges]:
+    """Writers before those that read their element, and readers before the writer of the next one."""
+    transactions = orders.transactions
+    owner, key = transactions.owner[orders.reads], transactions.key[orders.reads]
+    wrote = orders.last_append
+    known = (wrote >= 0) & orders.happened[transactions.owner[wrote]]
+    yield Edges.of(
+        Kind.WR,
+        transactions.owner[wrote[known]],
+        owner[known],
+        key[known],
+        transactions.value[wrote[known]],
+        transactions.value[wrote[known]],
+    )
+    # Who read an own append comes before the writer of the next element by writing already.
+    other = (orders.seen != -2) & ~((wrote >= 0) & (transactions.owner[wrote] == owner))
+    owner, key, seen = owner[other], key[other], orders.seen[other]
+    total = len(orders.element)
+    _, onward = chain_around(orders)
+    following = seen + 1
+    inside = following < orders.start[key + 1]
+    next_place = np.full(len(seen), -1, np.int64)
+    next_place[inside] = onward[following[inside]]
+    before = np.where(seen >= orders.start[key], orders.element[np.maximum(seen, 0)] if total else NIL, NIL)
+    some = next_place >= 0
+    yield Edges.of(
+        Kind.RW,
+        owner[some],
+        orders.writer[next_place[some]],
+        key[some],
+        before[some],
+        orders.element[next_place[some]],
+    )
+    yield from _edges_to_unread(orders, owner[~some], key[~some], before[~some])
+
+
+def _edges_to_unread(orders: Orders, reader: NDArray[np.int32], key: Ints, before: Ints) -> Iterator[Edges]:
+    """Who read the last element of a key before those whose append nobody has read: all pairs of each key.
+
+    If these are more than memory should be spent on, each reader is joined with some of them only: see ``infer``.
+    """
+    transactions = orders.transactions
+    unread, _ = _unread(orders)
+    if not len(unread) or not len(reader):
+        return
+    unread = unread[np.argsort(transactions.key[unread], kind="stable")]
+    number = np.bincount(transactions.key[unread], minlength=len(transactions.keys))
+    begin = np.concatenate([[0], np.cumsum(number)])
+    times = np.minimum(number[key], max(_MOST_PAIRS // len(reader), 1))
+    pairs = np.repeat(np.arange(len(reader)), times)
+    offset = np.arange(len(pairs)) - np.repeat(np.cumsum(times) - times, times)
+    append = unread[begin[key[pairs]] + offset]
+    yield Edges.of(
+        Kind.RW, reader[pairs], transactions.owner[append], key[pairs], before[pairs], transactions.value[append]
+    )
