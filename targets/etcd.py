@@ -30,6 +30,7 @@ from harness.options import Milliseconds
 from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.certificates import Authority
 from harness.targets.etcd_calls import Calls, decode, encode
+from harness.targets.etcd_transactions import How, Transactions
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
@@ -65,12 +66,18 @@ class Etcd(Target):
         locks: Annotated[
             Literal["transaction", "api"], "locks are taken by a transaction, or by etcd's own lock API"
         ] = "transaction"
+        txn: Annotated[How, "transactions by one read and one commit, or as etcd's library for Go has them"] = (
+            "revisions"
+        )
         heartbeat_ms: Annotated[int, Milliseconds(1, 10_000), "how often the leader is heard"] = 100
         election_ms: Annotated[int, Milliseconds(5, 50_000), "silence after which an election begins"] = 1000
 
     name: ClassVar[str] = "etcd"
     workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "append", "set", "counter", "unique-ids", "bank", "lock", "lease", "watch"}
+        {
+            *("register", "append", "set", "counter", "unique-ids", "bank", "lock", "lease", "watch"),
+            *("list-append", "rw-register", "rmw", "long-fork", "write-skew"),
+        }
     )
     leadership: Leadership = "forwarded"
     """Every member acknowledges what it has passed on to the leader."""
@@ -83,7 +90,10 @@ class Etcd(Target):
     }
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT)
     sizes: ClassVar[frozenset[int] | None] = frozenset({1, 3, 5, 7})
-    claims: ClassVar[str] = "linearizable under every fault; with reads=serializable, reads may be stale"
+    claims: ClassVar[str] = (
+        "linearizable, and transactions strict serializable, under every fault; with reads=serializable, reads may be "
+        "stale; with txn=stm-repeatable-reads as well, and with txn=stm-read-committed updates may be lost"
+    )
 
     def __init__(self, options: Options) -> None:
         if options.election_ms < 5 * options.heartbeat_ms:
@@ -297,13 +307,15 @@ class Etcd(Target):
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         options = self._options
         serializable = options.reads == "serializable"
-        return EtcdClient(node, timeout, self._identity, serializable=serializable, locks=options.locks)
+        return EtcdClient(node, timeout, self._identity, options.txn, serializable=serializable, locks=options.locks)
 
 
 class EtcdClient:
     """A few HTTP connections to one member: one for operations, others that keep locks alive meanwhile."""
 
-    def __init__(self, node: Node, timeout: float, identity: ssl.SSLContext, *, serializable: bool, locks: str) -> None:
+    def __init__(
+        self, node: Node, timeout: float, identity: ssl.SSLContext, txn: How, *, serializable: bool, locks: str
+    ) -> None:
         self._node = node.name
         self._url = f"{_url(node.address)}/v3"
         self._term: int | None = None
@@ -313,13 +325,15 @@ class EtcdClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
         self._calls = Calls(self._post, self._follow, timeout * _OF_WATCHES, serializable=serializable, locks=locks)
+        self._transactions = Transactions(self._post, txn, serializable=serializable)
 
     async def open(self) -> None:
         self._session = _connected(self._timeout, self._identity, most=4)
 
     async def invoke(self, operation: Operation) -> Any:
         self._term = None
-        value = await self._calls.apply(operation)
+        on_keys = operation.f == "txn"
+        value = await (self._transactions.run(operation.value) if on_keys else self._calls.apply(operation))
         return Served(value, by=self._node, term=self._term)
 
     async def _post(self, method: str, body: dict[str, Any]) -> Any:

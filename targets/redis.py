@@ -27,7 +27,9 @@ from harness.operation import Failed, Indeterminate, Operation, Served
 from harness.options import Milliseconds, Number
 from harness.target import LOG_PATTERNS, ChangesMembers, Client, Leadership, Target
 from harness.targets.redis_commands import READS, REFUSED, apply, contents
+from harness.targets.redis_transactions import How, transact
 from harness.targets.resp import connect, connected, quick, quick_each, quick_info
+from harness.targets.transactions import only_reads
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -54,13 +56,19 @@ class Redis(Target):
         bank: Annotated[Literal["script", "steps"], "money is moved by a script, or by reading and then writing"] = (
             "script"
         )
+        txn: Annotated[How, "transactions by MULTI and EXEC, by these after a WATCH and reads, or by a script"] = (
+            "multi"
+        )
         down_after_ms: Annotated[int, Milliseconds(1, 600_000), "silence after which a sentinel calls a node down"] = (
             1500
         )
 
     name: ClassVar[str] = "redis"
     workloads: ClassVar[frozenset[str]] = frozenset(
-        {"register", "append", "set", "counter", "queue", "unique-ids", "bank", "lock", "lease"}
+        {
+            *("register", "append", "set", "counter", "queue", "unique-ids", "bank", "lock", "lease"),
+            *("list-append", "rw-register", "rmw", "long-fork", "write-skew"),
+        }
     )
     leadership: Leadership = "primary"
     programs: ClassVar[Mapping[str, str]] = {
@@ -295,7 +303,10 @@ class Redis(Target):
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         isolated = self._options.bank == "script"
         names = {other.address: other.name for other in cluster.nodes}
-        return RedisClient(node.address, timeout, self._options.wait, self.password, names, isolated=isolated)
+        options = self._options
+        return RedisClient(
+            node.address, timeout, options.wait, self.password, names, isolated=isolated, txn=options.txn
+        )
 
 
 def _offset(info: Mapping[str, str]) -> int | None:
@@ -319,13 +330,22 @@ class RedisClient:
     """
 
     def __init__(
-        self, address: str, timeout: float, wait: int, password: str, names: Mapping[str, str], *, isolated: bool = True
+        self,
+        address: str,
+        timeout: float,
+        wait: int,
+        password: str,
+        names: Mapping[str, str],
+        *,
+        isolated: bool = True,
+        txn: How = "multi",
     ) -> None:
         self._address = address
         self._timeout = timeout
         self._wait = wait
         self._password = password
         self._isolated = isolated
+        self._txn: How = txn
         self._names = names
         """The nodes by address."""
         self._sentinel: Any = None
@@ -362,6 +382,10 @@ class RedisClient:
             served = self._names.get(self._address if operation.f.endswith("-local") else self._primary_address)
             value = await self._apply(operation)
             return value if served is None else Served(value, by=served)
+        except Failed as failure:
+            if isinstance(failure.__cause__, OSError):  # nobody else closes it after a failure
+                await self.close()
+            raise
         except ReplyError as error:
             if str(error).split(maxsplit=1)[0] in _REFUSALS:
                 raise Failed(str(error)) from None
@@ -374,8 +398,13 @@ class RedisClient:
             if self._own is None:
                 self._own = await connect(self._address, PORT, self._timeout, self._password)
             connection = self._own
-        answer = await apply(connection.execute_command, operation, isolated=self._isolated)
-        if self._wait and operation.f not in READS:
+        if operation.f == "txn":
+            changes = not only_reads(operation.value)
+            answer: Any = await transact(connection.execute_each, operation.value, self._txn)
+        else:
+            changes = operation.f not in READS
+            answer = await apply(connection.execute_command, operation, isolated=self._isolated)
+        if self._wait and changes:
             try:
                 reached = await connection.execute_command("WAIT", self._wait, int(self._timeout * 500))
             except ReplyError as error:

@@ -67,6 +67,23 @@ class Link(asyncio.Protocol):
         finally:
             timer.cancel()
 
+    async def execute_each(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
+        """Send commands together, in one write, and return their answers in order.
+
+        A ``hiredis.ReplyError`` that the server answers is one of these. Raises ``OSError``.
+        """
+        if self._lost is not None:
+            raise self._lost
+        loop = asyncio.get_running_loop()
+        futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in commands]
+        self._waiting.extend(futures)
+        self._transport.write(b"".join(hiredis.pack_command(tuple(map(str, words))) for words in commands))  # type: ignore[arg-type]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, hiredis.ReplyError):
+                raise answer
+        return answers
+
     async def aclose(self) -> None:
         """Close the connection; what it was doing is abandoned."""
         self._transport.abort()
