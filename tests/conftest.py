@@ -20,6 +20,7 @@ from harness.capability import Capability
 from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
+from harness.targets import postgres, postgres_client
 
 # A suite that a shell started in the background ignores Ctrl-C, and one under nohup the end of its terminal; so would
 # every command that it starts.
@@ -51,6 +52,7 @@ def missing(need: str) -> str | None:
         "sudo": lambda: _program("sudo"),
         "redis": lambda: _program("redis-server") or _program("redis-cli"),
         "etcd": lambda: _program("etcd"),
+        "postgres": lambda: _program(f"{postgres.BIN}/postgres") or postgres_client.missing(),
         "browser": lambda: _program("chromium"),
     }
     return looks[need]()

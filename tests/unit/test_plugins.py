@@ -25,11 +25,13 @@ from harness.checkers.evidence import Evidence
 from harness.checkers.lease import Lease
 from harness.checkers.linearizability import Linearizable
 from harness.checkers.lock import Lock
+from harness.checkers.lost_transactions import LostTransactions
 from harness.checkers.overwritten import Overwritten
 from harness.checkers.queue import Queue
 from harness.checkers.replication import Replication
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.total import Total
+from harness.checkers.transactions import Transactional
 from harness.checkers.unique_ids import UniqueIds
 from harness.checkers.watch import Watch
 from harness.environments.base import Environment, Guards, HasImage, Refuses
@@ -54,21 +56,27 @@ from harness.plugins import KINDS, load, names
 from harness.suitable import refuse_unsuitable
 from harness.target import KnowsItself, ReadsOwnState, Target
 from harness.targets.etcd import Etcd
+from harness.targets.postgres import Postgres
 from harness.targets.redis import Redis
 from harness.targets.reference.target import Reference
-from harness.verdict import Checker, HasModels
+from harness.verdict import Checker, HasLevels, HasModels
 from harness.workload import Workload
 from harness.workloads.append import Append
 from harness.workloads.bank import BankWorkload
 from harness.workloads.converge import Converge
 from harness.workloads.counter import CounterWorkload
 from harness.workloads.lease import LeaseWorkload
+from harness.workloads.list_append import ListAppend
 from harness.workloads.lock import LockWorkload
+from harness.workloads.long_fork import LongFork
 from harness.workloads.queue import QueueWorkload
 from harness.workloads.register import Register
+from harness.workloads.rmw import ReadModifyWrite
+from harness.workloads.rw_register import RwRegister
 from harness.workloads.set import SetWorkload
 from harness.workloads.unique_ids import UniqueIdsWorkload
 from harness.workloads.watch import WatchWorkload
+from harness.workloads.write_skew import WriteSkew
 
 ROOT: Final = Path(__file__).parents[2]
 OWN: Final = ROOT / "tests" / "own"
@@ -78,6 +86,7 @@ TARGETS: Mapping[str, Target] = {
     "etcd": Etcd(Etcd.Options()),
     "redis": Redis(Redis.Options()),
     "reference": Reference(Reference.Options()),
+    "postgres": Postgres(Postgres.Options()),
 }
 WORKLOADS: Mapping[str, Workload] = {
     "register": Register(Register.Options()),
@@ -91,6 +100,11 @@ WORKLOADS: Mapping[str, Workload] = {
     "lock": LockWorkload(LockWorkload.Options()),
     "lease": LeaseWorkload(LeaseWorkload.Options()),
     "watch": WatchWorkload(WatchWorkload.Options()),
+    "list-append": ListAppend(ListAppend.Options()),
+    "rw-register": RwRegister(RwRegister.Options()),
+    "rmw": ReadModifyWrite(ReadModifyWrite.Options()),
+    "long-fork": LongFork(LongFork.Options()),
+    "write-skew": WriteSkew(WriteSkew.Options()),
 }
 NEMESES: Mapping[str, Nemesis] = {
     "partition": Partition(Partition.Options()),
@@ -124,6 +138,8 @@ CHECKERS: Mapping[str, Checker] = {
     "causal-reverse": CausalReverse(),
     "branches": Branches(),
     "split-brain": SplitBrain(),
+    "transactions": Transactional(),
+    "lost-transactions": LostTransactions(),
 }
 ENVIRONMENTS: Mapping[str, Environment] = {
     "local": LocalEnvironment(),
@@ -138,12 +154,13 @@ BUNDLED: Mapping[str, Mapping[str, object]] = {
     "checkers": CHECKERS,
     "environments": ENVIRONMENTS,
 }
-OPTIONAL: tuple[KnowsItself, ReadsOwnState, Prepares, Observes, HasModels, HasImage, Guards, Refuses] = (
+OPTIONAL: tuple[KnowsItself, ReadsOwnState, Prepares, Observes, HasModels, HasLevels, HasImage, Guards, Refuses] = (
     Etcd(Etcd.Options()),
     Redis(Redis.Options()),
     Storage(Storage.Options()),
     Clock(Clock.Options()),
     Linearizable(),
+    Transactional(),
     DockerEnvironment(),
     DockerEnvironment(),
     SshEnvironment(),
