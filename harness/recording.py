@@ -129,7 +129,7 @@ def read_events(file: BinaryIO, path: Path) -> History:
         except HistoryError as error:
             raise HistoryError(error.message, line=error.line, path=str(path)) from None
 
-    with _paused_gc():
+    with paused_gc():
         rest = b""
         while chunk := file.read(_CHUNK_BYTES):
             head, newline, rest = (rest + chunk).rpartition(b"\n")
@@ -179,7 +179,7 @@ def _decode(decoder: msgspec.json.Decoder[Event], data: bytes, lines_before: int
 
 
 @contextlib.contextmanager
-def _paused_gc() -> Iterator[None]:
+def paused_gc() -> Iterator[None]:
     """Millions of small objects that all stay alive: collecting them again and again doubles the time."""
     was_on = gc.isenabled()
     gc.disable()

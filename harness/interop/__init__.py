@@ -9,7 +9,7 @@ from typing import Final
 from harness.errors import HistoryError, field
 from harness.history import INVOKE, OK, History
 from harness.interop.source import Source, opened
-from harness.recording import read_events
+from harness.recording import paused_gc, read_events
 
 _START: Final = re.compile(rb"(?:[\s,]|;[^\n]*(?:\n|\Z))*")
 _JSON_VALUE: Final = rb'(?:["\[{\d-]|(?:true|false|null|NaN|Infinity)\b)'
@@ -30,7 +30,7 @@ def read_history(path: Path, *, independent: bool = False) -> History:
     the verdict is in ``notes``. Raises ``HistoryError`` with the number of the first line that is not understood.
     """
     try:
-        with opened(path) as source:
+        with opened(path) as source, paused_gc():
             history = _read(source, path, independent=independent)
     except HistoryError as error:
         where = None if error.message.startswith(str(path)) else str(path)

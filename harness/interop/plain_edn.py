@@ -39,7 +39,9 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
     found: list[tuple[Any, int]] = []
     for first in range(0, len(lines), _LINES):
         block = lines[first : first + _LINES]
-        simple = [at for at, line in enumerate(block) if _is_simple(line)]
+        together = "\n".join(block)
+        odd = _LONG_NUMBER.search(together) or _ODD_KEYWORD.search(together)
+        simple = [at for at, line in enumerate(block) if _SIMPLE.match(line) and not (odd and _is_odd(line))]
         forms = dict(zip(simple, _as_json([block[at] for at in simple]), strict=True))
         for at, line in enumerate(block):
             if (quickly := forms.get(at)) is not None:
@@ -52,8 +54,8 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
     return found
 
 
-def _is_simple(line: str) -> bool:
-    return bool(_SIMPLE.match(line)) and not _LONG_NUMBER.search(line) and not _ODD_KEYWORD.search(line)
+def _is_odd(line: str) -> bool:
+    return bool(_LONG_NUMBER.search(line) or _ODD_KEYWORD.search(line))
 
 
 def _as_json(lines: list[str]) -> list[Plain | None]:
