@@ -20,6 +20,16 @@ _MULTI: Final = "-o replication=multi-primary"
 _QUORUM: Final = "-o replication=quorum"
 
 _OBJECTS: Final = ("append", "set", "counter", "queue", "unique-ids", "bank", "watch")
+_ISOLATIONS: Final = {
+    "serializable": "strict-serializable",
+    "snapshot": "strong-snapshot-isolation",
+    "read-committed": "read-committed",
+}
+"""What each isolation of transactions is held against: one order, by one primary, makes them strong."""
+_TRANSACTIONS: Final = {
+    f"list-append, {isolation}": f"--workload list-append -o isolation={isolation} -o model={model}"
+    for isolation, model in _ISOLATIONS.items()
+}
 _TIMED: Final = {
     "lock": "--workload lock --nemesis partition,kill,pause",
     "lock, fencing": "--workload lock -o fencing=true",
@@ -32,9 +42,11 @@ MODES: Final = {
     "raft, lease reads, snapshots": "-o reads=lease -o snapshot=50",
     **{f"raft, {workload}": f"--workload {workload}" for workload in _OBJECTS},
     **{f"raft, {name}": words for name, words in _TIMED.items()},
+    **{f"raft, {name}": words for name, words in _TRANSACTIONS.items()},
     "primary-backup, sync": _SYNC,
     **{f"primary-backup, sync, {workload}": f"{_SYNC} --workload {workload}" for workload in _OBJECTS},
     **{f"primary-backup, sync, {name}": f"{_SYNC} {words}" for name, words in _TIMED.items()},
+    **{f"primary-backup, sync, {name}": f"{_SYNC} {words}" for name, words in _TRANSACTIONS.items()},
     "primary-backup, sync, witness": f"{_SYNC} -o witness=n3 --nodes 3",
     "primary-backup, semi-sync": f"{_SYNC} -o acknowledge=semi-sync --workload converge -o causal=false",
     "primary-backup, async": f"{_SYNC} -o acknowledge=async --workload converge -o causal=false",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+import json
+from typing import Any, Final, Literal
 
 from hiredis import ReplyError
 
 from harness.operation import Declined, Failed, Indeterminate, Operation, Served
 from harness.targets.reference.server import CLIENT_PORT
 from harness.targets.resp import connect
+from harness.targets.transactions import Steps, only_reads
 
 _TRIES: Final = 4
 _PATIENCE: Final = 0.4
@@ -18,6 +20,8 @@ _WATCHED: Final = "watched"
 """The list of all changes that are watched."""
 _REST: Final = 0.05
 """Seconds between two tries."""
+Isolation = Literal["serializable", "snapshot", "read-committed"]
+"""How transactions are done, as the option ``isolation`` says."""
 
 
 class ReferenceClient:
@@ -27,12 +31,22 @@ class ReferenceClient:
     command whose outcome is unknown is sent again, and answered as if it had been sent once.
     """
 
-    def __init__(self, address: str, identity: str, timeout: float, secret: str | None, *, repeats: bool) -> None:
+    def __init__(
+        self,
+        address: str,
+        identity: str,
+        timeout: float,
+        secret: str | None,
+        *,
+        repeats: bool,
+        isolation: Isolation = "serializable",
+    ) -> None:
         self._address = address
         self._secret = secret
         self._identity = identity
         self._timeout = timeout
         self._repeats = repeats
+        self._isolation: Isolation = isolation
         self._number = 0
         self._connections: dict[str, Any] = {}
         self._served_by: tuple[str, int | None] | None = None
@@ -81,6 +95,8 @@ class ReferenceClient:
             case "watch":
                 events = [int(event) for event in await self._send("LRANGE", _WATCHED, value or 0, -1)]
                 return {"events": events, "next": (value or 0) + len(events)}
+            case "txn":
+                return await self._transact(value)
             case "init":
                 await self._change("OPEN", key, *(word for account in value.items() for word in account))
             case "balances":
@@ -124,6 +140,44 @@ class ReferenceClient:
             case _:
                 raise Failed(f"the reference store has no function {operation.f}")
         return value
+
+    async def _transact(self, steps: Steps) -> list[list[Any]]:
+        """Execute a transaction; its micro-operations with the reads filled in.
+
+        Raises ``Failed`` where nothing can have been written, ``Declined`` for a conflict.
+        """
+        if self._isolation == "serializable":
+            return await self._execute(steps, "TXN")
+        if self._isolation == "snapshot":
+            try:
+                snapshot = await self._send("BEGIN")
+            except (OSError, Indeterminate) as error:
+                raise Failed(f"the transaction had not begun: {error}") from None
+            return await self._execute(steps, "COMMIT", snapshot)
+        answers = [list(step) for step in steps]
+        last: list[int] = []
+        """The steps that are done in the end, at once: all writes, and the reads of what was written before them."""
+        written = set()
+        for at, (f, key, _) in enumerate(steps):
+            if f != "r" or str(key) in written:
+                written.add(str(key))
+                last.append(at)
+            else:
+                [answers[at]] = await self._execute([steps[at]], "TXN")
+        if last:
+            for at, answer in zip(last, await self._execute([steps[at] for at in last], "TXN"), strict=True):
+                answers[at] = answer
+        return answers
+
+    async def _execute(self, steps: Steps, *words: Any) -> list[list[Any]]:
+        """Execute micro-operations by one command. Without an answer nothing has happened where all are reads."""
+        try:
+            answer = await self._change(*words, json.dumps(steps, separators=(",", ":")))
+        except (OSError, Indeterminate) as error:
+            if only_reads(steps):
+                raise Failed(f"nobody answered the reads: {error}") from None
+            raise
+        return json.loads(answer)  # type: ignore[no-any-return]
 
     async def _change(self, *words: Any) -> Any:
         self._number += 1

@@ -20,6 +20,7 @@ from harness.targets.reference.log import Entry, Log
 from harness.targets.reference.peers import Message
 from harness.targets.reference.replica import BASIC, READS, NotPrimary, Site, Unknown
 from harness.targets.reference.state import Answer, State
+from harness.targets.reference.transactions import VersionedState
 
 HEARTBEAT: Final = 0.1
 ELECTION: Final = (0.3, 0.6)
@@ -40,7 +41,9 @@ class Elected:
     }
     """The method for each kind of message."""
     commands: ClassVar[frozenset[str]] = BASIC.union(
-        ("RPUSH", "LRANGE", "LPOP", "OPEN", "MOVE", "HGETALL"), ("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED")
+        ("RPUSH", "LRANGE", "LPOP", "OPEN", "MOVE", "HGETALL"),
+        ("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED"),
+        ("TXN", "BEGIN", "COMMIT"),
     )
 
     def __init__(self, site: Site) -> None:
@@ -52,7 +55,7 @@ class Elected:
         self.primary: str | None = None
         self._send = site.send
         self.log = self._open_log(site)
-        self.state = State(self.log.snapshot)
+        self.state: State = self._open_state(self.log.snapshot)
         self.applied = self.committed = self.log.base
         self._votes: set[str] = set()
         self._next: dict[str, int] = {}
@@ -75,6 +78,9 @@ class Elected:
 
     def _open_log(self, site: Site) -> Log:
         return Log(Journal(site.host.open(f"{site.data}/log.a"), site.host.open(f"{site.data}/log.b")))
+
+    def _open_state(self, dump: Any) -> VersionedState:
+        return VersionedState(dump)
 
     def start(self) -> None:
         """Begin to wait for a primary."""
@@ -312,7 +318,7 @@ class Elected:
 
     def _rebuild(self, index: int) -> None:
         """Forget what the commands from ``index`` on did: another primary ordered others in their place."""
-        self.state = State(self.log.snapshot)
+        self.state = self._open_state(self.log.snapshot)
         self.applied = self.log.base
         for at in range(self.log.base + 1, index):
             self._run(self.log[at].command)

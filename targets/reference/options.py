@@ -32,6 +32,13 @@ class Options:
         500, "take a snapshot when the log has this many entries", of=("raft",), least=1, most=1_000_000
     )
 
+    isolation: Literal["serializable", "snapshot", "read-committed"] = _option(
+        "serializable",
+        "how transactions are done: whole and in one step; from a snapshot, declined if another wrote the same key "
+        "first; or each read by itself and then all writes",
+        of=("raft", "primary-backup"),
+    )
+
     acknowledge: Literal["sync", "semi-sync", "async"] = _option(
         "sync", "acknowledge once a majority, one backup, or nobody else holds a command", of=("primary-backup",)
     )

@@ -15,7 +15,7 @@ from harness.targets.reference.elected import ELECTION, Elected
 from harness.targets.reference.log import Entry
 from harness.targets.reference.peers import Message
 from harness.targets.reference.replica import Site, Unavailable
-from harness.targets.reference.state import Answer, State
+from harness.targets.reference.state import Answer
 
 LEASE: Final = ELECTION[0] / 2
 """Seconds that a primary may answer reads by itself after a majority followed it. Those who followed do not vote for
@@ -123,7 +123,7 @@ class Raft(Elected):
             if self.log.term_of(base) != message["base_term"]:
                 self.log.append(self.log.base + 1, [])  # what is here beyond the base belongs to another history
             self.log.compact(base, message["base_term"], message["state"])
-            self.state = State(self.log.snapshot)
+            self.state = self._open_state(self.log.snapshot)
             self.applied = base
             self.committed = max(self.committed, base)
             self._adopt_members()

@@ -10,7 +10,7 @@ from harness.targets.reference.options import Options
 from harness.targets.reference.peers import Message
 from harness.targets.reference.state import Answer
 
-READS = frozenset({"GET", "SMEMBERS", "HGETALL", "LRANGE"})
+READS = frozenset({"GET", "SMEMBERS", "HGETALL", "LRANGE", "BEGIN"})
 """The commands that change nothing."""
 BASIC = frozenset({"GET", "SET", "CAS", "DEL", "INCRBY", "SADD", "SREM", "SMEMBERS"})
 """The commands that every way of replicating has."""

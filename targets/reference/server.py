@@ -28,6 +28,7 @@ from harness.targets.reference.quorum import Quorum
 from harness.targets.reference.raft import Raft
 from harness.targets.reference.replica import READS, NotPrimary, Replica, Site, Unavailable, Unknown
 from harness.targets.reference.state import WrongTypeError
+from harness.targets.reference.transactions import parse
 
 CLIENT_PORT = 6400
 _MANY = 10_000
@@ -39,6 +40,7 @@ NUMBERS = {
     "LRANGE": slice(1, None),
     "MOVE": slice(1, 2),
     "OPEN": slice(2, None, 2),
+    "COMMIT": slice(0, 1),
     **dict.fromkeys(("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED"), slice(1, 2)),
 }
 """Which arguments of a command are whole numbers."""
@@ -130,6 +132,11 @@ class Server:
         for number in arguments[NUMBERS.get(name, slice(0))]:
             if not _is_whole(number):
                 return ValueError(f"ERR {number!r} is not a whole number")
+        if name in ("TXN", "COMMIT"):
+            try:
+                parse(arguments[-1])
+            except ValueError as error:
+                return ValueError(f"ERR {error}")
         command = [name, *arguments]
         if once and isinstance(self._replica, Elected):
             command = ["ONCE", *once, *command]
@@ -206,6 +213,9 @@ class Server:
         "RELEASE": (2, 2, _execute),
         "GUARDED": (3, 3, _execute),
         "FENCED": (3, 3, _execute),
+        "TXN": (1, 1, _execute),
+        "BEGIN": (0, 0, _execute),
+        "COMMIT": (2, 2, _execute),
         "HSET": (3, 3, _execute),
         "HGETALL": (1, 1, _execute),
         "MEMBERS": (0, 99, _execute),

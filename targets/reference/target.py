@@ -32,7 +32,8 @@ _FILE = ".splitbrain-secret"
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members, and for what a node holds."""
 _HINTS = get_type_hints(NodeOptions)
-_ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "watch", "lock", "lease"})
+_TRANSACTIONS = frozenset({"list-append", "rw-register", "rmw", "long-fork", "write-skew"})
+_ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "watch", "lock", "lease"}) | _TRANSACTIONS
 """The workloads that need commands which only modes with one order of them have."""
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 """No module comes from the directory that a server happens to be started in."""
@@ -67,7 +68,8 @@ class Reference(Target):
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
     claims: ClassVar[str] = (
         "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "
-        "linearizable under every fault; everything else: nodes hold the same once faults are over"
+        "linearizable under every fault, and transactions as strong as their isolation says; "
+        "everything else: nodes hold the same once faults are over"
     )
 
     failover = 2.0
@@ -228,7 +230,9 @@ class Reference(Target):
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         self._clients += 1
         identity, password = f"{node.name}-{self._clients}", self._password(cluster)
-        return ReferenceClient(node.address, identity, timeout, password, repeats=self._elects)
+        return ReferenceClient(
+            node.address, identity, timeout, password, repeats=self._elects, isolation=self._options.isolation
+        )
 
 
 def _refuse_what_merges_nothing(name: str) -> None:

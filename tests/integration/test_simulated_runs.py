@@ -71,6 +71,9 @@ MODES = [
     "--workload queue",
     "--workload bank -o replication=primary-backup",
     "--workload watch",
+    "--workload list-append -o snapshot=40",
+    "--workload list-append -o isolation=snapshot -o model=strong-snapshot-isolation -o snapshot=40",
+    "--workload list-append -o isolation=read-committed -o model=read-committed -o replication=primary-backup",
     "--workload lock -o fencing=true",
     "--workload lock --nemesis partition,kill,pause",
     "--workload lease --nemesis partition,kill,pause -o replication=primary-backup",
@@ -97,6 +100,23 @@ MODES = [
 def test_every_mode_keeps_what_it_claims_under_chaos(tmp_path: Path, splitbrain: Command, mode: str) -> None:
     done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "3", *mode.split())
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("workload", "isolation", "model", "anomaly"),
+    [
+        ("write-skew", "snapshot", "serializable", "G2-item"),
+        ("rmw", "read-committed", "snapshot-isolation", "lost-update"),
+    ],
+)
+def test_weak_isolation_shows_what_it_allows(
+    tmp_path: Path, splitbrain: Command, workload: str, isolation: str, model: str, anomaly: str
+) -> None:
+    mode = ["--workload", workload, "-o", f"isolation={isolation}", "-o", f"model={model}", "--seed", "1"]
+    mode += ["--on", "simulation", "--time", "3", "--rate", "500", "--format", "json"]
+    found = json.loads(splitbrain("run", "reference", *mode).stdout)["verdict"]["parts"]["transactions"]
+    assert found["validity"] == "invalid"
+    assert anomaly in found["evidence"]["anomaly_types"]
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -150,6 +150,10 @@ SHOWN_BY_REAL_PROCESSES = [
     "rumours-only",
     "half-a-tree",
     "tombstone-resurrected",
+    "key-by-key",
+    "reads-after-the-commit",
+    "last-committer-wins",
+    "snapshot-of-half-the-keys",
 ]
 """Those that need no luck: a cut or a kill of the primary is enough, or nothing at all."""
 

@@ -10,7 +10,7 @@ from harness.targets.reference.log import Log
 from harness.targets.reference.peers import Message
 from harness.targets.reference.raft import Raft
 from harness.targets.reference.replica import READS, NotPrimary, Site
-from harness.targets.reference.state import Answer, State
+from harness.targets.reference.state import Answer
 
 _REGISTERS = {"replication": "raft", "checker": "linearizable", "workload": "register"}
 
@@ -175,7 +175,7 @@ class ReadBeforeCommit(Raft):
         if command[0] not in READS:
             return await super().execute(command)
         self._require_primary()
-        ahead = State(self.state.dump())
+        ahead = self._open_state(self.state.dump())
         for at in range(self.applied + 1, self.log.last + 1):
             ahead.apply(self.log[at].command)
         return ahead.read(command)
