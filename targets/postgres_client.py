@@ -31,6 +31,8 @@ _CONFLICTS: Final = ("40001", "40P01")
 _ROLLED_BACK: Final = ("40", "23", "25", "53")
 """Classes of errors that may be the answer to COMMIT, and say that nothing is committed: conflicts, constraints, states
 of transactions, and too little memory or other resources. What ends a server's process (57P0x) may come too late."""
+_NOT_KNOWN: Final = "40003"
+"""The one error of these classes that says that the outcome is not known."""
 _SHARE: Final = 0.8
 """The part of an operation's time-out after which its connection is dropped, before somebody else cancels it."""
 
@@ -158,7 +160,8 @@ class PostgresClient:
         try:
             tag = await link.execute("COMMIT")
         except lost() as error:
-            if not link.is_closed() and (getattr(error, "sqlstate", None) or "")[:2] in _ROLLED_BACK:
+            state = getattr(error, "sqlstate", None) or ""
+            if not link.is_closed() and state[:2] in _ROLLED_BACK and state != _NOT_KNOWN:
                 raise _refusal(error) from None
             link.terminate()
             if reads:

@@ -9,14 +9,19 @@ cycle among them. ``levels`` says which level of isolation each anomaly refutes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from time import monotonic
 from typing import Any, Final, Self
 
-from harness.checkers.transactions.columns import NEVER_CALLED, Transactions, transaction_operations
+import numpy as np
+
+from harness.checkers.transactions.columns import NEVER_CALLED, TRANSACTION, Transactions, transaction_operations
 from harness.checkers.transactions.graph import EXPLAINED
 from harness.checkers.transactions.levels import (
     CAUSAL,
     MODELS,
+    about,
     boundary,
     model_to_check,
     names_to_check,
@@ -24,6 +29,8 @@ from harness.checkers.transactions.levels import (
     refuted_by,
     spoken,
     strongest,
+    told,
+    weaker,
 )
 from harness.checkers.transactions.question import Question, in_sessions
 from harness.checkers.transactions.recognise import (
@@ -38,15 +45,24 @@ from harness.checkers.transactions.recognise import (
     unwritten_reads,
     workload_of,
 )
-from harness.history import OK, History
+from harness.history import INVOKE, OK, History
 from harness.verdict import Budget, Checker, Verdict
-from harness.words import count
+from harness.words import count, show
 
 __all__ = ["Transactional"]
 
 EMPTY: Final = "empty-transaction-graph"
 """The name for that no transaction depends on another: nothing could have been wrong."""
 _DEFAULT: Final = ("strict-serializable",)
+_LOWEST: Final = ("read-uncommitted", "read-committed")
+"""What most people take for granted."""
+_OF_WEAK_LEVELS: Final = (
+    ("fractured-read", "read-atomic", ()),
+    ("fractured-read-process", "read-atomic", ("fractured-read-process",)),
+    ("causality-violation", "causal-cerone", ()),
+    ("causality-violation-process", CAUSAL, ()),
+)
+"""Anomalies that are no cycles of dependencies, the level that is held against to find them, and its sessions."""
 
 
 class Transactional(Checker):
@@ -71,6 +87,11 @@ class Transactional(Checker):
     def levels() -> Sequence[str]:
         """The names of the levels that it knows, the strongest first."""
         return names_to_check()
+
+    @staticmethod
+    def about(level: str) -> str:
+        """What one of them is about, in a line."""
+        return about(level)
 
     @staticmethod
     def knows(level: str) -> bool:
@@ -123,14 +144,27 @@ class _Judgement:
         self.sessions: dict[str, int] = {}
         """What is found in the order of each process, where the question is about real time."""
 
+    @cached_property
+    def beside(self) -> str:
+        """What else clients did, where they did not only transactions."""
+        history = self.history
+        began = (history.process >= 0) & ((history.type == INVOKE) | history.timeless)
+        others = sorted({history.functions[code] for code in np.unique(history.f[began]).tolist()} - {TRANSACTION})
+        if not others:
+            return ""
+        return f"beside the transactions there are operations of another kind ({', '.join(map(show, others[:5]))})"
+
     def verdict(self) -> Verdict:
         """What is found, and what follows from it."""
-        if self._is_plainly_weak():
+        if not self.beside and self._is_plainly_weak():
             return self._told()
         self._infer()
         self._find_cycles()
+        if not self.fatal:
+            self.gathering.add_refutations(self.question.models)
         if self.workload != PREDICATES and not self.fatal:
             self._decide_exactly()
+            self._hold_to_named_anomalies()
         return self._told()
 
     def _read(self) -> None:
@@ -189,6 +223,9 @@ class _Judgement:
             counts["garbage-read"] = len(rows)
             found = [one for one in found if one.kind != "garbage-read"]
             found += [garbage_read(self.transactions, row) for row in rows[:EXPLAINED].tolist()]
+        if self.beside:
+            # Another function may have written it.
+            counts.pop("garbage-read", None)
         self.gathering.add_found(found, counts)
 
     def _inferred(self) -> Any:
@@ -222,6 +259,7 @@ class _Judgement:
             add_wrong_reads,
             can_be_searched,
             hold_to_weak_levels,
+            only_weak,
             search_for_an_order,
         )
 
@@ -231,13 +269,33 @@ class _Judgement:
             add_wrong_reads(gathering, question)
         if self._is_refuted() or self.empty:
             return
-        self.unknown = hold_to_weak_levels(gathering, question, lists=lists)
-        ordered = lists or self._are_versions_ordered()
+        self.unknown = hold_to_weak_levels(gathering, question, lists=lists, deadline=self.until)
+        if lists and not self._is_refuted():
+            from harness.checkers.transactions.unordered import hold_to_snapshots
+
+            self.unknown = self.unknown or hold_to_snapshots(self.dependencies, gathering, question.models)
+        if not lists and not self.unknown and only_weak(question):
+            self.partial = ""  # these levels do not rest on the dependencies
+        ordered = lists or (self._are_versions_ordered() and not self.partial)
         if not ordered and not self._is_refuted():
             why = search_for_an_order(gathering, question, self.until, self.budget.bytes)
             self.unknown = self.unknown or why
             if not why and can_be_searched(question):
-                self.partial = ""  # there is an order, with or without the dependencies that are not known
+                # There is an order, whatever is not known of dependencies, and of what the models imply.
+                self.partial = self.unknown = ""
+
+    def _hold_to_named_anomalies(self) -> None:
+        """Look for what only a weak level is held to, where it is asked for by its name and not by the level's."""
+        from harness.checkers.transactions.exact import hold_to_weak_levels
+
+        if "lost-update" in self.question.anomalies and not self._is_refuted():
+            # One that wrote blindly has its update lost as well (Berenson's P4), though not in Elle's sense.
+            self.gathering.add_called("lost update", "lost-update")
+        for anomaly, model, sessions in _OF_WEAK_LEVELS:
+            if anomaly in self.question.anomalies and not self._is_refuted() and not self.empty:
+                level = replace(self.question, models=(model,), anomalies=(), sessions=sessions)
+                unknown = hold_to_weak_levels(self.gathering, level, lists=self.workload == LIST_APPEND)
+                self.unknown = self.unknown or unknown
 
     def _are_versions_ordered(self) -> bool:
         """Whether the order of all versions follows from reads: each write has one before it whose answer is known."""
@@ -274,12 +332,14 @@ class _Judgement:
             "strongest": strongest(MODELS - refuted({**counts, **self.sessions})),
             "dependencies": self.edges,
         }
-        if gathering.names:
-            evidence["names"] = sorted(gathering.names)
+        if names := gathering.names_of(reported):
+            evidence["names"] = names
         if by_session := sorted(self.sessions.keys() - counts.keys()):
             evidence["session_anomaly_types"] = by_session
         if other:
             evidence["beside"] = {kind: counts[kind] for kind in other}
+        if reported or not self._why_unknown():
+            evidence["kept"] = [spoken(model) for model in self.kept]
         if reported:
             number = sum(reported.values())
             return Verdict(
@@ -288,27 +348,72 @@ class _Judgement:
         if why := self._why_unknown():
             return Verdict("unknown", why, evidence=evidence)
         beside = f"; beside that there are {', '.join(other)}" if other else ""
-        untimed = question.order == "realtime" and bool((self.transactions.call == NEVER_CALLED).all())
-        time = "; it has no invocations, so that real time asks for nothing" if untimed else ""
-        reason = f"{count(transactions, 'transaction')} without an anomaly that {question.title} forbids{beside}{time}"
+        untimed = not self.history.timeless and bool((self.transactions.call == NEVER_CALLED).all())
+        asks = {"realtime": "real time asks", "process": "sessions ask"}.get(question.order or "", "")
+        if not asks and CAUSAL in question.models:
+            asks = "sessions ask"
+        time = f"; it has no invocations, so that {asks} for nothing" if untimed and asks else ""
+        forbids = f"{count(transactions, 'transaction')} without an anomaly that {question.title} forbids"
+        reason = f"{forbids}{self._said_in_part()}{beside}{time}"
         return Verdict("valid", reason, evidence=evidence)
 
     def _why_invalid(self, reported: dict[str, int]) -> str:
         kinds = ", ".join(f"{number:,} {kind}" for kind, number in reported.items())
-        names = f", called {', '.join(sorted(self.gathering.names))}" if self.gathering.names else ""
-        kept = {model for model in MODELS - refuted({**self.gathering.counts, **self.sessions}) if self._looked(model)}
-        left = [spoken(model) for model in strongest(kept) if model_to_check(model)]
-        refuted_models = [spoken(model) for model in self.question.refuted(list(reported))]
+        called = self.gathering.names_of(reported)
+        names = f", called {', '.join(called)}" if called else ""
+        refuted_models = [told(model) for model in self.question.refuted(list(reported))]
         said = f"not {' and not '.join(refuted_models)}: " if refuted_models else ""
-        said_left = f"{', '.join(left[:-1])} and {left[-1]}" if len(left) > 1 else "".join(left)
-        rest = f"; of the levels that are left {said_left} {'is' if len(left) == 1 else 'are'} the strongest"
-        return f"{said}{kinds}{names}{rest if left else ''}"
+        kept = [spoken(model) for model in self.kept]
+        said_kept = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else "".join(kept)
+        known = "the strongest level that it is known to keep is"
+        if len(kept) > 1:
+            known = "the strongest levels that it is known to keep are"
+        lowest = [model for model in _LOWEST if model in boundary(reported).refuted and model not in refuted_models]
+        least = f"; it is not even {lowest[0]}" if lowest else ""
+        return f"{said}{kinds}{names}{f'; {known} {said_kept}' if kept else least}"
 
-    def _looked(self, model: str) -> bool:
-        """Whether the order of time that a model is about was looked at."""
-        if not model.startswith("strong-") or self.question.order == "realtime":
-            return True
-        return model.startswith("strong-session-") and self.question.order == "process"
+    @cached_property
+    def kept(self) -> list[str]:
+        """The strongest levels that the history is known to keep: it was held against them, and nothing is open."""
+        from harness.checkers.transactions.kept import kept_by_cycles, kept_by_reads, the_strongest
+
+        if self.fatal or self.empty or self.workload == PREDICATES:
+            return []
+        counts = {**self.gathering.counts, **self.sessions}
+        order, timeless = self.question.order, self.history.timeless
+        kept: list[str] = []
+        if self.question.prohibited.isdisjoint(counts):
+            kept += [model for model in self.question.models if self._is_decided(model)]
+        if self._is_ordered and not self.partial:
+            # Where two transactions replaced one version, nobody knows which of the two came first.
+            forked = self.workload != LIST_APPEND and "lost-update" in counts
+            kept += [] if forked else kept_by_cycles(counts, order, timeless=timeless)
+        if not any(model == CAUSAL or "causal-cerone" in weaker(model) for model in kept):
+            lists = self.workload == LIST_APPEND
+            kept += kept_by_reads(self.transactions, counts, order, lists=lists, timeless=timeless)
+        return the_strongest(kept)
+
+    @cached_property
+    def _is_ordered(self) -> bool:
+        """Whether the order of all versions is known, so that cycles decide, and whether they were sought at all."""
+        if not hasattr(self, "dependencies") or self.workload == PREDICATES:
+            return False
+        by_reads = self.workload == READ_MODIFY_WRITE or "wfr" in self.question.versions
+        return self.workload == LIST_APPEND or (by_reads and self._are_versions_ordered())
+
+    def _is_decided(self, model: str) -> bool:
+        from harness.checkers.transactions.kept import is_decided
+
+        return is_decided(model, ordered=self._is_ordered or self.workload == PREDICATES)
+
+    def _said_in_part(self) -> str:
+        """Of which levels a history without an anomaly may still not be, as nothing decides them."""
+        stronger = frozenset[str]().union(*(weaker(model) for model in self.kept if model != CAUSAL))
+        open_ones = [m for m in self.question.models if not self._is_decided(m) and m not in stronger]
+        if not open_ones:
+            return ""
+        names = " and ".join(map(spoken, open_ones))
+        return f" (of {names} only what is tied to it here and in Elle was looked at, which is not all that defines it)"
 
     def _why_unknown(self) -> str:
         if self.fatal:
@@ -319,4 +424,6 @@ class _Judgement:
             return "no transaction committed"
         if self.empty:
             return "no transaction depends on another, so that nothing could have been wrong"
+        if self.beside and self.workload != PREDICATES:
+            return f"{self.beside}, and what they did to the same keys is not known"
         return self.unknown or self.partial

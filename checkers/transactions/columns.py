@@ -171,7 +171,12 @@ def _telling(history: History, invoked: int, completed: int) -> int:
 
 def _telling_all(values: Values, invoked: Ints, completed: Ints) -> Ints:
     """The same for many of which most are packed."""
-    told = np.where(values.place[completed] >= 0, completed, invoked)
+    place, asked = values.place[completed], values.place[invoked]
+    size = np.diff(values.packed.start)
+    # An answer without a micro-operation says nothing of what was asked for.
+    silent = (place >= 0) & (asked >= 0)
+    silent[silent] = (size[place[silent]] == 0) & (size[asked[silent]] > 0)
+    told = np.where((place >= 0) & ~silent, completed, invoked)
     for at in np.flatnonzero(values.place[completed] < 0).tolist():
         value = values[int(completed[at])]
         if (

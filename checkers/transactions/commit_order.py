@@ -32,25 +32,6 @@ def _push(edges, used, source, target, read):  # type: ignore[no-untyped-def]
 
 
 @njit
-def session_order(happened, session, sessions):  # type: ignore[no-untyped-def]
-    """The transaction before each in its session, and its place there, from 0 on."""
-    n = len(happened)
-    previous = np.full(n, -1, dtype=np.int32)
-    position = np.full(n, -1, dtype=np.int32)
-    last = np.full(sessions, -1, dtype=np.int64)
-    for i in range(n):
-        if happened[i]:
-            before = last[session[i]]
-            if before >= 0:
-                previous[i] = before
-                position[i] = position[before] + 1
-            else:
-                position[i] = 0
-            last[session[i]] = i
-    return previous, position
-
-
-@njit
 def topological(happened, previous, start, source):  # type: ignore[no-untyped-def]
     """The transactions that happened with each after those it depends on, as near to their own order as can be.
 
@@ -152,11 +133,22 @@ def read_committed(keys, read_start, read_key, read_source, write_start, write_k
 
 
 @njit
-def read_atomic(keys, happened, session, sessions, read_start, read_key, read_source, write_start, write_key):  # type: ignore[no-untyped-def]
+def read_atomic(  # type: ignore[no-untyped-def]
+    keys,
+    happened,
+    crashed,
+    process,
+    processes,
+    read_start,
+    read_key,
+    read_source,
+    write_start,
+    write_key,
+):
     """t3 sees all of t2 if it read anything of it, or if t2 came before it in its session.
 
-    Of the session the last write of a key suffices. Two reads of a key from different transactions contradict each
-    other, so that each must come before the other.
+    Nothing comes after what crashed. Of the session the last write of a key suffices. Two reads of a key from different
+    transactions contradict each other, so that each must come before the other.
     """
     n = len(read_start) - 1
     edges, used = np.empty((1024, 3), dtype=np.int32), 0
@@ -165,19 +157,19 @@ def read_atomic(keys, happened, session, sessions, read_start, read_key, read_so
     distinct = np.empty(keys, dtype=np.int64)
     seen = np.full(n, -1, dtype=np.int64)
     last = np.full(keys, -1, dtype=np.int32)
-    last_session = np.full(keys, -1, dtype=np.int64)
-    # The transactions of one session after another.
-    count = np.zeros(sessions + 1, dtype=np.int64)
+    last_process = np.full(keys, -1, dtype=np.int64)
+    # The transactions of one process after another.
+    count = np.zeros(processes + 1, dtype=np.int64)
     for i in range(n):
         if happened[i]:
-            count[session[i] + 1] += 1
-    for s in range(sessions):
+            count[process[i] + 1] += 1
+    for s in range(processes):
         count[s + 1] += count[s]
-    order = np.empty(count[sessions], dtype=np.int32)
+    order = np.empty(count[processes], dtype=np.int32)
     for i in range(n):
         if happened[i]:
-            order[count[session[i]]] = i
-            count[session[i]] += 1
+            order[count[process[i]]] = i
+            count[process[i]] += 1
     for i in order:
         many = 0
         for row in range(read_start[i], read_start[i + 1]):
@@ -195,7 +187,7 @@ def read_atomic(keys, happened, session, sessions, read_start, read_key, read_so
             first[key] = row
             distinct[many] = key
             many += 1
-            if last_session[key] == session[i] and last[key] != t1:
+            if last_process[key] == process[i] and last[key] != t1:
                 edges = _push(edges, used, last[key], t1, row)
                 used += 1
         for row in range(read_start[i], read_start[i + 1]):
@@ -212,9 +204,11 @@ def read_atomic(keys, happened, session, sessions, read_start, read_key, read_so
                 if read_source[first[key]] != t2:
                     edges = _push(edges, used, t2, read_source[first[key]], first[key])
                     used += 1
+        if crashed[i]:
+            continue
         for row in range(write_start[i], write_start[i + 1]):
             last[write_key[row]] = i
-            last_session[write_key[row]] = session[i]
+            last_process[write_key[row]] = process[i]
     return edges[:used]
 
 
@@ -282,6 +276,8 @@ def chains(order, previous, read_start, read_source, width):  # type: ignore[no-
                 ended[chain[previous[i]]] = True
             continue
         own = chain[previous[i]] if previous[i] >= 0 else -1
+        if own >= 0 and last[own] != previous[i]:
+            own = -1  # another one goes on with that chain already
         if own < 0 or own > 0:
             # The first chain that has ended and was seen to its end; its own is left for others then.
             for at in range(used if own < 0 else own):

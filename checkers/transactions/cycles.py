@@ -13,7 +13,8 @@ component of all edges; which classes a component has follows from
   one half would be a shorter one;
 - G2: an anti-dependency within a component.
 
-A class that is implied by one that was found in the same component is left out.
+A class that is implied by one that was found in the same component is left out. Beside G0 and G1c, which refute more
+and imply neither of the last two, these are told where a search through their anti-dependencies comes upon a cycle.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _LOOKED: Final = 30_000_000
 """As many edges are looked at, at most, for a cycle that is shorter than the one that is known, of one class."""
 _SHOWN: Final = 10
 """The components of a class of which a cycle is shown."""
-_FREE: Final = -1
+FREE: Final = -1
 """The kind of an edge from an auxiliary node of real time."""
 
 
@@ -78,10 +79,10 @@ class Class(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Core:
+class Core:
     """What is left of all edges when those on no cycle are gone.
 
-    Nodes are numbered anew; ``node`` says which they were. ``kind`` is one of ``Kind``, or ``_FREE``; ``row`` is the
+    Nodes are numbered anew; ``node`` says which they were. ``kind`` is one of ``Kind``, or ``FREE``; ``row`` is the
     edge among those of the dependencies, -1 for an order of time.
     """
 
@@ -96,7 +97,7 @@ class _Core:
 
 def cycles(dependencies: Dependencies, orders: Collection[Kind]) -> tuple[list[Cycle], dict[str, int]]:
     """The cycles that are shown, and in how many components each class was found. ``orders`` says which count."""
-    core = _core(dependencies, orders)
+    core = core_of(dependencies, orders)
     if core is None:
         return [], {}
     finder = _Finder(dependencies, core)
@@ -106,7 +107,7 @@ def cycles(dependencies: Dependencies, orders: Collection[Kind]) -> tuple[list[C
     return finder.found, finder.counts
 
 
-def _core(dependencies: Dependencies, orders: Collection[Kind]) -> _Core | None:
+def core_of(dependencies: Dependencies, orders: Collection[Kind]) -> Core | None:
     """The edges between cycles; None if there is no cycle at all."""
     transactions, edges = dependencies.transactions, dependencies.edges
     total = len(transactions)
@@ -122,7 +123,7 @@ def _core(dependencies: Dependencies, orders: Collection[Kind]) -> _Core | None:
             nodes += len(order.behind)
             sources.append(order.source)
             targets.append(order.target)
-            kinds.append(np.where(order.source < total, kind_of_order, _FREE).astype(np.int8))
+            kinds.append(np.where(order.source < total, kind_of_order, FREE).astype(np.int8))
             moments.append(transactions.ret[order.behind])
     source, target = (np.concatenate(parts).astype(np.int32) for parts in (sources, targets))
     left = between_cycles(nodes, source, target)
@@ -137,7 +138,7 @@ def _core(dependencies: Dependencies, orders: Collection[Kind]) -> _Core | None:
     source, target = number[source[inside]], number[target[inside]]
     component = strong_components(len(kept), source, target)
     within = np.flatnonzero(component[source] == component[target])
-    return _Core(
+    return Core(
         kept, source[within], target[within], kind[within], row[within], component, np.concatenate(moments)[kept]
     )
 
@@ -145,7 +146,7 @@ def _core(dependencies: Dependencies, orders: Collection[Kind]) -> _Core | None:
 class _Finder:
     """Looks for each class in each component, the strongest class first."""
 
-    def __init__(self, dependencies: Dependencies, core: _Core) -> None:
+    def __init__(self, dependencies: Dependencies, core: Core) -> None:
         self._dependencies = dependencies
         self._core = core
         self.found: list[Cycle] = []
@@ -159,7 +160,7 @@ class _Finder:
         kind = self._core.kind
         allowed = (kind >= 0) & (kind <= Kind.RWP)
         if order is not None:
-            allowed |= (kind == Kind.PROCESS) | (kind == _FREE)
+            allowed |= (kind == Kind.PROCESS) | (kind == FREE)
         if order == Kind.REALTIME:
             allowed |= kind == Kind.REALTIME
         suffix = "" if order is None else f"-{order.label}"
@@ -271,20 +272,30 @@ class _Finder:
         self, candidates: Ints, edges: Ints, order: Kind | None, others: bool, apart: bool, needed: int
     ) -> Cycle | None:
         """The shortest cycle through any of the candidates within the graph of these edges."""
-        core = self._core
+        core, total = self._core, len(self._dependencies.transactions)
         nodes, renumbered = np.unique(np.concatenate([core.source[edges], core.target[edges]]), return_inverse=True)
         source, target = renumbered[: len(edges)].astype(np.int32), renumbered[len(edges) :].astype(np.int32)
         kind = core.kind[edges]
         counts_as = np.full(len(edges), walks.PLAIN, np.int8)
         counts_as[(kind == Kind.RW) | (kind == Kind.RWP)] = walks.ANTI
-        counts_as[kind == _FREE] = walks.FREE
+        counts_as[kind == FREE] = walks.FREE
         if order is not None:
             counts_as[kind == order] = walks.ORDER
         start, leaves = leaving(len(nodes), source)
         place = np.full(int(edges.max()) + 1, -1, np.int64)
         place[edges] = np.arange(len(edges))
         walk, _ = walks.shortest_walk(
-            place[candidates], len(nodes), source, target, start, leaves, counts_as, others, apart, needed, _LOOKED
+            place[candidates],
+            core.node[nodes] < total,
+            source,
+            target,
+            start,
+            leaves,
+            counts_as,
+            others,
+            apart,
+            needed,
+            _LOOKED,
         )
         return self._cycle(edges[walk]) if len(walk) else None
 

@@ -7,6 +7,7 @@ weak levels go: who read from whom is the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from time import monotonic
@@ -39,6 +40,9 @@ _WEAK: Final = (
     _Weak("read-committed", "read-committed", False, cycle_exists("read-committed")),
 )
 """The strongest first."""
+_MANY: Final = 4000
+"""Above that many transactions causal consistency without sessions, which takes time for each two of them, is not tried
+in order to refute what is stronger: read atomic is."""
 _IN_SESSIONS: Final[dict[Level, str]] = {
     "causal": "causality-violation-process",
     "read-atomic": "fractured-read-process",
@@ -82,14 +86,19 @@ def _has_sessions(level: _Weak, question: Question) -> bool:
     return level.sessions or bool(question.sessions and level.model in question.models)
 
 
-def judgement_of(level: _Weak, question: Question, transactions: Transactions, reads: Reads | None = None) -> Judgement:
-    """A history of registers held against a weak level."""
+def judgement_of(
+    level: _Weak,
+    question: Question,
+    transactions: Transactions,
+    reads: Reads | None = None,
+    deadline: float = math.inf,
+) -> Judgement:
+    """A history of registers held against a weak level, until a ``deadline`` of ``time.monotonic``."""
     if _has_sessions(level, question):
-        return judge(transactions, level.level, reads=reads)
+        return judge(transactions, level.level, reads=reads, deadline=deadline)
     apart = without_sessions(transactions)
-    return judge(
-        apart, level.level, sessions=False, reads=None if reads is None else replace(reads, transactions=apart)
-    )
+    known = None if reads is None else replace(reads, transactions=apart)
+    return judge(apart, level.level, sessions=False, reads=known, deadline=deadline)
 
 
 def add_wrong_reads(gathering: Gathering, question: Question) -> None:
@@ -107,12 +116,14 @@ def add_wrong_reads(gathering: Gathering, question: Question) -> None:
                     gathering.add(name, one.transactions, one.text, one.key)
 
 
-def hold_to_weak_levels(gathering: Gathering, question: Question, *, lists: bool) -> str:
+def hold_to_weak_levels(gathering: Gathering, question: Question, *, lists: bool, deadline: float = math.inf) -> str:
     """Add what refutes the weak levels that are asked for; answers why one of them could not be decided, if so."""
     t = as_registers(gathering.transactions) if lists else gathering.transactions
     unknown = ""
     for level in weak_levels(question, lists=lists):
-        judgement = judgement_of(level, question, t)
+        if level.model == "causal-cerone" and level.model not in question.models and len(t) > _MANY:
+            level = next(one for one in _WEAK if one.model == "read-atomic")  # noqa: PLW2901
+        judgement = judgement_of(level, question, t, deadline=deadline)
         unknown = unknown or judgement.unknown
         anomaly = _IN_SESSIONS[level.level] if _has_sessions(level, question) else level.anomaly
         # Wrong reads are found by the inference, too, which knows better what is garbage.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from harness.checkers.transactions.columns import APPEND, NEVER_CALLED, NIL, READ, Transactions
 from harness.checkers.transactions.graph import Kind
-from harness.checkers.transactions.levels import ORDERS, boundary, spoken
+from harness.checkers.transactions.levels import ORDERS, boundary, told
 from harness.checkers.witness import Clock
 from harness.history import NEVER
 from harness.verdict import Edge
@@ -77,6 +78,21 @@ def called(kind: str, steps: Sequence[Step], transactions: Transactions) -> str:
     return ""
 
 
+def refutes(model: str, steps: Sequence[Step]) -> bool:
+    """Whether a cycle by itself rules out a model that the name of its class says nothing about.
+
+    Prefix consistency and parallel snapshot isolation in terms of dependencies, after Cerone & Gotsman ("Analysing
+    Snapshot Isolation", 2018): the former forbids cycles in which each anti-dependency follows a read of what was
+    written, the latter those with at most one anti-dependency.
+    """
+    if any(step.kind in _TIMES for step in steps):
+        return False
+    missed = [number for number, step in enumerate(steps) if step.kind in _MISSED]
+    if model == "prefix":
+        return all(steps[number - 1].kind in _READ_ANOTHER for number in missed)
+    return model == "parallel-snapshot-isolation" and len(missed) < 2
+
+
 def _writes(transactions: Transactions, transaction: int) -> bool:
     span = slice(int(transactions.start[transaction]), int(transactions.start[transaction + 1]))
     return bool((transactions.f[span] != READ).any())
@@ -106,21 +122,57 @@ class Storyteller:
             )
         return told
 
-    def paragraph(self, kind: str, steps: Sequence[Step]) -> str:
-        """A cycle as a paragraph: why each comes before the next, and which stores rule that out."""
+    def paragraph(self, kind: str, steps: Sequence[Step], model: str | None = None) -> str:
+        """A cycle as a paragraph: why each comes before the next, and which stores rule that out, or ``model`` does."""
         self._met.clear()
         clauses = [self.clause(step) for step in steps]
         if len(clauses) > _TOLD:
             half = _TOLD // 2
             clauses = [*clauses[:half], f"and so on for {len(clauses) - _TOLD} more", *clauses[-half:]]
         name = called(kind, steps, self._all)
+        levels = [ruled_out(kind)] if model is None else [f"No store that is {told(model)} can do this."]
         parts = [
             f"{'; '.join(clauses)}.",
             _closing(kind, steps),
             f"This is called {name}." if name else "",
-            ruled_out(kind),
+            *levels,
         ]
         return " ".join(filter(None, parts))
+
+    def introduced(self, text: str, transactions: Sequence[int]) -> str:
+        """A text that calls transactions by their names alone, with who, where and when behind each, once."""
+        self._met.clear()
+        for one in dict.fromkeys(transactions):
+            text = re.sub(rf"\b{self._all.title(one)}\b(?! \()", lambda _, one=one: self._who(one), text, count=1)  # type: ignore[misc]
+        return text
+
+    def lost_update(self, transactions: Sequence[int], key: int) -> str:
+        """Transactions that read the same of a key, and then wrote it, each."""
+        self._met.clear()
+        shown = transactions[:_TOLD]
+        name = key_name(self._all.keys[key])
+        told = []
+        for one in shown:
+            rows = [row for row in self._micro(one, key) if self._all.key[row] == key]
+            read = next((row for row in rows if self._all.f[row] == READ), None)
+            saw = None if read is None else self._shown(read)
+            found = f"found nothing in {name}" if saw is None else f"read {name} as {saw}"
+            wrote = next((row for row in rows if self._all.f[row] != READ), None)
+            did = "appended" if wrote is not None and self._all.f[wrote] == APPEND else "wrote"
+            what = "something" if wrote is None else show(self._all.value_name(int(self._all.value[wrote])))
+            told.append(f"{self._who(one)} {found} and then {did} {what} to it")
+        more = f"; and {len(transactions) - len(shown)} more did so" if len(transactions) > len(shown) else ""
+        return (
+            f"{'; '.join(told)}{more}. So all but one of them have overwritten what they had not seen. This is called "
+            "lost update"
+        )
+
+    def _shown(self, row: int) -> str | None:
+        """What a read found; None for nothing."""
+        if self._all.listed[row]:
+            return _list(self._all.elements(int(self._all.value[row])))
+        value = int(self._all.value[row])
+        return None if value == NIL else show(self._all.value_name(value))
 
     def clause(self, step: Step) -> str:
         """An edge as a clause; a transaction is introduced where it is met for the first time."""
@@ -233,5 +285,5 @@ def _closing(kind: str, steps: Sequence[Step]) -> str:
 
 def ruled_out(kind: str) -> str:
     """Which stores cannot have done what an anomaly of this kind shows."""
-    levels = [spoken(model) for model in boundary([kind]).refuted]
+    levels = [told(model) for model in boundary([kind]).refuted]
     return f"No store that is {' or '.join(levels)} can do this." if levels else ""

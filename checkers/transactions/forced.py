@@ -10,6 +10,8 @@ import numpy as np
 
 from harness.checkers.transactions import commit_order
 from harness.checkers.transactions.reads import Ints32, Reads, by_code
+from harness.checkers.transactions.sessions import processes, session_order
+from harness.history import INFO
 
 Level = Literal["read-committed", "read-atomic", "causal"]
 
@@ -33,13 +35,12 @@ class Forced:
         self.unfinished = False
         """Whether edges may be missing, since the time was over."""
         n = len(t)
-        if sessions:
-            session = np.unique(t.process, return_inverse=True)[1].astype(np.int32)
-        else:
-            session = np.arange(n, dtype=np.int32)
-        self.session = session
-        self.sessions = int(session.max(initial=-1)) + 1
-        self.previous, self.position = commit_order.session_order(reads.happened, session, self.sessions)
+        self.process = processes(t) if sessions else np.arange(n, dtype=np.int32)
+        self.processes = int(self.process.max(initial=-1)) + 1
+        self.crashed = t.type == INFO
+        self.session, self.previous, self.position, self.sessions = session_order(
+            reads.happened, self.crashed, self.process, self.processes
+        )
         self.order: Ints32 = commit_order.topological(
             reads.happened, self.previous, reads.read_start, reads.read_source
         )
@@ -60,8 +61,9 @@ class Forced:
             forced = commit_order.read_atomic(
                 keys,
                 r.happened,
-                self.session,
-                self.sessions,
+                self.crashed,
+                self.process,
+                self.processes,
                 r.read_start,
                 r.read_key,
                 r.read_source,

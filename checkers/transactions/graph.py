@@ -108,6 +108,8 @@ class Dependencies:
     """How many there are of each kind."""
     unknown: str = ""
     """Why nothing can be decided, where that is so."""
+    unordered: tuple[Ints, Ints] | None = None
+    """The keys and transactions of writes that come after all that was read of a key, in an order that nobody knows."""
     partial: str = ""
     """Why there are dependencies that were not looked at, so that finding no cycle means little."""
 

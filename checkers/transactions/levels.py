@@ -143,6 +143,7 @@ _ADYA: Final = {
 """What Adya calls a model."""
 _CYCLE_EXISTS: Final = {
     **{model: name for model, name in _ADYA.items() if name in ("PL-1", "PL-2", "PL-2.99", "PL-SI", "PL-3", "PL-SS")},
+    **{model: model for model in ("prefix", "parallel-snapshot-isolation")},
     **{
         model: _ADYA.get(model, model)
         for model in _WEAKER
@@ -182,6 +183,65 @@ CAUSAL: Final = "causal"
 """Transactional causal consistency: Cerone's, in sessions. The lattice has this name for that of single objects."""
 CAUSAL_NAMES: Final = ("causal", "transactional-causal", "causal-consistency", "tcc")
 _OF_CAUSAL: Final = ("G1c-process", "causality-violation-process", "fractured-read-process")
+
+POPULAR: Final[Mapping[str, tuple[str, ...]]] = {
+    "dirty-write": ("G0",),
+    "dirty-read": ("G1a",),
+    "aborted-read": ("G1a",),
+    "intermediate-read": ("G1b",),
+    "circular-information-flow": ("G1c",),
+    "read-skew": ("G-single",),
+    "long-fork": ("G-nonadjacent",),
+    "write-skew": ("write-skew", "G2"),
+    "stale-read": ("G-single-realtime",),
+    "phantom": ("G2",),
+}
+"""What texts and most people call some anomalies, and what is then asked for: all that is called so."""
+
+PARTLY: Final = frozenset(
+    {
+        "update-serializable",
+        "forward-consistent-view",
+        "monotonic-view",
+        "monotonic-snapshot-read",
+        "monotonic-atomic-view",
+        "parallel-snapshot-isolation",
+        "prefix",
+        "update-atomic",
+        "cursor-stability",
+    }
+)
+"""The models of which only a part can be refuted: what the lattice ties to them, and not all that defines them."""
+
+_ABOUT: Final = {
+    "strong-serializable": "some order of all transactions explains all answers, and keeps to real time",
+    "strong-session-serializable": "some order of all transactions explains all answers, and keeps to each process",
+    "serializable": "some order of all transactions explains all answers: no cycle of any kind",
+    "strong-snapshot-isolation": "snapshot isolation, and a snapshot has all that committed before it was taken",
+    "strong-session-snapshot-isolation": "snapshot isolation, and a snapshot has what its process did before",
+    "snapshot-isolation": "forbids lost updates, read skew and long forks; allows write skew",
+    "strong-read-committed": "read committed, also where real time counts as a dependency",
+    "strong-session-read-committed": "read committed, also where the order of a process counts as a dependency",
+    "strong-read-uncommitted": "read uncommitted, also where real time counts as a dependency",
+    "strong-session-read-uncommitted": "read uncommitted, also where the order of a process counts as a dependency",
+    "update-serializable": "what writes is serializable with each reader, but readers may disagree (PL-3U)",
+    "forward-consistent-view": "consistent view, and a little of what is newer may be seen (PL-FCV)",
+    "consistent-view": "forbids read skew: no cycle with a single anti-dependency (G-single, PL-2+)",
+    "repeatable-read": "Adya's PL-2.99, not PostgreSQL's: serializable but for predicates; forbids write skew of items",
+    "parallel-snapshot-isolation": "forbids lost updates and read skew; allows long forks and write skew",
+    "prefix": "forbids long forks and read skew; allows lost updates and write skew",
+    "causal": "transactions see all that causes what they see, and what their process did before",
+    "causal-cerone": "transactions see all that causes what they see (without the order of processes)",
+    "update-atomic": "read atomic, and no lost updates",
+    "read-atomic": "of another transaction all is seen or nothing: forbids fractured reads",
+    "cursor-stability": "read committed, and no lost updates (PL-CS)",
+    "monotonic-view": "what a transaction sees of others only grows (PL-2L)",
+    "monotonic-snapshot-read": "each operation of a transaction reads a snapshot, none older than the last (PL-MSR)",
+    "monotonic-atomic-view": "once something of another transaction was seen, all of it is",
+    "read-committed": "forbids dirty reads: aborted, intermediate and circular ones (G1, PL-2)",
+    "read-uncommitted": "forbids dirty writes alone: cycles of writes (G0, PL-1)",
+}
+"""What each model that can be checked is about, in a line."""
 
 MODELS: Final = frozenset(_WEAKER)
 """All models by the names that verdicts have."""
@@ -269,13 +329,26 @@ def names_to_check() -> list[str]:
     return names
 
 
+def about(name: str) -> str:
+    """What a level of ``names_to_check`` is about, in a line."""
+    model = model_to_check(name) or ""
+    line = _ABOUT.get(model, "")
+    partly = "; searched for in part" if model in PARTLY else ""
+    return f"{line[:1].upper()}{line[1:]}{partly}." if line else "A level of isolation of transactions."
+
+
 def anomaly_named(name: str) -> str:
-    """An anomaly as it is spelled here. Raises ``UsageError`` with what is close for what is none."""
-    by_low = {known.lower(): known for known in ANOMALIES}
-    if (known := by_low.get(name.lower())) is not None:
+    """An anomaly, or one of ``POPULAR``, as it is spelled here.
+
+    Raises ``UsageError`` with what is close for what is none.
+    """
+    by_low = {known.lower(): known for known in (*ANOMALIES, *POPULAR)}
+    low = name.lower().replace("_", "-").replace(" ", "-")
+    if (known := by_low.get(low)) is not None:
         return known
-    close = difflib.get_close_matches(name.lower(), by_low, 3, 0.5)
-    there_is = ", ".join(by_low[one] for one in close) or ", ".join(one for one in severity() if "exists" not in one)
+    close = [by_low[one] for one in difflib.get_close_matches(low, sorted(by_low), 3, 0.6)]
+    formal = [one for one in severity() if "exists" not in one and one not in POPULAR]
+    there_is = ", ".join(close or [*sorted(POPULAR), *formal])
     raise UsageError(f"{field('anomalies')} has {name!r}, which is none: there is {there_is}")
 
 
@@ -284,7 +357,7 @@ def prohibited(models: Iterable[str], anomalies: Iterable[str] = ()) -> frozense
 
     Raises ``UsageError`` for a name that is no model or no anomaly.
     """
-    basic = {anomaly_named(name) for name in anomalies}
+    basic = {one for name in map(anomaly_named, anomalies) for one in POPULAR.get(name, (name,))}
     for name in models:
         model = canonical(name)
         if model is None:
@@ -343,6 +416,11 @@ def boundary(anomalies: Iterable[str]) -> Boundary:
 def spoken(model: str) -> str:
     """A model in a sentence: "strict serializability" is what most people call the strong one."""
     return "strict-serializable" if model == "strong-serializable" else model
+
+
+def told(model: str) -> str:
+    """A model in a sentence where its name may be taken for another one's."""
+    return "repeatable-read (Adya's PL-2.99, not PostgreSQL's)" if model == "repeatable-read" else spoken(model)
 
 
 @cache

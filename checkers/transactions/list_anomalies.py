@@ -9,7 +9,7 @@ import numpy as np
 from harness.checkers.transactions.columns import APPEND, READ, Transactions
 from harness.checkers.transactions.graph import EXPLAINED, Found
 from harness.checkers.transactions.list_orders import Mask, Orders
-from harness.checkers.transactions.lists import find_pairs, internal_errors
+from harness.checkers.transactions.lists import find_pairs, first_of_later_appends, internal_errors
 from harness.columns import Ints
 from harness.history import FAIL, INFO, OK
 from harness.words import show
@@ -23,8 +23,8 @@ def anomalies(orders: Orders) -> Iterator[_Kind]:
     yield _intermediate(orders)
     yield _incompatible(orders)
     yield _dirty_updates(orders)
-    yield internal(orders.transactions, orders.previous)
-    yield _future_reads(orders, orders.previous)
+    yield internal(orders.transactions, orders.happened, orders.previous)
+    yield _future_reads(orders)
     yield _reversed_appends(orders)
     yield _lost_updates(orders)
 
@@ -36,13 +36,12 @@ def _wrong_elements(orders: Orders) -> Iterator[_Kind]:
     known = orders.writer >= 0
     failed[known] = transactions.type[orders.writer[known]] == FAIL
     marks = (("G1a", failed), ("garbage-read", ~known & orders.first), ("duplicate-elements", ~orders.first))
-    committed = transactions.type[transactions.owner[orders.reads]] == OK
     astray = _astray(orders)
     for kind, mark in marks:
         first_places = _first_of_key(mark, orders.start)
         key = transactions.key[orders.reads]
         place = first_places[key]
-        hit = np.flatnonzero(orders.prefix & (place >= 0) & (place <= orders.seen) & committed)
+        hit = np.flatnonzero(orders.prefix & (place >= 0) & (place <= orders.seen))
         cases = [
             (int(orders.reads[at]), int(orders.element[place[at]]), int(orders.append[place[at]]))
             for at in hit[:EXPLAINED]
@@ -59,14 +58,13 @@ def _astray(orders: Orders) -> dict[str, list[tuple[int, int, int]]]:
     """The same in lists that do not agree with the order of their key: read, element, and append of the element."""
     transactions = orders.transactions
     cases: dict[str, list[tuple[int, int, int]]] = {"G1a": [], "garbage-read": [], "duplicate-elements": []}
+    of = orders.appends
+    appended_key, appended = transactions.key[of], transactions.value[of]
     for read in orders.reads[~orders.prefix].tolist():
-        if transactions.type[transactions.owner[read]] != OK:
-            continue
         number = transactions.value[read]
         elements = transactions.element[transactions.list_start[number] : transactions.list_start[number + 1]]
         keys = np.full(len(elements), transactions.key[read], np.int64)
-        of = orders.appends
-        rows = find_pairs(orders.table, transactions.key[of], transactions.value[of], keys, elements)
+        rows = find_pairs(orders.table, appended_key, appended, keys, elements)
         have: set[int] = set()
         done: set[str] = set()
         for element, row in zip(elements.tolist(), rows.tolist(), strict=True):
@@ -84,7 +82,7 @@ def _astray(orders: Orders) -> dict[str, list[tuple[int, int, int]]]:
 def _wrong_element(transactions: Transactions, kind: str, read: int, element: int, append: int) -> Found:
     reader = int(transactions.owner[read])
     key, value = show(transactions.keys[transactions.key[read]]), show(transactions.value_name(element))
-    saw = f"{transactions.title(reader)} committed and read {key} with {value} in it"
+    saw = f"{transactions.title(reader)} took effect and read {key} with {value} in it"
     writer = int(transactions.owner[append]) if append >= 0 else reader
     if kind == "G1a":
         text = f"{saw}, which {transactions.title(writer)} appended, and that transaction had failed (aborted read)"
@@ -107,17 +105,11 @@ def _first_of_key(mark: Mask, start: Ints) -> Ints:
 def _intermediate(orders: Orders) -> _Kind:
     """Reads that end in what a transaction appended before it appended more (G1b)."""
     transactions = orders.transactions
-    previous = orders.previous
-    last = np.ones(len(transactions.f), dtype=bool)
-    # An append is not the last if one of the same key comes after it; reads may lie between.
-    appended = transactions.f == APPEND
-    before = np.where(appended, previous, -1)
-    while (between := (before >= 0) & ~appended[before]).any():
-        before = np.where(between, previous[before], before)
-    last[before[before >= 0]] = False
+    # An append is not the last if one of the same key comes behind it; reads may lie between.
+    last = orders.append_behind < 0
     owner = transactions.owner[orders.reads]
     wrote = orders.last_append
-    wrong = (wrote >= 0) & ~last[wrote] & (transactions.owner[wrote] != owner) & (transactions.type[owner] == OK)
+    wrong = (wrote >= 0) & ~last[wrote] & (transactions.owner[wrote] != owner)
     rows = np.flatnonzero(wrong)
     found = []
     for at in rows[:EXPLAINED].tolist():
@@ -178,10 +170,10 @@ def _dirty_updates(orders: Orders) -> _Kind:
     return "dirty-update", found, len(wrong)
 
 
-def internal(transactions: Transactions, previous: Ints) -> _Kind:
-    """Reads that contradict what their own transaction has done before; ``previous`` as ``Orders`` has it."""
+def internal(transactions: Transactions, happened: Mask, previous: Ints) -> _Kind:
+    """Reads that contradict what their own transaction has done before; the rest is as ``Orders`` has it."""
     is_read = transactions.f == READ
-    own = np.flatnonzero(is_read & (transactions.type[transactions.owner] == OK) & (previous >= 0))
+    own = np.flatnonzero(is_read & happened[transactions.owner] & (previous >= 0))
     wrong = own[
         internal_errors(
             own,
@@ -225,31 +217,27 @@ def _before(transactions: Transactions, at: int, previous: Ints) -> str:
     return " and ".join(reversed(steps))
 
 
-def _future_reads(orders: Orders, previous: Ints) -> _Kind:
+def _future_reads(orders: Orders) -> _Kind:
     """Reads that find what their own transaction appends later."""
     transactions = orders.transactions
     place = np.full(len(transactions.f), -1, np.int64)
-    seen = np.full(len(transactions.f), -1, np.int64)
     known = np.flatnonzero(orders.append >= 0)[::-1]
     place[orders.append[known]] = known
-    seen[orders.reads] = orders.seen
-    astray = set(orders.reads[~orders.prefix].tolist())
-    appends = orders.appends[(previous[orders.appends] >= 0)]
-    appends = appends[transactions.type[transactions.owner[appends]] == OK]
-    cases = []
-    before = previous[appends]
-    while len(appends):
-        is_read = transactions.f[before] == READ
-        found = is_read & (place[appends] >= 0) & (place[appends] <= seen[before])
-        if astray:
-            for at in np.flatnonzero(is_read).tolist():
-                if int(before[at]) in astray:
-                    number = transactions.value[before[at]]
-                    within = transactions.element[transactions.list_start[number] : transactions.list_start[number + 1]]
-                    found[at] = (within == transactions.value[appends[at]]).any()
-        cases += list(zip(before[found].tolist(), appends[found].tolist(), strict=True))
-        left = ~found & (previous[before] >= 0)
-        appends, before = appends[left], previous[before[left]]
+    is_append = transactions.f == APPEND
+    earliest = first_of_later_appends(transactions.start, transactions.key, is_append, place, len(transactions.keys))[
+        orders.reads
+    ]
+    found = orders.prefix & (earliest >= 0) & (place[earliest] <= orders.seen)
+    cases = list(zip(orders.reads[found].tolist(), earliest[found].tolist(), strict=True))
+    for read in orders.reads[~orders.prefix & (orders.append_behind[orders.reads] >= 0)].tolist():
+        number = transactions.value[read]
+        elements = transactions.element[transactions.list_start[number] : transactions.list_start[number + 1]]
+        behind = int(orders.append_behind[read])
+        while behind >= 0:
+            if (elements == transactions.value[behind]).any():
+                cases.append((read, behind))
+                break
+            behind = int(orders.append_behind[behind])
     found_all = []
     for read, append in cases[:EXPLAINED]:
         owner = int(transactions.owner[read])
@@ -267,10 +255,8 @@ def _reversed_appends(orders: Orders) -> _Kind:
     place = np.full(len(transactions.f), -1, np.int64)
     known = np.flatnonzero((orders.append >= 0) & orders.first)
     place[orders.append[known]] = known
-    appends = orders.appends[(place[orders.appends] >= 0) & (orders.previous[orders.appends] >= 0)]
-    before = orders.previous[appends]
-    while (between := (before >= 0) & (transactions.f[before] != APPEND)).any():
-        before = np.where(between, orders.previous[before], before)
+    appends = orders.appends[place[orders.appends] >= 0]
+    before = orders.append_before[appends]
     some = before >= 0
     appends, before = appends[some], before[some]
     # One that is in no order stands behind all that are.
@@ -291,13 +277,12 @@ def _lost_updates(orders: Orders) -> _Kind:
     """Transactions that read one version of a key and then appended to it, each: one of them has not seen the other."""
     transactions = orders.transactions
     committed = orders.reads[transactions.type[transactions.owner[orders.reads]] == OK]
-    previous = orders.previous
-    first = committed[previous[committed] < 0]
-    writes_later = _appends_later(transactions, previous)
-    first = first[writes_later[first]]
+    first = committed[(orders.previous[committed] < 0) & (orders.append_behind[committed] >= 0)]
     at = np.searchsorted(orders.reads, first)
+    known = orders.prefix[at] | (orders.last_append[at] >= 0)
+    first, at = first[known], at[known]
     # Lists that agree with the order are one version if they are of one length, others if they end in one append.
-    version = np.where(orders.prefix[at], orders.seen[at], -2 - orders.last_append[at])
+    version = np.where(orders.prefix[at], orders.seen[at], -3 - orders.last_append[at])
     key = transactions.key[first]
     order = np.lexsort((first, version, key))
     same = (key[order[1:]] == key[order[:-1]]) & (version[order[1:]] == version[order[:-1]])
@@ -317,14 +302,3 @@ def _lost_updates(orders: Orders) -> _Kind:
         )
         found.append(Found("lost-update", tuple(group[:EXPLAINED]), text, int(transactions.key[read])))
     return "lost-update", found, len(begins)
-
-
-def _appends_later(transactions: Transactions, previous: Ints) -> Mask:
-    """Which micro-operations are followed, in their transaction, by an append to the same key."""
-    later = np.zeros(len(transactions.f), dtype=bool)
-    before = previous[transactions.f == APPEND]
-    while len(before := before[before >= 0]):
-        before = before[~later[before]]
-        later[before] = True
-        before = previous[before]
-    return later

@@ -18,9 +18,10 @@ from harness.checkers.transactions.list_anomalies import anomalies, internal
 from harness.checkers.transactions.list_orders import Orders, chain_around, orders_of
 from harness.checkers.transactions.lists import index_pairs, previous_of_key
 from harness.columns import Ints
+from harness.history import OK
 from harness.words import show
 
-_MOST_PAIRS: Final = 20_000_000
+_MOST_PAIRS: Final = 5_000_000
 
 
 def infer(transactions: Transactions) -> Dependencies:
@@ -36,27 +37,19 @@ def infer(transactions: Transactions) -> Dependencies:
         key, value = transactions.keys[transactions.key[again]], transactions.value_name(int(transactions.value[again]))
         who = transactions.title(int(transactions.owner[again]))
         dependencies.unknown = f"elements must be unique, but {who} appends {show(value)} to {show(key)} a second time"
-        dependencies.add(
-            *internal(transactions, previous_of_key(transactions.start, transactions.key, len(transactions.keys)))
-        )
+        previous = previous_of_key(transactions.start, transactions.key, len(transactions.keys))
+        dependencies.add(*internal(transactions, transactions.type == OK, previous))
         return dependencies
     orders = orders_of(transactions, appends, table)
-    dependencies.edges = Edges.join([*_write_edges(orders), *_read_edges(orders)])
+    unread, left_out = _edges_to_unread(orders)
+    dependencies.edges = Edges.join([*_write_edges(orders), *_read_edges(orders), unread])
+    last, _ = _unread(orders)
+    dependencies.unordered = (transactions.key[last].astype(np.int64), transactions.owner[last].astype(np.int64))
+    if left_out:
+        dependencies.partial = f"there are more than {_MOST_PAIRS:,} pairs of reads and appends that nobody has read"
     for kind, found, number in anomalies(orders):
         dependencies.add(kind, found, number)
-    if _pairs_left_out(orders):
-        dependencies.partial = f"there are more than {_MOST_PAIRS:,} pairs of reads and appends that nobody has read"
     return dependencies
-
-
-def _pairs_left_out(orders: Orders) -> bool:
-    """Whether there are more reads of a key's last element, times appends that are unread, than are looked at."""
-    transactions = orders.transactions
-    unread, _ = _unread(orders)
-    keys = len(transactions.keys)
-    last = orders.seen >= orders.start[transactions.key[orders.reads] + 1] - 1
-    reads = np.bincount(transactions.key[orders.reads[last]], minlength=keys)
-    return bool((reads * np.bincount(transactions.key[unread], minlength=keys)).sum() > _MOST_PAIRS)
 
 
 def _odd(transactions: Transactions) -> str:
@@ -64,7 +57,12 @@ def _odd(transactions: Transactions) -> str:
     read = transactions.f == READ
     numbers = read & ~transactions.listed & (transactions.value >= 0)
     other = ~read & (transactions.f != APPEND)
-    for wrong, what in ((numbers, "a read finds {0}, which is no list"), (other, "{0} is written, not appended")):
+    nothing = (transactions.f == APPEND) & (transactions.value < 0)
+    for wrong, what in (
+        (numbers, "a read finds {0}, which is no list"),
+        (other, "{0} is written, not appended"),
+        (nothing, "{0} is appended, which is nothing"),
+    ):
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             said = what.format(show(transactions.value_name(int(transactions.value[at]))))
@@ -128,44 +126,66 @@ def _read_edges(orders: Orders) -> Iterator[Edges]:
         transactions.value[wrote[known]],
         transactions.value[wrote[known]],
     )
-    # Who read an own append comes before the writer of the next element by writing already.
-    other = (orders.seen != -2) & ~((wrote >= 0) & (transactions.owner[wrote] == owner))
-    owner, key, seen = owner[other], key[other], orders.seen[other]
-    total = len(orders.element)
-    _, onward = chain_around(orders)
-    following = seen + 1
-    inside = following < orders.start[key + 1]
-    next_place = np.full(len(seen), -1, np.int64)
-    next_place[inside] = onward[following[inside]]
-    before = np.where(seen >= orders.start[key], orders.element[np.maximum(seen, 0)] if total else NIL, NIL)
+    reader, missed, seen, before = _ends(orders)
+    next_place = _following(orders, missed, seen)
     some = next_place >= 0
     yield Edges.of(
         Kind.RW,
-        owner[some],
+        reader[some],
         orders.writer[next_place[some]],
-        key[some],
+        missed[some],
         before[some],
         orders.element[next_place[some]],
     )
-    yield from _edges_to_unread(orders, owner[~some], key[~some], before[~some])
 
 
-def _edges_to_unread(orders: Orders, reader: NDArray[np.int32], key: Ints, before: Ints) -> Iterator[Edges]:
-    """Who read the last element of a key before those whose append nobody has read: all pairs of each key.
+def _ends(orders: Orders) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
+    """Of the reads whose place in the order is known: reader, key, place and element, or ``NIL``, that they end with.
 
-    If these are more than memory should be spent on, each reader is joined with some of them only: see ``infer``.
+    Who read an own append comes before the writer of the next element by writing already, and is left out.
     """
     transactions = orders.transactions
+    owner, key = transactions.owner[orders.reads], transactions.key[orders.reads]
+    wrote = orders.last_append
+    other = (orders.seen != -2) & ~((wrote >= 0) & (transactions.owner[wrote] == owner))
+    owner, key, seen = owner[other], key[other].astype(np.int64), orders.seen[other]
+    found = seen >= orders.start[key]
+    before = np.full(len(seen), NIL, np.int64)
+    before[found] = orders.element[seen[found]]
+    return owner, key, seen, before
+
+
+def _following(orders: Orders, key: Ints, seen: Ints) -> Ints:
+    """The place in the chain that follows each of these places; -1: there is none."""
+    _, onward = chain_around(orders)
+    following = seen + 1
+    inside = following < orders.start[key + 1]
+    places = np.full(len(seen), -1, np.int64)
+    places[inside] = onward[following[inside]]
+    return places
+
+
+def _edges_to_unread(orders: Orders) -> tuple[Edges, bool]:
+    """Who read the last element of a key before those whose append nobody has read: all pairs of each key.
+
+    If these are more than memory should be spent on, some are left out, and the second answer says so.
+    """
+    transactions = orders.transactions
+    owner, key, seen, before = _ends(orders)
+    last = _following(orders, key, seen) < 0
+    reader, key, before = owner[last], key[last], before[last]
     unread, _ = _unread(orders)
-    if not len(unread) or not len(reader):
-        return
     unread = unread[np.argsort(transactions.key[unread], kind="stable")]
     number = np.bincount(transactions.key[unread], minlength=len(transactions.keys))
     begin = np.concatenate([[0], np.cumsum(number)])
-    times = np.minimum(number[key], max(_MOST_PAIRS // len(reader), 1))
+    times = number[key]
+    left_out = bool(times.sum() > _MOST_PAIRS)
+    if left_out:
+        times = np.minimum(times, max(_MOST_PAIRS // len(reader), 1))
     pairs = np.repeat(np.arange(len(reader)), times)
     offset = np.arange(len(pairs)) - np.repeat(np.cumsum(times) - times, times)
     append = unread[begin[key[pairs]] + offset]
-    yield Edges.of(
+    edges = Edges.of(
         Kind.RW, reader[pairs], transactions.owner[append], key[pairs], before[pairs], transactions.value[append]
     )
+    return edges, left_out

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.transactions.columns import READ, UNKNOWN, Transactions
+from harness.checkers.transactions.columns import APPEND, READ, UNKNOWN, Transactions
 from harness.checkers.transactions.lists import (
+    appends_around,
     are_prefixes,
     find_pairs,
     index_pairs,
@@ -36,7 +37,8 @@ class Orders:
     ``reads`` are the reads of transactions that have happened; ``prefix`` says which of them agree with the order;
     ``seen`` is the place of the last element that each found, ``start[k] - 1`` for nothing, -2 if it is not in the
     order; ``last_append`` is the micro-operation that appended it, -1 if nobody did. ``previous`` is, for each
-    micro-operation, the one before it in its transaction on the same key, or -1.
+    micro-operation, the one before it in its transaction on the same key, or -1; ``append_before`` and
+    ``append_behind`` are the next appends to it there.
     """
 
     transactions: Transactions
@@ -54,6 +56,8 @@ class Orders:
     seen: Ints
     last_append: Ints
     previous: Ints
+    append_before: Ints
+    append_behind: Ints
 
 
 def orders_of(transactions: Transactions, appends: Ints, table: Ints) -> Orders:
@@ -126,6 +130,7 @@ def orders_of(transactions: Transactions, appends: Ints, table: Ints) -> Orders:
         seen,
         last_append,
         previous_of_key(transactions.start, transactions.key, len(transactions.keys)),
+        *appends_around(transactions.start, transactions.key, transactions.f == APPEND, len(transactions.keys)),
     )
 
 

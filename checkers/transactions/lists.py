@@ -101,6 +101,50 @@ def previous_of_key(start, key, keys):  # type: ignore[no-untyped-def]
 
 
 @njit
+def appends_around(start, key, is_append, keys):  # type: ignore[no-untyped-def]
+    """For each micro-operation the next append to its key before it in its transaction, and behind it; or -1."""
+    before = np.full(len(key), -1, np.int64)
+    behind = np.full(len(key), -1, np.int64)
+    last = np.full(keys, -1, np.int64)
+    for transaction in range(len(start) - 1):
+        first, end = start[transaction], start[transaction + 1]
+        for at in range(first, end):
+            if last[key[at]] >= first:
+                before[at] = last[key[at]]
+            if is_append[at]:
+                last[key[at]] = at
+    last[:] = -1
+    for transaction in range(len(start) - 1):
+        first, end = start[transaction], start[transaction + 1]
+        for at in range(end - 1, first - 1, -1):
+            if first <= last[key[at]] < end:
+                behind[at] = last[key[at]]
+            if is_append[at]:
+                last[key[at]] = at
+    return before, behind
+
+
+@njit
+def first_of_later_appends(start, key, is_append, place, keys):  # type: ignore[no-untyped-def]
+    """For each micro-operation that append behind it, in its transaction and to its key, which stands first; or -1.
+
+    ``place`` is where what was appended stands in the order of its key, or -1 if it is not there.
+    """
+    earliest = np.full(len(key), -1, np.int64)
+    best = np.full(keys, -1, np.int64)
+    for transaction in range(len(start) - 1):
+        first, end = start[transaction], start[transaction + 1]
+        for at in range(end - 1, first - 1, -1):
+            known = best[key[at]]
+            if not first <= known < end:
+                known = np.int64(-1)
+            earliest[at] = known
+            if is_append[at] and place[at] >= 0 and (known < 0 or place[at] < place[known]):
+                best[key[at]] = at
+    return earliest
+
+
+@njit
 def internal_errors(rows, previous, is_read, listed, value, start, element):  # type: ignore[no-untyped-def]
     """Of the reads in ``rows``, those that do not find what their own transaction has read and appended before.
 

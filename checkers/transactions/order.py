@@ -33,22 +33,26 @@ class Order:
 def process_order(transactions: Transactions, among: NDArray[np.bool_], first: int) -> Order:
     """Who was done before whom by one process, of those ``among``; a crashed one is the last of its process.
 
-    Where the history does not tell of an invocation, a process is no order: nobody knows that it waited.
+    Where the history does not tell of an invocation, a process is no order: nobody knows that it waited. In a history
+    that has sessions in place of times it is.
     """
     happened = (transactions.type == OK) | (transactions.type == INFO)
-    rows = np.flatnonzero(among & happened & (transactions.call != NEVER_CALLED))
+    if not transactions.operations.history.timeless:
+        happened &= transactions.call != NEVER_CALLED
+    rows = np.flatnonzero(among & happened)
     rows = rows[np.argsort(transactions.process[rows], kind="stable")]
-    same = np.zeros(len(rows), dtype=bool)
-    same[:-1] = transactions.process[rows[:-1]] == transactions.process[rows[1:]]
-    same &= transactions.type[rows] == OK
-    at = np.flatnonzero(same)
-    nodes = first + np.arange(len(at))
-    follows = np.flatnonzero(np.diff(at) == 1)
+    process, done = transactions.process[rows], transactions.type[rows] == OK
+    committed = np.flatnonzero(done)
+    node = first + np.cumsum(done) - 1
+    # What stands before each row: the last one of its process that committed, of which it takes the place among these.
+    newest = np.concatenate([[-1], np.maximum.accumulate(np.where(done, np.arange(len(rows)), -1))[:-1]])[: len(rows)]
+    led = np.flatnonzero((newest >= 0) & (process[newest] == process))
+    follows = led[done[led]]
     return Order(
-        np.concatenate([rows[at], nodes, nodes[follows]]),
-        np.concatenate([nodes, rows[at + 1], nodes[follows + 1]]),
+        np.concatenate([rows[committed], node[newest[led]], node[newest[follows]]]),
+        np.concatenate([node[committed], rows[led], node[follows]]),
         first,
-        rows[at],
+        rows[committed],
     )
 
 

@@ -15,7 +15,7 @@ from harness.checkers.transactions.levels import (
     model_to_check,
     names_to_check,
     prohibited_by,
-    spoken,
+    told,
     weaker,
 )
 from harness.checkers.transactions.recognise import WORKLOADS
@@ -104,7 +104,7 @@ class Question:
     @property
     def title(self) -> str:
         """What the history is held against, in a sentence."""
-        return " and ".join([*map(spoken, self.models), *self.anomalies]) or "nothing"
+        return " and ".join([*map(told, self.models), *self.anomalies]) or "nothing"
 
     def refuted(self, anomalies: Sequence[str]) -> list[str]:
         """Those of the models that these anomalies rule out."""

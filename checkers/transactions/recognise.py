@@ -91,10 +91,10 @@ def unwritten_reads(transactions: Transactions) -> Ints:
     """The reads of registers, as rows of micro-operations, that find what nobody wrote and what was not there at first.
 
     Only reads of committed transactions count that follow no own write or read of the key. A store need not begin
-    empty: the one value of a key that nobody wrote, of several the first, can be what it held in the beginning. It was
-    not if another transaction had written the key before the read began, or found nothing in it and began no later;
-    and two must have read it, or one before anybody else came to that key. In a history without times nothing is there
-    at first, as AWDIT has it.
+    empty: the one value of a key that nobody wrote may be what it held in the beginning. It was not if that contradicts
+    something: another transaction had written the key, or had read what was written there, before the read began;
+    another one found nothing in it, which nobody had written, and had begun before the read ended; or another such
+    value was read. In a history without times nothing is there at first, as AWDIT has it.
     """
     t = transactions
     width = max(len(t.keys), 1)
@@ -112,12 +112,24 @@ def unwritten_reads(transactions: Transactions) -> Ints:
     unwritten = suspects[first[suspects]]
     if not len(unwritten):
         return unwritten
-    keys = np.unique(t.key[unwritten])
+    if t.operations.history.timeless:
+        return unwritten
     committed = writes[t.type[t.owner[writes]] == OK]
-    return np.array(
-        [row for key in keys.tolist() for row in _not_initial(t, key, unwritten, committed, external)],
-        np.int64,
-    )
+    found = external[t.value[external] >= 0]
+    later = np.concatenate([committed, found[np.isin(_pairs(t.key[found], t.value[found], width), written)]])
+    overwritten = np.full(width, NEVER, np.int64)
+    np.minimum.at(overwritten, t.key[later], t.ret[t.owner[later]])
+    nothing = external[t.value[external] == NIL]
+    empty = np.full(width, NEVER, np.int64)
+    np.minimum.at(empty, t.key[nothing], t.call[t.owner[nothing]])
+    empty[t.key[writes[t.value[writes] == NIL]]] = NEVER
+    key, value = t.key[unwritten], t.value[unwritten]
+    least, most = np.full(width, np.iinfo(np.int64).max), np.full(width, -1, np.int64)
+    np.minimum.at(least, key, value)
+    np.maximum.at(most, key, value)
+    call, ret = t.call[t.owner[unwritten]], t.ret[t.owner[unwritten]]
+    wrong: Ints = unwritten[(overwritten[key] < call) | (empty[key] < ret) | (least[key] != most[key])]
+    return wrong
 
 
 def garbage_read(transactions: Transactions, row: int) -> Found:
@@ -126,38 +138,6 @@ def garbage_read(transactions: Transactions, row: int) -> Found:
     key, owner = int(t.key[row]), int(t.owner[row])
     read = f"{t.title(owner)} read {named(t.keys[key])} as {show(t.value_name(int(t.value[row])))}"
     return Found("garbage-read", (owner,), f"{read}, which nobody has written (garbage read)", key)
-
-
-def _not_initial(t: Transactions, key: int, unwritten: Ints, committed: Ints, external: Ints) -> list[int]:
-    """Those reads of one key that are wrong."""
-    mine = unwritten[t.key[unwritten] == key]
-    if t.operations.history.timeless:
-        return [int(row) for row in mine]
-    written = t.ret[t.owner[committed[t.key[committed] == key]]].min(initial=NEVER)
-    others = external[t.key[external] == key]
-    nothing = t.call[t.owner[others[t.value[others] == NIL]]]
-    nothing = nothing[nothing != NEVER_CALLED]
-    touched = t.owner[np.flatnonzero(t.key == key)]
-    first = int(t.value[mine[0]])
-    confirmed = int((t.value[mine] == first).sum()) > 1
-    wrong = []
-    for row in mine.tolist():
-        owner = int(t.owner[row])
-        call, ret = int(t.call[owner]), int(t.ret[owner])
-        other = t.call[touched[touched != owner]]
-        begins = len(other) > 0 and call != NEVER_CALLED and ret < int(other.min())
-        was_else = call != NEVER_CALLED and (written < call or (nothing < ret).any())
-        alone = not confirmed and not begins and not _contradicts_itself(t, row)
-        if int(t.value[row]) != first or was_else or alone:
-            wrong.append(row)
-    return wrong
-
-
-def _contradicts_itself(t: Transactions, row: int) -> bool:
-    """Whether a transaction reads the key of a read again, and something else: that is what is wrong with it, then."""
-    span = np.arange(t.start[t.owner[row]], t.start[t.owner[row] + 1])
-    again = span[(t.key[span] == t.key[row]) & (t.f[span] == READ)]
-    return bool((t.value[again] != t.value[row]).any())
 
 
 def _pairs(key: NDArray[np.int32], value: Ints, width: int) -> Ints:
@@ -172,5 +152,7 @@ def depends(transactions: Transactions, order: str) -> bool:
         later = done | (t.type == INFO)
         return bool(done.any() and later.any() and t.ret[done].min() < t.call[later].max())
     if order == "process":
+        if not t.operations.history.timeless:
+            done = done & (t.call != NEVER_CALLED)  # as in ``order.process_order``
         return len(np.unique(t.process[done])) < int(done.sum())
     return False

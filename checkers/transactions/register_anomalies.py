@@ -114,9 +114,9 @@ def _found(registers: Registers, kind: str, read: int, write: int, text: str) ->
 
 
 def _internal(registers: Registers) -> Kind:
-    """Committed transactions that do not read what they themselves have read or written just before."""
+    """Transactions that happened and do not read what they themselves have read or written just before."""
     transactions = registers.transactions
-    wrong = np.flatnonzero((registers.wrong >= 0) & (transactions.type == OK))
+    wrong = np.flatnonzero((registers.wrong >= 0) & registers.happened)
     found = []
     for transaction in wrong[:EXPLAINED].tolist():
         read = int(registers.wrong[transaction])
@@ -141,8 +141,9 @@ def _step_before(registers: Registers, read: int) -> str:
 
 
 def _future_reads(registers: Registers) -> Kind:
-    """Committed transactions that read what they only write later themselves."""
-    rows = np.flatnonzero(registers.committed & (registers.read >= registers.keys) & (registers.write >= 0))
+    """Transactions that happened and read what they only write later themselves."""
+    happened = registers.happened[registers.owner]
+    rows = np.flatnonzero(happened & (registers.read >= registers.keys) & (registers.write >= 0))
     version = registers.read[rows]
     wrote = registers.wrote[version]
     own = (wrote >= 0) & (registers.transactions.owner[wrote] == registers.owner[rows])

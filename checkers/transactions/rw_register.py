@@ -43,7 +43,8 @@ def infer(transactions: Transactions, versions: Collection[str] = ()) -> Depende
     """What depends on what, and the anomalies that are no cycles.
 
     ``versions`` says what orders the versions of a key beside the initial state: "wfr", "process", "realtime".
-    Unknown if a value was read that two transactions wrote. Raises ``ValueError`` for another source of versions.
+    Unknown if a value was read that two transactions wrote; partial if edges from the initial state are left out, which
+    are too many. Raises ``ValueError`` for another source of versions.
     """
     if why := odd(transactions):
         return Dependencies(transactions, Edges.join([]), unknown=why)
@@ -55,7 +56,7 @@ def infer(transactions: Transactions, versions: Collection[str] = ()) -> Depende
     result.edges = Edges.join([*version_edges(seen, order), wr, initial])
     for kind, found, number in anomalies(seen, order, written_after_read=WFR in versions):
         result.add(kind, found, number)
-    result.unknown = result.unknown or left_out
+    result.partial = left_out
     return result
 
 

@@ -25,8 +25,9 @@ from harness.checkers.transactions.circular import components, shortest
 from harness.checkers.transactions.columns import NEVER_CALLED, Transactions
 from harness.checkers.transactions.reads import INITIAL, Reads, by_code, name
 from harness.checkers.transactions.replay import linear, replay, way_back
+from harness.checkers.transactions.sessions import processes, session_order
 from harness.columns import Ints
-from harness.history import NEVER, OK
+from harness.history import INFO, NEVER, OK
 from harness.verdict import Budget, Validity
 from harness.words import count, named, show
 
@@ -113,7 +114,12 @@ class _Search:
         """Clauses against cycles, with the transactions of each."""
         self.variables: dict[Edge, int] = {}
         self.solver: Any = None
-        self.seen: set[Any] = set()
+        self.added: set[Edge] = set()
+        """Edges that became certain while searching."""
+        self.offered: set[tuple[Edge, Edge]] = set()
+        """The pairs of edges that are choices already."""
+        self.forbidden: set[tuple[int, ...]] = set()
+        """The clauses against cycles that are there already."""
         self.events = (1 + self.split) * len(self.t)
         self.source, self.target = self._known(model)
         self.rank = self._rank()
@@ -138,11 +144,12 @@ class _Search:
         source = r.read_source.astype(np.int64)
         real = source >= 0
         edges = [(self._commit(source[real]), self._start(reader[real]))]
-        session = np.arange(len(t), dtype=np.int32)
+        alone = np.arange(len(t), dtype=np.int32)
         forced = commit_order.read_atomic(
             len(t.keys),
             r.happened,
-            session,
+            np.zeros(len(t), dtype=np.bool_),
+            alone,
             len(t),
             r.read_start,
             r.read_key,
@@ -156,8 +163,8 @@ class _Search:
         if self.split:
             edges.append((self._start(nodes), self._commit(nodes)))
         if "session" in model:
-            processes, process = np.unique(t.process, return_inverse=True)
-            previous, _ = commit_order.session_order(r.happened, process, len(processes))
+            process = processes(t)
+            previous = session_order(r.happened, t.type == INFO, process, len(t))[1]
             after = np.flatnonzero(previous >= 0)
             edges.append((self._commit(previous[after].astype(np.int64)), self._start(after)))
         elif model in ("strict-serializable", "strong-snapshot-isolation"):
@@ -257,8 +264,8 @@ class _Search:
             key, t1 = int(self.reads.read_key[row]), int(self.reads.read_source[row])
             after = (self._start(i), self._commit(other))
             if t1 == INITIAL:
-                if after not in self.seen:
-                    self.seen.add(after)
+                if after not in self.added:
+                    self.added.add(after)
                     certain.append(after)
                 continue
             self._choice(_Choice((self._commit(other), self._commit(t1)), after, i, t1, other, key))
@@ -269,8 +276,8 @@ class _Search:
         return len(self.choices) > before
 
     def _choice(self, choice: _Choice) -> None:
-        if choice.one != choice.two and (choice.one, choice.two) not in self.seen:
-            self.seen.update([(choice.one, choice.two), (choice.two, choice.one)])
+        if choice.one != choice.two and (choice.one, choice.two) not in self.offered:
+            self.offered.update([(choice.one, choice.two), (choice.two, choice.one)])
             self.choices.append(choice)
 
     def _literal(self, edge: Edge) -> int:
@@ -348,8 +355,8 @@ class _Search:
         for edge in candidates.tolist():
             rows = way_back(begin, source, target, free, component, edge, int(source[edge]), via, now, later).tolist()
             clause = [-self.chosen[int(source[row]), int(target[row])] for row in rows if chosen[row]]
-            if (once := tuple(sorted(clause))) not in self.seen:
-                self.seen.add(once)
+            if (once := tuple(sorted(clause))) not in self.forbidden:
+                self.forbidden.add(once)
                 owners = (self._owner(int(source[row])) for row in rows)
                 self.cycles.append((clause, tuple(dict.fromkeys(owner for owner in owners if owner >= 0))))
         return None

@@ -15,6 +15,9 @@ ORDERED, SECOND, LAST, ADJACENT = 1, 2, 4, 8
 """Bits of what a walk has met."""
 STATES = 16
 
+_LATER, _NOW, _DONE = 1, 2, 3
+"""How far a state has come: it waits for the next level, for this one, or is done."""
+
 PLAIN, ANTI, ORDER, FREE, BARRED = 0, 1, 2, 3, 4
 """What an edge counts as: a dependency; an anti-dependency (rw); an edge of the order of time that is asked for; a step
 on from an auxiliary node, which costs nothing; or none that this class may have."""
@@ -22,14 +25,14 @@ on from an auxiliary node, which costs nothing; or none that this class may have
 
 @njit
 def closed_walk(  # type: ignore[no-untyped-def]
-    first, source, target, start, order, counts_as, others, apart, needed, longest, seen, stamp, trail, budget
+    first, source, target, start, order, counts_as, others, apart, needed, longest, mark, stamp, trail
 ):
-    """The edges of the shortest closed walk that begins with the edge ``first``, and how many edges were looked at.
+    """The edges of the shortest closed walk through the edge ``first``, how many edges were looked at, and ``trail``.
 
     It has at most ``longest`` edges that cost something; there may be none. ``others``: whether it may have more
     anti-dependencies than ``first``; ``apart``: none may follow another. ``needed`` are the bits that it must have met.
-    ``seen`` (by node and state) is scratch and holds ``stamp`` where this search was; ``trail`` is scratch of three
-    columns, and its length bounds how far the search goes.
+    ``mark`` (by node and state) is scratch and holds four times ``stamp``, and how far a state has come, where this
+    search was; ``trail`` is scratch of three columns that grows.
     """
     goal = source[first]
     anti = counts_as[first] == ANTI
@@ -41,21 +44,21 @@ def closed_walk(  # type: ignore[no-untyped-def]
     later = np.empty(64, np.int64)
     now[0] = 0
     size, size_later, cost = 1, 0, 1
-    while size and cost <= longest and looked < budget:
+    while size and cost <= longest:
         while size:
             size -= 1
             entry = now[size]
             here = trail[entry, 0]
-            if seen[here] == stamp:
+            if mark[here] == stamp * 4 + _DONE:
                 continue
-            seen[here] = stamp
+            mark[here] = stamp * 4 + _DONE
             node, state = here // STATES, here % STATES
             if node == goal:
                 met = state
                 if anti and state & LAST:
                     met |= ADJACENT
                 if met & needed == needed and not (apart and met & ADJACENT):
-                    return _walk(trail, entry), looked
+                    return _walk(trail, entry), looked, trail
                 continue
             for at in range(start[node], start[node + 1]):
                 edge = order[at]
@@ -72,11 +75,15 @@ def closed_walk(  # type: ignore[no-untyped-def]
                     after = (state | ORDERED) & ~LAST
                 elif what == PLAIN:
                     after = state & ~LAST
-                if seen[target[edge] * STATES + after] == stamp:
+                # A state waits at most once for each of two levels: this one, and the next.
+                then = target[edge] * STATES + after
+                come = _NOW if what == FREE else _LATER
+                if mark[then] >= stamp * 4 + come:
                     continue
+                mark[then] = stamp * 4 + come
                 if pushed == len(trail):
-                    return np.empty(0, np.int64), looked
-                trail[pushed, 0] = target[edge] * STATES + after
+                    trail = np.concatenate((trail, np.empty_like(trail)))
+                trail[pushed, 0] = then
                 trail[pushed, 1] = entry
                 trail[pushed, 2] = edge
                 if what == FREE:
@@ -93,7 +100,7 @@ def closed_walk(  # type: ignore[no-untyped-def]
         now, later = later, now
         size, size_later = size_later, 0
         cost += 1
-    return np.empty(0, np.int64), looked
+    return np.empty(0, np.int64), looked, trail
 
 
 @njit
@@ -114,23 +121,40 @@ def _walk(trail, entry):  # type: ignore[no-untyped-def]
 
 
 @njit
-def shortest_walk(  # type: ignore[no-untyped-def]
-    candidates, nodes, source, target, start, order, counts_as, others, apart, needed, budget
-):
-    """The shortest closed walk of one class through any of the edges ``candidates``.
+def _meets_itself(walk, source, real, met, stamp):  # type: ignore[no-untyped-def]
+    """Whether a walk comes twice to a node that is ``real``; ``met`` is scratch."""
+    for at in range(len(walk)):
+        node = source[walk[at]]
+        if real[node]:
+            if met[node] == stamp:
+                return True
+            met[node] = stamp
+    return False
 
-    Once ``budget`` edges were looked at, and a walk is known, it looks no further: then there may be a shorter one.
+
+@njit
+def shortest_walk(  # type: ignore[no-untyped-def]
+    candidates, real, source, target, start, order, counts_as, others, apart, needed, budget
+):
+    """The shortest closed walk of one class through any of the edges ``candidates``, and how many edges were looked at.
+
+    One that comes twice to a node that is ``real`` is taken only where there is no other. Once ``budget`` edges were
+    looked at, and a walk is known, it looks no further: then there may be a shorter one.
     """
-    best = np.empty(0, np.int64)
-    seen = np.zeros(nodes * STATES, np.int32)
-    # Not more than 16 states for each edge can be pushed, and mostly far fewer are.
-    trail = np.empty((min(len(source) * STATES, 1 << 22) + 1, 3), np.int64)
+    best, crossed = np.empty(0, np.int64), np.empty(0, np.int64)
+    mark = np.zeros(len(real) * STATES, np.int32)
+    met = np.zeros(len(real), np.int32)
+    trail = np.empty((4096, 3), np.int64)
     longest = np.int64(1) << 40
     looked = np.int64(0)
     for number in range(len(candidates)):
-        if looked > budget and len(best):
+        if looked > budget and (len(best) or len(crossed) or looked > 20 * budget):
             break
-        walk, more = closed_walk(
+        stamp = np.int32(number % (1 << 28) + 1)
+        if stamp == 1:
+            mark[:] = 0
+            met[:] = 0
+        walk, more, trail = closed_walk(
             candidates[number],
             source,
             target,
@@ -141,19 +165,22 @@ def shortest_walk(  # type: ignore[no-untyped-def]
             apart,
             needed,
             longest,
-            seen,
-            np.int32(number + 1),
+            mark,
+            stamp,
             trail,
-            np.int64(1) << 40,
         )
         looked += more
-        if len(walk):
-            best = walk
-            cost = np.int64(0)
-            for at in range(len(walk)):
-                if counts_as[walk[at]] != FREE:
-                    cost += 1
-            longest = cost - 1
-            if longest < 2:
-                break
-    return best, looked
+        if not len(walk):
+            continue
+        if _meets_itself(walk, source, real, met, stamp):
+            crossed = walk
+            continue
+        best = walk
+        cost = np.int64(0)
+        for at in range(len(walk)):
+            if counts_as[walk[at]] != FREE:
+                cost += 1
+        longest = cost - 1
+        if longest < 2:
+            break
+    return (best if len(best) else crossed), looked

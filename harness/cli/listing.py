@@ -45,7 +45,8 @@ def _models() -> list[dict[str, Any]]:
     rows = [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
     transactions = load("checkers", "transactions")
     levels = transactions.levels() if issubclass(transactions, HasLevels) else []
-    return [*rows, *({"name": level, "what": "A level of isolation of transactions."} for level in levels)]
+    about = getattr(transactions, "about", lambda level: "A level of isolation of transactions.")
+    return [*rows, *({"name": level, "what": about(level)} for level in levels)]
 
 
 def _bugs() -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from harness.drawing import as_lines
 from harness.replication import replication_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
-from harness.verdict import Verdict
+from harness.verdict import Anomaly, Verdict, combine
 from harness.words import HIDDEN, printable
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 _SHOWN = 3
 _WIDTH = 110
+_ASKED = " (asked for)"
+"""What follows the name of a checker that was asked for, where the workload has one of that name."""
 SPLIT_BRAIN = "split brain"
 """The kind of the anomaly whose text is told in place of all others: what happened, a line each."""
 
@@ -32,6 +34,7 @@ SPLIT_BRAIN = "split brain"
 def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
     """The verdict, its reason and its first anomalies."""
     console = console or Console(highlight=False)
+    verdict = _said_once(verdict)
     console.print(verdict.validity, style=_STYLES[verdict.validity], end="")
     if (story := next((one for one in verdict.anomalies if one.kind == SPLIT_BRAIN), None)) is not None:
         _print_story(verdict, story.text, console)
@@ -53,16 +56,47 @@ def print_verdict(verdict: Verdict, console: Console | None = None) -> None:
         _print(console, f"\n... and {more:,} more")
 
 
+def _said_once(verdict: Verdict) -> Verdict:
+    """A verdict without what a checker that was asked for says just as the workload's own one of that name does."""
+    parts = verdict.parts
+    twins = [
+        name
+        for name, part in parts.items()
+        if (own := name.removesuffix(_ASKED)) != name and _same(part, parts.get(own))
+    ]
+    if not twins:
+        return verdict
+    once = combine({name: part for name, part in parts.items() if name not in twins})
+    return once if once.validity == verdict.validity else verdict
+
+
+def _same(one: Verdict, other: Verdict | None) -> bool:
+    return other is not None and (one.validity, one.reason, one.found) == (other.validity, other.reason, other.found)
+
+
 def _print_story(verdict: Verdict, text: str, console: Console) -> None:
     """A split brain, so short that it can be passed on as it is; who found how many anomalies stands below."""
     first, *rest = text.splitlines()
     _print(console, f": {SPLIT_BRAIN}: {first}")
     for line in rest:
         _print(console, f"  {line}")
+    for name, part in verdict.parts.items():
+        if part.validity == "invalid" and (cycles := [one for one in part.anomalies if one.edges]):
+            _print_cycle(name, part, min(cycles, key=lambda one: len(one.edges)), console)
     for line in unknown_lines(verdict):
         _print(console, line)
     by = ", ".join(f"{part.total:,} of {name}" for name, part in verdict.parts.items() if part.total)
     _print(console, f"{anomaly_count(verdict)}{f': {by}' if by else ''}")
+
+
+def _print_cycle(name: str, part: Verdict, anomaly: Anomaly, console: Console) -> None:
+    """What else was found: which levels transactions did not get, and the shortest of the cycles that show it."""
+    _print(console, f"  {name}: {part.reason}")
+    width = min(console.width, _WIDTH) - 4
+    _print(console, f"  the shortest cycle, {anomaly.kind}:")
+    _print(console, textwrap.indent(textwrap.fill(printable(anomaly.text), width), "    "))
+    for line in as_lines(anomaly.edges, width):
+        _print(console, f"    {line}")
 
 
 def for_scripts(outcome: Outcome) -> dict[str, Any]:

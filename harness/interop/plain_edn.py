@@ -26,6 +26,8 @@ _WORDS: Final = ("invoke", "ok", "info", "fail", "txn", "append", "r", "w")
 _KEY: Final = re.compile(r"([{,]) ?:([\w./*!?$%&-]+) ", re.ASCII)
 _KEYWORD: Final = re.compile(r":([A-Za-z*!_?$%&][\w./*!?$%&-]*)", re.ASCII)
 _NIL: Final = re.compile(r"\bnil\b")
+_OTHER_NIL: Final = re.compile(r"(?<![ \[{,])nil|nil(?![ \]},])")
+"""Those three letters as a part of something else."""
 _DOUBLED: Final = re.compile(r'"(index|time|process|type|f|value|key|node|error)":.*"\1":')
 
 
@@ -40,7 +42,7 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
     for first in range(0, len(lines), _LINES):
         block = lines[first : first + _LINES]
         together = "\n".join(block)
-        odd = _LONG_NUMBER.search(together) or _ODD_KEYWORD.search(together)
+        odd = _is_odd(together)
         simple = [at for at, line in enumerate(block) if _SIMPLE.match(line) and not (odd and _is_odd(line))]
         forms = dict(zip(simple, _as_json([block[at] for at in simple]), strict=True))
         for at, line in enumerate(block):
@@ -55,7 +57,8 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
 
 
 def _is_odd(line: str) -> bool:
-    return bool(_LONG_NUMBER.search(line) or _ODD_KEYWORD.search(line))
+    """Whether there is something in a text that would be another thing in JSON."""
+    return any(pattern.search(line) for pattern in (_LONG_NUMBER, _ODD_KEYWORD, _OTHER_NIL))
 
 
 def _as_json(lines: list[str]) -> list[Plain | None]:

@@ -18,12 +18,16 @@ from harness.replication import replication_lines
 from harness.run_directory import RunDirectory
 from harness.summary import anomaly_count, evidence_lines, unknown_lines
 from harness.verdict import Anomaly, Verdict, Witness
-from harness.words import operation, printable
+from harness.words import named, operation, printable, show
 
 _WIDTH = 1000
 _BUCKETS = 100
 _CHART, _LANE, _MOST_LANES, _CHARACTER = 140, 14, 8, 7.5
 _LEFT, _RIGHT, _ROW = 150, 980, 30
+_STEPS = 16
+"""The most micro-operations of a transaction that are written out."""
+_ELEMENTS = 12
+"""The most elements of a list that are."""
 
 
 def write_report(
@@ -128,13 +132,34 @@ def _band(period: Period, end: int) -> dict[str, Any]:
 
 
 def _words(op: Witness) -> str:
-    """An operation in a few words."""
+    """An operation in a few words; a transaction by what it did to each key: ``r 16 nil; append 4 7``."""
+    if op.f == "txn" and isinstance(op.value, list | tuple) and op.value:
+        told = "; ".join(map(_step, op.value[:_STEPS]))
+        more = len(op.value) - _STEPS
+        return f"{told}; {more} more" if more > 0 else told
     return operation(op.f, op.value, answered=op.type == "ok")
 
 
+def _step(step: Any) -> str:
+    """One micro-operation of a transaction, as the field writes it."""
+    if not isinstance(step, list | tuple):
+        return show(step)
+    return " ".join(named(part) if number == 0 else _plain(part) for number, part in enumerate(step))
+
+
+def _plain(value: Any) -> str:
+    """A value in a micro-operation; of a long list the end."""
+    if value is None:
+        return "nil"
+    if isinstance(value, list | tuple):
+        left_out = "... " if len(value) > _ELEMENTS else ""
+        return f"[{left_out}{' '.join(map(_plain, value[-_ELEMENTS:]))}]"
+    return named(value) if isinstance(value, str) else show(value)
+
+
 def _name(anomaly: Anomaly, op: Witness) -> str:
-    """What the drawing of a cycle calls an operation."""
-    return f"T{op.index}: " if anomaly.edges and op.index is not None else ""
+    """What texts and the drawing of a cycle call an operation."""
+    return f"T{op.index}: " if op.index is not None and (anomaly.edges or op.f == "txn") else ""
 
 
 def _timeline(anomaly: Anomaly) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def test_a_campaign_resumes_and_tells_failures_apart(tmp_path: Path, splitbrain:
 
 def test_three_bugs_under_chaos_shrink_to_a_few_steps(tmp_path: Path, splitbrain: Command) -> None:
     bugs = "stale-reads,vote-without-checking-the-log,no-fsync"
-    chaos = ["--nemesis", "chaos", "--time", "30", "--rate", "100", "--seeds", "9", "--stop", "--directory", "three"]
+    chaos = ["--nemesis", "chaos", "--time", "15", "--rate", "100", "--seeds", "20", "--stop", "--directory", "three"]
     done = splitbrain("hunt", "reference", "--bug", bugs, *chaos)
     assert done.returncode == 1, done.stdout + done.stderr
     failing = min(tmp_path.glob("three/seed-*"))

@@ -205,6 +205,31 @@ def test_the_levels_that_lists_are_said_not_to_have_are_those_that_nothing_expla
             assert expected if said else not expected or "session" in level, f"{level} {refuted}\n{shown(history)}"
 
 
+@pytest.mark.parametrize("workload", ["list-append", "rw-register", "rmw"])
+def test_no_level_that_is_said_to_be_kept_is_refuted(workload: str) -> None:
+    rng = random.Random(f"kept/{workload}")
+    met: Counter[str] = Counter()
+    for _ in range(cases(200)):
+        lists = workload == "list-append"
+        history = (
+            random_histories.of_lists(rng)
+            if lists
+            else random_histories.of_registers(rng, reads_first=workload == "rmw")
+        )
+        asked = rng.choice(["strict-serializable", "strong-session-serializable", "serializable", "read-committed"])
+        txns = transactions(history, lists=lists)
+        order = orders(txns)
+        for level in judged(history, workload, asked).evidence.get("kept", ()):
+            verdict = judged(history, workload, level)
+            told = f"{asked} {level}: {verdict.reason}\n{shown(history)}"
+            assert verdict.validity != "invalid", told
+            if level in LEVELS:
+                holds, ordered = LEVELS[level]
+                assert holds(txns, order[ordered]), told
+            met[level] += 1
+    assert {"strict-serializable", "causal"} <= met.keys()
+
+
 @pytest.mark.parametrize("level", WEAK)
 def test_registers_have_the_weak_levels_that_the_axioms_allow(level: str) -> None:
     rng = random.Random(f"registers/{level}")

@@ -71,7 +71,7 @@ def drawn(rng: random.Random) -> list[Txn]:
         start = max(open_until.get(process, 0), 4 * at - rng.choice((0, 0, 3, 9)))
         end = max(start + 1, 4 * at + rng.choice((1, 2, 7)))
         open_until[process] = end + 1
-        if kind == "info":
+        if kind == "info" and rng.random() < 0.7:  # else what crashed is forgotten, and the process goes on
             processes[which] += 3
         txns.append(Txn(process, kind, tuple(parts), (start, end)))
     if rng.random() < 0.3:  # what is read may come of one that is later in the file
@@ -185,7 +185,9 @@ def closure(edges: set[tuple[int, int]], nodes: list[int]) -> set[tuple[int, int
 
 
 def session_order(txns: list[Txn], nodes: list[int]) -> set[tuple[int, int]]:
-    return {(a, b) for a in nodes for b in nodes if a < b and txns[a].process == txns[b].process}
+    """Nothing comes after what crashed."""
+    waited = [a for a in nodes if txns[a].type != "info"]
+    return {(a, b) for a in waited for b in nodes if a < b and txns[a].process == txns[b].process}
 
 
 def allowed(level: Level, txns: list[Txn]) -> bool:

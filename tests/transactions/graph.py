@@ -91,7 +91,7 @@ def data_edges(txns: Sequence[Txn]) -> set[Edge]:
 
 def phenomena(txns: Sequence[Txn]) -> set[str]:
     """The anomalies that are no cycles, by name."""
-    taking = happened(txns)
+    taking = seen(txns)
     certain = [txn for txn in txns if txn.type == "ok"]
     found: set[str] = set()
     failed = {(key, element) for txn, _, key, element in _appends(txns) if txn.type == "fail"}
@@ -100,8 +100,6 @@ def phenomena(txns: Sequence[Txn]) -> set[str]:
     for txn, _, key, elements in _reads(taking):
         if len(set(elements)) < len(elements):
             found.add("duplicate-elements")
-        if txn.type != "ok":
-            continue
         if any((key, element) in failed for element in elements):
             found.add("G1a")
         if any((key, element) not in every for element in elements):
@@ -109,7 +107,7 @@ def phenomena(txns: Sequence[Txn]) -> set[str]:
         author = every.get((key, elements[-1])) if elements else None
         if author is not None and author.number != txn.number and final[author.number, key] != elements[-1]:
             found.add("G1b")
-    for txn in certain:
+    for txn in taking:
         if not _is_consistent(txn):
             found.add("internal")
         for at, (f, key, value) in enumerate(txn.steps):

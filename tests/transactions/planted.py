@@ -116,7 +116,7 @@ class Between:
 REGISTERS: Final[dict[str, Between]] = {
     "a read of what failed": Between("", "read-committed", together([w("x", 1)], [got("x", 1)], failed=0)),
     "an intermediate read": Between("", "read-committed", together([w("x", 1), w("x", 2)], [got("x", 1)])),
-    "a value of nobody": Between("", "read-committed", together([w("x", 1)], [got("x", 99)])),
+    "a value of nobody": Between("", "read-committed", _two(0, [w("x", 1)], [got("x", 99)])),
     "two that read each other": Between(
         "", "read-committed", together([w("x", 1), got("y", 1)], [w("y", 1), got("x", 1)])
     ),

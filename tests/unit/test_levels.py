@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from harness.checkers.transactions.levels import (
     ANOMALIES,
     MODELS,
+    POPULAR,
+    about,
     boundary,
     canonical,
     cycle_exists,
@@ -24,6 +28,7 @@ from harness.checkers.transactions.levels import (
     weakest,
 )
 from harness.errors import UsageError
+from harness.workloads.transactions import Model
 
 SNAPSHOTS = ["monotonic-snapshot-read", "parallel-snapshot-isolation", "prefix", "strong-read-committed"]
 ELSEWHERE = {"linearizable", "session-serializable", "view-serializable"}
@@ -163,4 +168,26 @@ def test_what_says_only_that_a_model_is_refuted_refutes_it() -> None:
             assert boundary([kind]).refuted == [model]
             assert kind in forbidden(model)
     assert cycle_exists("serializable") == "PL-3-cycle-exists"
-    assert cycle_exists("prefix") == ""
+    assert cycle_exists("prefix") == "prefix-cycle-exists"
+    assert cycle_exists("cursor-stability") == ""
+
+
+def test_names_that_people_use_ask_for_all_that_is_called_so() -> None:
+    assert {"write-skew", "G2", "G2-item"} <= prohibited([], ["write-skew"])
+    assert {"G-single", "G-single-item"} <= prohibited([], ["Read_Skew"])
+    assert {"G-nonadjacent", "G-nonadjacent-item"} <= prohibited([], ["long fork"])
+    assert {"G-single-realtime", "G-single-item-realtime"} <= prohibited([], ["stale-read"])
+    assert "G2-item" not in prohibited([], ["long-fork"])
+    assert all(set(of_it) <= ANOMALIES for of_it in POPULAR.values())
+    with pytest.raises(UsageError, match="there is stale-read"):
+        prohibited([], ["stale-reads"])
+
+
+def test_each_level_says_what_it_is_about() -> None:
+    lines = [about(name) for name in names_to_check()]
+    assert len(set(lines)) == len(lines)
+    assert not any(line.startswith("A level of isolation") for line in lines)
+
+
+def test_workloads_take_every_level_that_can_be_checked() -> None:
+    assert list(get_args(Model)) == names_to_check()

@@ -7,24 +7,36 @@ from typing import Any
 
 import pytest
 
-from harness.checkers.transactions import forced
+from harness.checkers.transactions import Transactional, forced
 from harness.checkers.transactions.columns import Transactions, transaction_operations
-from harness.checkers.transactions.solver import ABSENT, solve
+from harness.checkers.transactions.solver import ABSENT, Model, solve
 from harness.checkers.transactions.weak import COMMIT_ORDER, judge
-from harness.history import from_events
+from harness.history import History, from_events
 from harness.operation import Event
 from harness.verdict import Budget
 
 Given = tuple[int, str, list[Any]]
 
 
-def history(*transactions: Given) -> Transactions:
-    """Of (process, type, micro-operations), one after another, as completions alone."""
+def history(*transactions: Given, timeless: bool = True) -> Transactions:
+    """Of (process, type, micro-operations), one after another, as completions alone; ``timeless``: in sessions."""
     events = [
         Event(at, at, process, kind, "txn", None, parts)  # type: ignore[arg-type]
         for at, (process, kind, parts) in enumerate(transactions)
     ]
-    return Transactions.of(transaction_operations(from_events(events)))
+    made = from_events(events)
+    made.timeless = timeless
+    return Transactions.of(transaction_operations(made))
+
+
+def timed(*transactions: Given) -> History:
+    """The same, invoked and completed one after another."""
+    events: list[Event] = []
+    for process, kind, parts in transactions:
+        asked = [[f, key, value if f == "w" else None] for f, key, value in parts]
+        for of, value in (("invoke", asked), (kind, parts)):
+            events.append(Event(len(events), len(events), process, of, "txn", None, value))  # type: ignore[arg-type]
+    return from_events(events)
 
 
 SKEW: list[Given] = [
@@ -156,3 +168,88 @@ def test_causal_order_of_more_sessions_than_there_is_time_for(monkeypatch: pytes
     assert judge(two, "causal").validity == "valid"
     late = judge(two, "causal", deadline=0)
     assert (late.validity, "budget" in late.unknown) == ("unknown", True)
+
+
+IN_SESSIONS: tuple[Model, ...] = ("strong-session-serializable", "strong-session-snapshot-isolation")
+STALE: list[Given] = [(0, "ok", [["w", "x", 1]]), (0, "ok", [["r", "x", None]]), (1, "ok", [["r", "x", 1]])]
+
+
+def test_nothing_comes_after_a_crash_in_its_process() -> None:
+    again: list[Given] = [(0, "info", [["w", "x", 1]]), *STALE[1:]]
+    assert Transactional().check(timed(*again), Budget()).validity == "valid"
+    assert Transactional().check(timed(*STALE), Budget()).validity == "invalid"
+    for made, validity in ((again, "valid"), (STALE, "invalid")):
+        transactions = Transactions.of(timed(*made).operations())
+        assert judge(transactions, "causal").validity == validity
+        assert judge(transactions, "read-atomic").validity == validity
+        for model in IN_SESSIONS:
+            assert solve(transactions, model).validity == validity
+
+
+@pytest.mark.parametrize(("sessions", "width"), [(32, 64), (1, 64), (1, 1)])
+def test_a_crash_comes_after_what_its_process_had_done(
+    sessions: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forced, "_SESSIONS", sessions)
+    monkeypatch.setattr(forced, "_CHAINS", width)
+    before: list[Given] = [
+        (0, "ok", [["w", "x", 1]]),
+        (0, "info", [["r", "x", 9], ["w", "y", 2]]),
+        (0, "ok", [["w", "z", 3]]),
+        (1, "ok", [["w", "x", 9]]),
+        (1, "ok", [["r", "x", 1]]),
+        (2, "ok", [["r", "y", 2]]),
+    ]
+    # The crashed one has seen 9 after 1 was there, the other one 1 after 9.
+    transactions = Transactions.of(timed(*before).operations())
+    assert judge(transactions, "causal").validity == "invalid"
+    assert solve(transactions, "strong-session-serializable").validity == "invalid"
+    # Who has read what the process did later has not seen what crashed before that.
+    later: list[Given] = [
+        (0, "info", [["w", "x", 1], ["w", "y", 1]]),
+        (0, "ok", [["w", "z", 3]]),
+        (1, "ok", [["r", "z", 3], ["r", "x", None]]),
+        (2, "ok", [["r", "y", 1]]),
+    ]
+    transactions = Transactions.of(timed(*later).operations())
+    assert judge(transactions, "causal").validity == "valid"
+    assert solve(transactions, "strong-session-serializable").validity == "valid"
+
+
+def test_processes_are_sessions_where_the_file_says_so_or_they_are_known_to_wait() -> None:
+    for timeless, validity in ((True, "invalid"), (False, "valid")):
+        transactions = history(*STALE, timeless=timeless)
+        assert judge(transactions, "causal").validity == validity
+        for model in IN_SESSIONS:
+            assert solve(transactions, model).validity == validity
+
+
+def test_sessions_count_where_each_write_follows_a_read() -> None:
+    made = history(
+        (0, "ok", [["r", "x", None], ["w", "x", 1]]),
+        (1, "ok", [["r", "x", 1], ["w", "x", 2]]),
+        (2, "ok", [["r", "x", 2]]),
+        (2, "ok", [["r", "x", 1]]),
+    ).operations.history
+    asked = Transactional(models=["strong-session-serializable"])
+    assert asked.check(made, Budget()).validity == "invalid"
+    made.timeless = False
+    assert asked.check(made, Budget()).validity == "valid"
+
+
+def test_an_edge_that_becomes_certain_is_no_clause() -> None:
+    """That a clause against a cycle had the same two numbers as the edge made the search go on without it for ever."""
+    pytest.importorskip("pysat")
+    made: list[list[Any]] = [
+        [],
+        [["r", "x", None], ["r", "y", 4], ["w", "z", 5]],
+        [],
+        [["w", "x", 6]],
+        [["w", "x", 14]],
+        [["r", "x", 6]],
+        [["w", "y", 4]],
+        [["w", "z", 7], ["r", "x", 6]],
+        [["r", "z", 5]],
+    ]
+    transactions = history(*((at, "ok", parts) for at, parts in enumerate(made)))
+    assert solve(transactions, "serializable", Budget(seconds=5)).validity == "valid"
