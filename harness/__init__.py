@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.history import History
     from harness.nemesis import Nemesis
     from harness.operation import Declined, Failed, Operation
-    from harness.session import check, hunt, run, run_all, shrink
+    from harness.session import check, hunt, replay, run, run_all, shrink
     from harness.target import Client, Target
     from harness.verdict import Anomaly, Budget, Checker, Verdict
     from harness.workload import Workload
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Anomaly", "Budget", "Checker", "Client", "Declined", "Experiment", "Failed", "History", "Nemesis", "Operation",
-    "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run",
+    "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "replay", "run",
     "run_all", "shrink",
 ]  # fmt: skip
 
@@ -36,7 +36,7 @@ _MODULES = {
     "history": ("History",),
     "nemesis": ("Nemesis",),
     "operation": ("Declined", "Failed", "Operation"),
-    "session": ("check", "hunt", "run", "run_all", "shrink"),
+    "session": ("check", "hunt", "replay", "run", "run_all", "shrink"),
     "target": ("Client", "Target"),
     "verdict": ("Anomaly", "Budget", "Checker", "Verdict"),
     "workload": ("Workload",),

@@ -1,4 +1,4 @@
-"""The door: run, check, hunt and shrink, for programs, for tests, for notebooks and for the command line.
+"""The door: run, check, hunt, replay and shrink, for programs, for tests, for notebooks and for the command line.
 
 Nothing in here prints, reads the command line, or touches signals.
 """
@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -39,7 +40,7 @@ from harness.isolated import run_apart
 from harness.judging import judge_run
 from harness.own import AnyChecker, AnyNemesis, AnyTarget, AnyWorkload, Own, bring, refuse_while_loading, several
 from harness.recording import read_jsonl
-from harness.run_directory import RunDirectory
+from harness.run_directory import RunDirectory, find_history
 from harness.shrinking import Shrinker, describe
 from harness.threaded import Say, in_a_thread
 from harness.trust import code_of, refuse_code
@@ -247,6 +248,38 @@ def hunt(
             if stop and result.validity == "invalid":
                 break
     return hunting
+
+
+class Replay(NamedTuple):
+    """A simulated run that was run again."""
+
+    outcome: Outcome
+    events: int
+    """How many its history has now."""
+    differs_from_line: int | None
+    """The first line of the history that is another one; None if all are the same, byte for byte."""
+
+
+def replay(run: str | Path, *, runs: str | Path = "runs", trust: bool = False, say: Say = _silent) -> Replay:
+    """Run a simulated run again, and compare the two histories.
+
+    They differ where other code has run. Raises ``UsageError`` for a run that was not simulated, or that names code
+    without ``trust``.
+    """
+    refuse_while_loading()
+    before = RunDirectory(path := Path(run))
+    experiment = before.load_experiment()
+    if experiment.environment != "simulation":
+        again = experiment.again(str(before.timetable))
+        raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {again}")
+    refuse_code(str(path), code_of(experiment), trust=trust)
+    find_history(path)  # the folder of a hunt has an experiment too; its runs are in seed-N
+    outcome = in_a_thread(lambda caller: report(simulate(experiment, Path(runs), caller)), say, simulated=True)
+    old, new = (
+        history.read_bytes().splitlines() for history in (before.history, RunDirectory(outcome.directory).history)
+    )
+    lines = enumerate(zip_longest(old, new), 1)
+    return Replay(outcome, len(new), next((number for number, (was, now) in lines if was != now), None))
 
 
 def shrink(

@@ -143,6 +143,11 @@ class HasLevels(Protocol):
         ...
 
     @staticmethod
+    def about(level: str) -> str:
+        """What one of them is about, in a line."""
+        ...
+
+    @staticmethod
     def knows(level: str) -> bool:
         """Whether it knows a level by this name, which may be another than ``levels`` has."""
         ...

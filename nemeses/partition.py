@@ -59,8 +59,9 @@ class Partition(Nemesis):
         """Which links are cut, in which direction, and how."""
 
         kind: Kind
-        order: Annotated[list[str], Order()]
-        how: How
+        order: Annotated[list[str] | None, Order()] = None
+        """As the nodes stand, unless it is said."""
+        how: How = "drop"
         minority: Annotated[int, Number(1, 1000)] = 1
         senders: Annotated[int | None, Number(1, 1000)] = None
         links: Annotated[list[tuple[str, str]] | None, Order(pairs=True)] = None
@@ -108,12 +109,12 @@ class Partition(Nemesis):
         return plan | ({"flap": self._options.flap} if self._options.flap else {})
 
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
-        order: list[str] = plan["order"]
+        order: list[str] = plan.get("order") or [node.name for node in cluster.nodes]
         if plan["kind"] in (PRIMARY, PRIMARY_MINORITY):
             lone = await primary(cluster, target) or order[0]
             order = [lone, *(name for name in order if name != lone)]
         words, cuts = links_of(plan, order, cluster.zones)
-        how, flap = plan["how"], plan.get("flap", 0.0)
+        how, flap = plan.get("how", "drop"), plan.get("flap", 0.0)
         await self._addresses.learn(cluster)
         self._before = await watch_until(cluster, some_links(cluster, cuts, random.Random(" ".join(order))), 1)
         cluster.cut_links |= links_cut(cuts)

@@ -156,7 +156,10 @@ class PostgresClient:
             if message.severity == "WARNING":
                 warnings.append(message.message)
 
-        link.add_log_listener(listen)
+        try:
+            link.add_log_listener(listen)
+        except lost() as error:
+            raise Failed(_words(error)) from None  # it is gone, and nobody has asked it to commit
         try:
             tag = await link.execute("COMMIT")
         except lost() as error:

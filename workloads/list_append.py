@@ -17,7 +17,7 @@ import msgspec
 from harness.checkers.lost_transactions import LostTransactions
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.transactions import Transactional
-from harness.generator import Generator, Stream
+from harness.generator import Generator, Stream, sleep, then
 from harness.options import Number, Share
 from harness.verdict import Checker
 from harness.workload import Answers, Workload
@@ -50,6 +50,8 @@ class ListAppend(Workload):
     functions: ClassVar[frozenset[str] | None] = FUNCTIONS
     answers: ClassVar[Answers] = {"txn": (list, tuple)}
     reads: ClassVar[frozenset[str]] = READS
+    settle: float = 1.0
+    """A replica that is asked in the end has had the time to hear of the last appends."""
 
     def __init__(self, options: Options) -> None:
         check_lengths(options.shortest, options.longest)
@@ -64,7 +66,7 @@ class ListAppend(Workload):
 
     def final(self) -> Generator:
         """Every list is read, so that an acknowledged element that is in none is found missing."""
-        return read_all(range(1, self._places.begun + 1))
+        return then(sleep(self.settle), read_all(range(1, self._places.begun + 1)))
 
     def checkers(self) -> Mapping[str, Checker]:
         return {

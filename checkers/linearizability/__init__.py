@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.checkers.compiled import compile_in_background
 from harness.errors import UsageError
 from harness.history import History, Operations
 from harness.periods import Period, fault_periods
@@ -57,9 +59,7 @@ class Linearizable(Checker):
 
     def warm(self) -> None:
         """Have the search compiled, in the background, by the time that it may be needed."""
-        from harness.checkers.linearizability.warm import warm_in_background
-
-        warm_in_background()
+        compile_in_background("harness.checkers.linearizability.warm", [Path(__file__).with_name("kernel.py")])
 
     def _model(self) -> Model:
         from harness.checkers.linearizability.models import MODELS

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 
 def warm() -> None:
     """Run each kernel once on next to nothing; what is compiled already is only loaded."""
@@ -16,17 +13,6 @@ def warm() -> None:
     write, read = Call("write", None, 1, None), Call("read", None, None, 1)
     for depth_first in (True, False):
         search(Register(), [Timed(write, 0, 2, 0), Timed(read, 1, 3, 1)], Budget(), depth_first=depth_first)
-
-
-def warm_in_background() -> None:
-    """The same in a process of its own, which compiling would otherwise slow down for seconds."""
-    subprocess.Popen(
-        [sys.executable, "-P", "-m", "harness.checkers.linearizability.warm"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 if __name__ == "__main__":

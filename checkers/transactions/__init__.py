@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
 
 import numpy as np
 
+from harness.checkers.compiled import compile_in_background
 from harness.checkers.transactions.columns import NEVER_CALLED, TRANSACTION, Transactions, transaction_operations
-from harness.checkers.transactions.graph import EXPLAINED
+from harness.checkers.transactions.graph import EXPLAINED, Dependencies
 from harness.checkers.transactions.levels import (
     CAUSAL,
     MODELS,
@@ -53,6 +55,8 @@ __all__ = ["Transactional"]
 
 EMPTY: Final = "empty-transaction-graph"
 """The name for that no transaction depends on another: nothing could have been wrong."""
+_COMPILED: Final = ("components", "lists", "walks", "reads", "register_kernel")
+"""The modules that are compiled at first."""
 _DEFAULT: Final = ("strict-serializable",)
 _LOWEST: Final = ("read-uncommitted", "read-committed")
 """What most people take for granted."""
@@ -113,6 +117,11 @@ class Transactional(Checker):
     ) -> Self:
         """The one for these, with strict serializability where neither models nor anomalies are given."""
         return cls(workload, tuple(models) or (() if anomalies else _DEFAULT), anomalies, versions)
+
+    def warm(self) -> None:
+        """Have the loops over large histories compiled, in the background, by the time that they may be needed."""
+        folder = Path(__file__).parent
+        compile_in_background("harness.checkers.transactions.warm", [folder / f"{name}.py" for name in _COMPILED])
 
     def check(self, history: History, budget: Budget) -> Verdict:
         """The verdict; unknown where no transaction depends on another, or where the order of versions is not known.
@@ -228,7 +237,7 @@ class _Judgement:
             counts.pop("garbage-read", None)
         self.gathering.add_found(found, counts)
 
-    def _inferred(self) -> Any:
+    def _inferred(self) -> Dependencies:
         if self.workload == LIST_APPEND:
             from harness.checkers.transactions import list_append
 

@@ -44,9 +44,9 @@ def _models() -> list[dict[str, Any]]:
     models = checker.models() if issubclass(checker, HasModels) else {}
     rows = [{"name": name, "what": (inspect.getdoc(model) or "").partition("\n")[0]} for name, model in models.items()]
     transactions = load("checkers", "transactions")
-    levels = transactions.levels() if issubclass(transactions, HasLevels) else []
-    about = getattr(transactions, "about", lambda level: "A level of isolation of transactions.")
-    return [*rows, *({"name": level, "what": about(level)} for level in levels)]
+    if issubclass(transactions, HasLevels):
+        rows += [{"name": level, "what": transactions.about(level)} for level in transactions.levels()]
+    return rows
 
 
 def _bugs() -> list[dict[str, Any]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from pathlib import Path
 
+from harness import session
 from harness.cli.wording import worded
-from harness.conduct import report, simulate
 from harness.console.verdict import for_scripts, json_line, print_run
-from harness.errors import SplitbrainError, UsageError
-from harness.run_directory import RunDirectory, find_history
-from harness.trust import code_of, refuse_code
+from harness.errors import SplitbrainError
+from harness.run_directory import RunDirectory
 
 
 def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
@@ -19,23 +17,15 @@ def replay(path: Path, runs: Path, *, trust: bool, as_json: bool) -> int:
     Raises ``UsageError`` for a run that was not simulated, or that names code without ``trust``, and, when all is
     written and printed, ``SplitbrainError`` if the history is another one.
     """
-    before = RunDirectory(path)
-    experiment = before.load_experiment()
-    if experiment.environment != "simulation":
-        raise UsageError(f"only a simulated run can be replayed exactly; run it again with: {experiment.command()}")
-    refuse_code(str(path), code_of(experiment), trust=trust)
-    find_history(path)  # the folder of a hunt has an experiment too; its runs are in seed-N
-    outcome = report(simulate(experiment, runs))
-    history = RunDirectory(outcome.directory).history
-    old, new = (path.read_bytes().splitlines() for path in (before.history, history))
-    differs = next((number for number, (was, now) in enumerate(zip_longest(old, new), 1) if was != now), None)
+    outcome, events, differs = session.replay(path, runs=runs, trust=trust)
     if as_json:
-        same = {"same": differs is None, "events": len(new), "differs_from_line": differs}
+        same = {"same": differs is None, "events": events, "differs_from_line": differs}
         print(json_line({**for_scripts(outcome), "replay": same}))
     elif differs is None:
-        print(f"the same history, {len(new):,} events, byte for byte")
+        print(f"the same history, {events:,} events, byte for byte")
         print_run(outcome, worded, as_json=False)
     if differs is not None:
+        history = RunDirectory(outcome.directory).history
         raise SplitbrainError(
             f"the replay differs from line {differs} of the history on: other code has run; see {history}"
         )

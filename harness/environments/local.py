@@ -181,9 +181,6 @@ class LocalEnvironment(RealEnvironment):
     def tried(self) -> Mapping[Capability, str | None]:
         return _tried()
 
-    def lacks(self, capability: Capability) -> str | None:
-        return _lacks_storage() if capability is Capability.STORAGE else super().lacks(capability)
-
     @classmethod
     def missing(cls, image: str | None) -> str | None:
         if sys.platform != "linux":
@@ -232,8 +229,11 @@ def _tried() -> Mapping[Capability, str | None]:
     here = {**os.environ, "PATH": search_path()}
     done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, env=here)
     if done.returncode != 0:
-        return dict.fromkeys(OF_NODES, f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}")
-    return reasons(json.loads(done.stdout)[1])
+        why = f"it could not be tried: {done.stderr.strip().splitlines()[-1:]}"
+        tried: Mapping[Capability, str | None] = dict.fromkeys(OF_NODES, why)
+    else:
+        tried = reasons(json.loads(done.stdout)[1])
+    return {**tried, Capability.STORAGE: _lacks_storage()}
 
 
 def _lacks_storage() -> str | None:

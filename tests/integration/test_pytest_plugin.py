@@ -126,11 +126,14 @@ class MyStore(Reference):
     name = "my-store"
 """
 SURVIVES = """import pytest
+from harness.timetable import Fault, Timetable
 from my_store import MyStore
 
+CUT = Fault("partition", start=5, stop=25, plan={"kind": "primary"})
 
-@pytest.mark.splitbrain(nodes=3, time=12, interval=2, nemeses=("partition",), options={"partition": "primary"})
-def test_it_survives_the_loss_of_its_primary(splitbrain):
+
+@pytest.mark.splitbrain(nodes=3, time=40, timetable=Timetable(faults=(CUT,)))
+def test_it_is_linearizable_without_its_primary(splitbrain):
     outcome = splitbrain(MyStore)
     assert outcome.verdict.evidence["faults"]["partition"]["proved"]
 """
@@ -156,7 +159,7 @@ def test_a_test_that_runs_nothing_or_something_else_is_no_pass(pytester: pytest.
 @pytest.mark.needs("local")
 def test_a_store_of_the_suite_is_run_on_real_nodes(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(my_store=STORE, test_my_store=SURVIVES)
-    pytester.runpytest_subprocess("-n", "2", timeout=300).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-n", "2", "--splitbrain-time", "12", timeout=300).assert_outcomes(passed=1)
 
 
 def test_the_readme_shows_this_suite() -> None:

@@ -34,6 +34,7 @@ from harness import (
     Verdict,
     check,
     hunt,
+    replay,
     run,
     shrink,
 )
@@ -118,7 +119,7 @@ def python(program: Path | str, *, cwd: Path) -> subprocess.CompletedProcess[str
 def test_the_names_that_programs_and_plug_ins_are_written_with() -> None:
     assert harness.__all__ == [
         "Anomaly", "Budget", "Checker", "Client", "Declined", "Experiment", "Failed", "History", "Nemesis", "Operation",
-        "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "run",
+        "Outcome", "SplitbrainError", "Target", "UsageError", "Verdict", "Workload", "check", "hunt", "replay", "run",
         "run_all", "shrink",
     ]  # fmt: skip
     for name in harness.__all__:
@@ -509,3 +510,23 @@ def test_ctrl_c_ends_a_run_in_a_program_and_keeps_its_history(
     assert last.startswith("aborted; what was recorded is in runs/")
     (history,) = tmp_path.glob("runs/*/history.jsonl")
     assert history.stat().st_size > 0 or "target" in parts
+
+
+def test_a_simulated_run_is_replayed_and_compared(tmp_path: Path) -> None:
+    experiment = Experiment("reference", environment="simulation", time=2.0, rate=100.0, interval=1.0)
+    outcome = run(experiment, runs=tmp_path / "runs")
+    again = replay(outcome.directory, runs=tmp_path / "again")
+    assert (again.differs_from_line, again.events) == (None, len(outcome.history))
+    history = Path(outcome.directory) / "history.jsonl"
+    lines = history.read_bytes().splitlines(keepends=True)
+    history.write_bytes(b"".join([*lines[:4], lines[4].replace(b'"time":', b'"time":1'), *lines[5:]]))
+    assert replay(outcome.directory, runs=tmp_path / "other").differs_from_line == 5
+
+
+def test_what_was_not_simulated_cannot_be_replayed(tmp_path: Path) -> None:
+    experiment = Experiment("reference", environment="simulation", time=1.0, rate=100.0)
+    directory = Path(run(experiment, runs=tmp_path).directory)
+    file = directory / "experiment.json"
+    file.write_text(file.read_text().replace('"simulation"', '"local"'))
+    with pytest.raises(UsageError, match="only a simulated run can be replayed exactly; run it again with: splitbrain"):
+        replay(directory, runs=tmp_path)

@@ -33,7 +33,9 @@ class _InParts(Raft):
                 raise Unknown("a part of the transaction is done")
             once = [word if at != 1 else f"{word}/{number}" for at, word in enumerate(command[:-2])]
             answer = await super().execute([*once, "TXN", json.dumps([steps[at] for at in part])])
-            for at, step in zip(part, json.loads(str(answer)), strict=True):
+            if not isinstance(answer, str):
+                return answer if not number else {"error": "a part of the transaction could not be done"}
+            for at, step in zip(part, json.loads(answer), strict=True):
                 answers[at] = step
         return json.dumps(answers)
 
