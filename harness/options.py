@@ -26,6 +26,8 @@ _TIME = {"ns": "1e-9", "us": "1e-6", "ms": "1e-3", "s": "1", "min": "60", "h": "
 _SIZE = {"B": "1", "kB": "1e3", "MB": "1e6", "GB": "1e9", "KiB": "1024", "MiB": "1048576", "GiB": "1073741824"}
 _NUMBER = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?) ?([A-Za-zµ%/]*)")
 _SHOWN = 40
+_LISTED = 12
+"""The most words that an option may have to be listed where one is wrong."""
 _WORDS = {"yes": True, "on": True, "true": True, "1": True, "no": False, "off": False, "false": False, "0": False}
 
 
@@ -313,7 +315,11 @@ def refusal(label: str, option: Option, value: Any, nodes: Sequence[str] = ()) -
     shown = value if isinstance(value, str) else plain(value)
     shown = shown if shown.isprintable() and shown == shown.strip() and shown else repr(shown)
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    return UsageError(f"{label} is {shown}, but it must be {option.allowed()}{there}")
+    allowed = option.allowed()
+    if len(option.words) > _LISTED:
+        close = difflib.get_close_matches(str(value), option.words, n=3) or option.words[:_LISTED]
+        allowed = f"one of {len(option.words)} words, such as {', '.join(close)}"
+    return UsageError(f"{label} is {shown}, but it must be {allowed}{there}")
 
 
 def read(label: str, option: Option, text: str, nodes: Sequence[str] = ()) -> Any:
