@@ -40,7 +40,7 @@ _WEAK: Final = (
     _Weak("read-committed", "read-committed", False, cycle_exists("read-committed")),
 )
 """The strongest first."""
-_MANY: Final = 4000
+MANY: Final = 4000
 """Above that many transactions causal consistency without sessions, which takes time for each two of them, is not tried
 in order to refute what is stronger: read atomic is."""
 _IN_SESSIONS: Final[dict[Level, str]] = {
@@ -121,7 +121,7 @@ def hold_to_weak_levels(gathering: Gathering, question: Question, *, lists: bool
     t = as_registers(gathering.transactions) if lists else gathering.transactions
     unknown = ""
     for level in weak_levels(question, lists=lists):
-        if level.model == "causal-cerone" and level.model not in question.models and len(t) > _MANY:
+        if level.model == "causal-cerone" and level.model not in question.models and len(t) > MANY:
             level = next(one for one in _WEAK if one.model == "read-atomic")  # noqa: PLW2901
         judgement = judgement_of(level, question, t, deadline=deadline)
         unknown = unknown or judgement.unknown

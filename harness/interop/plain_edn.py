@@ -7,6 +7,7 @@ all others are left to the reader of whole EDN, which also has the last word on 
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any, Final
 
 import msgspec
@@ -25,9 +26,6 @@ _WORDS: Final = ("invoke", "ok", "info", "fail", "txn", "append", "r", "w")
 """Names that stand in most lines: replacing a text is many times faster than replacing a pattern."""
 _KEY: Final = re.compile(r"([{,]) ?:([\w./*!?$%&-]+) ", re.ASCII)
 _KEYWORD: Final = re.compile(r":([A-Za-z*!_?$%&][\w./*!?$%&-]*)", re.ASCII)
-_NIL: Final = re.compile(r"\bnil\b")
-_OTHER_NIL: Final = re.compile(r"(?<![ \[{,])nil|nil(?![ \]},])")
-"""Those three letters as a part of something else."""
 _DOUBLED: Final = re.compile(r'"(index|time|process|type|f|value|key|node|error)":.*"\1":')
 
 
@@ -41,9 +39,7 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
     found: list[tuple[Any, int]] = []
     for first in range(0, len(lines), _LINES):
         block = lines[first : first + _LINES]
-        together = "\n".join(block)
-        odd = _is_odd(together)
-        simple = [at for at, line in enumerate(block) if _SIMPLE.match(line) and not (odd and _is_odd(line))]
+        simple = [at for at, line in enumerate(block) if _SIMPLE.match(line)]
         forms = dict(zip(simple, _as_json([block[at] for at in simple]), strict=True))
         for at, line in enumerate(block):
             if (quickly := forms.get(at)) is not None:
@@ -54,11 +50,6 @@ def operations(text: str) -> list[tuple[Any, int]] | None:
                     return None
                 found.append((form, first + at + 1))
     return found
-
-
-def _is_odd(line: str) -> bool:
-    """Whether there is something in a text that would be another thing in JSON."""
-    return any(pattern.search(line) for pattern in (_LONG_NUMBER, _ODD_KEYWORD, _OTHER_NIL))
 
 
 def _as_json(lines: list[str]) -> list[Plain | None]:
@@ -72,22 +63,30 @@ def _as_json(lines: list[str]) -> list[Plain | None]:
 
 
 def _all_as_json(lines: list[str]) -> list[Plain] | None:
-    text = "\n".join(line.rstrip() for line in lines)
+    given = text = "\n".join(line.rstrip() for line in lines)
+    if '":' in text or _LONG_NUMBER.search(text):
+        return None
     for name in _FIELDS:
         text = text.replace(f"{{:{name} ", f'{{"{name}":').replace(f", :{name} ", f',"{name}":')
     for name in _WORDS:
         text = text.replace(f":{name} ", f'"{name}" ').replace(f":{name},", f'"{name}",')
-    text = _NIL.sub("null", text)
-    if _KEYWORD.search(text):
+    if text.count(":") != text.count('":'):
+        if _ODD_KEYWORD.search(given):
+            return None
         text = _KEYWORD.sub(r'"\1"', _KEY.sub(r'\1"\2":', text))
+    for before, behind in product(" [:,", " ]},") if "nil" in text else ():
+        for _ in range(2):  # of two with one space between them the second one is found at the second time
+            text = text.replace(f"{before}nil{behind}", f"{before}null{behind}")
+    if "nil" in text:
+        return None  # as a part of something else
     text = text.replace(" ", ",")
-    if _DOUBLED.search(text):
-        return None
     try:
         maps = msgspec.json.Decoder(dict[str, Any]).decode_lines(text)
     except (msgspec.MsgspecError, RecursionError):
         return None
-    return [Plain(fields) for fields in maps] if len(maps) == len(lines) else None
+    if len(maps) != len(lines) or (text.count('":') != sum(map(len, maps)) and _DOUBLED.search(text)):
+        return None
+    return [Plain(fields) for fields in maps]
 
 
 def _alone(line: str) -> Any:
