@@ -1,4 +1,4 @@
-"""Circles in a graph of edges, compiled: which parts of it have any, and a short one of each."""
+"""Short circles and short ways in a graph of edges, compiled: breadth first."""
 
 from __future__ import annotations
 
@@ -6,55 +6,6 @@ import numba
 import numpy as np
 
 njit = numba.njit(cache=True, nogil=True)
-
-
-@njit
-def components(begin, target):  # type: ignore[no-untyped-def]
-    """The strongly connected component of each node (Tarjan, "Depth-First Search and Linear Graph Algorithms", 1972).
-
-    The edges of node ``i`` lead to ``target[begin[i]:begin[i + 1]]``. Answers a number for each node, and how many of
-    them there are.
-    """
-    n = len(begin) - 1
-    component = np.full(n, -1, dtype=np.int32)
-    number = np.full(n, -1, dtype=np.int32)
-    low = np.empty(n, dtype=np.int32)
-    place = begin[:-1].copy()
-    path = np.empty(n, dtype=np.int32)
-    stack = np.empty(n, dtype=np.int32)
-    found = waiting = counter = 0
-    for root in range(n):
-        if number[root] >= 0:
-            continue
-        path[0] = root
-        height = 1
-        while height:
-            i = path[height - 1]
-            if number[i] < 0:
-                number[i] = low[i] = counter
-                counter += 1
-                stack[waiting] = i
-                waiting += 1
-            if place[i] < begin[i + 1]:
-                other = target[place[i]]
-                place[i] += 1
-                if number[other] < 0:
-                    path[height] = other
-                    height += 1
-                elif component[other] < 0:
-                    low[i] = min(low[i], number[other])
-                continue
-            height -= 1
-            if height:
-                low[path[height - 1]] = min(low[path[height - 1]], low[i])
-            if low[i] == number[i]:
-                while True:
-                    waiting -= 1
-                    component[stack[waiting]] = found
-                    if stack[waiting] == i:
-                        break
-                found += 1
-    return component, found
 
 
 @njit

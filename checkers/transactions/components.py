@@ -15,8 +15,8 @@ njit = numba.njit(cache=True, nogil=True)
 
 
 @njit
-def leaving(nodes, source):  # type: ignore[no-untyped-def]
-    """For each node the edges that leave it: bounds, and edges by node. Given the targets: those that arrive."""
+def grouped(nodes, source):  # type: ignore[no-untyped-def]
+    """The rows of each of ``nodes`` numbers: bounds, and rows by number. Of sources: the edges that leave each node."""
     start = np.zeros(nodes + 1, np.int64)
     for edge in range(len(source)):
         start[source[edge] + 1] += 1
@@ -37,7 +37,7 @@ def between_cycles(nodes, source, target):  # type: ignore[no-untyped-def]
     queue = np.empty(nodes, np.int32)
     for backwards in range(2):
         begin, end = (target, source) if backwards else (source, target)
-        start, order = leaving(nodes, begin)
+        start, order = grouped(nodes, begin)
         degree = np.zeros(nodes, np.int32)
         for edge in range(len(source)):
             if left[source[edge]] and left[target[edge]]:
@@ -70,7 +70,7 @@ def strong_components(nodes, source, target):  # type: ignore[no-untyped-def]
 
     Tarjan, "Depth-First Search and Linear Graph Algorithms", 1972, without recursion.
     """
-    start, order = leaving(nodes, source)
+    start, order = grouped(nodes, source)
     component = np.full(nodes, -1, np.int32)
     number = np.full(nodes, -1, np.int32)
     lowest = np.zeros(nodes, np.int32)
@@ -130,7 +130,7 @@ def topological_places(components, component, source, target, moment):  # type: 
     outgoing = np.empty(len(source), np.int32)
     for edge in range(len(source)):
         outgoing[edge] = component[source[edge]]
-    start, order = leaving(components, outgoing)
+    start, order = grouped(components, outgoing)
     ready = [(np.int64(0), np.int64(0)) for _ in range(0)]
     for one in range(components):
         if degree[one] == 0:
@@ -162,7 +162,7 @@ def closed_by_paths(places, place, source, target, from_, to, group, enough):  #
     outgoing = np.empty(len(source), np.int64)
     for edge in range(len(source)):
         outgoing[edge] = place[source[edge]]
-    start, order = leaving(places, outgoing)
+    start, order = grouped(places, outgoing)
     bits = np.zeros(places, np.uint64)
     number = np.zeros(group.max() + 1 if len(group) else 0, np.int64)
     batch = np.empty(64, np.int64)

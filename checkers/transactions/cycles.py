@@ -30,7 +30,7 @@ from harness.checkers.transactions import walks
 from harness.checkers.transactions.components import (
     between_cycles,
     closed_by_paths,
-    leaving,
+    grouped,
     strong_components,
     topological_places,
 )
@@ -281,7 +281,7 @@ class _Finder:
         counts_as[kind == FREE] = walks.FREE
         if order is not None:
             counts_as[kind == order] = walks.ORDER
-        start, leaves = leaving(len(nodes), source)
+        start, leaves = grouped(len(nodes), source)
         place = np.full(int(edges.max()) + 1, -1, np.int64)
         place[edges] = np.arange(len(edges))
         walk, _ = walks.shortest_walk(

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from harness.checkers.transactions import commit_order
-from harness.checkers.transactions.reads import Ints32, Reads, by_code
+from harness.checkers.transactions.components import grouped
+from harness.checkers.transactions.reads import Ints32, Reads
 from harness.checkers.transactions.sessions import processes, session_order
 from harness.history import INFO
 
@@ -100,7 +101,7 @@ class Forced:
     def _pairs(self, session: Ints32, position: Ints32, sessions: int) -> Any:
         r = self.reads
         placed = self.order[session[self.order] >= 0]
-        by_session = placed[by_code(session[placed], sessions)[0]]
+        by_session = placed[grouped(sessions, session[placed])[1]]
         return commit_order.pairs_of(len(self.t.keys), by_session, session, position, r.write_start, r.write_key)
 
     def _seen(self, clock: Ints32, base: int, pairs: Any) -> Ints32:
@@ -121,6 +122,6 @@ class Forced:
         n, r = len(self.t), self.reads
         reader = np.repeat(np.arange(n, dtype=np.int32), np.diff(r.read_start))
         target = np.concatenate([reader, forced[:, 1]])
-        order, start = by_code(target, n)
+        start, order = grouped(n, target)
         source = np.concatenate([r.read_source, forced[:, 0]])[order]
         return len(commit_order.topological(r.happened, self.previous, start, source)) == len(self.order)

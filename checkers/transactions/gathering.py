@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
 
 from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.cycles import Cycle
 from harness.checkers.transactions.explain import Storyteller, called, refutes, ruled_out
-from harness.checkers.transactions.graph import Found
+from harness.checkers.transactions.graph import EXPLAINED, Found
 from harness.checkers.transactions.levels import cycle_exists, refuted_by
 from harness.checkers.witness import anomaly
 from harness.periods import fault_periods
 from harness.verdict import Anomaly, Edge
-
-EXPLAINED: Final = 10
-"""How many anomalies of one kind are explained."""
 
 
 class Gathering:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class Found(NamedTuple):
     key: int = -1
 
 
-EXPLAINED = 10
+EXPLAINED: Final = 10
 """How many anomalies of one kind are explained."""
 
 

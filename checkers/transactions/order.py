@@ -21,12 +21,12 @@ from harness.history import INFO, OK
 class Order:
     """Edges of an order of time. A transaction leads to an auxiliary node, and auxiliary nodes to each other and back.
 
-    Auxiliary nodes are numbered from ``first`` on; ``behind`` is the transaction that leads to each of them.
+    ``behind`` is the transaction that leads to each auxiliary node; these are numbered from ``first`` on, which whoever
+    asks for the order says.
     """
 
     source: Ints
     target: Ints
-    first: int
     behind: Ints
 
 
@@ -51,7 +51,6 @@ def process_order(transactions: Transactions, among: NDArray[np.bool_], first: i
     return Order(
         np.concatenate([rows[committed], node[newest[led]], node[newest[follows]]]),
         np.concatenate([node[committed], rows[led], node[follows]]),
-        first,
         rows[committed],
     )
 
@@ -67,6 +66,5 @@ def real_time(transactions: Transactions, among: NDArray[np.bool_], first: int) 
     return Order(
         np.concatenate([done, nodes[:-1], first + newest[some]]),
         np.concatenate([nodes, nodes[1:], called[some]]),
-        first,
         done,
     )

@@ -8,13 +8,15 @@ on that alone. The conditions are those of Biswas & Enea ("On the Complexity of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.checkers.transactions.columns import APPEND, NIL, READ, UNKNOWN, WRITE, Transactions
+from harness.checkers.transactions.components import grouped
+from harness.checkers.transactions.graph import EXPLAINED, Found
 from harness.columns import Ints
 from harness.history import FAIL, INFO, OK
 from harness.words import named, show
@@ -40,15 +42,6 @@ KINDS: Final = {
 njit = numba.njit(cache=True, nogil=True)
 
 
-class WrongRead(NamedTuple):
-    """A read that is wrong by itself: its kind, the transactions that show it, what was seen, the code of its key."""
-
-    kind: str
-    transactions: tuple[int, ...]
-    text: str
-    key: int
-
-
 @dataclass(frozen=True)
 class Reads:
     """What the transactions that happened observed of one another.
@@ -68,8 +61,8 @@ class Reads:
     write_start: Ints
     write_key: Ints32
     write_at: Ints
-    found: list[WrongRead]
-    """Reads that are wrong by themselves, at most ten of each kind."""
+    found: list[Found]
+    """Reads that are wrong by themselves, at most ``EXPLAINED`` of each kind."""
     counts: dict[str, int]
     """How many there are of each kind."""
     unknown: str
@@ -97,8 +90,8 @@ class Reads:
         read_at = np.flatnonzero(counted & (status == _SOURCE))
         write_at = np.flatnonzero(counted & (f == WRITE) & final)
         # By key inside each transaction: counted twice, by key and then by transaction.
-        write_at = write_at[by_code(key[write_at], len(t.keys))[0]]
-        write_at = write_at[by_code(t.owner[write_at], n)[0]]
+        write_at = write_at[grouped(len(t.keys), key[write_at])[1]]
+        write_at = write_at[grouped(n, t.owner[write_at])[1]]
         found, counts = _wrong(t, status, source, counted)
         return cls(
             t,
@@ -138,15 +131,15 @@ def _bounds(owner: Ints32, n: int) -> Ints:
 
 def _wrong(
     t: Transactions, status: NDArray[np.int8], source: Ints32, counted: NDArray[np.bool_]
-) -> tuple[list[WrongRead], dict[str, int]]:
-    found: list[WrongRead] = []
+) -> tuple[list[Found], dict[str, int]]:
+    found: list[Found] = []
     counts: dict[str, int] = {}
     for code, kind in KINDS.items():
         rows = np.flatnonzero(counted & (status == code))
         if not len(rows):
             continue
         counts[kind] = len(rows)
-        for at in rows[:10].tolist():
+        for at in rows[:EXPLAINED].tolist():
             reader, key = int(t.owner[at]), int(t.key[at])
             me, what = name(t, reader), show(t.value_name(int(t.value[at])))
             read = f"{me} read {what} of key {named(t.keys[key])}"
@@ -168,25 +161,8 @@ def _wrong(
                     text = f"{read}, which it writes itself only later."
                 case _:
                     text = f"{read}, although it had itself written another value to it before."
-            found.append(WrongRead(kind, shown, text, key))
+            found.append(Found(kind, shown, text, key))
     return found, counts
-
-
-@njit
-def by_code(codes, size):  # type: ignore[no-untyped-def]
-    """Rows in a stable order of their codes, and where each code begins: a counting sort."""
-    start = np.zeros(size + 1, dtype=np.int64)
-    for code in codes:
-        start[code + 1] += 1
-    for code in range(size):
-        start[code + 1] += start[code]
-    place = start[:-1].copy()
-    order = np.empty(len(codes), dtype=np.int64)
-    for row in range(len(codes)):
-        code = codes[row]
-        order[place[code]] = row
-        place[code] += 1
-    return order, start
 
 
 @njit

@@ -21,9 +21,10 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from harness.checkers.transactions import commit_order
-from harness.checkers.transactions.circular import components, shortest
+from harness.checkers.transactions.circular import shortest
 from harness.checkers.transactions.columns import NEVER_CALLED, Transactions
-from harness.checkers.transactions.reads import INITIAL, Reads, by_code, name
+from harness.checkers.transactions.components import grouped, strong_components
+from harness.checkers.transactions.reads import INITIAL, Reads, name
 from harness.checkers.transactions.replay import linear, replay, way_back
 from harness.checkers.transactions.sessions import processes, session_order
 from harness.columns import Ints
@@ -216,7 +217,7 @@ class _Search:
             extra = np.array(edges, np.int64).reshape(-1, 2)
             source = np.concatenate([self.source, extra[:, 0]])
             target = np.concatenate([self.target, extra[:, 1]])
-            by_source, begin = by_code(source, self.events)
+            begin, by_source = grouped(self.events, source)
             source, target = source[by_source], target[by_source]
             order = linear(begin, target, self.rank)
             if len(order) < self.events:
@@ -335,8 +336,8 @@ class _Search:
 
     def _forbid(self, begin: Ints, source: Ints, target: Ints, chosen: Ints) -> Answer | None:
         """Turn the cycles among what is certain and what was chosen into clauses; an answer if nothing was chosen."""
-        component, found = components(begin, target)
-        sizes = np.bincount(component, minlength=found)
+        component = strong_components(self.events, source, target)
+        sizes = np.bincount(component)
         inside = (component[source] == component[target]) & (sizes[component[source]] > 1)
         candidates = np.flatnonzero(inside & chosen)
         free = chosen.astype(np.int8)

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import numba
 import numpy as np
 
-from harness.checkers.transactions.components import leaving
+from harness.checkers.transactions.components import grouped
 from harness.checkers.transactions.cycles import Core, core_of
 from harness.checkers.transactions.gathering import Gathering
 from harness.checkers.transactions.graph import Dependencies, Kind
@@ -53,7 +53,7 @@ def contradiction(dependencies: Dependencies, orders: Collection[Kind]) -> Contr
         for key, one, other in pairs:
             if (key, one, other) in decided:
                 continue
-            start, order = leaving(len(core.node), source)
+            start, order = grouped(len(core.node), source)
             bad = (
                 _leads(other, one, source, target, start, order, anti),
                 _leads(one, other, source, target, start, order, anti),

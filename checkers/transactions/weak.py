@@ -15,10 +15,12 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from harness.checkers.transactions.circular import components, reach, shortest
+from harness.checkers.transactions.circular import reach, shortest
 from harness.checkers.transactions.columns import Transactions
+from harness.checkers.transactions.components import grouped, strong_components
 from harness.checkers.transactions.forced import Forced, Level
-from harness.checkers.transactions.reads import INITIAL, Ints32, Reads, by_code, name
+from harness.checkers.transactions.graph import EXPLAINED
+from harness.checkers.transactions.reads import INITIAL, Ints32, Reads, name
 from harness.columns import Ints
 from harness.verdict import Validity
 from harness.words import named, show
@@ -28,7 +30,6 @@ __all__ = ["COMMIT_ORDER", "Judgement", "Level", "Step", "Violation", "judge"]
 COMMIT_ORDER: Final = "cyclic-commit-order"
 """The kind of a cycle that has an edge of the commit order that the level forces."""
 
-_EXPLAINED: Final = 10
 _EFFORT: Final = 30_000_000
 """Edges that the search for shortest cycles may follow in all."""
 _WIDEST: Final = 300
@@ -120,11 +121,11 @@ class _Graph:
             readers = self.t.owner[self.reads.read_at[stale[:, 2]]]
             rows = np.unique(readers, return_index=True)[1]
             judgement.counts[COMMIT_ORDER] = len(rows)
-            judgement.found += [explain.of_initial(*stale[row].tolist()) for row in rows[:_EXPLAINED].tolist()]
+            judgement.found += [explain.of_initial(*stale[row].tolist()) for row in rows[:EXPLAINED].tolist()]
         if self.forced.acyclic(forced):
             return
         for violation in self._cycles(forced, explain, judgement.counts):
-            if sum(one.kind == violation.kind for one in judgement.found) < _EXPLAINED:
+            if sum(one.kind == violation.kind for one in judgement.found) < EXPLAINED:
                 judgement.found.append(violation)
 
     def _cycles(self, forced: Ints32, explain: _Explainer, counts: dict[str, int]) -> list[Violation]:
@@ -137,19 +138,19 @@ class _Graph:
         kind = np.repeat(np.arange(3, dtype=np.int8), [len(after), len(reads), len(forced)])
         # The row of the read that an edge rests on.
         read = np.concatenate([np.full(len(after), -1), reads, forced[:, 2]])
-        order, begin = by_code(source, n)
+        begin, order = grouped(n, source)
         source, target, kind, read = source[order], target[order], kind[order], read[order]
-        component, found = components(begin, target)
-        sizes = np.bincount(component, minlength=found)
+        component = strong_components(n, source, target)
+        sizes = np.bincount(component)
         knots = np.flatnonzero(sizes > 1)
         knots = knots[np.argsort(sizes[knots], kind="stable")]
         violations = []
         for at, knot in enumerate(knots.tolist()):
-            if at == _EXPLAINED:
+            if at == EXPLAINED:
                 counts[COMMIT_ORDER] = counts.get(COMMIT_ORDER, 0) + len(knots) - at
                 break
             nodes = np.flatnonzero(component == knot)
-            rows = shortest(nodes, begin, target, component, _EFFORT // min(len(knots), _EXPLAINED))
+            rows = shortest(nodes, begin, target, component, _EFFORT // min(len(knots), EXPLAINED))
             edges = [(int(kind[e]), int(source[e]), int(target[e]), int(read[e])) for e in rows.tolist()]
             violation = explain.cycle(self._shortened(edges, begin, target, kind, read))
             counts[violation.kind] = counts.get(violation.kind, 0) + 1
@@ -290,7 +291,7 @@ class _Explainer:
         following[graph.previous[after]] = after
         rows = np.flatnonzero(r.read_source >= 0)
         reader = np.repeat(np.arange(len(self.t), dtype=np.int32), np.diff(r.read_start))[rows]
-        by_source, begin = by_code(r.read_source[rows], len(self.t))
+        begin, by_source = grouped(len(self.t), r.read_source[rows])
         window = place[co.target], place[co.reader]
         depth, parent, along = reach(co.target, following, begin, reader[by_source], place, *window)
         back, back_parent, back_along = self._before(co.reader, co.target)
