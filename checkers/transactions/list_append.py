@@ -7,7 +7,7 @@ Isolation Anomalies from Experimental Observations", 2020).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from harness.checkers.transactions.columns import APPEND, NIL, READ, Transactions
 from harness.checkers.transactions.graph import Dependencies, Edges, Kind
 from harness.checkers.transactions.list_anomalies import anomalies, internal
-from harness.checkers.transactions.list_orders import Orders, chain_around, orders_of
+from harness.checkers.transactions.list_orders import Orders, orders_of
 from harness.checkers.transactions.lists import index_pairs, previous_of_key
 from harness.columns import Ints
 from harness.history import OK
@@ -41,10 +41,11 @@ def infer(transactions: Transactions) -> Dependencies:
         dependencies.add(*internal(transactions, transactions.type == OK, previous))
         return dependencies
     orders = orders_of(transactions, appends, table)
-    unread, left_out = _edges_to_unread(orders)
-    dependencies.edges = Edges.join([*_write_edges(orders), *_read_edges(orders), unread])
-    last, _ = _unread(orders)
-    dependencies.unordered = (transactions.key[last].astype(np.int64), transactions.owner[last].astype(np.int64))
+    ends = _ends(orders)
+    missed, left_out = _missed_unread(orders, ends)
+    dependencies.edges = Edges.join([*_write_edges(orders), _seen_edges(orders), _missed_next(orders, ends), missed])
+    unread = orders.unread
+    dependencies.unordered = (transactions.key[unread].astype(np.int64), transactions.owner[unread].astype(np.int64))
     if left_out:
         dependencies.partial = f"there are more than {_MOST_PAIRS:,} pairs of reads and appends that nobody has read"
     for kind, found, number in anomalies(orders):
@@ -84,8 +85,11 @@ def _write_edges(orders: Orders) -> Iterator[Edges]:
         orders.element[before],
         orders.element[after],
     )
-    unread, last = _unread(orders)
-    transactions = orders.transactions
+    transactions, unread = orders.transactions, orders.unread
+    upto, _ = orders.around
+    last = np.full(len(transactions.keys), -1, np.int64)
+    some = np.flatnonzero(np.diff(orders.start))
+    last[some] = upto[orders.start[some + 1] - 1]
     ends = last[transactions.key[unread]]
     known = ends >= 0
     appended = unread[known]
@@ -99,83 +103,62 @@ def _write_edges(orders: Orders) -> Iterator[Edges]:
     )
 
 
-def _unread(orders: Orders) -> tuple[Ints, Ints]:
-    """The appends that have happened and are in no order, and the last place of the chain of each key, or -1."""
+def _seen_edges(orders: Orders) -> Edges:
+    """Writers before those that read their element."""
     transactions = orders.transactions
-    in_order = np.zeros(len(transactions.f), dtype=bool)
-    in_order[orders.append[orders.append >= 0]] = True
-    unread = orders.appends[~in_order[orders.appends] & orders.happened[transactions.owner[orders.appends]]]
-    last = np.full(len(transactions.keys), -1, np.int64)
-    upto, _ = chain_around(orders)
-    some = np.flatnonzero(np.diff(orders.start))
-    last[some] = upto[orders.start[some + 1] - 1]
-    return unread, last
-
-
-def _read_edges(orders: Orders) -> Iterator[Edges]:
-    """Writers before those that read their element, and readers before the writer of the next one."""
-    transactions = orders.transactions
-    owner, key = transactions.owner[orders.reads], transactions.key[orders.reads]
     wrote = orders.last_append
     known = (wrote >= 0) & orders.happened[transactions.owner[wrote]]
-    yield Edges.of(
-        Kind.WR,
-        transactions.owner[wrote[known]],
-        owner[known],
-        key[known],
-        transactions.value[wrote[known]],
-        transactions.value[wrote[known]],
-    )
-    reader, missed, seen, before = _ends(orders)
-    next_place = _following(orders, missed, seen)
-    some = next_place >= 0
-    yield Edges.of(
-        Kind.RW,
-        reader[some],
-        orders.writer[next_place[some]],
-        missed[some],
-        before[some],
-        orders.element[next_place[some]],
+    reads, wrote = orders.reads[known], wrote[known]
+    value = transactions.value[wrote]
+    return Edges.of(
+        Kind.WR, transactions.owner[wrote], transactions.owner[reads], transactions.key[reads], value, value
     )
 
 
-def _ends(orders: Orders) -> tuple[NDArray[np.int32], Ints, Ints, Ints]:
-    """Of the reads whose place in the order is known: reader, key, place and element, or ``NIL``, that they end with.
+class _Ends(NamedTuple):
+    """Where reads end whose place in the order is known: who read what key, up to which element, or ``NIL``.
 
-    Who read an own append comes before the writer of the next element by writing already, and is left out.
+    ``following`` is the place in the chain that comes next, or -1. Who read an own append comes before the writer of
+    the next element by writing already, and is left out.
     """
+
+    reader: NDArray[np.int32]
+    key: Ints
+    before: Ints
+    following: Ints
+
+
+def _ends(orders: Orders) -> _Ends:
     transactions = orders.transactions
-    owner, key = transactions.owner[orders.reads], transactions.key[orders.reads]
-    wrote = orders.last_append
+    owner, wrote = transactions.owner[orders.reads], orders.last_append
     other = (orders.seen != -2) & ~((wrote >= 0) & (transactions.owner[wrote] == owner))
-    owner, key, seen = owner[other], key[other].astype(np.int64), orders.seen[other]
+    key, seen = transactions.key[orders.reads[other]].astype(np.int64), orders.seen[other]
     found = seen >= orders.start[key]
     before = np.full(len(seen), NIL, np.int64)
     before[found] = orders.element[seen[found]]
-    return owner, key, seen, before
+    inside = seen + 1 < orders.start[key + 1]
+    following = np.full(len(seen), -1, np.int64)
+    following[inside] = orders.around[1][seen[inside] + 1]
+    return _Ends(owner[other], key, before, following)
 
 
-def _following(orders: Orders, key: Ints, seen: Ints) -> Ints:
-    """The place in the chain that follows each of these places; -1: there is none."""
-    _, onward = chain_around(orders)
-    following = seen + 1
-    inside = following < orders.start[key + 1]
-    places = np.full(len(seen), -1, np.int64)
-    places[inside] = onward[following[inside]]
-    return places
+def _missed_next(orders: Orders, ends: _Ends) -> Edges:
+    """Readers before the writer of the element next to what they read."""
+    some = ends.following >= 0
+    places = ends.following[some]
+    writer, element = orders.writer[places], orders.element[places]
+    return Edges.of(Kind.RW, ends.reader[some], writer, ends.key[some], ends.before[some], element)
 
 
-def _edges_to_unread(orders: Orders) -> tuple[Edges, bool]:
+def _missed_unread(orders: Orders, ends: _Ends) -> tuple[Edges, bool]:
     """Who read the last element of a key before those whose append nobody has read: all pairs of each key.
 
     If these are more than memory should be spent on, some are left out, and the second answer says so.
     """
     transactions = orders.transactions
-    owner, key, seen, before = _ends(orders)
-    last = _following(orders, key, seen) < 0
-    reader, key, before = owner[last], key[last], before[last]
-    unread, _ = _unread(orders)
-    unread = unread[np.argsort(transactions.key[unread], kind="stable")]
+    last = ends.following < 0
+    reader, key, before = ends.reader[last], ends.key[last], ends.before[last]
+    unread = orders.unread[np.argsort(transactions.key[orders.unread], kind="stable")]
     number = np.bincount(transactions.key[unread], minlength=len(transactions.keys))
     begin = np.concatenate([[0], np.cumsum(number)])
     times = number[key]

@@ -7,6 +7,7 @@ of which such a transaction has read an element. What was appended and is in no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,30 @@ class Orders:
     previous: Ints
     append_before: Ints
     append_behind: Ints
+
+    @cached_property
+    def around(self) -> tuple[Ints, Ints]:
+        """For each place the last place of its key's chain up to it, and the first from it on; -1: there is none."""
+        total = len(self.element)
+        places = np.arange(total)
+        sizes = np.diff(self.start)
+        begin = np.repeat(self.start[:-1], sizes)
+        end = np.repeat(self.start[1:], sizes)
+        upto = np.maximum.accumulate(np.where(self.chain, places, -1)) if total else places
+        upto = np.where(upto >= begin, upto, -1)
+        onward = np.where(self.chain, places, total)
+        onward = np.minimum.accumulate(onward[::-1])[::-1] if total else places
+        onward = np.where(onward < end, onward, -1)
+        return upto, onward
+
+    @cached_property
+    def unread(self) -> Ints:
+        """The appends that have happened and are in no order."""
+        in_order = np.zeros(len(self.transactions.f), dtype=bool)
+        in_order[self.append[self.append >= 0]] = True
+        happened = self.happened[self.transactions.owner[self.appends]]
+        unread: Ints = self.appends[~in_order[self.appends] & happened]
+        return unread
 
 
 def orders_of(transactions: Transactions, appends: Ints, table: Ints) -> Orders:
@@ -141,18 +166,3 @@ def _elements(transactions: Transactions, lists: Ints) -> tuple[Ints, Ints]:
     total = int(ends[-1]) if len(ends) else 0
     shift = np.repeat(transactions.list_start[:-1][lists] - (ends - sizes), sizes)
     return transactions.element[shift + np.arange(total)], np.repeat(np.arange(len(lists)), sizes)
-
-
-def chain_around(orders: Orders) -> tuple[Ints, Ints]:
-    """For each place the last place of its key's chain up to it, and the first one from it on; -1: there is none."""
-    total = len(orders.element)
-    places = np.arange(total)
-    sizes = np.diff(orders.start)
-    begin = np.repeat(orders.start[:-1], sizes)
-    end = np.repeat(orders.start[1:], sizes)
-    upto = np.maximum.accumulate(np.where(orders.chain, places, -1)) if total else places
-    upto = np.where(upto >= begin, upto, -1)
-    onward = np.where(orders.chain, places, total)
-    onward = np.minimum.accumulate(onward[::-1])[::-1] if total else places
-    onward = np.where(onward < end, onward, -1)
-    return upto, onward
