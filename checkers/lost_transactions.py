@@ -19,7 +19,6 @@ from harness.checkers.transactions.columns import (
     READ,
     UNKNOWN,
     Transactions,
-    transaction_operations,
 )
 from harness.checkers.witness import Clock, anomaly
 from harness.columns import Ints
@@ -42,7 +41,7 @@ class LostTransactions(Checker):
 
         Raises ``HistoryError`` for what is no transaction.
         """
-        transactions = Transactions.of(transaction_operations(history))
+        transactions = Transactions.of(history.operations_or_completions())
         left = Remains(transactions)
         lost = np.unique(transactions.owner[left.lost])
         evidence: dict[str, Any] = {
@@ -65,7 +64,7 @@ class LostTransactions(Checker):
 
     def blind(self, history: History) -> str:
         """It takes an acknowledged append to a list that was read in the end."""
-        left = Remains(Transactions.of(transaction_operations(history)))
+        left = Remains(Transactions.of(history.operations_or_completions()))
         return "" if left.told.any() else "no list was read after the last append to it"
 
 

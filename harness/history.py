@@ -297,6 +297,29 @@ class History:
             ret=np.where(outcome == INFO, NEVER, time[completed]),
         )
 
+    def client_functions(self) -> set[str]:
+        """The functions that clients called, by name."""
+        return {self.functions[code] for code in np.unique(self.f[self.process >= 0]).tolist()}
+
+    def operations_or_completions(self) -> Operations:
+        """The same, but where no client has any invocation each completion is an operation by itself, of its moment.
+
+        Some tools record no more than that of transactions.
+        """
+        clients = self.process >= 0
+        if not clients.any() or (self.type[clients] == INVOKE).any():
+            return self.operations()
+        rows = np.flatnonzero(clients)
+        outcome = self.type[rows]
+        return Operations(
+            history=self,
+            invoked=rows,
+            completed=rows,
+            type=outcome,
+            call=self.time[rows],
+            ret=np.where(outcome == INFO, NEVER, self.time[rows]),
+        )
+
     def _refuse_unpaired(
         self,
         rows: Ints,

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from harness.errors import HistoryError, UsageError, field
 from harness.experiment import Experiment
-from harness.history import INVOKE, OK, History
+from harness.history import OK, History
 from harness.own import Own
+from harness.packed import TRANSACTION
 from harness.plugins import load, names
 from harness.recording import read_jsonl
 from harness.run_directory import RunDirectory
@@ -39,20 +40,11 @@ def judge(history: History, checkers: Mapping[str, Checker], budget: Budget) -> 
 
 def nothing_in(history: History) -> str:
     """Why a history proves nothing, whoever looks at it; empty where it may."""
-    clients = history.process >= 0
-    types = history.type[clients]
-    if not len(types) or (types == INVOKE).any() or not _are_transactions(history):
-        operations = history.operations()
-        types = operations.type
-    if not len(types):
+    of_transactions = history.client_functions() == {TRANSACTION}
+    operations = history.operations_or_completions() if of_transactions else history.operations()
+    if not len(operations):
         return NO_OPERATION
-    return "" if (types == OK).any() else NO_SUCCESS
-
-
-def _are_transactions(history: History) -> bool:
-    """Whether clients did nothing but transactions, of which some tools record no more than their completions."""
-    called = set(history.f[history.process >= 0].tolist())
-    return [history.functions[code] for code in called] == ["txn"]
+    return "" if (operations.type == OK).any() else NO_SUCCESS
 
 
 def check(name: str, checker: Checker, history: History, budget: Budget) -> Verdict:

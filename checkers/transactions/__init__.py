@@ -15,10 +15,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
 
-import numpy as np
-
 from harness.checkers.compiled import compile_in_background
-from harness.checkers.transactions.columns import NEVER_CALLED, TRANSACTION, Transactions, transaction_operations
+from harness.checkers.transactions.columns import NEVER_CALLED, TRANSACTION, Transactions
 from harness.checkers.transactions.graph import EXPLAINED, Dependencies
 from harness.checkers.transactions.levels import (
     CAUSAL,
@@ -47,7 +45,7 @@ from harness.checkers.transactions.recognise import (
     unwritten_reads,
     workload_of,
 )
-from harness.history import INVOKE, OK, History
+from harness.history import OK, History
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import count, show
 
@@ -156,9 +154,7 @@ class _Judgement:
     @cached_property
     def beside(self) -> str:
         """What else clients did, where they did not only transactions."""
-        history = self.history
-        began = (history.process >= 0) & ((history.type == INVOKE) | history.timeless)
-        others = sorted({history.functions[code] for code in np.unique(history.f[began]).tolist()} - {TRANSACTION})
+        others = sorted(self.history.client_functions() - {TRANSACTION})
         if not others:
             return ""
         return f"beside the transactions there are operations of another kind ({', '.join(map(show, others[:5]))})"
@@ -178,7 +174,7 @@ class _Judgement:
 
     def _read(self) -> None:
         """The transactions, and what they are about."""
-        self.transactions = Transactions.of(transaction_operations(self.history))
+        self.transactions = Transactions.of(self.history.operations_or_completions())
         self.workload = self.question.workload or workload_of(self.transactions)
 
     def _is_plainly_weak(self) -> bool:

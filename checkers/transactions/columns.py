@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.columns import Ints, hashable
 from harness.errors import HistoryError
-from harness.history import INFO, INVOKE, NEVER, OK, History, Operations
+from harness.history import OK, History, Operations
 from harness.packed import APPEND, FUNCTION_CODES, LIST, NUMBER, READ, TRANSACTION, WRITE, Values
 
 NIL: Final = -1
@@ -58,6 +58,15 @@ class Transactions:
         return len(self.rows)
 
     @cached_property
+    def in_session(self) -> NDArray[np.bool_]:
+        """Of which transactions it is known that their process waited for the one before: of those that were called.
+
+        In a history that has sessions in place of times, of all.
+        """
+        known: NDArray[np.bool_] = (self.call != NEVER_CALLED) | self.operations.history.timeless
+        return known
+
+    @cached_property
     def owner(self) -> NDArray[np.int32]:
         """The transaction of each micro-operation."""
         return np.repeat(np.arange(len(self), dtype=np.int32), np.diff(self.start))
@@ -91,11 +100,7 @@ class Transactions:
         type_ = operations.type[rows]
         told = invoked.copy()
         answered = np.flatnonzero(completed >= 0)
-        told[answered] = (
-            [_telling(history, int(invoked[at]), int(completed[at])) for at in answered.tolist()]
-            if not isinstance(history.value, Values)
-            else _telling_all(history.value, invoked[answered], completed[answered])
-        )
+        told[answered] = _telling(history.value, invoked[answered], completed[answered])
         asked = (type_ != OK) | (told != completed)
         orphans = invoked == completed
         columns = _packed_columns(history, told)
@@ -133,57 +138,30 @@ class Transactions:
         )
 
 
-def transaction_operations(history: History) -> Operations:
-    """The operations of a history that may lack all invocations: then each completion is an operation by itself.
-
-    Raises ``HistoryError`` as ``History.operations`` does.
-    """
-    clients = history.process >= 0
-    if not clients.any() or (history.type[clients] == INVOKE).any():
-        return history.operations()
-    rows = np.flatnonzero(clients)
-    outcome = history.type[rows]
-    return Operations(
-        history=history,
-        invoked=rows,
-        completed=rows,
-        type=outcome,
-        call=history.time[rows],
-        ret=np.where(outcome == INFO, NEVER, history.time[rows]),
-    )
-
-
 def _function(history: History) -> int:
     return history.functions.index(TRANSACTION) if TRANSACTION in history.functions else -1
 
 
-def _telling(history: History, invoked: int, completed: int) -> int:
-    """The event that says what a transaction did: its completion, if that is a transaction, too."""
-    value = history.value[completed]
-    is_transaction = isinstance(value, list | tuple) and all(
-        isinstance(part, list | tuple) and len(part) == 3 for part in value
-    )
-    if not is_transaction:
-        return invoked
-    asked = history.value[invoked]
-    return invoked if isinstance(asked, list | tuple) and asked and not value else completed
+def _telling(values: Sequence[Any], invoked: Ints, completed: Ints) -> Ints:
+    """The events that say what transactions did: their completions where these are transactions, too.
 
-
-def _telling_all(values: Values, invoked: Ints, completed: Ints) -> Ints:
-    """The same for many of which most are packed."""
-    place, asked = values.place[completed], values.place[invoked]
-    size = np.diff(values.packed.start)
-    # An answer without a micro-operation says nothing of what was asked for.
-    silent = (place >= 0) & (asked >= 0)
-    silent[silent] = (size[place[silent]] == 0) & (size[asked[silent]] > 0)
-    told = np.where((place >= 0) & ~silent, completed, invoked)
-    for at in np.flatnonzero(values.place[completed] < 0).tolist():
-        value = values[int(completed[at])]
-        if (
-            isinstance(value, list | tuple)
-            and value
-            and all(isinstance(part, list | tuple) and len(part) == 3 for part in value)
-        ):
+    An answer without a micro-operation says nothing of what was asked for.
+    """
+    told = invoked.copy()
+    unpacked = np.ones(len(completed), dtype=bool)
+    if isinstance(values, Values):
+        place, asked = values.place[completed], values.place[invoked]
+        unpacked = (place < 0) | (asked < 0)
+        size = np.diff(values.packed.start)
+        speaks = ~unpacked
+        speaks[speaks] = (size[place[speaks]] > 0) | (size[asked[speaks]] == 0)
+        told[speaks] = completed[speaks]
+    for at in np.flatnonzero(unpacked).tolist():
+        answer, question = values[int(completed[at])], values[int(invoked[at])]
+        is_answer = isinstance(answer, list | tuple) and all(
+            isinstance(part, list | tuple) and len(part) == 3 for part in answer
+        )
+        if is_answer and (answer or not (isinstance(question, list | tuple) and question)):
             told[at] = completed[at]
     return told
 

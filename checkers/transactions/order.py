@@ -33,13 +33,10 @@ class Order:
 def process_order(transactions: Transactions, among: NDArray[np.bool_], first: int) -> Order:
     """Who was done before whom by one process, of those ``among``; a crashed one is the last of its process.
 
-    Where the history does not tell of an invocation, a process is no order: nobody knows that it waited. In a history
-    that has sessions in place of times it is.
+    Where it is not known that a process waited, it is no order.
     """
     happened = (transactions.type == OK) | (transactions.type == INFO)
-    if not transactions.operations.history.timeless:
-        happened &= transactions.call != NEVER_CALLED
-    rows = np.flatnonzero(among & happened)
+    rows = np.flatnonzero(among & happened & transactions.in_session)
     rows = rows[np.argsort(transactions.process[rows], kind="stable")]
     process, done = transactions.process[rows], transactions.type[rows] == OK
     committed = np.flatnonzero(done)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from harness.checkers.transactions.columns import transaction_operations
 from harness.checkers.transactions.graph import EXPLAINED, Dependencies, Edges, Found, Kind
 from harness.checkers.transactions.universe import (
     BASE,
@@ -52,7 +51,7 @@ def infer(history: History) -> Dependencies:
     Unknown where a value was read that two transactions wrote to its key. Raises ``HistoryError`` with the line of what
     is neither a transaction with predicates nor the one ``init``.
     """
-    operations = transaction_operations(history)
+    operations = history.operations_or_completions()
     rows, universe = read_universe(operations)
     result = Dependencies(as_transactions(operations, rows, universe), Edges.join([]))
     reading = _Reading(universe, result)

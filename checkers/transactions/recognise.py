@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.transactions.columns import APPEND, NEVER_CALLED, NIL, READ, TRANSACTION, WRITE, Transactions
+from harness.checkers.transactions.columns import APPEND, NIL, READ, TRANSACTION, WRITE, Transactions
 from harness.checkers.transactions.graph import Found
 from harness.columns import Ints
 from harness.history import FAIL, INFO, NEVER, OK, History
@@ -27,20 +27,15 @@ _LOOKED_AT: Final = 1000
 """How many transactions are looked at for predicates, which no others have."""
 
 
-def client_functions(history: History) -> set[str]:
-    """The functions that clients called, by name."""
-    return {history.functions[code] for code in np.unique(history.f[history.process >= 0]).tolist()}
-
-
 def is_transactional(history: History) -> bool:
     """Whether clients did nothing but transactions."""
-    functions = client_functions(history)
+    functions = history.client_functions()
     return TRANSACTION in functions and functions <= {TRANSACTION, _INIT}
 
 
 def has_predicates(history: History) -> bool:
     """Whether the first transactions read by predicates, insert or delete, or a store was filled for such ones."""
-    if _INIT in client_functions(history):
+    if _INIT in history.client_functions():
         return True
     if TRANSACTION not in history.functions:
         return False
@@ -152,7 +147,6 @@ def depends(transactions: Transactions, order: str) -> bool:
         later = done | (t.type == INFO)
         return bool(done.any() and later.any() and t.ret[done].min() < t.call[later].max())
     if order == "process":
-        if not t.operations.history.timeless:
-            done = done & (t.call != NEVER_CALLED)  # as in ``order.process_order``
+        done = done & t.in_session
         return len(np.unique(t.process[done])) < int(done.sum())
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from harness.checkers.transactions.columns import NEVER_CALLED, Transactions
+from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.reads import Ints32
 
 njit = numba.njit(cache=True, nogil=True)
@@ -14,13 +14,12 @@ njit = numba.njit(cache=True, nogil=True)
 def processes(transactions: Transactions) -> Ints32:
     """The process of each transaction, numbered from 0 on.
 
-    Where the history does not tell of an invocation, nobody knows that the process waited for it: then that transaction
-    has a process of its own, unless processes are sessions in that kind of file.
+    A transaction of which nobody knows that its process waited for the one before has a process of its own.
     """
     t = transactions
     process = t.process
-    alone = t.call == NEVER_CALLED
-    if not t.operations.history.timeless and alone.any():
+    alone = ~t.in_session
+    if alone.any():
         process = np.unique(process, return_inverse=True)[1]
         process[alone] = len(t) + np.flatnonzero(alone)
     numbers: Ints32 = np.unique(process, return_inverse=True)[1].astype(np.int32)

@@ -114,9 +114,7 @@ def _written_after_read(registers: Registers) -> Pair:
 def _in_sessions(registers: Registers) -> Pair:
     """What a transaction of a process left of a key before what the next one of that process met there."""
     transactions = registers.transactions
-    done = transactions.type == OK
-    if not transactions.operations.history.timeless:
-        done &= transactions.call != NEVER_CALLED  # nobody knows that a process waited, then
+    done = (transactions.type == OK) & transactions.in_session
     order = np.flatnonzero(done)
     process = transactions.process[order]
     order = order[np.argsort(process, kind="stable")]

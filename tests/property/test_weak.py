@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import pytest
 
 from harness.checkers.transactions import forced
-from harness.checkers.transactions.columns import Transactions, transaction_operations
+from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.solver import Model, solve
 from harness.checkers.transactions.weak import Level, Step, Violation, judge
 from harness.history import from_events
@@ -104,7 +104,7 @@ def transactions_of(txns: list[Txn]) -> tuple[Transactions, list[Txn]]:
     order = sorted(range(len(txns)), key=lambda number: spans[number][0])
     ends = [float("inf") if txn.type == "info" else span[1] for txn, span in zip(txns, spans, strict=True)]
     placed = [txns[n]._replace(span=(int(spans[n][0]), ends[n])) for n in order]
-    return Transactions.of(transaction_operations(from_events(events))), placed
+    return Transactions.of(from_events(events).operations_or_completions()), placed
 
 
 class Seen(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.checkers.transactions.columns import Transactions, transaction_operations
+from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.weak import judge
 from harness.errors import HistoryError
 from harness.history import History
@@ -30,7 +30,7 @@ def parts(history: History) -> list[tuple[int, str, Any]]:
 
 def strongest(history: History) -> str:
     """The strongest of the weak levels that a history has."""
-    transactions = Transactions.of(transaction_operations(history))
+    transactions = Transactions.of(history.operations_or_completions())
     valid = [level for level in LEVELS if judge(transactions, level).validity == "valid"]  # type: ignore[arg-type]
     assert valid == list(LEVELS[: len(valid)])
     return valid[-1] if valid else "none"

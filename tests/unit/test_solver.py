@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.checkers.transactions import Transactional, forced
-from harness.checkers.transactions.columns import Transactions, transaction_operations
+from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.solver import ABSENT, Model, solve
 from harness.checkers.transactions.weak import COMMIT_ORDER, judge
 from harness.history import History, from_events
@@ -26,7 +26,7 @@ def history(*transactions: Given, timeless: bool = True) -> Transactions:
     ]
     made = from_events(events)
     made.timeless = timeless
-    return Transactions.of(transaction_operations(made))
+    return Transactions.of(made.operations_or_completions())
 
 
 def timed(*transactions: Given) -> History:
