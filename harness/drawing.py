@@ -5,12 +5,12 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from msgspec.structs import replace
 
 from harness.verdict import Edge
-from harness.words import named, printable
+from harness.words import key_named, printable
 
 _LABEL: Final = 24
 """The most characters of a label."""
@@ -24,11 +24,6 @@ def _label(edge: Edge) -> str:
     """What stands at an edge: its kind, and the key that it is about."""
     label = edge.kind if edge.key is None else f"{edge.kind} {key_named(edge.key)}"
     return printable(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…")
-
-
-def key_named(key: Any) -> str:
-    """A key beside other things: x, but "key 7" where it might be taken for a value."""
-    return named(key) if isinstance(key, str) and not key.isdigit() else f"key {named(key)}"
 
 
 def _shortened(edges: Sequence[Edge]) -> list[tuple[str, str]]:

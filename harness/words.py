@@ -44,6 +44,11 @@ def named(key: Any) -> str:
     return key if isinstance(key, str) and key.isprintable() else repr(key)
 
 
+def key_named(key: Any) -> str:
+    """A key beside other things: x, but "key 7" where it might be taken for a value."""
+    return named(key) if isinstance(key, str) and not key.isdigit() else f"key {named(key)}"
+
+
 _ASKS: Final = ("read", "get", "members", "dequeue", "pop", "peek")
 
 

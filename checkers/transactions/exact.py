@@ -8,10 +8,10 @@ weak levels go: who read from whom is the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.gathering import Gathering
@@ -22,6 +22,9 @@ from harness.checkers.transactions.recognise import as_registers, without_sessio
 from harness.checkers.transactions.weak import COMMIT_ORDER, Judgement, Level, Step, Violation, judge
 from harness.verdict import Budget, Edge
 from harness.words import named
+
+if TYPE_CHECKING:
+    from harness.checkers.transactions.solver import Model
 
 
 class _Weak(NamedTuple):
@@ -49,15 +52,15 @@ _IN_SESSIONS: Final[dict[Level, str]] = {
     "read-committed": cycle_exists("strong-session-read-committed"),
 }
 """By level, the anomaly where it has sessions, too."""
-_SEARCHED: Final = (
-    "strong-serializable",
-    "strong-session-serializable",
-    "serializable",
-    "strong-snapshot-isolation",
-    "strong-session-snapshot-isolation",
-    "snapshot-isolation",
-)
-"""The models that ``solver`` knows, the strongest first."""
+SEARCHED: Final[Mapping[str, Model]] = {
+    "strong-serializable": "strict-serializable",
+    "strong-session-serializable": "strong-session-serializable",
+    "serializable": "serializable",
+    "strong-snapshot-isolation": "strong-snapshot-isolation",
+    "strong-session-snapshot-isolation": "strong-session-snapshot-isolation",
+    "snapshot-isolation": "snapshot-isolation",
+}
+"""The models that ``solver`` knows, the strongest first, and what it calls them."""
 
 
 def weak_levels(question: Question, *, lists: bool) -> list[_Weak]:
@@ -168,7 +171,7 @@ def _sentence(step: Step, transactions: Transactions) -> str:
 
 def can_be_searched(question: Question) -> bool:
     """Whether an order of the transactions, if there is one, answers all that is asked for."""
-    return set(_SEARCHED).issuperset(question.models) and not question.anomalies
+    return set(SEARCHED).issuperset(question.models) and not question.anomalies
 
 
 def search_for_an_order(gathering: Gathering, question: Question, deadline: float, memory: int) -> str:
@@ -177,20 +180,12 @@ def search_for_an_order(gathering: Gathering, question: Question, deadline: floa
     Where a model is refuted, so may be weaker ones that it implies: these are tried as well, while there is time. The
     time is that of ``time.monotonic``; ``memory`` are bytes.
     """
-    from harness.checkers.transactions.solver import Model, solve
+    from harness.checkers.transactions.solver import solve
 
     t = gathering.transactions
     reads = Reads.of(t)
     # What is wrong by itself was found before; of what nobody wrote only that is left which may have been there.
     reads = replace(reads, found=[], counts={})
-    names: dict[str, Model] = {
-        "strong-serializable": "strict-serializable",
-        "strong-session-serializable": "strong-session-serializable",
-        "serializable": "serializable",
-        "strong-snapshot-isolation": "strong-snapshot-isolation",
-        "strong-session-snapshot-isolation": "strong-session-snapshot-isolation",
-        "snapshot-isolation": "snapshot-isolation",
-    }
     unknown = ""
     allowed: set[str] = set()
     for model in _searched(question.models):
@@ -200,7 +195,7 @@ def search_for_an_order(gathering: Gathering, question: Question, deadline: floa
         left = deadline - monotonic()
         if left <= 0 and not asked:
             break
-        answer = solve(t, names[model], Budget(max(left, 0.1), memory), reads=reads)
+        answer = solve(t, SEARCHED[model], Budget(max(left, 0.1), memory), reads=reads)
         if answer.validity == "invalid":
             kind = cycle_exists(model)
             gathering.single[kind] = 1
@@ -215,4 +210,4 @@ def search_for_an_order(gathering: Gathering, question: Question, deadline: floa
 def _searched(models: Sequence[str]) -> list[str]:
     """The models that can be searched for among these and those that they imply, the strongest first."""
     implied = set[str]().union(*(weaker(model) for model in models if model != CAUSAL))
-    return [model for model in _SEARCHED if model in implied]
+    return [model for model in SEARCHED if model in implied]

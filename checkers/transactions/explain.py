@@ -4,37 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from harness.checkers.transactions.columns import APPEND, NEVER_CALLED, NIL, READ, Transactions
+from harness.checkers.transactions.cycles import Step
 from harness.checkers.transactions.graph import Kind
 from harness.checkers.transactions.levels import ORDERS, boundary, told
 from harness.checkers.witness import Clock
 from harness.history import NEVER
 from harness.verdict import Edge
-from harness.words import named, show
+from harness.words import key_named, named, show
 
 _LISTED: Final = 8
 """The most elements of a list that are written out."""
 _TOLD: Final = 6
 """The most edges of a cycle that its paragraph tells; the rest are among the anomaly's edges."""
-
-
-class Step(Protocol):
-    """An edge of a cycle, as ``cycles`` gives it."""
-
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def source(self) -> int: ...
-    @property
-    def target(self) -> int: ...
-    @property
-    def key(self) -> int: ...
-    @property
-    def before(self) -> int: ...
-    @property
-    def after(self) -> int: ...
 
 
 class Class(NamedTuple):
@@ -150,7 +134,7 @@ class Storyteller:
         """Transactions that read the same of a key, and then wrote it, each."""
         self._met.clear()
         shown = transactions[:_TOLD]
-        name = key_name(self._all.keys[key])
+        name = key_named(self._all.keys[key])
         told = []
         for one in shown:
             rows = [row for row in self._micro(one, key) if self._all.key[row] == key]
@@ -182,7 +166,7 @@ class Storyteller:
             return f"{source} came before {target} in process {process}, which does one thing after the other"
         if kind == Kind.REALTIME:
             return f"{source} had completed before {target} began{self._gap(step)}"
-        key = key_name(self._all.keys[step.key]) if step.key >= 0 else "a key"
+        key = key_named(self._all.keys[step.key]) if step.key >= 0 else "a key"
         if kind in (Kind.WWP, Kind.WRP, Kind.RWP):
             return self._by_predicate(kind, source, target, key)
         after, before = show(self._all.value_name(step.after)), show(self._all.value_name(step.before))
@@ -249,11 +233,6 @@ class Storyteller:
             elif int(self._all.value[row]) == version:
                 return None if version == NIL else show(self._all.value_name(version))
         return None if version == NIL else f"{show(self._all.value_name(version))}"
-
-
-def key_name(key: Any) -> str:
-    """A key in a sentence: x, but "key 7" where it might be taken for a value."""
-    return named(key) if isinstance(key, str) and not key.isdigit() else f"key {named(key)}"
 
 
 def _list(elements: Sequence[Any]) -> str:

@@ -12,18 +12,12 @@ from collections.abc import Collection
 from typing import Final
 
 from harness.checkers.transactions.columns import Transactions
+from harness.checkers.transactions.exact import MANY, SEARCHED, judgement_of, weak_levels
 from harness.checkers.transactions.levels import CAUSAL, PARTLY, strongest, weaker
 from harness.checkers.transactions.question import Question, in_sessions
+from harness.checkers.transactions.recognise import as_registers
 
-_BY_CYCLES: Final = (
-    "strong-serializable",
-    "strong-session-serializable",
-    "serializable",
-    "strong-snapshot-isolation",
-    "strong-session-snapshot-isolation",
-    "snapshot-isolation",
-    "read-uncommitted",
-)
+_BY_CYCLES: Final = (*SEARCHED, "read-uncommitted")
 _BY_READS: Final = (CAUSAL, "causal-cerone", "read-atomic", "read-committed")
 """What ``weak`` decides, the strongest first."""
 _MOST: Final = 200_000
@@ -41,9 +35,6 @@ def kept_by_reads(
     transactions: Transactions, counts: Collection[str], order: str, *, lists: bool, timeless: bool
 ) -> list[str]:
     """The strongest of the weak levels that a history keeps, or none. Large histories are not looked at."""
-    from harness.checkers.transactions.exact import MANY, judgement_of, weak_levels
-    from harness.checkers.transactions.recognise import as_registers
-
     # Without sessions causal consistency takes time for each two transactions.
     levels = [model for model in _BY_READS if model != "causal-cerone" or len(transactions) <= MANY]
     questions = [_alone(model, timeless=timeless) for model in levels]
@@ -70,7 +61,7 @@ def the_strongest(models: Collection[str]) -> list[str]:
 
 def is_decided(model: str, *, ordered: bool) -> bool:
     """Whether nothing that a level forbids is left unsought; ``ordered``: where the order of all versions is known."""
-    return model not in PARTLY if ordered else model in _BY_READS or model in _BY_CYCLES[:-1]
+    return model not in PARTLY if ordered else model in _BY_READS or model in SEARCHED
 
 
 def _alone(model: str, *, timeless: bool) -> Question:
