@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from harness.checkers.compiled import compile_in_background
 from harness.checkers.transactions.columns import NEVER_CALLED, TRANSACTION, Transactions
@@ -48,6 +48,9 @@ from harness.checkers.transactions.recognise import (
 from harness.history import OK, History
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import count, show
+
+if TYPE_CHECKING:
+    from harness.checkers.transactions.reads import Reads
 
 __all__ = ["Transactional"]
 
@@ -161,9 +164,13 @@ class _Judgement:
 
     def verdict(self) -> Verdict:
         """What is found, and what follows from it."""
-        if not self.beside and self._is_plainly_weak():
-            return self._told()
-        self._infer()
+        by_predicates = self._reads_by_predicates()
+        if not by_predicates:
+            self.transactions = Transactions.of(self.history.operations_or_completions())
+            self.workload = self.question.workload or workload_of(self.transactions)
+            if not self.beside and self._is_plainly_weak():
+                return self._told()
+        self._infer(by_predicates=by_predicates)
         self._find_cycles()
         if not self.fatal:
             self.gathering.add_refutations(self.question.models)
@@ -172,30 +179,27 @@ class _Judgement:
             self._hold_to_named_anomalies()
         return self._told()
 
-    def _read(self) -> None:
-        """The transactions, and what they are about."""
-        self.transactions = Transactions.of(self.history.operations_or_completions())
-        self.workload = self.question.workload or workload_of(self.transactions)
+    @cached_property
+    def reads(self) -> Reads | None:
+        """Which writes were read; None of lists, whose reads are other ones."""
+        from harness.checkers.transactions.reads import Reads
+
+        return None if self.workload == LIST_APPEND else Reads.of(self.transactions)
 
     def _is_plainly_weak(self) -> bool:
         """Whether registers keep the weak levels, if no other is asked for: then no dependency is to be written out."""
         from harness.checkers.transactions.exact import judgement_of, only_weak, weak_levels
         from harness.checkers.transactions.gathering import Gathering
-        from harness.checkers.transactions.reads import Reads
 
-        question = self.question
-        if not only_weak(question) or question.versions or self._reads_by_predicates():
+        question, reads = self.question, self.reads
+        if not only_weak(question) or question.versions or reads is None:
             return False
-        self._read()
-        if self.workload not in (RW_REGISTER, READ_MODIFY_WRITE):
-            return False
-        reads = Reads.of(self.transactions)
         self.edges = int((reads.read_source >= 0).sum())
         self.empty = not self.edges and not depends(self.transactions, question.order)
         if self.empty or reads.found or reads.unknown:
             return False
         for level in weak_levels(question, lists=False):
-            if judgement_of(level, question, self.transactions, reads).validity != "valid":
+            if judgement_of(level, question, self.transactions, reads, self.until).validity != "valid":
                 return False
         self.gathering = Gathering(self.transactions)
         return True
@@ -204,19 +208,17 @@ class _Judgement:
         asked = self.question.workload
         return asked == PREDICATES or (asked is None and has_predicates(self.history))
 
-    def _infer(self) -> None:
+    def _infer(self, *, by_predicates: bool) -> None:
         """Dependencies between the transactions, and the anomalies that are no cycles."""
         from harness.checkers.transactions.gathering import Gathering
 
-        if self._reads_by_predicates():
+        if by_predicates:
             from harness.checkers.transactions import predicates
 
             self.workload = PREDICATES
             self.dependencies = predicates.infer(self.history)
             self.transactions = self.dependencies.transactions
         else:
-            if not hasattr(self, "transactions"):
-                self._read()
             self.dependencies = self._inferred()
         self.edges = len(self.dependencies.edges)
         self.gathering = Gathering(self.transactions)
@@ -268,22 +270,22 @@ class _Judgement:
             search_for_an_order,
         )
 
-        gathering, question = self.gathering, self.question
-        lists = self.workload == LIST_APPEND
-        if not lists and not self._is_refuted():
-            add_wrong_reads(gathering, question)
+        gathering, question, reads = self.gathering, self.question, self.reads
+        if reads is not None and not self._is_refuted():
+            add_wrong_reads(gathering, question, reads)
         if self._is_refuted() or self.empty:
             return
-        self.unknown = hold_to_weak_levels(gathering, question, lists=lists, deadline=self.until)
-        if lists and not self._is_refuted():
+        self.unknown = hold_to_weak_levels(gathering, question, self.until, reads)
+        if reads is None and not self._is_refuted():
             from harness.checkers.transactions.unordered import hold_to_snapshots
 
             self.unknown = self.unknown or hold_to_snapshots(self.dependencies, gathering, question.models)
-        if not lists and not self.unknown and only_weak(question):
+        if reads is None:
+            return
+        if not self.unknown and only_weak(question):
             self.partial = ""  # these levels do not rest on the dependencies
-        ordered = lists or (self._are_versions_ordered() and not self.partial)
-        if not ordered and not self._is_refuted():
-            why = search_for_an_order(gathering, question, self.until, self.budget.bytes)
+        if not (self._are_versions_ordered(reads) and not self.partial) and not self._is_refuted():
+            why = search_for_an_order(gathering, question, reads, self.until, self.budget.bytes)
             self.unknown = self.unknown or why
             if not why and can_be_searched(question):
                 # There is an order, whatever is not known of dependencies, and of what the models imply.
@@ -299,16 +301,14 @@ class _Judgement:
         for anomaly, model, sessions in _OF_WEAK_LEVELS:
             if anomaly in self.question.anomalies and not self._is_refuted() and not self.empty:
                 level = replace(self.question, models=(model,), anomalies=(), sessions=sessions)
-                unknown = hold_to_weak_levels(self.gathering, level, lists=self.workload == LIST_APPEND)
+                unknown = hold_to_weak_levels(self.gathering, level, self.until, self.reads)
                 self.unknown = self.unknown or unknown
 
-    def _are_versions_ordered(self) -> bool:
+    def _are_versions_ordered(self, reads: Reads) -> bool:
         """Whether the order of all versions follows from reads: each write has one before it whose answer is known."""
-        from harness.checkers.transactions.reads import Reads
-
         if workload_of(self.transactions) != READ_MODIFY_WRITE:
             return False
-        return not (Reads.of(self.transactions).happened & (self.transactions.type != OK)).any()
+        return not (reads.happened & (self.transactions.type != OK)).any()
 
     def _is_refuted(self) -> bool:
         return not self.question.prohibited.isdisjoint(self.gathering.counts)
@@ -394,8 +394,7 @@ class _Judgement:
             forked = self.workload != LIST_APPEND and "lost-update" in counts
             kept += [] if forked else kept_by_cycles(counts, order, timeless=timeless)
         if not any(model == CAUSAL or "causal-cerone" in weaker(model) for model in kept):
-            lists = self.workload == LIST_APPEND
-            kept += kept_by_reads(self.transactions, counts, order, lists=lists, timeless=timeless)
+            kept += kept_by_reads(self.transactions, counts, order, self.reads, self.until, timeless=timeless)
         return the_strongest(kept)
 
     @cached_property
@@ -403,8 +402,10 @@ class _Judgement:
         """Whether the order of all versions is known, so that cycles decide, and whether they were sought at all."""
         if not hasattr(self, "dependencies") or self.workload == PREDICATES:
             return False
+        if self.reads is None:
+            return True
         by_reads = self.workload == READ_MODIFY_WRITE or "wfr" in self.question.versions
-        return self.workload == LIST_APPEND or (by_reads and self._are_versions_ordered())
+        return by_reads and self._are_versions_ordered(self.reads)
 
     def _is_decided(self, model: str) -> bool:
         from harness.checkers.transactions.kept import is_decided

@@ -7,7 +7,6 @@ weak levels go: who read from whom is the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -93,10 +92,13 @@ def judgement_of(
     level: _Weak,
     question: Question,
     transactions: Transactions,
-    reads: Reads | None = None,
-    deadline: float = math.inf,
+    reads: Reads | None,
+    deadline: float,
 ) -> Judgement:
-    """A history of registers held against a weak level, until a ``deadline`` of ``time.monotonic``."""
+    """A history of registers held against a weak level, until a ``deadline`` of ``time.monotonic``.
+
+    ``reads`` are those of the history where they are known already.
+    """
     if _has_sessions(level, question):
         return judge(transactions, level.level, reads=reads, deadline=deadline)
     apart = without_sessions(transactions)
@@ -104,9 +106,8 @@ def judgement_of(
     return judge(apart, level.level, sessions=False, reads=known, deadline=deadline)
 
 
-def add_wrong_reads(gathering: Gathering, question: Question) -> None:
+def add_wrong_reads(gathering: Gathering, question: Question, reads: Reads) -> None:
     """Add the reads of registers that are wrong by themselves and that the dependencies left out."""
-    reads = Reads.of(gathering.transactions)
     # Of what nobody wrote more is known already; what AWDIT asks of own writes at every level, Adya does at some.
     names = {kind: kind for kind in reads.counts if kind != "garbage-read"}
     if "own-write-unseen" in question.sessions and "internal" in names:
@@ -119,14 +120,18 @@ def add_wrong_reads(gathering: Gathering, question: Question) -> None:
                     gathering.add(name, one.transactions, one.text, one.key)
 
 
-def hold_to_weak_levels(gathering: Gathering, question: Question, *, lists: bool, deadline: float = math.inf) -> str:
-    """Add what refutes the weak levels that are asked for; answers why one of them could not be decided, if so."""
+def hold_to_weak_levels(gathering: Gathering, question: Question, deadline: float, reads: Reads | None) -> str:
+    """Add what refutes the weak levels that are asked for; answers why one of them could not be decided, if so.
+
+    ``reads`` are those of registers, None where transactions are on lists. The time is that of ``time.monotonic``.
+    """
+    lists = reads is None
     t = as_registers(gathering.transactions) if lists else gathering.transactions
     unknown = ""
     for level in weak_levels(question, lists=lists):
         if level.model == "causal-cerone" and level.model not in question.models and len(t) > MANY:
             level = next(one for one in _WEAK if one.model == "read-atomic")  # noqa: PLW2901
-        judgement = judgement_of(level, question, t, deadline=deadline)
+        judgement = judgement_of(level, question, t, reads, deadline)
         unknown = unknown or judgement.unknown
         anomaly = _IN_SESSIONS[level.level] if _has_sessions(level, question) else level.anomaly
         # Wrong reads are found by the inference, too, which knows better what is garbage.
@@ -174,7 +179,7 @@ def can_be_searched(question: Question) -> bool:
     return set(SEARCHED).issuperset(question.models) and not question.anomalies
 
 
-def search_for_an_order(gathering: Gathering, question: Question, deadline: float, memory: int) -> str:
+def search_for_an_order(gathering: Gathering, question: Question, reads: Reads, deadline: float, memory: int) -> str:
     """Look for an order of the transactions that the models allow; answers why it is not known whether there is one.
 
     Where a model is refuted, so may be weaker ones that it implies: these are tried as well, while there is time. The
@@ -182,8 +187,6 @@ def search_for_an_order(gathering: Gathering, question: Question, deadline: floa
     """
     from harness.checkers.transactions.solver import solve
 
-    t = gathering.transactions
-    reads = Reads.of(t)
     # What is wrong by itself was found before; of what nobody wrote only that is left which may have been there.
     reads = replace(reads, found=[], counts={})
     unknown = ""
@@ -195,7 +198,7 @@ def search_for_an_order(gathering: Gathering, question: Question, deadline: floa
         left = deadline - monotonic()
         if left <= 0 and not asked:
             break
-        answer = solve(t, SEARCHED[model], Budget(max(left, 0.1), memory), reads=reads)
+        answer = solve(gathering.transactions, SEARCHED[model], Budget(max(left, 0.1), memory), reads=reads)
         if answer.validity == "invalid":
             kind = cycle_exists(model)
             gathering.single[kind] = 1

@@ -15,6 +15,7 @@ from harness.checkers.transactions.columns import Transactions
 from harness.checkers.transactions.exact import MANY, SEARCHED, judgement_of, weak_levels
 from harness.checkers.transactions.levels import CAUSAL, PARTLY, strongest, weaker
 from harness.checkers.transactions.question import Question, in_sessions
+from harness.checkers.transactions.reads import Reads
 from harness.checkers.transactions.recognise import as_registers
 
 _BY_CYCLES: Final = (*SEARCHED, "read-uncommitted")
@@ -32,19 +33,29 @@ def kept_by_cycles(counts: Collection[str], order: str, *, timeless: bool) -> li
 
 
 def kept_by_reads(
-    transactions: Transactions, counts: Collection[str], order: str, *, lists: bool, timeless: bool
+    transactions: Transactions,
+    counts: Collection[str],
+    order: str,
+    reads: Reads | None,
+    deadline: float,
+    *,
+    timeless: bool,
 ) -> list[str]:
-    """The strongest of the weak levels that a history keeps, or none. Large histories are not looked at."""
+    """The strongest of the weak levels that a history keeps, or none. Large histories are not looked at.
+
+    ``reads`` are those of registers, None where transactions are on lists. The time is that of ``time.monotonic``.
+    """
     # Without sessions causal consistency takes time for each two transactions.
     levels = [model for model in _BY_READS if model != "causal-cerone" or len(transactions) <= MANY]
     questions = [_alone(model, timeless=timeless) for model in levels]
     left = [question for question in questions if _is_left(question, counts, order)]
     if not left or len(transactions.f) > _MOST:
         return []
+    lists = reads is None
     registers = as_registers(transactions) if lists else transactions
     for question in left:
         (level,) = weak_levels(question, lists=lists)
-        if judgement_of(level, question, registers).validity == "valid":
+        if judgement_of(level, question, registers, reads, deadline).validity == "valid":
             return list(question.models)
     return []
 

@@ -47,26 +47,24 @@ def contradiction(dependencies: Dependencies, orders: Collection[Kind]) -> Contr
         return Contradiction(-1, -1, -1, "there are too many writes that nobody has read, whose order is not known")
     anti = (core.kind == Kind.RW) | (core.kind == Kind.RWP)
     source, target = core.source.astype(np.int64), core.target.astype(np.int64)
-    decided: set[tuple[int, int, int]] = set()
-    while True:
-        before = len(decided)
-        for key, one, other in pairs:
-            if (key, one, other) in decided:
-                continue
-            start, order = grouped(len(core.node), source)
-            bad = (
-                _leads(other, one, source, target, start, order, anti),
-                _leads(one, other, source, target, start, order, anti),
-            )
+    start, order = grouped(len(core.node), source)
+    left = pairs
+    while left:
+        undecided = []
+        for key, one, other in left:
+            bad = [_leads(*ends, target, start, order, anti) for ends in ((other, one), (one, other))]
             if all(bad):
                 return Contradiction(key, int(core.node[one]), int(core.node[other]))
-            if any(bad):
-                decided.add((key, one, other))
-                first, second = (other, one) if bad[0] else (one, other)
-                source, target = np.append(source, first), np.append(target, second)
-                anti = np.append(anti, False)
-        if len(decided) == before:
+            if not any(bad):
+                undecided.append((key, one, other))
+                continue
+            first, second = (other, one) if bad[0] else (one, other)
+            source, target, anti = np.append(source, first), np.append(target, second), np.append(anti, False)
+            start, order = grouped(len(core.node), source)
+        if len(undecided) == len(left):
             return None
+        left = undecided
+    return None
 
 
 _SNAPSHOTS: Final = (
@@ -118,7 +116,7 @@ def _pairs(dependencies: Dependencies, core: Core) -> list[tuple[int, int, int]]
 
 
 @njit
-def _leads(begin, goal, source, target, start, order, anti):  # type: ignore[no-untyped-def]
+def _leads(begin, goal, target, start, order, anti):  # type: ignore[no-untyped-def]
     """Whether there is a way from one node to another on which no anti-dependency follows another."""
     nodes = len(start) - 1
     seen = np.zeros(2 * nodes, np.bool_)
