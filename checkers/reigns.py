@@ -56,6 +56,11 @@ class Meeting(NamedTuple):
     shared: int
     all_at_once: bool
 
+    @property
+    def overlap(self) -> Overlap:
+        """The whole of it, as one."""
+        return Overlap(self.start, self.end, self.nodes)
+
 
 def acknowledged_writes(operations: Operations) -> Ints:
     """The rows of the writes that were acknowledged, and of which it is known by whom.

@@ -160,7 +160,7 @@ class Picture:
         return {self.operations.server_name(row) for row in rows}
 
     def _episode(self, meeting: Meeting) -> Episode:
-        operations, overlap = self.operations, Overlap(*meeting[:3])
+        operations, overlap = self.operations, meeting.overlap
         meanwhile = self._meanwhile(overlap)
         inside = self.writes[meanwhile & (operations.call[self.writes] >= overlap.start)]
         # Who has been succeeded and acknowledges nothing any more is no second primary for the other's writes.
@@ -187,7 +187,7 @@ class Picture:
         A reign is certain until its last write is invoked. Such a write was acknowledged while the other one certainly
         was primary, and that it was in the lower term is what is wrong.
         """
-        overlap, end = Overlap(*meeting[:3]), meeting.end
+        overlap, end = meeting.overlap, meeting.end
         for lag in self.late:
             if {lag.node, lag.other} <= overlap.nodes:
                 call, ret = self.operations.call[lag.writes], self.operations.ret[lag.writes]
@@ -198,7 +198,7 @@ class Picture:
 
     def _conflicts(self, whole: Sequence[Meeting]) -> list[Conflict]:
         """What terms tell of nodes that were not certainly primary at once, in the order in which it was seen."""
-        episodes = [Overlap(*meeting[:3]) for meeting in whole]
+        episodes = [meeting.overlap for meeting in whole]
         found = []
         for claim in self.claims:
             if not any(len(_shared(claim, overlap)) == len(claim.spells) for overlap in episodes):
