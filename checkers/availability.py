@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -193,10 +194,10 @@ class _Measured:
         good: NDArray[np.bool_] = 10 * (sums[over] - sums[here]) * until >= 9 * int(sums[until]) * (over - here)
         return good
 
-    def _first(self, rows: Any) -> _First:
+    def _first(self, rows: Ints | NDArray[np.bool_]) -> _First:
         return _First(self.call[rows], self.operations.ret[rows], self.served[rows])
 
-    def of(self, chosen: Any) -> Service:
+    def of(self, chosen: Ints | NDArray[np.bool_] | slice) -> Service:
         """Those of a slice, a mask, or some rows."""
         was_served = self.served[chosen]
         return Service(len(was_served), int(was_served.sum()), quantiles(self.latency[chosen][was_served]))
@@ -226,7 +227,7 @@ class _Measured:
             service_clauses(self.history, self.operations),
         )
 
-    def _rows_by(self, code: NDArray[np.int32], names: list[Any]) -> dict[str, Ints]:
+    def _rows_by(self, code: NDArray[np.int32], names: Sequence[str | None]) -> dict[str, Ints]:
         """The rows of each name, in their order."""
         order = np.argsort(code, kind="stable")
         codes, first = np.unique(code[order], return_index=True)

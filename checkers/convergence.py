@@ -5,7 +5,7 @@ The weakest promise that a replicated store can make (Vogels, "Eventually Consis
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,9 @@ class Convergence(Checker):
             return Verdict("unknown", reason, evidence=evidence)
         return Verdict("valid", evidence=evidence)
 
-    def _invented(self, operations: Any, reads: Any, periods: list[Period]) -> list[Anomaly]:
+    def _invented(
+        self, operations: Operations, reads: Mapping[Any, Mapping[str, int]], periods: list[Period]
+    ) -> list[Anomaly]:
         """Final values that no write can have written."""
         writes = rows_of(operations, "write")
         if not writes:

@@ -7,14 +7,15 @@ value always counts as later (the session guarantee "writes follow reads" and ca
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
 from harness.checkers.witness import Clock, about, anomaly, sentence, witness
 from harness.columns import hashable
-from harness.history import FAIL, OK, History
+from harness.history import FAIL, OK, History, Operations
 from harness.periods import Period, fault_periods
-from harness.verdict import Anomaly, Budget, Checker, Verdict
+from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
 from harness.words import count, show
 
 _REPORTED = 10
@@ -66,7 +67,7 @@ class Overwritten(Checker):
         return Verdict("valid", evidence=evidence)
 
 
-def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
+def _replaced(operations: Operations) -> dict[tuple[Any, Any], tuple[int, int]]:
     """For each key and value that was certainly replaced: who knew it, and the acknowledged write after that."""
     known: dict[tuple[int, Any], list[tuple[Any, int]]] = {}
     replaced: dict[tuple[Any, Any], tuple[int, int]] = {}
@@ -86,7 +87,7 @@ def _replaced(operations: Any) -> dict[tuple[Any, Any], tuple[int, int]]:
     return replaced
 
 
-def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anomaly]:
+def _vanished(operations: Operations, finals: Mapping[Any, Mapping[str, int]], periods: list[Period]) -> list[Anomaly]:
     """Keys that hold nothing although a write was acknowledged and nobody ever tried to delete them."""
     deleted = {operations.key_name(row) for row in rows_of(operations, "delete") if operations.type[row] != FAIL}
     written: dict[Any, int] = {}
@@ -105,7 +106,8 @@ def _vanished(operations: Any, finals: Any, periods: list[Period]) -> list[Anoma
     return anomalies
 
 
-def _did(op: Any, clock: Clock) -> str:
+def _did(op: Witness, clock: Clock) -> str:
+    assert op.ret is not None  # it was acknowledged
     if op.f == "delete":
         return f"it deleted the key from {clock.at(op.call)} to {clock.at(op.ret)}"
     return f"it wrote {show(op.value)} from {clock.at(op.call)} to {clock.at(op.ret)}"

@@ -138,7 +138,7 @@ class Experiment(msgspec.Struct, frozen=True):
             "--timeout": plain(self.timeout),
             "--interval": plain(self.interval),
             "--recovery": plain(self.recovery),
-            "--zones": self.zones if self.zones != "3" else None,
+            "--zones": self.zones if self.zones != _fields()["zones"].default else None,
             "--seed": self.seed,
         }
         for name, value in given.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast, overload
+from typing import Final, Literal, TypeAlias, TypeVar, cast, overload
 
 import msgspec
 from msgspec.structs import replace
@@ -158,7 +158,7 @@ def several(parts: T | Sequence[T]) -> Sequence[T]:
 class _Adoption:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
-        self.objects: dict[tuple[str, str], Any] = {}
+        self.objects: dict[tuple[str, str], Plugin | type[Plugin]] = {}
         self.options: dict[tuple[str, str], Mapping[str, str]] = {}
         self.unnamed: list[str] = []
         self.here_only: list[str] = []

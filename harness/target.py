@@ -92,7 +92,7 @@ class Target(Part, Protocol):
     workloads: ClassVar[frozenset[str]]
     """The names of those that it supports."""
     programs: ClassVar[Mapping[str, str]] = {}
-    """The programs that must be on a node, and the Debian package of each."""
+    """The programs that must be on a node, and the Debian package of each, which the node image gets."""
     ships: ClassVar[Sequence[str]] = ()
     """The Python packages that its servers are made of, by name: a node has what they hold in ``node.shipped``, to be
     named in ``PYTHONPATH``, and may have nothing beyond them but the standard library."""

@@ -22,8 +22,8 @@ own licence. `python -m release.licences` writes this file anew.
 |---|---|---|
 """
 _END: Final = """
-The node image (`splitbrain images build`) is made of Debian packages: Python, Redis, etcd, iproute2, iptables, procps
-and what these need. Their licences are in `/usr/share/doc/*/copyright` of the image.
+The node image (`splitbrain images build`) is made of Debian packages: Python, iproute2, iptables, procps, the servers
+of the targets, and what these need. Their licences are in `/usr/share/doc/*/copyright` of the image.
 """
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -65,5 +65,5 @@ class Converge(Workload):
         return every_node_reads("read-local", self._keys, self.settle)
 
     def checkers(self) -> Mapping[str, Checker]:
-        agreement: dict[str, Any] = {"convergence": Convergence("read-local")}
+        agreement: dict[str, Checker] = {"convergence": Convergence("read-local")}
         return agreement | {"overwritten": Overwritten("read-local")} if self._options.causal else agreement

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
@@ -89,6 +89,9 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Load the code that a run or a timetable of others names: FILE.py, merge=.")
 ]
 
+UNSAID: Final = Experiment("")
+"""What an experiment is where nothing is said of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentOptions:
@@ -96,26 +99,26 @@ class ExperimentOptions:
 
     target: TargetArgument = ""
     target_option: TargetOption = ""
-    on: OnOption = "auto"
-    image: ImageOption = None
-    nodes: NodesOption = 3
-    workload: WorkloadOption = "register"
+    on: OnOption = "auto"  # here a person reads what that came to; a program has `local`
+    image: ImageOption = UNSAID.image
+    nodes: NodesOption = UNSAID.nodes
+    workload: WorkloadOption = UNSAID.workload
     nemesis: NemesisOption = ""
-    time: TimeOption = 30.0
-    rate: RateOption = 200.0
-    concurrency: ConcurrencyOption = 10
-    timeout: TimeoutOption = 1.0
-    interval: IntervalOption = 5.0
-    recovery: RecoveryOption = 60.0
-    overlap: OverlapOption = False
+    time: TimeOption = UNSAID.time
+    rate: RateOption = UNSAID.rate
+    concurrency: ConcurrencyOption = UNSAID.concurrency
+    timeout: TimeoutOption = UNSAID.timeout
+    interval: IntervalOption = UNSAID.interval
+    recovery: RecoveryOption = UNSAID.recovery
+    overlap: OverlapOption = UNSAID.overlap
     timetable: TimetableOption = None
-    zones: ZonesOption = "3"
+    zones: ZonesOption = UNSAID.zones
     bug: BugOption = ""
     checker: CheckerOption = None
     option: OptionOption = None
     trust: TrustOption = False
 
-    def experiment(self, seed: int = 0) -> Experiment:
+    def experiment(self, seed: int = UNSAID.seed) -> Experiment:
         """The experiment that is meant. Raises ``UsageError``."""
         from harness.errors import UsageError
         from harness.plugins import parse_options

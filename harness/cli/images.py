@@ -11,10 +11,12 @@ from harness.errors import SplitbrainError
 
 
 def build(bootstrap: bool) -> None:
-    """Build the node image, showing what goes on."""
+    """Build the node image with the servers of all targets that are listed, showing what goes on."""
     from harness.environments.images import build as build_image
+    from harness.plugins import load, names
 
-    name = build_image(bootstrap=bootstrap, say=lambda text: print(text, file=sys.stderr))
+    packages = {package for name in names("targets") for package in load("targets", name).programs.values()}
+    name = build_image(sorted(packages), bootstrap=bootstrap, say=lambda text: print(text, file=sys.stderr))
     print(name)
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +19,13 @@ BASE: Final = "splitbrain/base:latest"
 _DOCKERFILE: Final = Path(__file__).with_name("Dockerfile")
 
 
-def build(*, bootstrap: bool, say: Callable[[str], None]) -> str:
-    """Build the node image and return its name; with ``bootstrap`` on a base made from this machine's own sources."""
+def build(packages: Iterable[str], *, bootstrap: bool, say: Callable[[str], None]) -> str:
+    """Build the node image and return its name; with ``bootstrap`` on a base made from this machine's own sources.
+
+    ``packages`` are those of the servers, of which it gets what its Debian has.
+    """
     client = connect()
-    arguments = {}
+    arguments = {"PACKAGES": " ".join(packages)}
     if bootstrap:
         _bootstrap(client, say)
         # By its id: a name might be looked up in a registry.

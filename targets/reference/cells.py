@@ -8,9 +8,9 @@ Shapiro, Preguiça, Baquero & Zawirski, "A Comprehensive Study of Convergent and
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from harness.targets.reference.clocks import Stamp
 
@@ -28,6 +28,9 @@ class Cell(Protocol):
     def merge(self: C, other: C) -> C: ...
 
     def dump(self) -> Any: ...
+
+    @classmethod
+    def load(cls, dump: Any) -> Self: ...
 
 
 C = TypeVar("C", bound=Cell)
@@ -179,20 +182,20 @@ class Fields:
         return cls({name: Last.load(dumped) for name, dumped in dump.items()})
 
 
-KINDS: dict[str, Any] = {cell.kind: cell for cell in (Last, Siblings, Counter, Elements, Fields)}
+KINDS: Mapping[str, type[Cell]] = {cell.kind: cell for cell in (Last, Siblings, Counter, Elements, Fields)}
 
 
-def dump(cell: Any) -> Any:
+def dump(cell: Cell) -> Any:
     """A cell as JSON can hold it."""
     return [cell.kind, cell.dump()]
 
 
-def load(dumped: Any) -> Any:
+def load(dumped: Any) -> Cell:
     """The cell that was dumped."""
     return KINDS[dumped[0]].load(dumped[1])
 
 
-def stamps(cell: Any) -> Iterable[Stamp]:
+def stamps(cell: Cell | None) -> Iterable[Stamp]:
     """The time stamps in a cell."""
     if isinstance(cell, Last):
         return [cell.stamp]

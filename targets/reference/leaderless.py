@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
-from harness.targets.reference.cells import Counter, Elements, Fields, Last, Siblings, dump, load, stamps
+from harness.targets.reference.cells import Cell, Counter, Elements, Fields, Last, Siblings, dump, load, stamps
 from harness.targets.reference.clocks import HybridClock, WallClock
 from harness.targets.reference.journal import Journal, Record
 from harness.targets.reference.merkle import ROOT, Tree, leaf_of
@@ -41,7 +41,7 @@ class Leaderless:
         self.host = site.host
         self.options = site.options
         self._send = site.send
-        self.cells: dict[str, Any] = {}
+        self.cells: dict[str, Cell] = {}
         self._digests: dict[str, int] = {}
         self._journal = self._open_journal(site)
         for record in self._journal.records:
@@ -99,12 +99,12 @@ class Leaderless:
     def peek(self, command: list[str]) -> Answer:
         return self._read(command, self.cells.get(command[1]))
 
-    def _read(self, command: list[str], cell: Any) -> Answer:
+    def _read(self, command: list[str], cell: Cell | None) -> Answer:
         """What a read finds in a cell."""
         name = command[0]
         if cell is None:
             return None if name == "GET" else []
-        wanted: dict[str, Any] = {"SMEMBERS": Elements, "HGETALL": Fields}
+        wanted: dict[str, type[Elements] | type[Fields]] = {"SMEMBERS": Elements, "HGETALL": Fields}
         if name in wanted:
             return cell.read() if isinstance(cell, wanted[name]) else _WRONG_TYPE
         if isinstance(cell, Last):
@@ -118,14 +118,19 @@ class Leaderless:
             return self._merge_values(values)
         return values if len(values) > 1 else next(iter(values), None)
 
-    def _change(self, command: list[str], cell: Any) -> tuple[Any, Answer]:
+    def _change(self, command: list[str], cell: Cell | None) -> tuple[Cell | None, Answer]:
         """The cell after a command, and its answer. Raises ``Unavailable`` for what needs one order of writes."""
         name, _, *arguments = command
         if name == "CAS":
             raise Unavailable("compare-and-set needs one order of all writes, which this mode does not have")
         if name in ("SET", "DEL"):
             return self._overwrite(cell, arguments[0] if name == "SET" else None)
-        kinds: dict[str, Any] = {"INCRBY": Counter, "SADD": Elements, "SREM": Elements, "HSET": Fields}
+        kinds: dict[str, type[Counter] | type[Elements] | type[Fields]] = {
+            "INCRBY": Counter,
+            "SADD": Elements,
+            "SREM": Elements,
+            "HSET": Fields,
+        }
         before = kinds[name]() if cell is None or (isinstance(cell, Last) and cell.value is None) else cell
         if not isinstance(before, kinds[name]):
             return cell, _WRONG_TYPE
@@ -140,7 +145,7 @@ class Leaderless:
         assert isinstance(before, Fields)
         return before.write(arguments[0], arguments[1], self._clock.stamp()), 1
 
-    def _overwrite(self, cell: Any, value: str | None) -> tuple[Any, Answer]:
+    def _overwrite(self, cell: Cell | None, value: str | None) -> tuple[Cell, Answer]:
         answer: Answer = "OK" if value is not None else int(cell is not None)
         if cell is not None and not isinstance(cell, Last | Siblings):
             return cell, _WRONG_TYPE
@@ -151,7 +156,7 @@ class Leaderless:
 
     # Cells
 
-    def _take(self, key: str, cell: Any) -> bool:
+    def _take(self, key: str, cell: Cell) -> bool:
         """Merge a cell into what is here, on disk when this returns; whether that changed anything."""
         self._learn(cell)
         mine = self.cells.get(key)
@@ -165,12 +170,12 @@ class Leaderless:
             self._journal.rewrite(self._all_records())
         return True
 
-    def _learn(self, cell: Any) -> None:
+    def _learn(self, cell: Cell | None) -> None:
         """Whatever is written here from now on is later than what is in this cell."""
         for stamp in stamps(cell):
             self._clock.saw(stamp)
 
-    def _join(self, mine: Any, theirs: Any) -> Any:
+    def _join(self, mine: Cell, theirs: Cell) -> Cell:
         """The least that includes both. Cells of different kinds cannot be merged: the kind decides."""
         if type(mine) is not type(theirs):
             return max(mine, theirs, key=lambda cell: cell.kind)
@@ -178,7 +183,7 @@ class Leaderless:
         self.conflicts += joined not in (mine, theirs)
         return joined
 
-    def _place(self, key: str, cell: Any, dumped: Any) -> None:
+    def _place(self, key: str, cell: Cell, dumped: Any) -> None:
         self.cells[key] = cell
         self._digests[key] = zlib.crc32(json.dumps(dumped, sort_keys=True).encode())
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from harness.targets.reference.cells import dump, load
+from harness.targets.reference.cells import Cell, dump, load
 from harness.targets.reference.journal import Record
 from harness.targets.reference.leaderless import Leaderless
 from harness.targets.reference.peers import Message
@@ -46,7 +46,7 @@ class Quorum(Leaderless):
         self._rounds: dict[int, _Round] = {}
         # Answers to a node's former life must not be taken for answers to this one.
         self._last_round = self.host.rng.getrandbits(40)
-        self._hints: dict[tuple[str, str], Any] = {}
+        self._hints: dict[tuple[str, str], Cell] = {}
         for record in self._journal.records:
             if "hint" in record:
                 self._hints[record["hint"], record["of"]] = load(record["cell"])
@@ -107,7 +107,7 @@ class Quorum(Leaderless):
         by_time = self.options.conflict.startswith("lww")
         return command[0] == "HSET" or (command[0] in ("SET", "DEL", "CAS") and by_time)
 
-    async def _read_quorum(self, key: str, homes: Sequence[str]) -> tuple[Any, set[str]]:
+    async def _read_quorum(self, key: str, homes: Sequence[str]) -> tuple[Cell | None, set[str]]:
         """What R nodes know of a key, merged, and which of them know all of it."""
         need, _ = self._quorums()
         answers = await self._ask(self._readers(homes), {"kind": "get", "key": key}, need)
@@ -118,9 +118,9 @@ class Quorum(Leaderless):
         self._learn(merged)
         return merged, {node for node, cell in cells.items() if cell == merged}
 
-    def _merged(self, cells: Iterable[Any]) -> Any:
+    def _merged(self, cells: Iterable[Cell]) -> Cell | None:
         """All cells in one; None of none."""
-        merged: Any = None
+        merged: Cell | None = None
         for cell in cells:
             merged = cell if merged is None else self._join(merged, cell)
         return merged
@@ -129,7 +129,7 @@ class Quorum(Leaderless):
         """Whom a read asks: with sloppy quorums everybody, since anybody may stand in for a home."""
         return self.nodes if self.options.sloppy else homes
 
-    async def _settle(self, key: str, homes: Sequence[str], cell: Any, agreeing: set[str]) -> None:
+    async def _settle(self, key: str, homes: Sequence[str], cell: Cell, agreeing: set[str]) -> None:
         """Before a read answers: W nodes must hold what it found, or the next read might find something older."""
         if len(agreeing) >= self._quorums()[1]:
             return
@@ -138,12 +138,12 @@ class Quorum(Leaderless):
         else:
             self._repair(key, [home for home in homes if home not in agreeing], cell)
 
-    def _repair(self, key: str, nodes: Iterable[str], cell: Any) -> None:
+    def _repair(self, key: str, nodes: Iterable[str], cell: Cell) -> None:
         """Tell nodes that hold something older, without waiting for them (read repair)."""
         for node in nodes:
             self._deliver(node, {"kind": "put", "key": key, "cell": dump(cell), "id": 0, "hint": None})
 
-    async def _write_quorum(self, key: str, homes: Sequence[str], cell: Any) -> None:
+    async def _write_quorum(self, key: str, homes: Sequence[str], cell: Cell) -> None:
         """Return once W nodes hold a cell. Raises ``Unknown``: the nodes that did answer keep it."""
         _, need = self._quorums()
         message = {"kind": "put", "key": key, "cell": dump(cell), "hint": None}
@@ -215,7 +215,7 @@ class Quorum(Leaderless):
 
     # Hinted handoff
 
-    def _hold_hint(self, home: str, key: str, cell: Any) -> None:
+    def _hold_hint(self, home: str, key: str, cell: Cell) -> None:
         """Keep a cell for a node that did not answer; on disk when this returns."""
         hint = self._hints.get((home, key))
         cell = cell if hint is None else self._join(hint, cell)

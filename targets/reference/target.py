@@ -75,38 +75,42 @@ class Reference(Target):
     failover = 2.0
     prolongs_leases: ClassVar[bool] = True
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: msgspec.Struct) -> None:
+        self._given = options
+        """Kept, so that a program's own store can be made again elsewhere."""
         self._clients = 0
         self.secret = secrets.token_hex(32)
         """What clients and peers have to say first. It stands in nodes' files only, and is not for the simulation."""
         self._told: set[Node] = set()
         """The nodes that have the file with the secret."""
-        bugs = [name for name in options.bug.split(",") if name]
+        # As a node reads them, since a type checker knows the fields of a struct only where a class declares them.
+        given: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(NodeOptions)}
+        bugs = [name for name in given["bug"].split(",") if name]
         for name in bugs:
             if name not in BUGS:
                 raise UsageError(f"there is no bug named {name!r}: `splitbrain list bugs` shows what there is")
         modes = sorted({BUGS[name].replication for name in bugs})
-        replication = options.replication or (modes or [NodeOptions.replication])[0]
+        replication = given["replication"] or (modes or [NodeOptions.replication])[0]
         if len(modes) > 1 or (modes and replication != modes[0]):
             chosen = f", not {replication}" if len(modes) == 1 else ""
             raise UsageError(
-                f"{named('bug', options.bug)} is of replication={' and '.join(modes)}{chosen}: "
+                f"{named('bug', given['bug'])} is of replication={' and '.join(modes)}{chosen}: "
                 "a run has only one replication"
             )
         for field in fields(NodeOptions):
             knows = field.metadata["of"]
-            if knows and replication not in knows and getattr(options, field.name) != field.default:
+            if knows and replication not in knows and given[field.name] != field.default:
                 raise UsageError(
                     f"{option(field.name)} is for replication={' or '.join(knows)}, and does nothing with {replication}"
                 )
-        if options.conflict != "merge" and options.merge != NodeOptions.merge:
+        asked = self._options = NodeOptions(**given | {"replication": replication})
+        if asked.conflict != "merge" and asked.merge != NodeOptions.merge:
             raise UsageError(f"{option('merge')} is for conflict=merge, and does nothing without")
         for name in ("r", "w"):
-            if (asked := getattr(options, name)) > options.n:
-                raise UsageError(f"{option(name)} is {asked}, but each key is held by n={options.n} nodes only")
-        if options.conflict == "merge":
-            _refuse_what_merges_nothing(options.merge)
-        self._options = msgspec.structs.replace(options, replication=replication)
+            if given[name] > asked.n:
+                raise UsageError(f"{option(name)} is {given[name]}, but each key is held by n={asked.n} nodes only")
+        if asked.conflict == "merge":
+            _refuse_what_merges_nothing(asked.merge)
         self.leadership: Leadership = "primary" if self._elects else "none"
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""PostgreSQL on local nodes: levels of isolation, what is certain of lost answers, replicas, and who is let in."""
+"""PostgreSQL on nodes: levels of isolation, what is certain of lost answers, replicas, and who is let in."""
 
 from __future__ import annotations
 
@@ -179,11 +179,18 @@ def test_postgres_keeps_its_promises() -> None:
     on("local", postgres_keeps_its_promises)
 
 
-@pytest.mark.needs("local", "postgres")
-def test_under_faults_serializable_is_serializable(splitbrain: Command) -> None:
+@pytest.mark.parametrize(
+    "environment",
+    [
+        pytest.param("local", marks=pytest.mark.needs("local")),
+        pytest.param("docker", marks=pytest.mark.needs("docker")),
+    ],
+)
+@pytest.mark.needs("postgres")
+def test_under_faults_serializable_is_serializable(environment: str, splitbrain: Command) -> None:
     done = splitbrain(
-        "run", "postgres", "--on", "local", "--workload", "list-append", "--nemesis", "kill,pause", "--interval", "3",
-        "--time", "14", "--rate", "100", "--format", "json",
+        "run", "postgres", "--on", environment, "--workload", "list-append", "--nemesis", "kill,pause",
+        "--interval", "3", "--time", "14", "--rate", "100", "--format", "json",
     )  # fmt: skip
     verdict = json.loads(done.stdout)["verdict"]
     assert verdict["parts"]["transactions"]["validity"] == "valid", verdict

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from harness.assembly import assemble
+from harness.cli.experiment import ExperimentOptions
 from harness.errors import UsageError
 from harness.executors import connect
 from harness.experiment import Experiment
@@ -325,3 +326,7 @@ def test_an_experiment_is_what_is_read_of_it_again() -> None:
     again = msgspec.json.decode(encoded, type=Experiment)
     assert again == experiment
     assert msgspec.json.encode(again) == encoded
+
+
+def test_a_command_that_says_nothing_more_has_what_an_experiment_is_by_itself() -> None:
+    assert ExperimentOptions(target="reference").experiment() == Experiment("reference", environment="auto")

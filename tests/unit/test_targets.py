@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from harness.cli.images import build
 from harness.cluster import Cluster
+from harness.environments import images
 from harness.plugins import load
 from harness.target import Target
 
@@ -39,3 +41,10 @@ async def test_one_object_serves_several_runs_whose_nodes_have_the_same_names(na
         assert first
         await store.start(cluster, cluster.nodes[0])
         assert node.written == first
+
+
+def test_the_node_image_gets_the_servers_of_all_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[str]] = []
+    monkeypatch.setattr(images, "build", lambda packages, **_: asked.append(packages))
+    build(bootstrap=False)
+    assert asked == [["etcd-server", "postgresql-15", "redis-sentinel", "redis-server"]]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from harness.targets.reference.bugs.bug import bug
-from harness.targets.reference.cells import Counter, Elements, Last, dump
+from harness.targets.reference.cells import Cell, Counter, Elements, Last, dump
 from harness.targets.reference.clocks import HybridClock, WallClock
 from harness.targets.reference.gossip import Gossip
 from harness.targets.reference.leaderless import Leaderless
@@ -30,7 +29,7 @@ class SmallQuorums(Quorum):
 class ReadWithoutWriteBack(Quorum):
     """A read answers with a value that too few nodes hold yet: the next read may find the older one again."""
 
-    async def _settle(self, key: str, homes: Sequence[str], cell: Any, agreeing: set[str]) -> None:
+    async def _settle(self, key: str, homes: Sequence[str], cell: Cell, agreeing: set[str]) -> None:
         return
 
 
@@ -45,7 +44,7 @@ class ReadWithoutWriteBack(Quorum):
 class DroppedHint(Quorum):
     """A node that stands in for another one acknowledges the write, and forgets it."""
 
-    def _hold_hint(self, home: str, key: str, cell: Any) -> None:
+    def _hold_hint(self, home: str, key: str, cell: Cell) -> None:
         return
 
 
@@ -59,9 +58,10 @@ class DroppedHint(Quorum):
 class TombstoneResurrected(Leaderless):
     """A delete leaves nothing behind, so a node that has not heard of it brings the value back."""
 
-    def _take(self, key: str, cell: Any) -> bool:
+    def _take(self, key: str, cell: Cell) -> bool:
         changed = super()._take(key, cell)
-        if isinstance(self.cells[key], Last) and self.cells[key].value is None:
+        held = self.cells[key]
+        if isinstance(held, Last) and held.value is None:
             nothing = Last(None, (0.0, 0, ""))
             self._place(key, nothing, dump(nothing))
         return changed
@@ -79,7 +79,7 @@ class LastWriteWinsUnderSkew(Leaderless):
 class CounterTakesTheGreater(Leaderless):
     """Merges two counters by taking the greater total: what the other one had counted is lost."""
 
-    def _join(self, mine: Any, theirs: Any) -> Any:
+    def _join(self, mine: Cell, theirs: Cell) -> Cell:
         if isinstance(mine, Counter) and isinstance(theirs, Counter):
             return max(mine, theirs, key=Counter.read)
         return super()._join(mine, theirs)
@@ -89,9 +89,11 @@ class CounterTakesTheGreater(Leaderless):
 class RemovedElementReturns(Leaderless):
     """Merges two sets by taking the elements of both, also those that one of them knows to be removed."""
 
-    def _join(self, mine: Any, theirs: Any) -> Any:
+    def _join(self, mine: Cell, theirs: Cell) -> Cell:
         joined = super()._join(mine, theirs)
-        return Elements({**mine.dots, **theirs.dots}, joined.seen) if isinstance(joined, Elements) else joined
+        if isinstance(mine, Elements) and isinstance(theirs, Elements) and isinstance(joined, Elements):
+            return Elements({**mine.dots, **theirs.dots}, joined.seen)
+        return joined
 
 
 @bug(
