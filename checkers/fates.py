@@ -1,4 +1,4 @@
-"""What became of acknowledged writes in the end: of appends, of registers' values, of sets' elements.
+"""What became of acknowledged writes in the end: of appends, registers' values, sets' elements, and transactions.
 
 A fate is told only where it is certain. A value that is gone may have been overwritten: that its own side did it is
 certain where the node that acknowledged it has acknowledged another one afterwards; that it is lost, where nothing else
@@ -10,92 +10,98 @@ changed beside those that are followed here.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.checkers.fate import KEPT, LOST, UNKNOWN, Fates
 from harness.checkers.final_reads import final_reads, rows_of, settled
 from harness.checkers.lists import APPEND, Lists
+from harness.checkers.register_fates import RegisterWrites
 from harness.checkers.reigns import writing
 from harness.checkers.timeline import select
+from harness.checkers.transaction_fates import changed_keys, transaction_fates
+from harness.checkers.transactions.columns import TRANSACTION, Transactions
 from harness.columns import Ints, hashable
-from harness.history import FAIL, NEVER, OK, Operations
+from harness.errors import HistoryError
+from harness.history import FAIL, OK, Operations
 
-FATES: Final = ("kept", "lost", "overwritten", "unknown")
-KEPT, LOST, OVERWRITTEN, UNKNOWN = range(4)
 _REGISTER: Final = ("write", "cas", "delete")
 _SET: Final = ("add", "remove")
 
 
-def fates(operations: Operations, lists: Lists) -> NDArray[np.int8]:
+def fates(operations: Operations, lists: Lists) -> Fates:
     """The fate of each operation, a code into ``FATES``; unknown for all but acknowledged writes."""
     fate = np.full(len(operations), UNKNOWN, dtype=np.int8)
     names = set(operations.history.functions)
+    transactions = _transactions(operations) if TRANSACTION in names else None
+    within = set() if transactions is None else changed_keys(transactions)
     if APPEND in names and lists.repeated() is None:
         acknowledged = (operations.type[lists.appends] == OK) & lists.has_final[lists.append_key]
-        acknowledged &= ~_changed_otherwise(operations, APPEND)[lists.append_key]
+        acknowledged &= ~_changed_otherwise(operations, within, APPEND)[lists.append_key]
         by_some, by_all = lists.final_holders
         clear = np.where(by_all, KEPT, np.where(by_some, UNKNOWN, LOST))
         fate[lists.appends[acknowledged]] = clear[acknowledged]
     if names & {"write", "cas"}:
-        _registers(operations, fate)
+        _registers(operations, within, fate)
     if "add" in names:
-        _sets(operations, fate)
+        _sets(operations, within, fate)
+    if transactions is not None:
+        fate[transactions.rows] = transaction_fates(transactions)
     return fate
 
 
-def _changed_otherwise(operations: Operations, *functions: str) -> NDArray[np.bool_]:
-    """By key, whether any other function than these may have changed it."""
+def _transactions(operations: Operations) -> Transactions | None:
+    """The transactions; none where they are not of the kind that is known here, and nothing is told of them."""
+    try:
+        return Transactions.of(operations)
+    except HistoryError:
+        return None
+
+
+def _changed_otherwise(operations: Operations, within: Collection[Any], *functions: str) -> NDArray[np.bool_]:
+    """By key, whether any other function than these may have changed it; ``within`` are those that transactions did."""
     others = writing(operations) & (operations.type != FAIL)
     others[select(operations, *functions)] = False
     changed = np.zeros(len(operations.history.keys), dtype=bool)
     changed[operations.key[others]] = True
+    if within:
+        changed |= np.array([hashable(key) in within for key in operations.history.keys], dtype=bool)
     return changed
 
 
-def _registers(operations: Operations, fate: NDArray[np.int8]) -> None:
+def _registers(operations: Operations, within: Collection[Any], fate: Fates) -> None:
     rows = select(operations, *_REGISTER)
-    otherwise = _changed_otherwise(operations, *_REGISTER)
     rows = rows[operations.type[rows] != FAIL]
-    key, call, ret = operations.key[rows], operations.call[rows], operations.ret[rows]
-    finals = _final_values(operations, rows)
-    # The latest moment at which each node has begun a write of each key that it acknowledged.
-    server = operations.server[rows].astype(np.int64)
-    side = key * (len(operations.history.nodes) + 1) + server
-    latest = np.full(int(side.max(initial=0)) + 1, -1, dtype=np.int64)
-    own = (operations.type[rows] == OK) & (server > 0)
-    np.maximum.at(latest, side[own], call[own])
-    # The latest moment at which another write of the key may still have taken effect.
-    keys = int(key.max(initial=0)) + 1
-    most, second = np.full(keys, -1, dtype=np.int64), np.full(keys, -1, dtype=np.int64)
-    for k, end in zip(key.tolist(), ret.tolist(), strict=True):
-        if end > most[k]:
-            most[k], second[k] = end, most[k]
-        elif end > second[k]:
-            second[k] = end
-    over = _written_by(operations, rows)
-    for at in np.flatnonzero(operations.type[rows] == OK).tolist():
-        row, k = int(rows[at]), int(key[at])
-        if k not in finals or otherwise[k]:
-            continue
-        others = second[k] if ret[at] == most[k] else most[k]
-        if _written(operations, row) in finals[k]:
-            fate[row] = KEPT
-        elif own[at] and latest[side[at]] > ret[at]:
-            fate[row] = OVERWRITTEN
-        elif others < call[at] or all(over.get((k, value), NEVER) < call[at] for value in finals[k]):
-            fate[row] = LOST
+    keys = len(operations.history.keys)
+    versions: dict[tuple[int, Any], int] = {(key, None): key for key in range(keys)}
+
+    def number(key: int, value: Any) -> int:
+        return versions.setdefault((key, value), len(versions))
+
+    written = [number(key, _written(operations, row)) for row, key in _with_keys(operations, rows)]
+    reads = _final_reads(operations, rows)
+    found = [number(key, hashable(operations.result(row))) for row, key in _with_keys(operations, reads)]
+    otherwise = _changed_otherwise(operations, within, *_REGISTER)
+    writes = RegisterWrites(
+        np.array([key for key, _ in versions], dtype=np.int64),
+        np.array(written, dtype=np.int64),
+        (operations.type[rows] == OK) & ~otherwise[operations.key[rows]],
+        operations.server[rows],
+        operations.call[rows],
+        operations.ret[rows],
+        np.full(len(rows), -1, dtype=np.int64),
+        keys,
+        np.zeros(len(versions), dtype=bool),
+    )
+    fate[rows] = writes.fates(np.array(found, dtype=np.int64))
 
 
-def _written_by(operations: Operations, writes: Ints) -> dict[tuple[int, Any], int]:
-    """By key and value when the write of it had returned; never, where several wrote it. Nothing is there at first."""
-    returned: dict[tuple[int, Any], int] = {(key, None): -1 for key in operations.key[writes].tolist()}
-    for row in writes.tolist():
-        written = int(operations.key[row]), _written(operations, row)
-        # A deletion is one of several, since nothing was there at first as well.
-        returned[written] = NEVER if written in returned else int(operations.ret[row])
-    return returned
+def _with_keys(operations: Operations, rows: Ints) -> Iterator[tuple[int, int]]:
+    """Some rows, each with the code of its key."""
+    return zip(rows.tolist(), operations.key[rows].tolist(), strict=True)
 
 
 def _written(operations: Operations, row: int) -> Any:
@@ -112,17 +118,15 @@ def _written(operations: Operations, row: int) -> Any:
 _NO_VALUE: Final = object()
 
 
-def _final_values(operations: Operations, writes: Ints) -> dict[int, set[Any]]:
-    """By key what reads found that began after every fault was healed and all writes of known outcome had returned."""
-    finals: dict[int, set[Any]] = {}
+def _final_reads(operations: Operations, writes: Ints) -> Ints:
+    """The reads that began after every fault was healed and all writes of known outcome had returned."""
     rows = select(operations, "read", "read-local")
     rows = rows[operations.type[rows] == OK]
-    for row in rows[settled(operations, writes, rows)].tolist():
-        finals.setdefault(int(operations.key[row]), set()).add(hashable(operations.result(row)))
-    return finals
+    final: Ints = rows[settled(operations, writes, rows)]
+    return final
 
 
-def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
+def _sets(operations: Operations, within: Collection[Any], fate: Fates) -> None:
     last_reads = final_reads(operations, "members-local")
     rows = np.array([row for by_node in last_reads.values() for row in by_node.values()], dtype=np.int64)
     changes = select(operations, *_SET)
@@ -138,7 +142,7 @@ def _sets(operations: Operations, fate: NDArray[np.int8]) -> None:
         for row in rows_of(operations, "remove")
         if operations.type[row] != FAIL
     }
-    otherwise = _changed_otherwise(operations, *_SET)
+    otherwise = _changed_otherwise(operations, within, *_SET)
     for row in rows_of(operations, "add"):
         key, element = operations.key_name(row), hashable(operations.argument(row))
         unclear = otherwise[operations.key[row]] or (key, element) in removed

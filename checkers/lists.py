@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.checkers.final_reads import settled
+from harness.checkers.pairs import Pairs
 from harness.checkers.timeline import select
 from harness.columns import Ints, codes, hashable
 from harness.errors import HistoryError
@@ -112,30 +113,19 @@ class Lists:
         return common
 
     @cached_property
-    def _append_of(self) -> tuple[Ints, Ints, Ints]:
-        """The elements that were appended, in order; the pairs of key and element, in order; the append of each."""
-        elements = np.sort(self.appended)
-        elements = elements[np.concatenate([[True], elements[1:] != elements[:-1]])] if len(elements) else elements
-        pairs = self.append_key * (len(elements) + 1) + np.searchsorted(elements, self.appended)
-        # One that failed may have been tried again: that is the append then.
-        order = np.lexsort((self._failed, pairs))
-        return elements, pairs[order], order
+    def _append_of(self) -> Pairs:
+        """The appends by list and element. One that failed may have been tried again: that is the append then."""
+        return Pairs(self.append_key, self.appended, self._failed)
 
     def repeated(self) -> int | None:
         """An append that did not fail, of an element that another one before it put into its list; None if unique."""
-        _, pairs, order = self._append_of
-        again = np.flatnonzero((pairs[1:] == pairs[:-1]) & ~self._failed[order[1:]])
-        return int(self.appends[order[again[0] + 1]]) if len(again) else None
+        again = self._append_of.again
+        again = again[~self._failed[again]]
+        return int(self.appends[again[0]]) if len(again) else None
 
     def append_of(self, key: Ints, element: Ints) -> Ints:
         """Which append put each element into its list: a place in ``appends``; -1 where there is none."""
-        elements, pairs, order = self._append_of
-        if not len(pairs):
-            return np.full(len(element), -1, dtype=np.int64)
-        at = np.minimum(np.searchsorted(elements, element), len(elements) - 1)
-        pair = key * (len(elements) + 1) + at
-        place = np.minimum(np.searchsorted(pairs, pair), len(pairs) - 1)
-        return np.where((elements[at] == element) & (pairs[place] == pair), order[place], -1)
+        return self._append_of.find(key, element)
 
     @cached_property
     def off(self) -> Mapping[int, list[int]]:

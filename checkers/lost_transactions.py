@@ -7,23 +7,15 @@ gone since it was overwritten.
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from harness.checkers.transactions.columns import (
-    APPEND,
-    NEVER_CALLED,
-    READ,
-    UNKNOWN,
-    Transactions,
-)
+from harness.checkers.remains import Remains
+from harness.checkers.transactions.columns import Transactions
 from harness.checkers.witness import Clock, anomaly
-from harness.columns import Ints
-from harness.history import NEVER, OK, History
-from harness.periods import Period, fault_periods, healed_at
+from harness.history import History
+from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, named, show
 
@@ -55,10 +47,7 @@ class LostTransactions(Checker):
             anomalies = [_anomaly(left, transaction, clock, periods) for transaction in lost[:_EXPLAINED].tolist()]
             reason = f"{count(len(lost), 'acknowledged transaction is', 'acknowledged transactions are')} lost"
             return Verdict("invalid", reason, anomalies, evidence, found=len(lost))
-        unread = len(left.unread)
-        if unread:
-            were = "was" if unread == 1 else "were"
-            reason = f"{count(unread, 'list')} with acknowledged appends {were} not read in the end"
+        if reason := _untold(left):
             return Verdict("unknown", reason, evidence=evidence)
         return Verdict("valid", evidence=evidence)
 
@@ -68,64 +57,16 @@ class LostTransactions(Checker):
         return "" if left.told.any() else "no list was read after the last append to it"
 
 
-class Remains:
-    """What final reads tell of the acknowledged appends. All arrays but ``unread`` are rows of micro-operations.
-
-    Final reads began after every fault was healed, and after all transactions that append to the list had returned, but
-    for those whose outcome is unknown.
-    """
-
-    def __init__(self, transactions: Transactions) -> None:
-        self.transactions = t = transactions
-        appends = np.flatnonzero(t.f == APPEND)
-        self.acknowledged: Ints = appends[t.type[t.owner[appends]] == OK]
-        over = np.full(len(t.keys), healed_at(t.operations.history), dtype=np.int64)
-        returned = appends[t.ret[t.owner[appends]] != NEVER]
-        np.maximum.at(over, t.key[returned], t.ret[t.owner[returned]])
-        reads = np.flatnonzero((t.f == READ) & (t.value != UNKNOWN))
-        calls = t.call[t.owner[reads]]
-        final = (t.type[t.owner[reads]] == OK) & (calls != NEVER_CALLED) & (calls > over[t.key[reads]])
-        self.final: Ints = reads[final]
-        """The final reads."""
-        self.unread: Ints = np.setdiff1d(t.key[self.acknowledged], t.key[self.final])
-        """Lists with acknowledged appends and without a final read."""
-
-    @property
-    def told(self) -> NDArray[np.bool_]:
-        """By acknowledged append, whether there is a final read of its list."""
-        t = self.transactions
-        told: NDArray[np.bool_] = np.isin(t.key[self.acknowledged], t.key[self.final])
-        return told
-
-    @cached_property
-    def kept(self) -> NDArray[np.bool_]:
-        """By acknowledged append, whether any final read of its list has the element."""
-        t = self.transactions
-        held: dict[int, set[int]] = {}
-        for row in self.final[t.listed[self.final]].tolist():
-            number = int(t.value[row])
-            elements = t.element[t.list_start[number] : t.list_start[number + 1]].tolist()
-            held.setdefault(int(t.key[row]), set()).update(elements)
-        pairs = zip(t.key[self.acknowledged].tolist(), t.value[self.acknowledged].tolist(), strict=True)
-        return np.array([value in held.get(key, ()) for key, value in pairs], dtype=bool)
-
-    @cached_property
-    def lost(self) -> Ints:
-        """The acknowledged appends whose elements no final read has, where there is one."""
-        return self.acknowledged[self.told & ~self.kept]
-
-    def of(self, transaction: int) -> dict[str, Any]:
-        """A lost transaction as data: the index of its event, who acknowledged it, and its appends that are lost."""
-        t = self.transactions
-        by = t.operations.server_name(int(t.rows[transaction]))
-        gone = [[t.keys[t.key[row]], t.value_name(int(t.value[row]))] for row in self.lost_of(transaction)]
-        return {"index": t.index(transaction), **({"by": by} if by is not None else {}), "appends": gone}
-
-    def lost_of(self, transaction: int) -> list[int]:
-        """Which appends of a transaction are lost."""
-        gone = self.lost
-        lost: list[int] = gone[self.transactions.owner[gone] == transaction].tolist()
-        return lost
+def _untold(left: Remains) -> str:
+    """Why nothing is known of some lists in the end; empty where all is known."""
+    unread, unclear = len(left.unread), len(left.unclear)
+    if unread:
+        were = "was" if unread == 1 else "were"
+        return f"{count(unread, 'list')} with acknowledged appends {were} not read in the end"
+    if unclear:
+        were = "was" if unclear == 1 else "were"
+        return f"{count(unclear, 'list')} with acknowledged appends {were} changed or read as something else, too"
+    return ""
 
 
 def _anomaly(left: Remains, transaction: int, clock: Clock, periods: list[Period]) -> Anomaly:

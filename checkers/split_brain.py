@@ -42,7 +42,8 @@ from harness.checkers.episodes import (
     side_line,
     when,
 )
-from harness.checkers.fates import FATES, LOST, fates
+from harness.checkers.fate import FATES, LOST
+from harness.checkers.fates import fates
 from harness.checkers.lists import Lists
 from harness.checkers.reigns import Meeting, Overlap, Reign, acknowledged_writes, merged, overlaps, reigns, terms_of
 from harness.checkers.terms import Claim, Late, Spell, claims, late, spells

@@ -13,8 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 import pytest
 
 from benchmarks.split_brain import FOLDER, KEPT, Append, held_by_servers
-from harness.checkers.fates import FATES, fates
+from harness.checkers.fate import FATES
+from harness.checkers.fates import fates
 from harness.checkers.lists import Lists
+from harness.checkers.timeline import select
 from harness.conduct import Attendant, simulate
 from harness.environments.simulation import environment
 from harness.environments.simulation.loop import Process, SimulatedLoop
@@ -29,6 +31,7 @@ from harness.targets.reference.log import Log
 from harness.targets.reference.primary_backup import PrimaryBackup
 from harness.targets.reference.replica import Site
 from harness.targets.reference.state import Answer, State
+from harness.targets.reference.transactions import VersionedState
 from tests.integration.test_stores import measured, tells
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -141,12 +144,12 @@ class Truth(Attendant):
 
     def lists(self, node: str) -> set[Append]:
         """What a node held when the run was over: what the committed commands in its log come to."""
-        replica, state = self.replicas[node], State()
+        replica, state = self.replicas[node], VersionedState()
         commands = [replica.log[at].command for at in range(1, replica.committed + 1)]
         for command in commands:
             state.apply(command)
-        keys = {append[0] for append in map(appended, commands) if append is not None}
-        return {(key, int(element)) for key in keys for element in elements(state.read(["LRANGE", key, "0", "-1"]))}
+        keys = {key for command in commands for key, _ in appended(command)}
+        return {(key, int(element)) for key in keys for element in elements(state, key)}
 
 
 def now() -> int:
@@ -155,12 +158,30 @@ def now() -> int:
     return loop.nanoseconds()
 
 
-def appended(command: list[str]) -> Append | None:
-    """What a command appends, where it does: ``ONCE client number RPUSH key element``."""
-    return (command[4], int(command[5])) if command[3:4] == ["RPUSH"] else None
+def appended(command: list[str]) -> list[Append]:
+    """What a command appends: ``ONCE client number`` and ``RPUSH key element``, or ``TXN micro-operations``."""
+    match command[3:]:
+        case ["RPUSH", key, element]:
+            return [(key, int(element))]
+        case ["TXN", steps]:
+            return appended_by(json.loads(steps))
+    return []
 
 
-def elements(answer: Answer) -> list[str]:
+def appended_by(steps: list[list[Any]]) -> list[Append]:
+    """What a transaction appends."""
+    return [(key, element) for f, key, element in steps if f == "append"]
+
+
+def elements(state: State, key: Any) -> list[Any]:
+    """A list of the workload append, whose keys are texts, or of transactions."""
+    answer: Answer
+    if isinstance(key, str):
+        answer = state.read(["LRANGE", key, "0", "-1"])
+    else:
+        answer = state.apply(["TXN", json.dumps([["r", key, None]])])
+        assert isinstance(answer, str)
+        answer = json.loads(answer)[0][2]
     assert isinstance(answer, list)
     return answer
 
@@ -213,21 +234,26 @@ class Observed(PrimaryBackup):
     async def execute(self, command: list[str]) -> Answer:
         term = self.log.term
         answer = await super().execute(command)
-        if (append := appended(command)) is not None:
+        for append in appended(command):
             self.truth.given.setdefault(append, []).append(Given(now(), self.name, term))
         return answer
 
 
 def fates_of_appends(history: History) -> Mapping[Append, str]:
-    """What the checkers say became of each append that was acknowledged."""
+    """What the checkers say became of each append that was acknowledged, or of the transaction that it is a part of."""
     operations = history.operations()
-    lists = Lists(operations)
-    fate = fates(operations, lists)
+    fate = fates(operations, Lists(operations))
     return {
-        (str(operations.key_name(row)), operations.argument(row)): FATES[fate[row]]
-        for row in lists.appends.tolist()
+        append: FATES[fate[row]]
+        for row in select(operations, "append", "txn").tolist()
         if operations.type[row] == OK
+        for append in appends_of(operations.key_name(row), operations.argument(row))
     }
+
+
+def appends_of(key: Any, value: Any) -> list[Append]:
+    """Those of one operation, of the workload append or list-append."""
+    return appended_by(value) if isinstance(value, list) else [(key, value)]
 
 
 class Shown(NamedTuple):
@@ -240,6 +266,7 @@ class Shown(NamedTuple):
     nodes: int = 5
     splits: bool = True
     seeds: tuple[int, ...] = (0, 1, 2, 3)
+    workload: str = "append"
 
 
 SHOWN = [
@@ -255,6 +282,24 @@ SHOWN = [
     # These make no second primary that acknowledges, but lose what was acknowledged.
     Shown("failover-to-stale-backup", "partition,kill", {}, "branches", splits=False),
     Shown("witness-becomes-primary", "partition,kill", {"witness": "n3"}, "branches", nodes=3, splits=False),
+    # The same of transactions.
+    Shown(
+        "no-fencing",
+        "partition",
+        {"partition": "primary"},
+        "split-brain",
+        seeds=(0, 12, 18, 20),
+        workload="list-append",
+    ),
+    Shown(
+        "no-fencing",
+        "partition",
+        {"partition": "primary", "acknowledge": "async"},
+        "split-brain",
+        workload="list-append",
+    ),
+    Shown("failover-without-majority", "partition", {}, "split-brain", workload="list-append"),
+    Shown("failover-to-stale-backup", "partition,kill", {}, "lost", splits=False, workload="list-append"),
 ]
 OVERLOOKED = 500_000_000
 """Nanoseconds for which two may be primary unseen: each node is asked five times a second what it is, and is certainly
@@ -262,7 +307,9 @@ primary from the end of the first sign of it to the beginning of the last.
 """
 
 
-@pytest.mark.parametrize("shown", SHOWN, ids=lambda shown: "-".join([shown.bug, *shown.options.values()]))
+@pytest.mark.parametrize(
+    "shown", SHOWN, ids=lambda shown: "-".join([shown.workload, shown.bug, *shown.options.values()])
+)
 def test_what_is_said_of_bugs_that_split_brains_is_what_the_simulated_replicas_did(
     tmp_path: Path, shown: Shown
 ) -> None:
@@ -270,7 +317,7 @@ def test_what_is_said_of_bugs_that_split_brains_is_what_the_simulated_replicas_d
     for seed in shown.seeds:
         experiment = Experiment(
             "reference",
-            workload="append",
+            workload=shown.workload,
             environment="simulation",
             nemeses=tuple(shown.nemesis.split(",")),
             nodes=shown.nodes,
@@ -302,9 +349,10 @@ def test_what_is_said_of_bugs_that_split_brains_is_what_the_simulated_replicas_d
         for episode in episodes:
             told_of_real_primaries(episode, overlaps)
             for write in episode["writes"]:
-                append = write["key"], write["value"]
-                assert write["fate"] == fate[append]
-                assert (write["node"], write.get("term")) in {(given.node, given.term) for given in truth.given[append]}
+                for append in appends_of(write.get("key"), write["value"]):
+                    assert write["fate"] == fate[append]
+                    given_by = {(given.node, given.term) for given in truth.given[append]}
+                    assert (write["node"], write.get("term")) in given_by
         for both in overlaps:
             if len(truth.acknowledged_in(both, acknowledged)) == 2 and both.end - both.start > OVERLOOKED:
                 both_acknowledged += 1

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.checkers.fates import FATES, fates
+from harness.checkers.fate import FATES
+from harness.checkers.fates import fates
 from harness.checkers.lists import Lists
 from harness.history import History, from_events
 from harness.operation import NEMESIS, Event, ServedBy
@@ -114,7 +115,7 @@ def of_register(one: Did, writes: Sequence[Did], found: set[Any]) -> str:
     if not found:
         return "unknown"
     if left(one) in found:
-        return "kept"
+        return "kept" if len(found) == 1 else "unknown"  # where nodes differ, nobody knows which of them goes on
     side = [other for other in writes if other.type == "ok" and other.by == one.by]
     whole = [order for order in orders(side) if len(order) == len(side)]
     if one.by is not None and not any(side[order[-1]] is one for order in whole):
