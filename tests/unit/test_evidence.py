@@ -192,3 +192,76 @@ def test_a_share_of_all_operations_must_succeed_and_half_of_chaos_be_proved() ->
     for names, validity in ((["kill", "pause"], "valid"), (["disk", "kill", "pause"], "unknown")):
         planned = {"asked": [], "mixed": names, "faults": PLANNED["faults"]}
         assert run(planned=planned).validity == validity
+
+
+def test_an_experiment_s_own_evidence_knows_what_was_asked_for() -> None:
+    events = [Event(0, 1, 0, "invoke", "write", "k", 1), Event(0, 2, 0, "ok", "write", "k", 1)]
+    verdict = Evidence.of_run(["clock"], 5.0).check(from_events(events), Budget())
+    assert "clock was asked for" in verdict.reason
+
+
+def test_evidence_is_weak_up_to_one_success_in_twenty_of_what_was_begun_under_the_fault() -> None:
+    """What came back at the very moment of the fault's end counts."""
+
+    def fault(tried: int, ok: int) -> dict[str, Any]:
+        events = [
+            Event(0, 1, MONITOR, "info", "planned", value=PLANNED),
+            Event(0, 5, NEMESIS, "invoke", "start-kill", value={}),
+            Event(0, 6, NEMESIS, "ok", "start-kill", value={}),
+            Event(0, 7, NEMESIS, "ok", "prove-kill", value=SEEN),
+        ]
+        for number in range(tried - 1):
+            kind: EventType = "ok" if number < ok - 1 else "fail"
+            events.append(Event(0, 10 + 2 * number, number, "invoke", "write", "k", number))
+            events.append(Event(0, 11 + 2 * number, number, kind, "write", "k", number))
+        events += [
+            Event(0, 900, 998, "invoke", "write", "k", 998),
+            Event(0, 1000, 998, "ok", "write", "k", 998),
+            Event(0, 1000, NEMESIS, "ok", "stop-kill"),
+        ]
+        found = Evidence().check(from_events(events), Budget()).evidence["faults"]["kill"]
+        assert found["ok_operations_during"] == ok
+        return dict(found)
+
+    assert [fault(tried, 2)["weak"] for tried in (39, 40)] == [False, True]
+
+
+def test_an_operation_that_begins_at_a_fault_s_first_moment_counts() -> None:
+    events = [
+        Event(0, 5, 0, "invoke", "write", "k", 1),
+        Event(0, 5, NEMESIS, "invoke", "start-kill", value={}),
+        Event(0, 6, NEMESIS, "ok", "start-kill", value={}),
+        Event(0, 7, NEMESIS, "ok", "prove-kill", value=SEEN),
+        Event(0, 10, 0, "ok", "write", "k", 1),
+        Event(0, 20, NEMESIS, "ok", "heal"),
+    ]
+    found = Evidence().check(from_events(events), Budget()).evidence
+    assert found["faults"]["kill"]["ok_operations_during"] == 1
+
+
+def test_an_operation_that_begins_at_a_fault_s_last_moment_was_tried_under_it() -> None:
+    events = [
+        Event(0, 5, NEMESIS, "invoke", "start-kill", value={}),
+        Event(0, 6, NEMESIS, "ok", "start-kill", value={}),
+        Event(0, 7, NEMESIS, "ok", "prove-kill", value=SEEN),
+    ]
+    for number in range(20):
+        kind: EventType = "ok" if number == 0 else "fail"
+        last = number == 19
+        events.append(Event(0, 100 if last else 10 + 2 * number, number, "invoke", "write", "k", number))
+        if last:
+            events.append(Event(0, 100, NEMESIS, "ok", "stop-kill"))
+        events.append(Event(0, 101 if last else 11 + 2 * number, number, kind, "write", "k", number))
+    fault = Evidence().check(from_events(events), Budget()).evidence["faults"]["kill"]
+    assert (fault["ok_operations_during"], fault["weak"]) == (1, True)
+
+
+def test_the_most_that_were_open_at_once_may_be_on_any_key() -> None:
+    events = []
+    for number, key in enumerate("axyy"):
+        events.append(Event(0, number, number, "invoke", "write", key, 1))
+        events.append(Event(0, 9 + number, number, "ok", "write", key, 1))
+    events.sort(key=lambda event: event.time)
+    found = Evidence().check(from_events(events), Budget()).evidence
+    assert found["most_concurrent_on_one_key"] == 2
+    assert (found["ok"], found["fail"], found["info"]) == (4, 0, 0)

@@ -85,6 +85,7 @@ def test_mix_uses_every_member_and_drops_an_exhausted_one() -> None:
 
 def test_flip_flop_alternates() -> None:
     assert names(drive(g.limit(6, g.flip_flop(stream("a"), stream("b"))))) == "ababab"
+    assert names(drive(g.flip_flop(g.limit(2, stream("a")), stream("b")))) == "abab"
 
 
 def test_each_process_gets_its_own_copy() -> None:
@@ -106,6 +107,7 @@ def test_until_ok_repeats_until_one_succeeds() -> None:
 
 def test_sleep_delays_what_follows() -> None:
     assert [s.time for s in drive(g.then(g.sleep(0.5), g.limit(1, stream())))] == [500 * MS]
+    assert [s.time for s in drive(g.then(g.sleep(60.0), g.limit(1, stream())))] == [60_000 * MS]
 
 
 def test_clients_and_nemesis_run_side_by_side() -> None:
@@ -170,12 +172,151 @@ def test_of_two_at_the_same_time_the_first_goes_first_and_of_none_there_is_none(
 def test_who_has_something_to_do_and_no_process_for_it_waits_and_says_so() -> None:
     for waits in (
         stream(),
+        g.operations([Operation("a")]),
         g.at_times([(0.0, Operation("a"))]),
         g.each_process(lambda: g.limit(2, stream())),
         g.any_of(stream(), stream()),
+        g.synchronize(stream()),
     ):
         hungry: list[bool] = []
         found = waits.next(Context(0, [0], [], hungry))
         assert found is not None
         assert isinstance(found[0], Pending)
         assert hungry
+
+
+OK_EVENT = Event(0, 0, 0, "ok", "a")
+
+
+def wrappers(inner: Generator) -> dict[str, Generator]:
+    """Everything that stands around another generator and changes only with it."""
+    return {
+        "limit": g.limit(9, inner),
+        "time_limit": g.time_limit(9, inner),
+        "stagger": g.stagger(0.0, inner, random.Random(1)),
+        "synchronize": g.synchronize(inner),
+        "on_worker": g.on_worker(0, 1, inner),
+        "on_clients": g.on_clients(inner),
+        "any_of": g.any_of(inner),
+        "then": g.then(inner),
+    }
+
+
+def test_an_event_that_changes_nothing_leaves_the_same_generator() -> None:
+    """By that the interpreter knows that it need not ask again."""
+    for name, whole in wrappers(stream()).items():
+        assert whole.update(OK_EVENT) is whole, name
+    assert g.then().update(OK_EVENT) == g.then()
+
+
+def test_what_an_event_changes_is_passed_on_by_everything_around_it() -> None:
+    for name, whole in wrappers(g.until_ok(stream())).items():
+        steps = drive(g.on_clients(g.limit(20, whole)), processes=1)
+        assert len(steps) == 1, name
+
+
+def test_what_follows_is_still_there_after_an_event() -> None:
+    a, b = (g.limit(2, stream(f)) for f in "ab")
+    assert names(drive(g.on_clients(g.then(g.until_ok(a), b)), processes=1)) == "abb"
+
+
+def test_until_ok_hears_only_of_operations_of_its_own() -> None:
+    answer = g.until_ok(stream()).next(Context(0, [0, 1], [0]))
+    assert answer is not None
+    _, waiting = answer
+    context = Context(0, [0, 1], [1])
+    assert waiting.update(Event(0, 0, 1, "ok", "a")).next(context) is not None
+    assert waiting.update(Event(0, 0, 0, "invoke", "a")).next(context) is not None
+    assert waiting.update(Event(0, 0, 0, "ok", "a")).next(context) is None
+
+
+def test_a_stream_ends_with_what_is_drawn_from_and_repeat_never() -> None:
+    drawn = iter([Operation("a"), Operation("b")])
+    assert names(drive(g.Stream(lambda: next(drawn, None)))) == "ab"
+    assert names(drive(g.limit(3, g.repeat(Operation("a"))))) == "aaa"
+
+
+def test_phases_come_one_after_the_other() -> None:
+    steps = drive(g.on_clients(g.phases(*(g.limit(2, stream(f)) for f in "abc"))))
+    assert [(step.operation.f, step.time // MS) for step in steps] == [
+        ("a", 0), ("a", 0), ("b", 10), ("b", 10), ("c", 20), ("c", 20),
+    ]  # fmt: skip
+
+
+def test_a_time_limit_waits_with_what_is_inside_and_no_longer_than_it_lasts() -> None:
+    late = g.then(g.sleep(0.05), g.limit(1, stream()))
+    assert [step.time // MS for step in drive(g.on_clients(g.time_limit(0.1, late)))] == [50]
+    context = Context(0, [0], [0])
+    for inner in (g.sleep(9.0), g.at_times([(0.1, Operation("a"))]), g.at_times([(9.0, Operation("a"))])):
+        answer = g.time_limit(0.1, inner).next(context)
+        assert answer is not None
+        assert answer[0] == Pending(100 * MS)
+        assert answer[1].next(Context(100 * MS, [0], [0])) is None
+
+
+def test_stagger_waits_with_what_is_inside() -> None:
+    late = g.then(g.sleep(0.05), g.limit(1, stream()))
+    assert [step.time // MS for step in drive(g.on_clients(g.stagger(0.0, late, random.Random(1))))] == [50]
+
+
+def test_one_of_several_that_run_side_by_side_may_change_alone() -> None:
+    answer = g.any_of(g.until_ok(stream("a")), g.at_times([(9.0, Operation("b"))])).next(Context(0, [0], [0]))
+    assert answer is not None
+    step, both = answer
+    assert isinstance(step, Step)
+    assert step.operation.f == "a"
+    answer = both.update(OK_EVENT).next(Context(0, [0], [0]))
+    assert answer is not None
+    step, _ = answer
+    assert isinstance(step, Step)
+    assert (step.operation.f, step.time) == ("b", 9 * g.SECOND)
+
+
+def test_the_copy_of_each_process_hears_of_its_own_operations() -> None:
+    steps = drive(g.on_clients(g.each_process(lambda: g.until_ok(stream()))), most=50)
+    assert [step.process for step in steps] == [0, 1]
+
+
+def test_of_several_that_wait_the_soonest_counts() -> None:
+    def soon(f: str, seconds: float) -> Generator:
+        return g.then(g.sleep(seconds), g.limit(1, stream(f)))
+
+    for order in ("ab", "ba"):
+        both = [soon(f, {"a": 0.02, "b": 0.05}[f]) for f in order]
+        assert [(s.operation.f, s.time // MS) for s in drive(g.any_of(*both))] == [("a", 20), ("b", 50)]
+    planned = g.at_times([(0.05, Operation("b"))])
+    assert [(s.operation.f, s.time // MS) for s in drive(g.any_of(planned, soon("a", 0.02)))] == [("a", 20), ("b", 50)]
+    starved = Context(0, [0], [])
+    answer = g.any_of(stream(), g.sleep(0.02)).next(starved)
+    assert answer is not None
+    assert answer[0] == Pending(20 * MS)
+
+
+def test_a_process_keeps_its_copy_while_it_waits() -> None:
+    made: list[int] = []
+
+    def make() -> Generator:
+        made.append(len(made))
+        return g.limit(2, stream())
+
+    waiting = g.each_process(make)
+    for _ in range(3):
+        answer = waiting.next(Context(0, [0, 1], []))
+        assert answer is not None
+        waiting = answer[1]
+    assert made == [0, 1]
+    assert len(drive(g.on_clients(waiting))) == 4
+    assert made == [0, 1]
+
+
+def test_one_worker_is_all_that_its_generator_sees_and_the_nemesis_is_no_worker() -> None:
+    once = g.on_worker(1, 3, g.each_process(lambda: g.limit(1, stream())))
+    assert [step.process for step in drive(once, processes=3)] == [1]
+    pair = g.reserve(
+        1, g.each_process(lambda: g.limit(1, stream("a"))), g.each_process(lambda: g.limit(1, stream("b")))
+    )
+    assert {(s.process, s.operation.f) for s in drive(g.on_clients(pair), processes=3)} == {
+        (0, "a"),
+        (1, "b"),
+        (2, "b"),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,25 @@ import pytest
 
 from harness.environments.simulation.loop import SimulatedLoop
 from harness.errors import FaultError, NothingToDo, SplitbrainError
-from harness.generator import Generator, Stagger, any_of, at_times, limit, on_clients, on_nemesis, operations, repeat
+from harness.generator import (
+    Generator,
+    Stagger,
+    Stream,
+    any_of,
+    at_times,
+    each_process,
+    limit,
+    on_clients,
+    on_nemesis,
+    operations,
+    repeat,
+    sleep,
+    synchronize,
+    then,
+    until_ok,
+)
 from harness.interpreter import Interpreter, Worker
-from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation, Served
+from harness.operation import NEMESIS, Event, Failed, Indeterminate, Operation, Served, ServedBy
 from harness.recording import Recorder
 from tests.loops import simulated_loop
 
@@ -53,13 +70,18 @@ Fault = Callable[[Operation], Coroutine[Any, Any, Any]]
 
 
 def _interpreter(
-    loop: SimulatedLoop, folder: Path, *clients: Memory, nemesis: Fault = _nothing, **more: Any
+    loop: SimulatedLoop,
+    folder: Path,
+    *clients: Memory,
+    nemesis: Fault = _nothing,
+    timeout: float = 1.0,
+    **more: Any,
 ) -> tuple[Interpreter, list[Event]]:
     """One for these clients, and the events that it records."""
     recorder = Recorder(folder / "history.jsonl")
     workers = [Worker(number, f"n{number + 1}", client) for number, client in enumerate(clients)]
     reads = frozenset({"read"})
-    made = Interpreter(recorder, loop.nanoseconds, workers, reads=reads, timeout=1.0, nemesis=nemesis, **more)
+    made = Interpreter(recorder, loop.nanoseconds, workers, reads=reads, timeout=timeout, nemesis=nemesis, **more)
     return made, recorder.events
 
 
@@ -275,7 +297,162 @@ def test_a_client_that_does_not_come_back_is_given_up_and_named(tmp_path: Path) 
     assert any((process, kind) == (0, "info") and "did not come back" in str(why) for process, kind, why in ends)
     assert [event.process for event in events if event.f == "read"] == [1] * 8
     assert len(stuck) == 1
+    assert stuck[0].startswith("Deaf.invoke")
     assert "does not let itself be cancelled" in stuck[0]
+
+
+@pytest.mark.parametrize(("deaf", "outcome"), [(2, "late"), (2, OSError("late")), (1, "never")])
+def test_who_was_given_up_is_heard_no_more_and_waited_for_no_more(tmp_path: Path, deaf: int, outcome: Any) -> None:
+    """It is given up when its operation and its disconnection have had their time, and is cancelled once more."""
+
+    class Slow(Memory):
+        async def invoke(self, operation: Operation) -> Any:
+            for _ in range(deaf):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+            return await super().invoke(operation)
+
+    loop, stuck, slow = simulated_loop(), list[str](), Slow(outcome, seconds=3600.0 if outcome == "never" else 1.0)
+    interpreter, events = _interpreter(loop, tmp_path, slow, Memory("v"), stuck=stuck.append, timeout=2.0)
+
+    async def main() -> None:
+        await interpreter.run(on_clients(operations([WRITE])))
+        loop.call_later(60.0, interpreter.stop)
+        await interpreter.run(synchronize(on_clients(at_times([(20.0, READ)]))))
+        assert loop.time() < 30
+
+    loop.run_to_end(main())
+    (lost,) = (event for event in events if event.process == 0 and event.type != "invoke")
+    assert (lost.type, round(lost.time / 1e9, 3)) == ("info", 2 * 2.0 + 5.0)
+    assert [event.f for event in events if event.process == 1] == ["read", "read"]
+    assert len(stuck) == 1
+    assert not [task for task in asyncio.all_tasks(loop) if not task.done()]
+
+
+def test_a_connection_that_does_not_let_itself_be_closed_is_left_behind_and_named(tmp_path: Path) -> None:
+    class Open(Memory):
+        async def close(self) -> None:
+            await Deaf().invoke(WRITE)
+
+    loop, stuck, other = simulated_loop(), list[str](), Memory()
+    interpreter, _ = _interpreter(loop, tmp_path, Open(), other, stuck=stuck.append)
+    loop.run_to_end(interpreter.close())
+    (said,) = stuck
+    assert "Open.close" in said
+    assert "does not come back" in said
+    assert (other.closed, round(loop.time(), 3)) == (1, 2 * 1.0 + 5.0)
+
+
+def test_also_a_run_that_is_stopped_gives_up_who_does_not_come_back(tmp_path: Path) -> None:
+    loop, stuck = simulated_loop(), list[str]()
+    interpreter, events = _interpreter(loop, tmp_path, Deaf(), stuck=stuck.append)
+
+    async def main() -> None:
+        loop.call_later(0.5, interpreter.stop)
+        await interpreter.run(on_clients(operations([WRITE])))
+
+    loop.run_to_end(main())
+    kind, why = completion(events)
+    assert kind == "info"
+    assert "did not come back" in str(why)
+    assert len(stuck) == 1
+
+
+def test_a_client_that_does_not_open_is_named_by_that(tmp_path: Path) -> None:
+    class Closed(Memory):
+        async def open(self) -> None:
+            await Deaf().invoke(WRITE)
+
+    loop, stuck = simulated_loop(), list[str]()
+    interpreter, _ = _interpreter(loop, tmp_path, Closed(), stuck=stuck.append)
+    loop.run_to_end(interpreter.run(on_clients(operations([WRITE]))))
+    (said,) = stuck
+    assert "Closed.open" in said
+
+
+def test_a_run_that_is_cancelled_ends_when_its_clients_have_ended(tmp_path: Path) -> None:
+    class Slow(Memory):
+        async def invoke(self, operation: Operation) -> Any:
+            try:
+                await asyncio.sleep(0.5)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.2)
+                raise
+
+    loop = simulated_loop()
+    interpreter, events = _interpreter(loop, tmp_path, Slow())
+
+    async def main() -> None:
+        running = asyncio.ensure_future(interpreter.run(on_clients(operations([WRITE]))))
+        loop.call_later(0.1, running.cancel)
+        await asyncio.gather(running, return_exceptions=True)
+        assert completion(events) == ("info", "the run was ended")
+
+    loop.run_to_end(main())
+
+
+def test_closing_waits_a_moment_for_faults_that_are_ended(tmp_path: Path) -> None:
+    async def nemesis(operation: Operation) -> None:
+        try:
+            await asyncio.sleep(5.0)
+        finally:
+            await asyncio.sleep(0.05)
+
+    loop = simulated_loop()
+    interpreter, events = _interpreter(loop, tmp_path, nemesis=nemesis)
+
+    async def main() -> None:
+        await interpreter.run(on_nemesis(operations([_fault("start-kill")])))
+        await asyncio.sleep(1.0)
+        await interpreter.close()
+        assert completion(events) == ("info", "the run was ended")
+
+    loop.run_to_end(main())
+
+
+def test_what_completes_is_told_to_the_generator_which_may_end_by_it_or_go_on_at_once(drive: Drive) -> None:
+    assert len(drive(until_ok(repeat(WRITE)), Memory(seconds=0.1), stop_at=2.0)) == 2
+    waiting = then(until_ok(at_times([(0.0, WRITE), (10.0, WRITE)])), operations([READ]))
+    begun = drive(waiting, Memory(seconds=0.25), Memory(), stop_at=20.0)
+    assert [
+        (event.f, round(event.time / 1e9, 3)) for event in begun if event.type == "invoke" and event.f == "read"
+    ] == [("read", 0.25)]
+
+
+def test_a_generator_that_waits_goes_on_when_it_has_waited(drive: Drive) -> None:
+    events = drive(then(sleep(1.0), operations([WRITE])), Memory(), stop_at=5.0)
+    assert [event.time / 1e9 for event in events if event.type == "invoke"] == pytest.approx([1.0], abs=1e-6)
+
+
+def test_what_is_exhausted_is_asked_again_once_what_is_open_has_completed(drive: Drive) -> None:
+    """A process that comes in place of one whose outcome is unknown may have something to do."""
+    each = limit(3, each_process(lambda: operations([WRITE])))
+    events = drive(each, Memory(Indeterminate("lost"), seconds=0.1))
+    assert [event.process for event in events if event.type == "invoke"] == [0, 1, 2]
+
+
+def test_what_breaks_a_run_breaks_it_at_once(tmp_path: Path) -> None:
+    loop = simulated_loop()
+    interpreter, _ = _interpreter(loop, tmp_path, Memory("text"), Memory(), answers={"read": (int,)})
+    with pytest.raises(SplitbrainError, match="it takes another type"):
+        loop.run_to_end(interpreter.run(on_clients(at_times([(0.0, READ), (50.0, READ)]))))
+    assert loop.time() < 1
+
+
+def test_an_answer_that_its_workload_chokes_on_names_the_client(tmp_path: Path) -> None:
+    def choke(event: Event) -> None:
+        if event.type == "ok":
+            raise ValueError("no number")
+
+    loop = simulated_loop()
+    interpreter, _ = _interpreter(loop, tmp_path, Memory("text"))
+    with pytest.raises(SplitbrainError, match=r"Memory\.invoke.*'text'.*ValueError: no number"):
+        loop.run_to_end(interpreter.run(on_clients(limit(1, Stream(lambda: READ, choke)))))
+
+
+def test_a_term_may_be_nought(drive: Drive) -> None:
+    _, completed = drive(operations([READ]), Memory(Served(5, by="n1", term=0)))
+    assert (completed.value, completed.served_by) == (5, ServedBy("n1", 0))
 
 
 def test_what_is_open_when_a_run_is_cancelled_has_an_unknown_outcome(tmp_path: Path) -> None:
@@ -297,6 +474,7 @@ def test_what_is_open_when_a_run_is_cancelled_has_an_unknown_outcome(tmp_path: P
         ("text", "it takes another type"),
         (Served(5, by="n1", term=-1), "`term` a number or None"),
         (Served(5, by="n1", term=True), "`term` a number or None"),
+        (Served(5, by="n1", term=1 << 62), "`term` a number or None"),
         (Served(5, by=None), "`by` is the name of a node"),  # type: ignore[arg-type]
     ],
 )

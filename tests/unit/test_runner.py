@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,9 +17,11 @@ from harness.capability import Capability
 from harness.checkers.evidence import Evidence
 from harness.cluster import Cluster, Role
 from harness.environments.base import Node
-from harness.environments.simulation.environment import SimulationEnvironment
-from harness.errors import FaultError, NodeError, NothingToDo, SplitbrainError
+from harness.environments.simulation.environment import SimulatedNode, SimulationEnvironment
+from harness.errors import FaultError, MissingError, NodeError, NothingToDo, SplitbrainError, StuckError
+from harness.errors import field as named_field
 from harness.experiment import Experiment
+from harness.generator import Generator, repeat
 from harness.history import OK, from_events
 from harness.nemesis import Decks, Layer, Nemesis, Plan, Proof, Zones
 from harness.operation import (
@@ -41,6 +45,7 @@ from harness.roles import leadership, sightings
 from harness.run_directory import RunDirectory
 from harness.runner import Run
 from harness.target import Client, Target
+from harness.timetable import Planned, Timetable
 from harness.verdict import Budget
 from harness.workloads.counter import CounterWorkload
 from harness.workloads.register import Register
@@ -151,8 +156,13 @@ def named(called: str) -> type[Told]:
 class Done:
     """What came of a run."""
 
-    events: list[Event]
+    run: Run
     store: Memory
+    said: list[str]
+
+    @property
+    def events(self) -> list[Event]:
+        return self.run.recorder.events
 
     def of(self, f: str, process: str = NEMESIS) -> list[Event]:
         """The events of one function that are no invocations."""
@@ -182,7 +192,7 @@ def perform(tmp_path: Path) -> Perform:
     ) -> Done:
         given = {"time": 8.0, "interval": 2.0, "rate": 50.0, "concurrency": 3, "recovery": 5.0} | settings
         experiment = Experiment("memory", environment="simulation", **given)
-        store = store or Memory()
+        store, said = store or Memory(), list[str]()
         this = Run(
             experiment,
             environment=SimulationEnvironment(),
@@ -190,6 +200,7 @@ def perform(tmp_path: Path) -> Perform:
             workload=workload or Register(Register.Options()),
             nemeses={nemesis.name: nemesis for nemesis in nemeses},
             directory=RunDirectory.create(tmp_path, experiment),
+            say=said.append,
         )
 
         async def main() -> None:
@@ -199,7 +210,9 @@ def perform(tmp_path: Path) -> Perform:
             await this.execute()
 
         SimulationEnvironment().run(main())
-        return Done(this.recorder.events, store)
+        done = Done(this, store, said)
+        assert {one.type for one in done.events if one.process == MONITOR} <= {"info"}
+        return done
 
     return run
 
@@ -212,6 +225,11 @@ def test_a_run_begins_with_what_is_planned_and_ends_with_having_finished(perform
     assert done.evidence.validity == "valid"
     assert done.faults["told"]["proved"] == done.faults["told"]["injected"] == done.faults["told"]["planned"] > 0
     assert done.faults["told"]["ok_operations_during"] > 0
+    clients = Counter(one.type for one in done.events if isinstance(one.process, int))
+    assert done.events[-1].value.events == dict(clients)
+    assert 0.8 < clients["invoke"] / (8.0 * 50.0) < 1.2, "the rate"
+    assert not done.of(OWN_STATES, MONITOR), "of a store whose nodes do not tell what they hold"
+    assert [said.split(" ")[0] for said in done.said] == ["starting", "running", "healing,", "final", "stopping"]
 
 
 def test_a_fault_is_proved_by_its_proof_and_by_nothing_before_it(perform: Perform) -> None:
@@ -304,7 +322,9 @@ def test_a_run_that_is_stopped_says_so_heals_and_reads(perform: Perform) -> None
     (stopped,) = done.of(STOPPED, MONITOR)
     assert stopped.value["seconds"] == pytest.approx(2.0, abs=0.2)
     assert nemesis.calls[-1][0] == "heal"
+    assert [one.type for one in done.events if one.f == "heal"] == ["invoke", "ok"]
     assert done.events[-1].f == FINISHED
+    assert done.events[-1].time < 5e9, "the operations end early"
     assert any(one.f == "read" and one.time > stopped.time for one in done.events)
 
 
@@ -322,7 +342,7 @@ def test_a_store_that_does_not_come_back_is_read_all_the_same_and_is_no_pass(per
     store.serves = lambda seconds: seconds < 1
     done = perform(Told(), store=store)
     (recovered,) = done.of("recovered", MONITOR)
-    assert recovered.error == "the store's recovery did not happen within 5 s"
+    assert (recovered.type, recovered.error) == ("info", "the store's recovery did not happen within 5 s")
     assert any(one.f == "read" and one.type == "ok" and one.time > recovered.time for one in done.events)
     assert done.evidence.validity == "unknown"
 
@@ -330,7 +350,9 @@ def test_a_store_that_does_not_come_back_is_read_all_the_same_and_is_no_pass(per
 def test_a_store_that_is_never_ready_is_a_sentence(perform: Perform) -> None:
     store = Memory()
     store.serves = lambda seconds: False
-    with pytest.raises(NodeError, match=r"memory being ready on all nodes.* did not happen within 90 s"):
+    with pytest.raises(
+        NodeError, match=r"memory being ready on all nodes, as Memory\.ready .* says, did not happen within 90 s"
+    ):
         perform(store=store)
 
 
@@ -558,3 +580,291 @@ def test_a_client_that_names_nobody_is_named(perform: Perform, wrong: Served) ->
 
     with pytest.raises(SplitbrainError, match="`by` is the name of a node"):
         perform(store=Tells())
+
+
+def test_what_there_is_no_time_for_is_told_but_not_of_a_timetable(perform: Perform) -> None:
+    assert perform(Told(), time=1.0).run.no_time_for == ["a turn of told"]
+    assert perform(Told()).run.no_time_for == []
+    assert perform(Told(), time=1.0, timetable=Timetable()).run.no_time_for == []
+
+
+def test_a_run_that_is_stopped_during_its_final_reads_says_so(perform: Perform) -> None:
+    class Endless(Register):
+        def final(self) -> Generator:
+            return repeat(Operation("read", "k"))
+
+    done = perform(workload=Endless(Register.Options()), time=2.0)
+    (noted,) = done.of(STOPPED, MONITOR)
+    assert noted.value == {"seconds": 2.0, "during": "the final reads"}
+    assert "Endless.final" in str(noted.error)
+    assert f"had not ended after 10 s (see {named_field('recovery')})" in str(noted.error)
+    (noted,) = perform(stop_at=1.0).of(STOPPED, MONITOR)
+    assert noted.value == {"seconds": pytest.approx(1.0, abs=0.2)}
+
+
+def test_a_wish_to_stop_that_comes_after_the_final_reads_changes_nothing(perform: Perform) -> None:
+    store = Holding(n1=[{"k": "1"}], n2=[{"k": "0"}], n3=[None])  # compared for a while, as they differ
+    done = perform(store=store, time=2.0, stop_at=6.0)
+    assert done.of(OWN_STATES, MONITOR)
+    assert not done.of(STOPPED, MONITOR)
+
+
+def test_a_history_that_cannot_be_written_ends_the_run(perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, data: bytes) -> int:
+        if asyncio.get_running_loop().time() > 2:
+            raise OSError(28, os.strerror(28))
+        return len(data)
+
+    monkeypatch.setattr("harness.recording.os.write", full)
+    (noted,) = perform().of(STOPPED, MONITOR)
+    assert noted.error == f"the history could not be written: {os.strerror(28)}"
+    assert noted.value["seconds"] == pytest.approx(2.0, abs=0.2)
+
+
+def test_a_run_that_is_given_up_says_so_at_the_moment_of_its_last_event(perform: Perform) -> None:
+    run = perform(time=1.0).run
+    events = run.recorder.events
+    last = events[-1].time + 5
+    run.recorder.record(Event(0, last, MONITOR, "info", "seen"))
+    run.give_up("the store does not give way")
+    assert events[-1] == Event(
+        len(events) - 1,
+        last,
+        MONITOR,
+        "info",
+        STOPPED,
+        value={"seconds": last / 1e9},
+        error="the store does not give way",
+    )
+    events.clear()
+    run.give_up("nothing began")
+    assert (events[0].time, events[0].value) == (0, {"seconds": 0.0})
+
+
+class Hangs(Memory):
+    """A store whose functions hang, or raise, as they are told."""
+
+    def __init__(self, where: str, error: BaseException | None = None, *, deaf: float = 0.0) -> None:
+        """``deaf`` is the time up to which it does not let itself be cancelled."""
+        super().__init__()
+        self.where, self.error, self.deaf = where, error, deaf
+        self.cancelled: list[float] = []
+
+    async def _call(self, what: str) -> None:
+        while what == self.where:
+            if self.error is not None:
+                raise self.error
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                self.cancelled.append(asyncio.get_running_loop().time())
+                if self.cancelled[-1] > self.deaf:
+                    raise
+
+    async def start(self, cluster: Cluster, node: Node) -> None:
+        await super().start(cluster, node)
+        await self._call("start")
+
+    async def form(self, cluster: Cluster) -> None:
+        await super().form(cluster)
+        await self._call("form")
+
+
+@pytest.mark.parametrize("where", ["start", "form"])
+def test_a_store_that_does_not_come_back_is_named(perform: Perform, where: str) -> None:
+    with pytest.raises(NodeError, match=rf"^Hangs\.{where} .* has not come back within 90 s"):
+        perform(store=Hangs(where))
+
+
+def test_what_a_store_raises_itself_goes_on_as_it_is_with_who_was_waited_for(perform: Perform) -> None:
+    with pytest.raises(TimeoutError, match=r"^of its own\b") as raised:
+        perform(store=Hangs("form", TimeoutError("of its own")))
+    assert "it was raised in, or by what came from, Hangs.form" in raised.value.__notes__[0]
+    missing = MissingError("there is no such program")
+    with pytest.raises(MissingError) as lacking:
+        perform(store=Hangs("start", missing))
+    assert lacking.value is missing
+    assert not getattr(missing, "__notes__", ())
+
+
+def test_a_simulation_that_others_keep_from_going_on_is_broken_off(perform: Perform) -> None:
+    store = Hangs("form", deaf=400.0)
+    with pytest.raises(StuckError, match=r"Hangs\.form .* does not let itself be cancelled"):
+        perform(store=store)
+    # Four times what a store may take to start, the run's time, and five times what its final reads may take.
+    assert store.cancelled == pytest.approx([90, 4 * 90 + 8 + 5 * 10], abs=0.1)
+
+
+def test_what_an_environment_raises_is_said_to_be_its_own(perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(self: SimulationEnvironment, *given: Any) -> list[Node]:
+        ships.append(given[-1])
+        raise RuntimeError("no nodes")
+
+    ships: list[Sequence[str]] = []
+    monkeypatch.setattr(Memory, "ships", ("b", "a"))
+    monkeypatch.setattr(Told, "ships", ("c", "a"))
+    monkeypatch.setattr(SimulationEnvironment, "start", fails)
+    with pytest.raises(RuntimeError, match="no nodes") as raised:
+        perform(Told())
+    assert ships == [["a", "b", "c"]]
+    assert raised.value.__notes__ == ["it was raised in, or by what came from, the environment"]
+
+
+def test_before_a_store_is_started_it_is_looked_for_strangers_and_faults_are_prepared(
+    perform: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Memory()
+
+    class Prepared(Told):
+        async def prepare(self, cluster: Cluster) -> None:
+            store.calls.append("prepare")
+
+    async def look(self: Ownership) -> None:
+        store.calls.append("look")
+
+    async def check(self: Ownership, *given: Any) -> None:
+        store.calls.append("check")
+        self._note("owners", 3, "one is not known")
+
+    async def guard(self: SimulationEnvironment, ports: Sequence[int]) -> str:
+        store.calls.append("guard")
+        return f"{ports[0]} is open"
+
+    monkeypatch.setattr(Ownership, "refuse_occupied", look)
+    monkeypatch.setattr(Ownership, "check_whole", check)
+    monkeypatch.setattr(SimulationEnvironment, "guard", guard, raising=False)
+    monkeypatch.setattr(Memory, "ports", (7,))
+    done = perform(Prepared(), store=store, time=1.0)
+    assert store.calls == ["look", "guard", "prepare", "start n1", "start n2", "start n3", "form", "check", "check"]
+    assert done.said[0] == "others who can reach these machines can connect to memory too: 7 is open"
+    assert {(one.type, one.value, one.error) for one in done.of("owners", MONITOR)} == {("info", 3, "one is not known")}
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_server_that_ends_at_once_is_a_sentence_with_its_last_words(
+    perform: Perform, monkeypatch: pytest.MonkeyPatch, alive: bool
+) -> None:
+    async def running(self: SimulatedNode) -> Mapping[str, bool]:
+        return {"mute": False, "server": alive or self.name != "n2"} if self.name != "n3" else {"server": True}
+
+    async def log(self: SimulatedNode, name: str) -> str:
+        return "starting\nreading\n  no such file \n" if name == "server" else ""
+
+    monkeypatch.setattr(SimulatedNode, "running", running)
+    monkeypatch.setattr(SimulatedNode, "log", log)
+    store = Memory()
+    store.serves = lambda seconds: False
+    with pytest.raises(NodeError) as raised:
+        perform(store=store)
+    last_words = "" if alive else "; server on n2 said: no such file"
+    assert str(raised.value) == f"memory did not start: mute on n1 ended at once{last_words}"
+
+
+def test_nodes_are_stopped_whatever_happens_and_what_goes_wrong_in_that_takes_nothing_along(
+    perform: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops: list[float] = []
+
+    async def stop(self: SimulationEnvironment) -> None:
+        await asyncio.sleep(1)
+        stops.append(asyncio.get_running_loop().time())
+        raise OSError("it is busy")
+
+    monkeypatch.setattr(SimulationEnvironment, "stop", stop)
+    done = perform(time=1.0)
+    assert done.run.directory.lost == ["the nodes could not be stopped as they should: it is busy"]
+    with pytest.raises(NodeError):
+        perform(store=Hangs("form", NodeError("no")))
+    assert len(stops) == 2
+
+
+def test_who_aborts_a_run_while_its_nodes_are_stopped_waits_for_that(
+    perform: Perform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stops: list[float] = []
+
+    async def stop(self: SimulationEnvironment) -> None:
+        (main,) = (task for task in asyncio.all_tasks() if "main" in repr(task.get_coro()))
+        main.cancel()
+        await asyncio.sleep(1)
+        stops.append(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(SimulationEnvironment, "stop", stop)
+    with pytest.raises(asyncio.CancelledError):
+        perform(time=1.0)
+    assert len(stops) == 1
+
+
+def test_what_a_nemesis_sees_of_its_fault_is_recorded_every_few_seconds(perform: Perform) -> None:
+    class Watched(Told):
+        async def observe(self, cluster: Cluster) -> Any:
+            if len(times) == 1:
+                times.append(0.0)
+                raise FaultError("it cannot be seen")
+            times.append(asyncio.get_running_loop().time())
+            return {"seen": len(times)}
+
+    times: list[float] = []
+    noted = perform(Watched()).of("told", MONITOR)
+    assert [(one.type, one.value, one.error) for one in noted[:3]] == [
+        ("info", {"seen": 1}, None), ("info", None, "it cannot be seen"), ("info", {"seen": 3}, None),
+    ]  # fmt: skip
+    assert [round((other.time - one.time) / 1e9, 1) for one, other in pairwise(noted)] == [2.5] * (len(noted) - 1)
+
+
+def test_nodes_of_a_store_that_does_not_serve_again_are_not_compared(perform: Perform) -> None:
+    store = Holding(n1=[{"k": "1"}], n2=[{"k": "1"}], n3=[{"k": "1"}])
+    store.serves = lambda seconds: seconds < 1
+    assert not perform(store=store).of(OWN_STATES, MONITOR)
+
+
+def test_a_client_that_lacks_a_function_is_named_with_it(perform: Perform) -> None:
+    class Half:
+        async def open(self) -> None: ...
+
+    class Odd(Memory):
+        def client(self, cluster: Cluster, node: Node, timeout: float) -> Any:
+            return Half()
+
+    with pytest.raises(SplitbrainError, match=r"Odd\.client .* returned Half, which has no invoke, close$"):
+        perform(store=Odd())
+
+
+def test_clients_are_closed_in_the_end(perform: Perform, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[float] = []
+
+    async def close(self: _Client) -> None:
+        closed.append(asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(_Client, "close", close)
+    perform(time=1.0)
+    assert len(closed) == 3
+
+
+def test_the_operations_of_a_timetable_are_done_in_place_of_the_workload_s(perform: Perform) -> None:
+    planned = (Planned(1.0, 1, "write", "k", 5), Planned(2.0, 0, "read", "k"))
+    timetable = Timetable(operations=planned, final=(Planned(0.0, 2, "read", "k"),))
+    done = perform(timetable=timetable)
+    seen = [(one.process, one.f, one.value) for one in done.events if isinstance(one.process, int)]
+    assert [one for one in seen if one[1] == "write"] == [(1, "write", 5)] * 2
+    assert [one for one in seen if one[1] == "read"] == [
+        (0, "read", None), (0, "read", 5), (2, "read", None), (2, "read", 5),
+    ]  # fmt: skip
+
+
+def test_a_run_s_time_begins_when_its_store_serves(perform: Perform) -> None:
+    store = Memory()
+    store.serves = lambda seconds: seconds > 30
+    done = perform(store=store)
+    assert done.events[0].time == 0
+    assert 8 < done.events[-1].time / 1e9 < 30
+
+
+def test_a_rate_may_be_low(perform: Perform) -> None:
+    done = perform(rate=1.0)
+    assert sum(one.type == "invoke" and one.time < 8e9 for one in done.events) < 30
+
+
+def test_without_a_rate_clients_do_not_wait(perform: Perform) -> None:
+    done = perform(rate=0.0, time=2.0)
+    assert sum(one.type == "invoke" and one.time < 2e9 for one in done.events) > 500
