@@ -4,13 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := python3-venv iproute2 iptables util-linux procps
 
-.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-split-brain bench-bugs bench-transactions clean
+.PHONY: demo test lint setup system bench bench-delays bench-linearizability bench-checkers bench-promises bench-split-brain bench-bugs bench-transactions bench-report bench-findings clean
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
 
 test: setup
-	$(BIN)/pytest -n 4 --maxschedchunk 1
+	$(BIN)/pytest -n 6 --dist loadgroup --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff check .
@@ -40,6 +40,12 @@ bench-bugs: setup
 
 bench-transactions: setup
 	$(BIN)/python -m benchmarks.transactions
+
+bench-report: setup
+	$(BIN)/python -m benchmarks.report
+
+bench-findings: setup
+	$(BIN)/python -m benchmarks.findings --write
 
 setup: $(VENV)/ready
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -27,6 +30,10 @@ from harness.targets import postgres, postgres_client
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+SERVERS = frozenset({"local", "docker", "ssh", "storage", "redis", "etcd", "postgres"})
+"""What tests need that have a cluster of real processes."""
+CLUSTERS = 4
+"""How many such tests run at once."""
 SPLITBRAIN = str(Path(sys.executable).with_name("splitbrain"))
 
 
@@ -58,10 +65,11 @@ def missing(need: str) -> str | None:
     return looks[need]()
 
 
-@pytest.fixture(autouse=True)
-def _needs(request: pytest.FixtureRequest) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: those of a module come before those of a test, and one may need what is missing."""
     required = os.environ.get("SPLITBRAIN_REQUIRE", "").split(",")
-    for marker in request.node.iter_markers("needs"):
+    for marker in item.iter_markers("needs"):
         for need in marker.args:
             why = missing(need)
             if why is not None and need in required:
@@ -99,11 +107,57 @@ def _signals() -> Iterator[None]:
     sys.unraisablehook = hook
 
 
+def _on_servers(item: pytest.Item) -> bool:
+    """Whether a test has a cluster of real processes, and so waits more than it computes."""
+    return any(not SERVERS.isdisjoint(marker.args) for marker in item.iter_markers("needs"))
+
+
+@contextlib.contextmanager
+def _place(folder: Path) -> Iterator[None]:
+    """One of the places for tests with clusters of their own, of which too many at once would be late for everything.
+
+    Workers beyond these have what only computes.
+    """
+    with contextlib.ExitStack() as stack:
+        places = [stack.enter_context((folder / f"place-{number}.lock").open("w")) for number in range(CLUSTERS)]
+        while (free := next(filter(_is_free, places), None)) is None:
+            time.sleep(0.05)
+        yield
+        fcntl.flock(free, fcntl.LOCK_UN)  # whatever the test has forked has it open as well
+
+
+def _is_free(place: IO[str]) -> bool:
+    """Whether nobody had it; now it is ours."""
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _behind() -> Iterator[None]:
+    """What only computes lets servers go first, which are taken for dead when they are late.
+
+    Only root can take that back.
+    """
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with contextlib.suppress(PermissionError):
+        if os.geteuid() == 0:
+            os.setpriority(os.PRIO_PROCESS, 0, before + 3)
+    yield
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
 @pytest.fixture(autouse=True)
-def _company(request: pytest.FixtureRequest) -> Iterator[None]:
+def _company(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What looks at the whole machine runs while no other test does; it waits until those that have begun are done."""
     alone = request.node.get_closest_marker("alone") is not None
+    shared = tmp_path_factory.getbasetemp().parent  # by the workers of this suite
     with contextlib.ExitStack() as stack:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            stack.enter_context(_place(shared) if _on_servers(request.node) else _behind())
         with _locked("turnstile"):
             stack.enter_context(_locked("machine", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
         yield
@@ -112,16 +166,31 @@ def _company(request: pytest.FixtureRequest) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What runs alone comes first, while nobody has to be waited for, and what is over in a moment comes last.
 
-    With ``--maxschedchunk 1`` workers take tests in this order, and so have the last ones at about the same time.
+    In between those that wait for servers and those that compute are mixed, so that there is always some of both.
+    Workers take tests in this order, one by one, and so have the last ones at about the same time; those of a module
+    that share a browser go to one worker.
     """
+    for item in items:
+        if item.path.parent.name == "browser":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    served = [item for item in items if _on_servers(item)]
+    others = sorted((item for item in items if not _on_servers(item)), key=lambda item: not _is_lengthy(item))
+    # The last of those on servers begin while there still is something else to be done.
+    turns = dict(zip(served, _parts([1] * len(served), 0.85), strict=True))
+    turns |= zip(others, _parts([12 if _is_lengthy(item) else 1 for item in others], 1.0), strict=True)
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is None, turns[item]))
 
-    lengthy = ["integration", "end_to_end"]
 
-    def turn(item: pytest.Item) -> tuple[bool, int]:
-        folder = item.path.parent.name
-        return item.get_closest_marker("alone") is None, lengthy.index(folder) if folder in lengthy else len(lengthy)
+def _is_lengthy(item: pytest.Item) -> bool:
+    """Whether it is of those that take seconds, mostly."""
+    return item.path.parent.name in ("integration", "end_to_end", "browser")
 
-    items.sort(key=turn)
+
+def _parts(weights: Sequence[int], whole: float) -> list[float]:
+    """How much of all has been done before each, if that many weigh so much."""
+    return [whole * before / max(sum(weights), 1) for before in itertools.accumulate(weights[:-1], initial=0)][
+        : len(weights)
+    ]
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 ``SPLITBRAIN_CASES`` says how many of them every oracle of a checker looks at. All of them, for a hundred thousand each:
 
-    SPLITBRAIN_CASES=100000 .venv/bin/pytest -n 4 --maxschedchunk 1 tests/property tests/unit/test_branches.py \\
+    SPLITBRAIN_CASES=100000 .venv/bin/pytest -n 4 tests/property tests/unit/test_branches.py \\
         tests/unit/test_split_brain.py tests/unit/test_fates.py
 
 Without it each takes as many as it can in a few seconds.
@@ -28,7 +28,7 @@ def cases(default: int) -> int:
     return int(os.environ.get("SPLITBRAIN_CASES", default))
 
 
-CASES = cases(3000)
+CASES = cases(1500)
 _CLIENTS = 3
 
 Draw = Callable[[random.Random, int], tuple[str, Any] | None]

@@ -15,10 +15,12 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 BEGIN = f"""
 import asyncio, time
+from harness.environments.simulation import watchdog
 from harness.generator import repeat
 from harness.operation import Failed, Operation
 from harness.targets.reference.target import Reference
 from harness.workloads.register import Register
+watchdog.BLOCKED_TICKS, watchdog.STANDING_TICKS = 5, 10  # sooner than for others
 {ODD_CLIENT}
 class Base(Reference):
     name = "store"

@@ -21,7 +21,7 @@ from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 REFERENCE: Final = sorted(load("targets", "reference").workloads)
-WORDS: Final = ("run", "reference", "--on", "simulation", "--workload", "all", "--time", "5", "--rate", "50")
+WORDS: Final = ("run", "reference", "--on", "simulation", "--workload", "all", "--time", "2", "--rate", "50")
 
 
 def test_every_workload_runs_and_a_table_says_what_came_of_it(splitbrain: Command, tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_every_workload_runs_and_a_table_says_what_came_of_it(splitbrain: Comman
 
 
 def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Command) -> None:
-    bug = ["--bug", "read-from-any-node", "--nemesis", "partition", "--time", "20", "--interval", "2", "--nodes", "5"]
+    bug = ["--bug", "read-from-any-node", "--nemesis", "partition", "--time", "8", "--interval", "2", "--nodes", "5"]
     done = splitbrain(*WORDS, *bug, "--runs", "r", "--format", "json")
     said = json.loads(done.stdout)
     found = {one["workload"]: one["verdict"]["validity"] for one in said["runs"]}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -11,14 +13,29 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("harness", "targets", "workloads", "nemeses", "checkers")
+PARTS = ("harness", "targets", "workloads", "nemeses", "checkers", "findings")
 SIMULATED = ("run", "reference", "--on", "simulation", "--time", "3")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs of an environment with the wheel, and with nothing else of this product."""
-    folder = tmp_path_factory.mktemp("wheel")
+    """The folder of the programs of an environment with the wheel, and with nothing else of this product.
+
+    All workers of a suite have the same one; whoever is there first makes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "wheel"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            make(folder)
+            (folder / "made").touch()
+    return folder / "venv/bin"
+
+
+def make(folder: Path) -> None:
+    """Make the wheel, and an environment with it in ``venv``."""
     source = folder / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -35,7 +52,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scheme = {"base": str(folder / "venv"), "platbase": str(folder / "venv")}
     packages = Path(sysconfig.get_path("purelib", "venv", vars=scheme))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    return programs
 
 
 @pytest.fixture
@@ -61,7 +77,7 @@ def test_every_command_is_there(installed: Path, own_folder: Path) -> None:
     assert (run / "report.html").is_file()
     for command in (["check", str(run)], ["convert", str(run), "history.edn"], ["replay", str(run)], ["doctor"]):
         call(splitbrain, *command, at=own_folder)
-    for kind in ("targets", "workloads", "nemeses", "checkers", "environments", "models", "bugs"):
+    for kind in ("targets", "workloads", "nemeses", "checkers", "environments", "models", "bugs", "findings"):
         assert call(splitbrain, "list", kind, at=own_folder)
     figure = "harness.targets.reference.bugs:figure-8.json"
     bug = ("--bug", "commit-by-counting", "--timetable", figure, "--nodes", "3", "-o", "replication=raft")

@@ -31,18 +31,21 @@ from tests.integration.test_ssh_attacks import NOBODY, shell
 OTHER = 7000
 """A port of somebody else's server."""
 KNOCK = """
-import json, socket, sys
-found = []
-for place in sys.argv[1:]:
+import concurrent.futures, json, socket, sys
+
+def answers(place):
     host, _, port = place.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=2).close()
-        found.append(place)
     except ConnectionRefusedError:
         raise
     except OSError:
-        pass
-print(json.dumps(found))
+        return False
+    return True
+
+places = sys.argv[1:]
+with concurrent.futures.ThreadPoolExecutor(len(places)) as pool:
+    print(json.dumps([place for place, there in zip(places, pool.map(answers, places)) if there]))
 """
 """Prints at which of these places somebody answers; fails where nobody is there who could have."""
 LISTEN = """

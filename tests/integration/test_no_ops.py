@@ -18,9 +18,9 @@ FAMILIES = {
 }
 
 
-def come_to(where: str, folder: Path, names: list[str], how: str) -> dict[str, Any]:
+def come_to(where: str, folder: Path, names: list[str], how: str, each: float = no_ops.TURN) -> dict[str, Any]:
     """What a run comes to whose tools are as they are, or planted."""
-    words = [sys.executable, "-m", "tests.integration.no_ops", where, str(folder), ",".join(names), how]
+    words = [sys.executable, "-m", "tests.integration.no_ops", where, str(folder), ",".join(names), how, str(each)]
     code = (
         "import os, sys; from harness.environments import namespaces; "
         "sys.exit(namespaces.reexecute(sys.argv[1:], os.environ))"
@@ -47,6 +47,9 @@ def test_tools_that_do_nothing_prove_nothing(tmp_path: Path, where: str) -> None
 @pytest.mark.parametrize("where", WHERE)
 def test_tools_that_do_what_they_should_are_proved(tmp_path: Path, where: str) -> None:
     found = come_to(where, tmp_path, FAMILIES[where], "as-it-is")
+    if where == "local" and found["validity"] == "unknown":
+        # This machine was too busy to measure one in its turn: two turns for each.
+        found = come_to(where, tmp_path, FAMILIES[where], "as-it-is", 1.6 * no_ops.TURN)
     assert found["validity"] == "valid", found
     assert set(found["faults"]) == set(FAMILIES[where])
 

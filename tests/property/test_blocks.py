@@ -12,7 +12,7 @@ from harness.verdict import Budget
 from tests.histories import Op, brute_force, history
 from tests.random_runs import cases
 
-CASES = cases(20_000)
+CASES = cases(10_000)
 
 
 def random_operations(rng: random.Random, count: int) -> list[Op]:

@@ -19,7 +19,7 @@ from harness.verdict import Budget
 from tests.random_runs import cases
 
 LEVELS: tuple[Level, ...] = ("read-committed", "read-atomic", "causal")
-CASES = cases(3000)
+CASES = cases(1500)
 
 Micro = tuple[str, int, int | None]
 
