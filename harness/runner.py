@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 
+from harness.beginning import began_now, versions_of
 from harness.cluster import Cluster, over_within, wait_until
 from harness.comparing import compare
 from harness.dealing import deal, no_time_for
@@ -19,7 +20,18 @@ from harness.generator import Generator, any_of, at_times, on_clients, on_nemesi
 from harness.injection import Injection
 from harness.interpreter import Interpreter, Worker
 from harness.nemesis import Nemesis, Observes, Prepares
-from harness.operation import FINISHED, LEADERSHIP, MONITOR, NEMESIS, OWN_STATES, PROLONGS_LEASES, STOPPED, Event
+from harness.operation import (
+    BEGAN,
+    FINISHED,
+    LEADERSHIP,
+    MONITOR,
+    NEMESIS,
+    OWN_STATES,
+    PROLONGS_LEASES,
+    STOPPED,
+    Event,
+    EventType,
+)
 from harness.ownership import Ownership
 from harness.periods import HEAL, PLANNED
 from harness.plugins import users_frame, whose
@@ -98,6 +110,11 @@ class Run:
         """What the seed should deal and for which there is no time."""
         faults = self._timetable.faults
         return [] if self.experiment.timetable else no_time_for(self._nemeses, faults, self._failover)
+
+    @property
+    def began(self) -> int:
+        """When it began, by the clock of its environment; 0 if it did not."""
+        return self._began or 0
 
     def clock(self) -> int:
         """Nanoseconds since the run began."""
@@ -238,6 +255,7 @@ class Run:
 
     async def _drive(self, cluster: Cluster, ownership: Ownership) -> None:
         experiment = self.experiment
+        versions = await versions_of(self._target, cluster) if self._environment.real_time else {}
         workers = [
             Worker(number, node.name, self._client(cluster, node))
             for number in range(experiment.concurrency)
@@ -277,6 +295,8 @@ class Run:
         try:
             if self._nemeses:
                 self._note_plan()
+            if self._environment.real_time:  # the servers' logs go by it
+                self._note(MONITOR, "info", BEGAN, began_now(self.clock(), versions))
             self._note(MONITOR, "info", LEADERSHIP, self._target.leadership)
             if self._target.prolongs_leases:
                 self._note(MONITOR, "info", PROLONGS_LEASES)
@@ -378,7 +398,7 @@ class Run:
         self._note(MONITOR, "info", "recovered", {"seconds": round((self.clock() - began) / 1e9, 3)})
         return True
 
-    def _note(self, process: str, kind: Any, f: str, value: Any = None, error: str | None = None) -> None:
+    def _note(self, process: str, kind: EventType, f: str, value: Any = None, error: str | None = None) -> None:
         self.recorder.record(Event(0, self.clock(), process, kind, f, None, value, None, error))
 
     async def _watch_fault(self, cluster: Cluster, name: str, nemesis: Observes, over: asyncio.Event) -> None:
