@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from harness.assembly import Parts, assemble
-from harness.environments.base import Environment
+from harness.environments.base import Environment, SeesMessages
 from harness.errors import SplitbrainError, StuckError
 from harness.errors import field as named
 from harness.experiment import Experiment
 from harness.history import History
 from harness.judging import checkers_of, judge_run
+from harness.messages import exchanges
 from harness.operation import Event
 from harness.options import plain
 from harness.plugins import has_ended
@@ -124,6 +127,9 @@ def conduct(
         raise
     finally:
         run.recorder.close()
+    if verdict.anomalies and isinstance(environment, SeesMessages):
+        kept = exchanges(environment.messages(run.began), verdict.anomalies)
+        directory.save(directory.messages, msgspec.json.encode(kept))
     directory.write_verdict(verdict, experiment, time.monotonic() - began)
     return Outcome(experiment, verdict, history, directory.path, directory.unsaved)
 

@@ -39,6 +39,7 @@ class RunDirectory:
         self.verdict = path / "verdict.json"
         self.junit = path / "junit.xml"
         self.report = path / "report.html"
+        self.messages = path / "messages.json"
         self.logs = path / "nodes"
         self.lost: list[str] = []
         self._unwritten: dict[str, list[str]] = {}
@@ -86,6 +87,17 @@ class RunDirectory:
             raise UsageError(f"{self.path} is no run's directory: it has no experiment.json") from None
         except msgspec.MsgspecError as error:
             raise UsageError(f"{self.experiment} is not an experiment: {error}") from None
+
+    def load_verdict(self) -> Verdict:
+        """The verdict that was reached on the run. Raises ``UsageError`` when it is not there or not one."""
+        try:
+            return msgspec.json.decode(self.verdict.read_bytes(), type=Verdict)
+        except OSError:
+            raise UsageError(
+                f"{self.path} has no verdict.json: it was not judged yet, which `splitbrain check` does"
+            ) from None
+        except msgspec.MsgspecError as error:
+            raise UsageError(f"{self.verdict} is not a verdict: {error}") from None
 
     def save(self, path: Path, data: bytes) -> None:
         """Write one of the files, whole or not at all; ``unsaved`` says what went wrong."""

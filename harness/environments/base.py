@@ -7,7 +7,7 @@ import itertools
 import json
 import time
 from abc import abstractmethod
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Final, Protocol, TypeVar, runtime_checkable
@@ -18,6 +18,7 @@ from harness.capability import ALWAYS, Capability
 from harness.environments.tools import Request, command
 from harness.errors import FaultError
 from harness.faults.tools import TOOLS
+from harness.messages import Message
 from harness.options import Plugin
 
 A = TypeVar("A")
@@ -168,6 +169,15 @@ class Refuses(Protocol):
 
     def refuses(self, nodes: int, programs: Mapping[str, str]) -> str | None:
         """Why it cannot have so many nodes, or servers that need these programs, with what to do; None if it can."""
+        ...
+
+
+@runtime_checkable
+class SeesMessages(Protocol):
+    """An environment that sees what servers send to one another."""
+
+    def messages(self, began: int) -> Iterable[Message]:
+        """The messages of the run that began at this moment of ``clock``, as far back as they are remembered."""
         ...
 
 

@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import random
 import sys
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
@@ -30,6 +30,7 @@ from harness.errors import FaultError, MissingError, field
 from harness.faults import addresses, clock, dial, disk, netem, network, probe, process, witness
 from harness.faults.network import Peer
 from harness.faults.tools import TOOLS
+from harness.messages import Message
 
 _LOCAL = field("environment", "local")
 A = TypeVar("A")
@@ -351,6 +352,17 @@ class SimulationEnvironment(Environment):
             node = SimulatedNode(name, network.addresses[name], loop, network, self._seed, logs / name)
             self._nodes.append(node)
         return list(self._nodes)
+
+    def messages(self, began: int) -> Iterator[Message]:
+        for source, target, sent, arrived, kind, term in self._loop.network.sent:
+            yield Message(
+                source,
+                target,
+                round(sent * 1e9) - began,
+                None if arrived is None else round(arrived * 1e9) - began,
+                kind if isinstance(kind, str) else "",
+                term if isinstance(term, int) else None,
+            )
 
     async def stop(self) -> None:
         for node in self._nodes:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from harness.environments.simulation.disk import SimulatedDisk, SimulatedFile
 from harness.environments.simulation.loop import Handle, SimulatedLoop
-from harness.environments.simulation.network import Network
+from harness.environments.simulation.network import Network, Sent
 from harness.errors import FaultError
 
 EPOCH: Final = 1_800_000_000.0
@@ -105,6 +105,10 @@ class SimulatedHost:
         network.receive(own, receive)
 
         def send(peer: str, message: Any) -> None:
-            network.post(own, addresses[peer], message)
+            arrivals = network.post(own, addresses[peer], message)
+            said = message if isinstance(message, dict) else {}
+            moment = asyncio.get_running_loop().time()
+            for arrived in arrivals or (None,):
+                network.sent.append(Sent(name, peer, moment, arrived, said.get("kind"), said.get("term")))
 
         return send

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness.environments.simulation.loop import CURRENT, NOBODY, Process, SimulatedLoop
 
@@ -22,10 +23,26 @@ FULL: Final = 1.0
 """Seconds of waiting that a line with little bandwidth holds; what comes then is lost."""
 RETRANSMIT: Final = 0.2
 """Seconds after which a lost packet of a connection is sent again."""
+_REMEMBERED: Final = 200_000
+"""How many messages of servers are remembered."""
 _RESET: Final = b"reset"
 """Stands for the end of a connection whose other end is gone; told apart from data by identity."""
 HARNESS: Final = "harness"
 """The address of the clients."""
+
+
+class Sent(NamedTuple):
+    """A message of a server to another one, by the names of their nodes. Seconds; ``arrived`` is None if it was lost.
+
+    ``kind`` and ``term`` are what the message says under these names, None where it says nothing.
+    """
+
+    source: str
+    target: str
+    sent: float
+    arrived: float | None
+    kind: Any
+    term: Any
 
 
 @dataclass(frozen=True)
@@ -122,6 +139,8 @@ class Network:
         self._links: dict[tuple[str, str], Link] = {}
         self.addresses: dict[str, str] = {}
         """The address of each node by name."""
+        self.sent: deque[Sent] = deque(maxlen=_REMEMBERED)
+        """The last messages of servers to one another."""
         self._pipes: list[Pipe] = []
 
     def link(self, source: str, target: str) -> Link:
@@ -150,10 +169,15 @@ class Network:
         """Hand over no more of them."""
         self._endpoints.pop((address, port), None)
 
-    def post(self, source: str, target: str, message: Any, port: str = "", size: int = PACKET) -> None:
-        """Send a datagram: any object, which nobody may change from now on, that counts as so many bytes."""
-        for when in self.link(source, target).arrivals(self._loop.time(), size):
+    def post(self, source: str, target: str, message: Any, port: str = "", size: int = PACKET) -> list[float]:
+        """Send a datagram: any object, which nobody may change from now on, that counts as so many bytes.
+
+        When it arrives: never, once or twice.
+        """
+        arrivals = self.link(source, target).arrivals(self._loop.time(), size)
+        for when in arrivals:
             self._loop.call_at(when, self._hand_over, (target, port), message, context=NOBODY)
+        return arrivals
 
     def _hand_over(self, target: tuple[str, str], message: Any) -> None:
         endpoint = self._endpoints.get(target)
