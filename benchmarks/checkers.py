@@ -373,9 +373,9 @@ def registers() -> Object:
     return act
 
 
-def faults() -> list[Event]:
+def faults(operations: int = OPERATIONS) -> list[Event]:
     """Registers while the primary is killed every ten seconds; another node then panics, which nothing explains."""
-    events = simulate(registers)
+    events = simulate(registers, operations)
     last = events[-1].time
     seen = [observed(0, SERVER, {"server": "db", "runs": True}, node) for node in NODES]
     plans, strikes = [], []

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.history import NEVER, TYPES, History, Operations
 from harness.periods import Period, active
-from harness.verdict import Anomaly, Edge, Witness
+from harness.verdict import Anomaly, Edge, Order, Witness
 from harness.words import count, named, operation, show
 
 
@@ -58,19 +58,22 @@ def anomaly(
     during: tuple[int, int] | None = None,
     edges: Sequence[Edge] = (),
     completed: bool = False,
+    orders: Sequence[Order] = (),
+    possible: Sequence[Any] = (),
 ) -> Anomaly:
     """The anomaly that the operations of these rows show; each stands in it once, in the order of their invocations.
 
     Its faults are those of ``periods`` that were active between the first and the last of these operations, or
     ``during`` another time (ns): what nodes hold in the end comes of faults that are long over. ``completed`` has
-    operations numbered as their completions are; so are those of ``edges``, which are taken as they come.
+    operations numbered as their completions are; so are those of ``edges`` and ``orders``. These,
+    and what was ``possible``, are taken as they come.
     """
     each = (witness(operations, int(row), completed=completed) for row in dict.fromkeys(rows))
     witnesses = sorted(each, key=lambda op: op.call)
     if during is None and witnesses:
         during = witnesses[0].call, max(op.call if op.ret is None else op.ret for op in witnesses)
     faults = active(periods, *during) if during is not None else []
-    return Anomaly(kind, text, witnesses, key, faults, edges)
+    return Anomaly(kind, text, witnesses, key, faults, edges, orders, possible)
 
 
 def about(key: Any) -> str:

@@ -29,7 +29,7 @@ def availability_lines(evidence: dict[str, Any]) -> list[str]:
     for name, group in phases.items():
         latency = group["latency"] or {}
         times = "".join(f"  {duration(latency[q]) if q in latency else '-':>8}" for q in _QUANTILES)
-        lines.append(f"{name:<{width}}  {_percent(group):>8}{times}")
+        lines.append(f"{name:<{width}}  {percent(group):>8}{times}")
     worst = sorted(measured["worst"].items(), key=lambda item: _length(item[1]), reverse=True)
     lines += [f"{name}: {_returns(*returns)}" for name, returns in worst[:_NEMESES]]
     reasons = Counter[str]()
@@ -63,8 +63,8 @@ def availability_properties(evidence: dict[str, Any]) -> Iterator[tuple[str, str
                 yield f"availability.{name}.{what}_after_{moment}", "never" if ns is None else f"{ns / 1e9:.9f}"
 
 
-def _percent(group: dict[str, Any]) -> str:
-    """Cut off, not rounded: 100 % is all of them."""
+def percent(group: dict[str, Any]) -> str:
+    """Which share of some operations was served: cut off, not rounded, so that 100 % is all of them."""
     return f"{group['served'] * 1000 // group['operations'] / 10:.1f} %"
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
 
 from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
 from harness.campaign import AHEAD, Campaign, RunSeed, SeedResult
-from harness.conduct import report, simulate
-from harness.errors import UsageError, field
+from harness.conduct import simulate
+from harness.errors import SplitbrainError, UsageError, field
 from harness.executors import connect, size
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
 from harness.isolated import run_in_a_process
 from harness.own import Own
+from harness.run_directory import RunDirectory
 from harness.verdict import EXIT_CODES, Validity, Verdict
 
 
@@ -32,7 +33,7 @@ class Hunt:
     def __init__(
         self,
         experiment: Experiment,
-        seeds: int = 100,
+        seeds: int,
         directory: Path | None = None,
         executor: str | None = None,
         own: Own = NOTHING,
@@ -118,11 +119,29 @@ class Hunt:
             )
         finally:
             self._campaign.tidy()
+            self._write_report()
+
+    @property
+    def report(self) -> Path:
+        """The page that shows every seed, once the hunt has ended or was stopped."""
+        return self.directory / "report.html"
+
+    def _write_report(self) -> None:
+        """The report of the hunt, and of the first run of each group, where it has none yet: the others are alike."""
+        from harness.report import write_report_again
+        from harness.report.hunt_page import hunt_page
+
+        for group in self.groups:
+            first = RunDirectory(Path(group[0].directory))
+            if first.verdict.is_file() and not first.report.is_file():
+                with suppress(SplitbrainError):
+                    write_report_again(first.path)
+        page = hunt_page(self.experiment, self.directory, self.outcomes, self.groups)
+        with suppress(OSError):  # the results are safe, and their picture can be made again
+            self.report.write_text(page, encoding="utf-8")
 
 
 def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:
-    """Run a simulated experiment in this process; a report is written where it did not pass."""
+    """Run a simulated experiment in this process, without a report: whoever hunts wants few of them."""
     outcome = simulate(experiment, runs)
-    if outcome.verdict.validity != "valid":
-        outcome = report(outcome)
     return outcome.verdict, outcome.directory

@@ -46,12 +46,38 @@ class Edge(msgspec.Struct, frozen=True, omit_defaults=True):
     key: Any = None
 
 
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An operation in an order that was tried: its index, what it did, and what the object held after it."""
+
+    index: int
+    did: str
+    held: str = ""
+
+
+class Order(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An order of operations that is possible, and cannot go on: none of those that may come next fits ``held``.
+
+    ``began`` is what the object held before the first of ``steps``, ``skipped`` how many come before that.
+    """
+
+    began: str
+    steps: Sequence[Step] = ()
+    stuck: Sequence[Step] = ()
+    skipped: int = 0
+
+    @property
+    def held(self) -> str:
+        """What the object holds in the end."""
+        return self.steps[-1].held if self.steps else self.began
+
+
 class Anomaly(msgspec.Struct, omit_defaults=True):
     """Something that no correct store could have done.
 
     ``text`` says in one paragraph what was seen and why it is impossible. ``faults`` are the faults that were active
     between the first and the last of its operations. ``edges`` lead around a cycle, each from the target of the one
-    before it.
+    before it. ``orders`` are those that got furthest, where orders were searched for. ``possible`` is what the last of
+    the operations can have found in a correct store, where that is known.
     """
 
     kind: str
@@ -60,6 +86,8 @@ class Anomaly(msgspec.Struct, omit_defaults=True):
     key: Any = None
     faults: Sequence[str] = ()
     edges: Sequence[Edge] = ()
+    orders: Sequence[Order] = ()
+    possible: Sequence[Any] = ()
 
 
 class Verdict(msgspec.Struct, omit_defaults=True):

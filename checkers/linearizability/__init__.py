@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from harness.checkers.linearizability.models import Model
     from harness.checkers.linearizability.partitions import Checked
 
-_REPORTED = 10
-"""How many anomalies are explained; all are counted."""
+_REPORTED = 50
+"""How many anomalies are told; all are counted."""
+_IN_FULL = 10
+"""Of how many it is also searched for what else could have been, which takes time."""
 
 
 class Linearizable(Checker):
@@ -88,7 +90,7 @@ class Linearizable(Checker):
         if self._given in ("register", "cas-register"):
             return self._check_registers(model, operations, budget, periods, evidence)
         evidence["operations_checked"] = len(operations)
-        return self._search(model, operations, range(len(operations)), budget, periods, evidence, [], 0)
+        return self._search(model, operations, range(len(operations)), budget, periods, evidence, [], [])
 
     def blind(self, history: History) -> str:
         """Why no answer in the history could have been wrong; empty where some could."""
@@ -113,19 +115,25 @@ class Linearizable(Checker):
         repeated = blocks.repeated(encoded)
         unique = encoded if not repeated.any() else encoded.select(~repeated)
         parts = blocks.check(unique)
-        explainers = [Explainer(part.operations, part.blocks, periods) for part in parts]
+        explainers = [Explainer(model, part.operations, part.blocks, periods) for part in parts]
         violations = [
             (v, explainer) for part, explainer in zip(parts, explainers, strict=True) for v in part.violations
         ]
         violations.sort(key=lambda pair: pair[0].time)
-        first_of_key = {violation.key: (violation, explainer) for violation, explainer in reversed(violations)}
-        chosen = sorted(first_of_key.values(), key=lambda pair: pair[0].time)[:_REPORTED]
-        anomalies = [explainer.anomaly(violation) for violation, explainer in chosen]
+        first_of_key = {violation.key: violation for violation, _ in reversed(violations)}
+        # Every key has its turn before any has a second.
+        chosen = sorted(violations, key=lambda pair: (pair[0] is not first_of_key[pair[0].key], pair[0].time))
+        chosen = chosen[:_REPORTED]
+        anomalies = [
+            explainer.anomaly(violation, in_full=number < _IN_FULL)
+            for number, (violation, explainer) in enumerate(chosen)
+        ]
         if stale := [e.staleness(v) for v, e in chosen]:
             evidence["stalest_read_ms"] = round(max(pair[0] for pair in stale) / 1e6, 3)
             evidence["most_newer_writes"] = max(pair[1] for pair in stale)
         rest: list[int] = encoded.row[repeated].tolist()
-        return self._search(model, operations, rest, budget, periods, evidence, anomalies, len(violations))
+        guilty = [operations.history.keys[violation.key] for violation, _ in violations]
+        return self._search(model, operations, rest, budget, periods, evidence, anomalies, guilty)
 
     def _search(
         self,
@@ -136,9 +144,12 @@ class Linearizable(Checker):
         periods: list[Period],
         evidence: dict[str, Any],
         anomalies: list[Anomaly],
-        violations: int,
+        guilty: list[Any],
     ) -> Verdict:
-        """Search the given rows, and put what was found together with what is known already."""
+        """Search the given rows, and put what was found together with what is known.
+
+        ``guilty`` has the key of each violation that is known.
+        """
         unfinished: list[str] = []
         if len(rows):
             from harness.checkers.linearizability.explain import explain_search
@@ -153,17 +164,14 @@ class Linearizable(Checker):
                 elif checked.outcome.verdict != "linearizable":
                     unfinished.append(_how_far(checked))
             stuck.sort(key=lambda checked: checked.outcome.furthest.ret if checked.outcome.furthest else 0)
-            anomalies += [
-                explain_search(model, operations, checked, periods) for checked in stuck[: _REPORTED - len(anomalies)]
-            ]
-            violations += len(stuck)
-        if violations:
-            evidence["violations"] = violations
-            keys = len({repr(anomaly.key) for anomaly in anomalies})
-            reason = f"{count(violations, 'violation')} of {self._name}"
-            if keys < _REPORTED:
-                reason += f" on {keys} of {count(evidence.get('keys', keys), 'key')}"
-            return Verdict("invalid", reason, anomalies, evidence, found=violations)
+            anomalies += [explain_search(model, operations, checked, periods) for checked in stuck[:_IN_FULL]]
+            guilty += [checked.partition.key for checked in stuck]
+        if guilty:
+            evidence["violations"] = len(guilty)
+            keys = len(set(map(repr, guilty)))
+            reason = f"{count(len(guilty), 'violation')} of {self._name}"
+            reason += f" on {keys} of {count(evidence.get('keys', keys), 'key')}"
+            return Verdict("invalid", reason, anomalies, evidence, found=len(guilty))
         if unfinished:
             return Verdict("unknown", "; ".join(unfinished[:5]), [], evidence)
         return Verdict("valid", evidence=evidence)

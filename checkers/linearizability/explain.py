@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,27 +10,34 @@ import numpy as np
 from harness.checkers.linearizability.blocks import ALWAYS, Blocks, Violation
 from harness.checkers.linearizability.minimal import closest, minimal
 from harness.checkers.linearizability.models import Model
-from harness.checkers.linearizability.partitions import Checked
+from harness.checkers.linearizability.orders import furthest_orders
+from harness.checkers.linearizability.partitions import Checked, partitions
 from harness.checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from harness.checkers.linearizability.search import Timed
 from harness.checkers.witness import Clock, about, anomaly, sentence, witness
-from harness.history import Operations
+from harness.history import FAIL, Operations
 from harness.periods import Period
-from harness.verdict import Anomaly, Witness
+from harness.verdict import Anomaly, Order, Witness
 from harness.words import count, show
 
 
 class Explainer:
     """Turns violations of one history into anomalies."""
 
-    def __init__(self, operations: RegisterOperations, blocks: Blocks | None, periods: list[Period]) -> None:
+    def __init__(
+        self, model: Model, operations: RegisterOperations, blocks: Blocks | None, periods: list[Period]
+    ) -> None:
+        self._model = model
         self._operations = operations
         self._blocks = blocks
         self._periods = periods
         self._clock = Clock(operations.source.history)
 
-    def anomaly(self, violation: Violation) -> Anomaly:
-        """The anomaly of a violation, with the faults that were active meanwhile."""
+    def anomaly(self, violation: Violation, *, in_full: bool = True) -> Anomaly:
+        """The anomaly of a violation, with the faults that were active meanwhile.
+
+        ``in_full`` with what a read could have found, and the orders of its operations that get furthest.
+        """
         key = self._operations.source.history.keys[violation.key]
         kind, text = getattr(self, f"_{violation.kind}")(violation)
         rows = [int(self._operations.row[row]) for row in violation.rows if row >= 0]
@@ -40,7 +47,29 @@ class Explainer:
                 f" It is at least {self._clock.between(0, stale)} stale: {count(newer, 'newer write')} had completed."
             )
         text = about(key) + text
-        return anomaly(self._operations.source, self._periods, kind, text[:1].upper() + text[1:], rows, key=key)
+        text = text[:1].upper() + text[1:]
+        source = self._operations.source
+        last = max(rows, key=lambda row: source.call[row])
+        possible = possible_values(source, last) if in_full and source.name(last) == "read" else []
+        orders = self._orders(violation) if in_full else []
+        return anomaly(source, self._periods, kind, text, rows, key=key, orders=orders, possible=possible)
+
+    def _orders(self, violation: Violation) -> list[Order]:
+        """The orders that get furthest of the operations that witness a violation, and of those that they build on."""
+        operations = self._operations
+        rows = {row for row in violation.rows if row >= 0}
+        wanted = list(rows)
+        while wanted and len(rows) <= _SHOWN:
+            code = operations.observes[wanted.pop()]
+            writers = np.flatnonzero((operations.writes == code) & (operations.key == violation.key))
+            new = [] if code == NOTHING else [row for row in writers.tolist() if row not in rows]
+            rows.update(new)
+            wanted += new
+        if wanted:  # compare-and-sets that build on each other, without an end
+            return []
+        sources = [int(operations.row[row]) for row in sorted(rows)]
+        (part,) = partitions(self._model, operations.source, sources)
+        return furthest_orders(self._model, part.operations, _indices(operations.source))
 
     def staleness(self, violation: Violation) -> tuple[int, int]:
         """How far from atomic the operation that came too late is: (ns, newer writes).
@@ -166,6 +195,8 @@ _EXPLAIN_SECONDS = 0.5
 """How long the search for a smaller history may take, and again that for the order that gets furthest."""
 _NAMED = 8
 """How many operations of the order that gets furthest are named."""
+_POSSIBLE = 6
+"""The most values that a read is told to have been able to find."""
 _SHOWN = 40
 """How many operations an anomaly carries."""
 
@@ -182,7 +213,30 @@ def explain_search(model: Model, operations: Operations, checked: Checked, perio
     text += f"The one that none can place: {sentence(witness(operations, furthest.row), clock)}. "
     text += _furthest(model, kept, furthest)
     during = min(op.start for op in last), furthest.ret
-    return anomaly(operations, periods, "not linearizable", text, [op.row for op in last], key=key, during=during)
+    orders = furthest_orders(model, kept, _indices(operations))
+    rows = [op.row for op in last]
+    return anomaly(operations, periods, "not linearizable", text, rows, key=key, during=during, orders=orders)
+
+
+def possible_values(operations: Operations, read: int) -> list[Any]:
+    """What a read can have found in a correct register; empty if nothing is known, or too much.
+
+    Only what was written before the read was over, and not replaced for certain before it began.
+    """
+    at = operations
+    writing = np.array([name in ("write", "cas") for name in at.history.functions])[at.f]
+    writes = np.flatnonzero(writing & (at.key == at.key[read]) & (at.type != FAIL) & (at.call < at.ret[read]))
+    over = writes[at.ret[writes] < at.call[read]]
+    if not len(over):
+        return []
+    there = writes[at.ret[writes] >= at.call[over].max()]
+    values = [at.done(row)[1] if at.name(row) == "cas" else at.done(row) for row in there[: _POSSIBLE + 1].tolist()]
+    return values if len(values) <= _POSSIBLE else []
+
+
+def _indices(operations: Operations) -> Callable[[int], int]:
+    """What gives the index of an operation by its row."""
+    return lambda row: operations.history.index_of(int(operations.invoked[row]))
 
 
 def _furthest(model: Model, kept: Sequence[Timed], furthest: Timed) -> str:

@@ -138,7 +138,8 @@ class Model:
 
     def describe(self, call: Call) -> str:
         """``call`` in words."""
-        argument = "" if call.argument is None else show(call.argument)
+        given = call.argument if isinstance(call.argument, tuple) else () if call.argument is None else (call.argument,)
+        argument = ", ".join(map(show, given))
         answered = call.result is not None or call.f in (self.answers_in_result or ())
         return f"{named(call.f)}({argument})" + (f" → {show(call.result)}" if answered and not call.crashed else "")
 

@@ -10,6 +10,7 @@ import typer
 
 import harness
 from harness.cli.experiment import (
+    UNSAID,
     CheckerOption,
     ExperimentOptions,
     HuntOptions,
@@ -21,6 +22,7 @@ from harness.cli.experiment import (
 )
 from harness.cli.wording import Commands
 from harness.options import Mebibytes, Number, Seconds
+from harness.verdict import Budget
 
 app = typer.Typer(
     name="splitbrain",
@@ -41,6 +43,14 @@ class Format(enum.StrEnum):
 
     text = "text"
     json = "json"
+
+
+class Form(enum.StrEnum):
+    """What a report can be written as."""
+
+    html = "html"
+    svg = "svg"
+    png = "png"
 
 
 class Kind(enum.StrEnum):
@@ -79,7 +89,7 @@ def root(
 @takes(ExperimentOptions)
 def run(
     asked: ExperimentOptions,
-    seed: Annotated[int, of_experiment("seed")] = 0,
+    seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
     runs: RunsOption = Path("runs"),
     judge_elsewhere: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     output: FormatOption = Format.text,
@@ -192,10 +202,10 @@ def check(
     seconds: Annotated[
         float,
         number("--seconds", float, Seconds(0.001, 7 * 86400), "Give up, with the verdict unknown, after this long:"),
-    ] = 120.0,
+    ] = Budget().seconds,
     memory: Annotated[
         int, number("--memory", int, Mebibytes(1, 2**20), "Give up when the search needs more than this:")
-    ] = 4096,
+    ] = Budget().bytes >> 20,
     executor: Annotated[
         str | None, typer.Option(help="Who searches: threads:N, processes:N, or dask://HOST:PORT.")
     ] = None,
@@ -207,7 +217,6 @@ def check(
     Reads splitbrain's JSON lines, EDN and text logs of Jepsen and Knossos, and EDN of Porcupine's tests.
     """
     from harness.cli import check as command
-    from harness.verdict import Budget
 
     code = command.check(
         history,
@@ -225,6 +234,57 @@ def check(
         as_json=output is Format.json,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+    form: Annotated[
+        Form, typer.Option("--format", help="The whole report as HTML, or one picture of it as SVG or PNG.")
+    ] = Form.html,
+    anomaly: Annotated[
+        int | None,
+        typer.Option(
+            help="Which anomaly is drawn, as the report numbers them; without it who was primary when.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[Path | None, typer.Option(help="The file to write; else one in the run's directory.")] = None,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make a run's report again, or one picture of it, without judging the run again."""
+    from harness.cli import report as command
+
+    command.report(run, form.value, anomaly, to, show=show)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run's directory.")],
+    number: Annotated[
+        int | None,
+        typer.Argument(help="Which anomaly, as the report numbers them; without it the first.", show_default=False),
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Tell one anomaly of a run in the terminal: its words, and its operations over time."""
+    from harness.cli import report as command
+
+    command.explain(run, number)
+
+
+@app.command()
+def serve(
+    folder: Annotated[Path, typer.Argument(help="Where runs and hunts are, in folders of any names.")] = Path(),
+    port: Annotated[int, number("--port", int, Number(0, 65535), "The port on 127.0.0.1; 0 is any that is free:")] = 0,
+    browse: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show all runs and hunts below a folder on a page of this machine: filter, follow and compare them."""
+    from harness.cli import serve as command
+
+    command.serve(folder, port, browse=browse)
 
 
 @app.command()
@@ -246,7 +306,7 @@ def list_(
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
-    """Show the targets, workloads, nemeses, checkers or environments that there are."""
+    """Show the targets, workloads, nemeses, checkers, environments, models or bugs that there are."""
     from harness.cli import listing as command
 
     command.show(kind.value, as_json=output is Format.json)
@@ -279,7 +339,7 @@ def build(
     ] = False,
     debug: DebugOption = False,
 ) -> None:
-    """Build the node image: what fault tools need, and the servers of the bundled targets."""
+    """Build the node image: what fault tools need, and the servers of `list targets`."""
     from harness.cli import images as command
 
     command.build(bootstrap)

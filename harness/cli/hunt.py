@@ -108,3 +108,5 @@ def _print(this: Hunt, *, as_json: bool) -> None:
         if first.validity == "invalid" and this.experiment.environment == "simulation":
             trust = "--trust " if code_of(this.experiment) else ""
             print(printable(f"  smaller: splitbrain shrink {trust}{first.directory}"))
+    if this.report.is_file():
+        print(f"\nreport: {printable(str(this.report))}")

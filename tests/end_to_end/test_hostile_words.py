@@ -102,7 +102,8 @@ def test_a_store_that_talks_garbage_is_judged_and_told(
     for line in (run / "history.jsonl").read_bytes().splitlines():
         json.loads(line.decode())
     again = [["check", str(run), "--trust"], ["check", str(run / "history.jsonl"), "--model", "cas-register"]]
-    for command in (*again, ["check", str(run), "--trust", "--report", "--format", "json"], ["convert", str(run)]):
+    for command in (*again, ["check", str(run), "--trust", "--report", "--format", "json"], ["convert", str(run)],
+                    ["report", str(run)], ["explain", str(run)]):  # fmt: skip
         done = splitbrain(*command)
         assert done.returncode in (0, 1), done.stderr
         assert_harmless(done)
@@ -166,7 +167,7 @@ def test_a_run_whose_files_are_no_text_is_refused_in_a_sentence(tmp_path: Path, 
     (run / "experiment.json").write_text('{"target": "reference", "environment": "simulation", "time": 1.0}')
     (run / "history.jsonl").write_bytes(b'{"process": "\xff\xfe"}\n')
     (run / file).write_bytes(b'{"target": "\xff\xed\xa0\x80\x1b[2J"}\n')
-    commands = [["check", "run"], ["replay", "run"], ["shrink", "run"], ["convert", "run"]]
+    commands = [["check", "run"], ["replay", "run"], ["shrink", "run"], ["convert", "run"], ["report", "run"]]
     if file == "timetable.json":
         commands = [["run", "reference", "--on", "simulation", "--timetable", "run/timetable.json"]]
     for command in commands:

@@ -129,7 +129,7 @@ def test_the_engine_names_no_store() -> None:
     """A path is put together from words as well, so that each counts; and so does what is no module."""
     stores = re.compile(rf"\b(targets\.\w+|{'|'.join(names('targets'))})\b", re.IGNORECASE)
     for path in (ROOT / "harness").rglob("*"):
-        if not path.is_file() or path.suffix == ".pyc":
+        if not path.is_file() or "__pycache__" in path.parts:
             continue
         texts = strings(path) if path.suffix == ".py" else path.read_text().splitlines()
         wrong = {text for text in texts if stores.search(text)}

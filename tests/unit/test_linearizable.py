@@ -31,7 +31,7 @@ def test_a_stale_read_is_explained_with_its_staleness() -> None:
         Op("read", 1, 81_000_000, 82_000_000),
     )
     assert verdict.validity == "invalid"
-    (anomaly,) = verdict.anomalies
+    anomaly, *_ = verdict.anomalies
     assert anomaly.kind == "stale read"
     assert "at least 51 ms stale: 2 newer writes had completed" in anomaly.text
     assert verdict.evidence["stalest_read_ms"] == 51.0
