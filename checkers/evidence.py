@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from harness.history import FAIL, INFO, MONITOR_PROCESS, NEMESIS_PROCESS, NEVER, OK, History, Operations
-from harness.periods import HEAL, PROVE, Turns, fault_action, fault_periods, turns
+from harness.periods import HEAL, PROVE, Turns, fault_action, fault_periods, plans, turns
 from harness.roles import PRIMARY, sightings
 from harness.verdict import Budget, Checker, Verdict
 
@@ -74,6 +74,8 @@ def _reasons(history: History, evidence: dict[str, Any]) -> Iterator[str]:
         yield "no operation succeeded" if total else "there was no operation"
     elif ok < _LEAST_OF_ALL * total:
         yield f"only {ok} of {total} operations succeeded"
+    if None in plans(history):
+        yield "the event `planned` is damaged or foreign, so nobody knows which faults were to come"
     for event in history.special(NEMESIS_PROCESS):
         action, _ = fault_action(event.f)
         if event.type == "info" and action != PROVE:

@@ -286,40 +286,42 @@ def mix(rng: random.Random, *members: Generator) -> Generator:
     return Mix(members, rng)
 
 
+def _soonest(
+    asked: Iterable[tuple[Generator, Context]],
+) -> tuple[Step | Pending, tuple[Generator, ...]] | None:
+    """The soonest operation of several generators, each asked in its own context, and what follows them all."""
+    best: tuple[int, Step, Generator] | None = None
+    wake: int | None = None
+    members: list[Generator] = []
+    alive = False
+    for at, (member, context) in enumerate(asked):
+        members.append(member)
+        if (answer := member.next(context)) is None:
+            continue
+        alive = True
+        step, following = answer
+        if isinstance(step, Pending):
+            members[at] = following
+            if step.until is not None:
+                wake = step.until if wake is None else min(wake, step.until)
+        elif best is None or step.time < best[1].time:
+            best = (at, step, following)
+    if not alive:
+        return None
+    if best is None or (wake is not None and wake < best[1].time):
+        return Pending(wake), tuple(members)
+    at, step, members[at] = best
+    return step, tuple(members)
+
+
 class AnyOf(Struct, frozen=True):
     """Whichever of the generators has the soonest operation."""
 
     members: tuple[Generator, ...]
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        best: tuple[int, Step] | None = None
-        wake: int | None = None
-        members = list(self.members)
-        followers: dict[int, Generator] = {}
-        alive = False
-        for at, member in enumerate(self.members):
-            answer = member.next(context)
-            if answer is None:
-                continue
-            alive = True
-            step, following = answer
-            if isinstance(step, Pending):
-                members[at] = following
-                if step.until is not None:
-                    wake = step.until if wake is None else min(wake, step.until)
-            else:
-                followers[at] = following
-                if best is None or step.time < best[1].time:
-                    best = (at, step)
-        if not alive:
-            return None
-        if best is None:
-            return Pending(wake), AnyOf(tuple(members))
-        at, step = best
-        if wake is not None and wake < step.time:
-            return Pending(wake), AnyOf(tuple(members))
-        members[at] = followers[at]
-        return step, AnyOf(tuple(members))
+        answer = _soonest((member, context) for member in self.members)
+        return None if answer is None else (answer[0], AnyOf(answer[1]))
 
     def update(self, event: Event) -> Generator:
         members = tuple(member.update(event) for member in self.members)
@@ -383,31 +385,31 @@ def phases(*members: Generator) -> Generator:
 
 
 class EachProcess(Struct, frozen=True):
-    """A generator of its own for every process."""
+    """A generator of its own for every process; of several that have something to do the soonest goes first."""
 
     make: Callable[[], Generator]
-    members: tuple[tuple[Process, Generator], ...] = ()
+    members: dict[Process, Generator] = {}
+    """What was made is kept, also when what it had to do was only looked at."""
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        known = dict(self.members)
-        waiting = False
         for process in context.processes:
-            member = known[process] if process in known else self.make()
-            known[process] = member
-            free = [process] if process in context.free else []
-            answer = member.next(Context(context.time, [process], free, context.hungry))
-            if answer is None:
-                continue
-            step, following = answer
-            if isinstance(step, Step):
-                known[process] = following
-                return step, EachProcess(self.make, tuple(known.items()))
-            waiting = True
-        return (Pending(), EachProcess(self.make, tuple(known.items()))) if waiting else None
+            if process not in self.members:
+                self.members[process] = self.make()
+        free = set(context.free)
+        answer = _soonest(
+            (self.members[p], replace(context, processes=[p], free=[p] if p in free else [])) for p in context.processes
+        )
+        if answer is None:
+            return None
+        step, members = answer
+        return step, EachProcess(self.make, self.members | dict(zip(context.processes, members, strict=True)))
 
     def update(self, event: Event) -> Generator:
-        members = tuple((p, m.update(event) if p == event.process else m) for p, m in self.members)
-        return EachProcess(self.make, members)
+        if event.process not in self.members:
+            return self
+        # Another one even if its member stays as it is: who comes in place of this process may have something to do.
+        member = self.members[event.process].update(event)
+        return EachProcess(self.make, self.members | {event.process: member})
 
 
 def each_process(make: Callable[[], Generator]) -> Generator:
@@ -430,13 +432,8 @@ class Reserve(Struct, frozen=True):
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
         reserved, others = self._split(context)
-        answer = AnyOf((_Within(self.first, reserved), _Within(self.rest, others))).next(context)
-        if answer is None:
-            return None
-        step, following = answer
-        assert isinstance(following, AnyOf)
-        first, rest = (member.inner for member in following.members if isinstance(member, _Within))
-        return step, Reserve(self.count, first, rest)
+        answer = _soonest([(self.first, reserved), (self.rest, others)])
+        return None if answer is None else (answer[0], Reserve(self.count, *answer[1]))
 
     def update(self, event: Event) -> Generator:
         return replace(self, first=self.first.update(event), rest=self.rest.update(event))
@@ -445,20 +442,6 @@ class Reserve(Struct, frozen=True):
 def _worker(process: Process, workers: int) -> int:
     """The worker behind a process id: ids of retired processes go on in steps of the number of workers."""
     return process % workers if isinstance(process, int) and workers else -1
-
-
-class _Within(Struct, frozen=True):
-    """``inner`` as seen in a context fixed by somebody else."""
-
-    inner: Generator
-    context: Context
-
-    def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        answer = self.inner.next(self.context)
-        return None if answer is None else (answer[0], _Within(answer[1], self.context))
-
-    def update(self, event: Event) -> Generator:
-        return _with_inner(self, self.inner.update(event))
 
 
 def reserve(count: int, first: Generator, rest: Generator) -> Generator:

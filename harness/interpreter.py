@@ -201,20 +201,19 @@ class Interpreter:
                     refused, worker.doing = True, "open"
                     await worker.client.open()
                     refused, worker.connected = False, True
+                if worker.given_up:
+                    raise TimeoutError  # the operation is over, and nothing of it was sent
                 worker.doing = "invoke"
                 value, kind = await worker.client.invoke(operation), "ok"
         except Failed as failure:
             kind, error = "fail", str(failure)
         except (Exception, asyncio.CancelledError) as failure:
-            if worker.given_up:
-                return
-            if isinstance(failure, asyncio.CancelledError) and _is_cancelled():
+            if _is_the_end(failure) and not worker.given_up:
                 self._record(process, "info", operation, value, worker.node, "the run was ended")
                 raise
-            # A client library may raise what looks like a cancellation although nobody has cancelled anything.
             kind = "fail" if refused or operation.f in self._reads else "info"
             error, broken = _describe(failure), True
-        if refused or broken:
+        if refused or broken or worker.given_up:
             await self._disconnect(worker)
         if worker.given_up:
             return
@@ -243,19 +242,21 @@ class Interpreter:
         try:
             async with asyncio.timeout(self._timeout):
                 await worker.client.close()
-        except Exception:  # noqa: S110 - a broken connection may refuse to be closed, and nothing depends on it
-            pass
+        except (Exception, asyncio.CancelledError) as failure:
+            # A broken connection may refuse to be closed, and nothing depends on it.
+            if _is_the_end(failure):
+                raise
 
     async def _fault(self, operation: Operation) -> None:
         self._record(NEMESIS, "invoke", operation, operation.value, None, None)
         try:
             value = await self._nemesis(operation)
-        except asyncio.CancelledError:
-            self._record(NEMESIS, "info", operation, None, None, "the run was ended")
-            raise
         except NothingToDo as reason:
             self._record(NEMESIS, "fail", operation, None, None, str(reason))
-        except Exception as failure:
+        except (Exception, asyncio.CancelledError) as failure:
+            if _is_the_end(failure):
+                self._record(NEMESIS, "info", operation, None, None, "the run was ended")
+                raise
             self._record(NEMESIS, "info", operation, None, None, _describe(failure))
         else:
             self._record(NEMESIS, "ok", operation, value, None, None)
@@ -287,10 +288,13 @@ def _misfit(worker: Worker, operation: Operation, value: Any, why: str) -> Split
     return SplitbrainError(f"{who} answered {operation.f} with {show(value)}, which the workload cannot use: {why}")
 
 
-def _is_cancelled() -> bool:
-    """Whether somebody wants the current task to end."""
+def _is_the_end(failure: BaseException) -> bool:
+    """Whether somebody wants the current task to end, and it was raised for that.
+
+    A library may raise what looks like a cancellation although nobody has cancelled anything.
+    """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    return isinstance(failure, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _describe(failure: BaseException) -> str:

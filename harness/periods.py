@@ -17,7 +17,23 @@ PROVE: Final = "prove-"
 HEAL: Final = "heal"
 """The functions of the nemesis: ``start-NAME``, ``prove-NAME``, ``stop-NAME``, and ``heal``, which ends every fault."""
 PLANNED: Final = "planned"
-"""What the monitor records first: the faults that the run is to have."""
+"""What the monitor records first: the faults that the run is to have, a ``Plan``."""
+
+
+class PlannedFault(msgspec.Struct, frozen=True):
+    """One fault that a run is to have."""
+
+    name: str
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The faults that a run is to have, as far as it matters to what became of them."""
+
+    asked: list[str]
+    """The nemeses that were asked for by name."""
+    faults: list[PlannedFault]
+    mixed: list[str] = []
+    """Those that chaos has taken."""
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -123,6 +139,18 @@ def turns_of(evidence: Mapping[str, Any]) -> dict[str, Turns]:
     return msgspec.convert(evidence.get("faults", {}), dict[str, Turns])
 
 
+def plans(history: History) -> list[Plan | None]:
+    """What a history says that was planned: one, if a run of ours wrote it; None for what cannot be read."""
+    return [_plan(event.value) for event in history.special(MONITOR_PROCESS) if event.f == PLANNED]
+
+
+def _plan(value: Any) -> Plan | None:
+    try:
+        return msgspec.convert(value, Plan)
+    except msgspec.ValidationError:
+        return None
+
+
 def turns(history: History) -> dict[str, Turns]:
     """What became of every fault that a history tells of, by nemesis; operations are not counted here."""
     by_nemesis: dict[str, Turns] = {}
@@ -130,13 +158,13 @@ def turns(history: History) -> dict[str, Turns]:
     def of(name: str) -> Turns:
         return by_nemesis.setdefault(name, Turns())
 
-    for planned in (event for event in history.special(MONITOR_PROCESS) if event.f == PLANNED):
-        for name in planned.value["asked"]:
+    for plan in filter(None, plans(history)):
+        for name in plan.asked:
             of(name)
-        for name in planned.value.get("mixed", ()):
+        for name in plan.mixed:
             of(name).mixed = True
-        for fault in planned.value["faults"]:
-            of(fault["name"]).planned += 1
+        for fault in plan.faults:
+            of(fault.name).planned += 1
     for event in history.special(NEMESIS_PROCESS):
         action, name = fault_action(event.f)
         if event.type == "invoke" or action not in (START, PROVE):

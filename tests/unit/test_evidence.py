@@ -194,6 +194,14 @@ def test_a_share_of_all_operations_must_succeed_and_half_of_chaos_be_proved() ->
         assert run(planned=planned).validity == validity
 
 
+def test_a_run_whose_plan_cannot_be_read_is_no_evidence_whatever_else_it_shows() -> None:
+    for planned in (None, "foreign", {"asked": ["kill"]}, {**PLANNED, "faults": [None]}):
+        verdict = run(planned=planned)
+        assert verdict.validity == "unknown"
+        assert "nobody knows which faults were to come" in verdict.reason
+        assert verdict.evidence["faults"]["kill"]["proved"] == 1
+
+
 def test_an_experiment_s_own_evidence_knows_what_was_asked_for() -> None:
     events = [Event(0, 1, 0, "invoke", "write", "k", 1), Event(0, 2, 0, "ok", "write", "k", 1)]
     verdict = Evidence.of_run(["clock"], 5.0).check(from_events(events), Budget())

@@ -309,6 +309,32 @@ def test_a_process_keeps_its_copy_while_it_waits() -> None:
     assert made == [0, 1]
 
 
+def test_what_the_copy_of_a_process_waits_for_is_waited_for() -> None:
+    once = g.limit(1, stream())
+    for waits in (
+        lambda: g.then(g.sleep(0.5), once),
+        lambda: g.then(g.time_limit(0.5, g.sleep(9.0)), once),
+        lambda: g.time_limit(0.6, g.then(g.sleep(0.5), once, g.sleep(9.0))),
+    ):
+        steps = drive(g.on_clients(g.each_process(waits)))
+        assert [(step.process, step.time // MS) for step in steps] == [(0, 500), (1, 500)]
+
+
+def test_of_the_copies_of_processes_the_soonest_goes_first() -> None:
+    due = iter([9.0, 1.0, 5.0])
+    steps = drive(g.on_clients(g.each_process(lambda: g.at_times([(next(due), Operation("a"))]))), processes=3)
+    assert [(step.process, step.time // g.SECOND) for step in steps] == [(1, 1), (2, 5), (0, 9)]
+
+
+def test_a_process_keeps_its_copy_when_what_it_would_do_is_not_done_yet() -> None:
+    rng = random.Random(5)
+    each = g.each_process(lambda: g.at_times([(rng.uniform(1.0, 9.0), Operation("a"))]))
+    answers = [each.next(Context(at * MS, [0, 1], [0, 1])) for at in range(3)]
+    steps = [answer[0] for answer in answers if answer is not None]
+    assert len(steps) == 3
+    assert steps == steps[:1] * 3
+
+
 def test_one_worker_is_all_that_its_generator_sees_and_the_nemesis_is_no_worker() -> None:
     once = g.on_worker(1, 3, g.each_process(lambda: g.limit(1, stream())))
     assert [step.process for step in drive(once, processes=3)] == [1]

@@ -231,11 +231,12 @@ def _fault(f: str) -> Operation:
         (NothingToDo("nobody is primary"), ("fail", "nobody is primary")),
         (FaultError("the tool broke"), ("info", "FaultError: the tool broke")),
         (ValueError("odd"), ("info", "ValueError: odd")),
+        (asyncio.CancelledError(), ("info", "CancelledError")),
     ],
 )
 def test_how_a_fault_can_end(drive: Drive, outcome: Any, expected: tuple[str, str | None]) -> None:
     async def nemesis(operation: Operation) -> Any:
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
@@ -326,7 +327,46 @@ def test_who_was_given_up_is_heard_no_more_and_waited_for_no_more(tmp_path: Path
     assert (lost.type, round(lost.time / 1e9, 3)) == ("info", 2 * 2.0 + 5.0)
     assert [event.f for event in events if event.process == 1] == ["read", "read"]
     assert len(stuck) == 1
+    assert slow.closed == 1
     assert not [task for task in asyncio.all_tasks(loop) if not task.done()]
+
+
+@pytest.mark.parametrize(("deaf", "seconds", "refuses"), [(2, 1.0, 0), (2, 1.0, 1), (1, 3600.0, 0)])
+def test_who_was_given_up_before_it_was_open_is_asked_for_nothing_and_closed(
+    tmp_path: Path, deaf: int, seconds: float, refuses: int
+) -> None:
+    class Slow(Memory):
+        invoked = False
+
+        async def open(self) -> None:
+            for _ in range(deaf):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3600)
+            await asyncio.sleep(seconds)
+            await super().open()
+
+        async def invoke(self, operation: Operation) -> Any:
+            self.invoked = True
+
+    loop, stuck, slow = simulated_loop(), list[str](), Slow(refuses=refuses)
+    interpreter, events = _interpreter(loop, tmp_path, slow, Memory("v"), stuck=stuck.append)
+
+    async def main() -> None:
+        await interpreter.run(on_clients(operations([WRITE])))
+        await interpreter.run(synchronize(on_clients(at_times([(20.0, READ)]))))
+
+    loop.run_to_end(main())
+    assert [event.type for event in events if event.process == 0] == ["invoke", "info"]
+    assert (slow.invoked, slow.closed, len(stuck)) == (False, 1, 1)
+
+
+def test_a_connection_may_be_closed_by_what_looks_like_a_cancellation(drive: Drive) -> None:
+    class Odd(Memory):
+        async def close(self) -> None:
+            raise asyncio.CancelledError
+
+    events = drive(operations([READ, READ]), Odd(OSError("reset")), stop_at=5.0)
+    assert [event.type for event in events] == ["invoke", "fail"] * 2
 
 
 def test_a_connection_that_does_not_let_itself_be_closed_is_left_behind_and_named(tmp_path: Path) -> None:
@@ -429,6 +469,14 @@ def test_what_is_exhausted_is_asked_again_once_what_is_open_has_completed(drive:
     each = limit(3, each_process(lambda: operations([WRITE])))
     events = drive(each, Memory(Indeterminate("lost"), seconds=0.1))
     assert [event.process for event in events if event.type == "invoke"] == [0, 1, 2]
+
+
+def test_who_comes_in_place_of_a_process_waits_for_no_other(drive: Drive) -> None:
+    due = iter([0.0, 9.0, 1.0, 99.0])
+    each = limit(3, each_process(lambda: at_times([(next(due), WRITE)])))
+    events = drive(each, Memory(Indeterminate("lost"), seconds=0.1), Memory())
+    begun = [(event.process, round(event.time / 1e9, 3)) for event in events if event.type == "invoke"]
+    assert begun == [(0, 0.0), (2, 1.0), (1, 9.0)]
 
 
 def test_what_breaks_a_run_breaks_it_at_once(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from harness.history import from_events
 from harness.operation import MONITOR, NEMESIS, Event, EventType
-from harness.periods import Period, Turns, active, describe, fault_periods, healed_at, turns
+from harness.periods import Period, Turns, active, describe, fault_periods, healed_at, plans, turns
 
 
 def periods(*steps: tuple[int, EventType, str]) -> list[tuple[int, int]]:
@@ -61,6 +65,29 @@ def test_the_reasons_of_refusals_are_counted() -> None:
     assert not found["kill"].weak
     chaos = Event(0, 0, MONITOR, "info", "planned", value={"asked": [], "mixed": ["kill"], "faults": []})
     assert turns(from_events([chaos]))["kill"].mixed
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        "kill",
+        ["kill"],
+        {},
+        {"asked": ["kill"]},
+        {"asked": "kill", "faults": []},
+        {"asked": [1], "faults": []},
+        {"asked": [], "faults": ["kill"]},
+        {"asked": [], "faults": [{"start": 0}]},
+        {"asked": [], "faults": [], "mixed": None},
+    ],
+)
+def test_a_plan_that_cannot_be_read_counts_for_nothing_and_is_told_from_one_that_can(damaged: Any) -> None:
+    whole = {"asked": ["kill"], "mixed": [], "faults": [{"name": "kill", "start": 0}], "ends_servers": {}}
+    events = [Event(0, time, MONITOR, "info", "planned", value=value) for time, value in enumerate((damaged, whole))]
+    history = from_events(events)
+    assert [plan is None for plan in plans(history)] == [True, False]
+    assert turns(history) == {"kill": Turns(planned=1)}
 
 
 def test_the_faults_of_a_time_are_those_that_touch_it_each_once() -> None:
