@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -13,7 +13,7 @@ from threading import Event
 from harness.assembly import NOTHING, assemble, check_environment_name, choose_environment, refuse_missing_programs
 from harness.campaign import AHEAD, Campaign, RunSeed, SeedResult
 from harness.conduct import simulate
-from harness.errors import SplitbrainError, UsageError, field
+from harness.errors import UsageError, field
 from harness.executors import connect, size
 from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
@@ -119,26 +119,28 @@ class Hunt:
             )
         finally:
             self._campaign.tidy()
-            self._write_report()
 
     @property
     def report(self) -> Path:
-        """The page that shows every seed, once the hunt has ended or was stopped."""
-        return self.directory / "report.html"
+        """The page that shows every seed, once it was written."""
+        return RunDirectory(self.directory).report
 
-    def _write_report(self) -> None:
-        """The report of the hunt, and of the first run of each group, where it has none yet: the others are alike."""
+    def write_report(self) -> str:
+        """Write the page, and the report of the first run of each group, where it has none: the others are alike.
+
+        Why one could not be written, in a sentence; empty if all were. What was found does not depend on it.
+        """
         from harness.report import write_report_again
         from harness.report.hunt_page import hunt_page
 
-        for group in self.groups:
-            first = RunDirectory(Path(group[0].directory))
-            if first.verdict.is_file() and not first.report.is_file():
-                with suppress(SplitbrainError):
-                    write_report_again(first.path)
-        page = hunt_page(self.experiment, self.directory, self.outcomes, self.groups)
-        with suppress(OSError):  # the results are safe, and their picture can be made again
-            self.report.write_text(page, encoding="utf-8")
+        try:
+            for directory in (RunDirectory(Path(group[0].directory)) for group in self.groups if group[0].directory):
+                if directory.verdict.is_file() and not directory.report.is_file():
+                    write_report_again(directory.path)
+            self.report.write_text(hunt_page(self), encoding="utf-8")
+        except Exception as error:
+            return f"the report of the hunt could not be made: {type(error).__name__}: {error}"
+        return ""
 
 
 def run_directly(experiment: Experiment, runs: Path) -> tuple[Verdict, Path]:

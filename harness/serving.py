@@ -20,6 +20,10 @@ from harness.report.comparison import comparison
 from harness.report.gallery import gallery
 
 _FILES: Final = ("report.html", "experiment.json", "timetable.json", "history.jsonl", "verdict.json", "junit.xml")
+_OF_REPORTS: Final = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'"
+)
+"""What a report may do that somebody else has made, and whose own policy nobody knows: reach nothing."""
 _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -94,7 +98,7 @@ class _Pages:
             await self._make(asked)
         path = self._inside(asked)
         if path.suffix == ".html":
-            return web.FileResponse(path)
+            return web.FileResponse(path, headers={"Content-Security-Policy": _OF_REPORTS})
         # Whatever a store has written is text here, never a page.
         return web.FileResponse(path, headers={"Content-Type": "text/plain; charset=utf-8"})
 
@@ -116,8 +120,10 @@ class _Pages:
             plain = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):
             raise web.HTTPNotFound from None
-        of_run = path.name in _FILES or (path.suffix == ".log" and "nodes" in path.parts)
-        if plain != path or not plain.is_relative_to(self._folder) or not of_run or not plain.is_file():
+        if plain != path or not plain.is_relative_to(self._folder) or not plain.is_file():
+            raise web.HTTPNotFound
+        of_node = plain.suffix == ".log" and "nodes" in plain.relative_to(self._folder).parts
+        if plain.name not in _FILES and not of_node:
             raise web.HTTPNotFound
         return plain
 

@@ -247,6 +247,7 @@ def hunt(
             seen(result)
             if stop and result.validity == "invalid":
                 break
+    hunting.write_report()
     return hunting
 
 

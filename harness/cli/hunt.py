@@ -38,7 +38,10 @@ def hunt(
     if not as_json:
         _say_what_is_kept(this)
     this.interrupted = not _go_through(this, stop=stop, quiet=as_json)
+    unwritten = this.write_report()
     _print(this, as_json=as_json)
+    if unwritten:
+        print(printable(f"splitbrain: {unwritten}"), file=sys.stderr)
     return this.exit_code
 
 

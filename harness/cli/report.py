@@ -12,14 +12,12 @@ from rich.console import Console
 
 from harness.console.anomaly import print_anomaly
 from harness.errors import SplitbrainError, UsageError
-from harness.recording import read_jsonl
 from harness.report.anomalies import anomaly_drawing
 from harness.report.page import page
 from harness.report.picture import Picture
 from harness.report.primaries import primaries
 from harness.report.story import Story
 from harness.report.vega import as_png, as_svg
-from harness.run_directory import RunDirectory, find_history
 from harness.scene import Scenes
 from harness.verdict import Anomaly, Verdict
 from harness.words import count, printable
@@ -27,15 +25,15 @@ from harness.words import count, printable
 
 def report(path: Path, form: str, anomaly: int | None, to: Path | None, *, show: bool) -> None:
     """Make the report of a run again (html), or one picture of it (svg, png), and say where it is."""
-    directory, story = _story(path)
+    story = Story.of_run(path)
     if anomaly is not None:
         _anomaly(story.verdict, anomaly)
     if form == "html":
-        to = directory.report if to is None else to
+        to = story.directory.report if to is None else to
         _write(to, printable(page(story)).encode())
     else:
         picture = _split_brain(story) if anomaly is None else _drawing(story, anomaly)
-        to = directory.path / f"{picture.name}.{form}" if to is None else to
+        to = path / f"{picture.name}.{form}" if to is None else to
         _write(to, as_svg(picture).encode() if form == "svg" else as_png(picture))
     print(printable(str(to)))
     if show:
@@ -46,7 +44,7 @@ def report(path: Path, form: str, anomaly: int | None, to: Path | None, *, show:
 
 def explain(path: Path, number: int | None) -> None:
     """Print one anomaly of a run, the first one if there is no number, with a picture of characters."""
-    _, story = _story(path)
+    story = Story.of_run(path)
     chosen = 1 if number is None else number
     anomaly = _anomaly(story.verdict, chosen)
     scene = Scenes(story.operations, story.periods, story.sightings).scene(anomaly)
@@ -54,13 +52,6 @@ def explain(path: Path, number: int | None) -> None:
     print_anomaly(console, anomaly, scene, chosen)
     if number is None and len(story.verdict.anomalies) > 1:
         print(f"\n{count(len(story.verdict.anomalies), 'anomaly', 'anomalies')} are explained: add the number of one")
-
-
-def _story(path: Path) -> tuple[RunDirectory, Story]:
-    """The run in a directory. Raises ``UsageError`` where there is none, or one without a verdict."""
-    directory = RunDirectory(path)
-    story = Story(directory, directory.load_experiment(), directory.load_verdict(), read_jsonl(find_history(path)))
-    return directory, story
 
 
 def _anomaly(verdict: Verdict, number: int) -> Anomaly:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from harness.report.headline import headline
+from harness.availability import percent
+from harness.experiment import Experiment
+from harness.periods import turns_of
+from harness.report.headline import sentences
 from harness.report.sheet import sheet
-from harness.report.story import Story
+from harness.run_directory import RunDirectory
+from harness.verdict import Verdict
 from harness.words import duration, printable
 
 _QUANTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
@@ -32,54 +36,54 @@ class Row:
 
 def comparison(folder: Path, left: str, right: str) -> str:
     """The page of two runs below a folder. Raises ``UsageError`` where one of them cannot be read."""
-    stories = (Story.of_run(folder / left), Story.of_run(folder / right))
+    runs = [RunDirectory(folder / name) for name in (left, right)]
+    experiments = [run.load_experiment() for run in runs]
+    verdicts = [run.load_verdict() for run in runs]
     tables = {
-        "Experiment": list(_both(stories, _asked)),
-        "Verdict": list(_both(stories, _decided)),
-        "Faults": list(_both(stories, _faults)),
-        "Service": list(_both(stories, _served)),
+        "Experiment": _rows(map(_asked, experiments)),
+        "Verdict": _rows(map(_decided, verdicts)),
+        "Faults": _rows(map(_faults, verdicts)),
+        "Service": _rows(map(_served, verdicts)),
     }
     page = sheet(
         "comparison.html.j2",
         styles=("page.css", "gallery.css"),
         names=(left, right),
-        heads=[headline(story) for story in stories],
+        heads=[(verdict.validity, sentences(verdict)[0]) for verdict in verdicts],
         tables={name: rows for name, rows in tables.items() if rows},
     )
     return printable(page)
 
 
-def _both(stories: tuple[Story, Story], tell: Any) -> Iterator[Row]:
-    left, right = (dict[str, str](tell(story)) for story in stories)
-    for name in dict.fromkeys([*left, *right]):
-        yield Row(name, left.get(name, ""), right.get(name, ""))
+def _rows(runs: Iterable[Iterable[tuple[str, str]]]) -> list[Row]:
+    """What two runs tell, side by side, by its name."""
+    left, right = map(dict, runs)
+    return [Row(name, left.get(name, ""), right.get(name, "")) for name in dict.fromkeys([*left, *right])]
 
 
-def _asked(story: Story) -> Iterator[tuple[str, str]]:
-    for name, value in msgspec.to_builtins(story.experiment).items():
+def _asked(experiment: Experiment) -> Iterator[tuple[str, str]]:
+    for name, value in msgspec.to_builtins(experiment).items():
         if value not in (None, [], (), {}):
             yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _decided(story: Story) -> Iterator[tuple[str, str]]:
-    for name, part in story.verdict.parts.items():
+def _decided(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    for name, part in verdict.parts.items():
         found = f" ({part.total:,})" if part.total else ""
         yield name, f"{part.validity}{found}{f': {part.reason}' if part.reason else ''}"
 
 
-def _faults(story: Story) -> Iterator[tuple[str, str]]:
-    for name, mine in story.turns.items():
-        yield name, mine.in_words()
+def _faults(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    for name, turns in turns_of(verdict.evidence).items():
+        yield name, turns.in_words()
 
 
-def _served(story: Story) -> Iterator[tuple[str, str]]:
-    measured = story.evidence.get("availability")
-    if measured is None:
-        return
+def _served(verdict: Verdict) -> Iterator[tuple[str, str]]:
+    measured = verdict.evidence.get("availability", {})
     for name in ("total", "before", "during", "after"):
-        group = measured[name]
-        if group["operations"]:
-            yield f"{name}: served", f"{group['served'] * 1000 // group['operations'] / 10:.1f} %"
+        group = measured.get(name)
+        if group and group["operations"]:
+            yield f"{name}: served", percent(group)
             latency = group["latency"] or {}
             for quantile in _QUANTILES:
                 if quantile in latency:

@@ -12,12 +12,13 @@ from typing import Final
 
 import msgspec
 
+from harness.availability import percent
 from harness.campaign import SeedResult
 from harness.experiment import Experiment
 from harness.report.picture import COLOURS, SCHEMA, Picture
 from harness.report.sheet import sheet
 from harness.run_directory import RunDirectory
-from harness.words import printable
+from harness.words import duration, printable
 
 _DEPTH: Final = 5
 """How many folders below the one that was named are looked into."""
@@ -29,7 +30,7 @@ _MEANS: Final = {"valid": "ok", "unknown": "unknown", "invalid": "invalid"}
 class _Total(msgspec.Struct):
     operations: int = 0
     served: int = 0
-    latency: dict[str, float] | None = None
+    latency: dict[str, int] | None = None
 
 
 class _Availability(msgspec.Struct):
@@ -51,10 +52,7 @@ class _Brief(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Entry:
-    """A run: where it is below the folder, what it was, what came of it. ``p99`` in ms, ``served`` a share from 0 to 1.
-
-    A hunt has the same, and says so.
-    """
+    """A run: where it is below the folder, what it was, what came of it, how it was served. A hunt has the same."""
 
     where: str
     experiment: Experiment
@@ -62,8 +60,8 @@ class Entry:
     reason: str
     anomalies: int
     moment: float
-    served: float | None = None
-    p99: float | None = None
+    served: str = ""
+    p99: str = ""
     hunt: bool = False
 
     @property
@@ -106,11 +104,9 @@ def _entry(folder: Path, path: Path) -> Entry | None:
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
     total = brief.evidence.availability.total if brief.evidence.availability else _Total()
-    served = total.served / total.operations if total.operations else None
-    p99 = total.latency["p99"] / 1e6 if total.latency and "p99" in total.latency else None
-    return Entry(
-        where, experiment, brief.validity, brief.reason, brief.found, moment, served, p99
-    )  # fmt: skip
+    served = percent({"served": total.served, "operations": total.operations}) if total.operations else ""
+    p99 = duration(total.latency["p99"]) if total.latency and "p99" in total.latency else ""
+    return Entry(where, experiment, brief.validity, brief.reason, brief.found, moment, served, p99)
 
 
 def _hunt(where: str, experiment: Experiment, results: Path) -> Entry:
@@ -118,9 +114,7 @@ def _hunt(where: str, experiment: Experiment, results: Path) -> Entry:
     tally = Counter({outcome.seed: outcome.validity for outcome in outcomes}.values())
     validity = "invalid" if tally["invalid"] else "unknown" if tally["unknown"] or not tally else "valid"
     reason = f"{tally['invalid']} of {tally.total()} seeds failed, {tally['unknown']} unknown"
-    return Entry(
-        where, experiment, validity, reason, tally["invalid"], results.stat().st_mtime, hunt=True
-    )  # fmt: skip
+    return Entry(where, experiment, validity, reason, tally["invalid"], results.stat().st_mtime, hunt=True)
 
 
 def gallery(folder: Path, chosen: dict[str, str]) -> str:

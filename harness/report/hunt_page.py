@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from harness.campaign import SeedResult
-from harness.experiment import Experiment
 from harness.report.sheet import sheet
+from harness.run_directory import RunDirectory
 from harness.words import count, printable
 
-REPORT: Final = "report.html"
+if TYPE_CHECKING:  # which writes this page
+    from harness.hunting import Hunt
+
 _LETTERS: Final = {"valid": "·", "unknown": "?", "invalid": "x"}
 """What stands for an outcome beside its colour."""
 
@@ -40,19 +42,19 @@ class Group:
     seeds: Sequence[Square]
 
 
-def hunt_page(
-    experiment: Experiment, directory: Path, outcomes: Sequence[SeedResult], groups: Sequence[Sequence[SeedResult]]
-) -> str:
-    """The page of a hunt, to stand in its directory. ``groups`` are of the outcomes that are not valid."""
+def hunt_page(hunt: Hunt) -> str:
+    """The page of a hunt, to stand in its directory."""
+    outcomes, directory = hunt.outcomes, hunt.directory
     tally = Counter(outcome.validity for outcome in outcomes)
-    validity = "invalid" if tally["invalid"] else "unknown" if tally["unknown"] or not outcomes else "valid"
-    told = f"{count(tally['invalid'], 'seed')} of {len(outcomes):,} failed, {tally['unknown']:,} unknown"
+    whole = len(outcomes) == len(hunt.seeds)
+    ran = "" if whole else f"{len(outcomes):,} of {count(len(hunt.seeds), 'seed')} were run: "
+    told = f"{ran}{count(tally['invalid'], 'seed')} of {len(outcomes):,} failed, {tally['unknown']:,} unknown"
     squares = {outcome.seed: _square(outcome, directory) for outcome in outcomes}
     page = sheet(
         "hunt.html.j2",
         styles=("page.css", "hunt.css"),
-        experiment=experiment,
-        validity=validity,
+        experiment=hunt.experiment,
+        validity=hunt.validity,
         sentence=f"{told}, {tally['valid']:,} passed.",
         squares=[squares[seed] for seed in sorted(squares)],
         groups=[
@@ -62,7 +64,7 @@ def hunt_page(
                 group[0].reason,
                 [squares[outcome.seed] for outcome in group],
             )
-            for group in groups
+            for group in hunt.groups
         ],
     )
     return printable(page)
@@ -72,6 +74,6 @@ def _square(outcome: SeedResult, directory: Path) -> Square:
     words = f"seed {outcome.seed}: {outcome.validity}"
     if outcome.signatures or outcome.reason:
         words += f", {'; '.join(outcome.signatures) or outcome.reason}"
-    report = Path(outcome.directory) / REPORT if outcome.directory else None
+    report = RunDirectory(Path(outcome.directory)).report if outcome.directory else None
     link = os.path.relpath(report, directory) if report is not None and report.is_file() else ""
     return Square(outcome.seed, outcome.validity, _LETTERS.get(outcome.validity, "?"), words, link)

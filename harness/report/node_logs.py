@@ -117,9 +117,11 @@ def node_logs(story: Story) -> Logs:
     began = began_of(story.history)
     moments = _moments(story)
     folder = story.directory.logs
-    nodes = sorted({path.relative_to(folder).parts[0] for path in folder.glob("*/*.log")}) if folder.is_dir() else []
+    nodes = (
+        [path.name for path in folder.iterdir() if path.is_dir() and not path.is_symlink()] if folder.is_dir() else []
+    )
     order = {name: place for place, name in enumerate(story.nodes)}
-    nodes.sort(key=lambda name: order.get(name, len(order)))
+    nodes.sort(key=lambda name: (order.get(name, len(order)), name))
     logs = (_node_log(story.directory.path, folder / node, began, moments) for node in nodes)
     return Logs([log for log in logs if log.total])
 
@@ -198,14 +200,17 @@ def _read(path: Path, began: Began | None) -> list[Line]:
 
 
 def _text(path: Path) -> str:
-    """The beginning and the end of a log."""
-    with path.open("rb") as file:
-        head = file.read(_ENDS)
-        size = path.stat().st_size
-        if size > 2 * _ENDS:
-            file.seek(size - _ENDS)
-            head += b"\n[a part in between is not read here: see the file]\n"
-        return (head + file.read(_ENDS)).decode(errors="replace")
+    """The beginning and the end of a log; that it cannot be read where that is so."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_ENDS)
+            size = path.stat().st_size
+            if size > 2 * _ENDS:
+                file.seek(size - _ENDS)
+                head += b"\n[a part in between is not read here: see the file]\n"
+            return (head + file.read(_ENDS)).decode(errors="replace")
+    except OSError as error:
+        return f"[{path.name} cannot be read: {error.strerror}]"
 
 
 class _Stamp(NamedTuple):

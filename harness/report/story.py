@@ -14,7 +14,7 @@ from harness.periods import Period, Turns, fault_periods, turns_of
 from harness.recording import read_jsonl
 from harness.report.node_logs import Logs, node_logs
 from harness.roles import Sighting, sightings
-from harness.run_directory import RunDirectory
+from harness.run_directory import RunDirectory, find_history
 from harness.verdict import Verdict
 
 
@@ -31,7 +31,7 @@ class Story:
     def of_run(cls, path: Path) -> Story:
         """What is in the directory of a run, judged as it was then. Raises ``UsageError`` where that is not there."""
         directory = RunDirectory(path)
-        return cls(directory, directory.load_experiment(), directory.load_verdict(), read_jsonl(directory.history))
+        return cls(directory, directory.load_experiment(), directory.load_verdict(), read_jsonl(find_history(path)))
 
     @property
     def evidence(self) -> Mapping[str, Any]:

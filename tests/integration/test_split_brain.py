@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import combinations, pairwise
 from pathlib import Path
@@ -142,10 +143,14 @@ class Truth(Attendant):
         last = {node: [one for one in changes if one.time <= self._over][-1] for node, changes in self.changes.items()}
         return sorted(node for node, change in last.items() if change.primary)
 
+    def commands(self, node: str) -> list[list[str]]:
+        """The committed commands in a node's log when the run was over."""
+        replica = self.replicas[node]
+        return [replica.log[at].command for at in range(1, replica.committed + 1)]
+
     def lists(self, node: str) -> set[Append]:
         """What a node held when the run was over: what the committed commands in its log come to."""
-        replica, state = self.replicas[node], VersionedState()
-        commands = [replica.log[at].command for at in range(1, replica.committed + 1)]
+        state, commands = VersionedState(), self.commands(node)
         for command in commands:
             state.apply(command)
         keys = {key for command in commands for key, _ in appended(command)}
@@ -363,6 +368,45 @@ def test_what_is_said_of_bugs_that_split_brains_is_what_the_simulated_replicas_d
     assert shown.checker in invalid
     assert losses
     assert bool(both_acknowledged) == shown.splits
+
+
+@pytest.mark.parametrize("workload", ["rw-register", "rmw", "write-skew"])
+def test_what_is_said_of_transactions_on_registers_is_what_the_primary_did(tmp_path: Path, workload: str) -> None:
+    told: Counter[str] = Counter()
+    for seed in (0, 4):
+        options = {"bug": "no-fencing", "partition": "primary", "acknowledge": "async"}
+        experiment = Experiment(
+            "reference",
+            workload=workload,
+            environment="simulation",
+            nemeses=("partition",),
+            nodes=5,
+            time=15,
+            rate=100,
+            interval=2,
+            seed=seed,
+            options=options,
+        )
+        truth = Truth()
+        with pytest.MonkeyPatch.context() as patch:
+            truth.plant(patch)
+            outcome = simulate(experiment, tmp_path, truth)
+        (primary,) = truth.leaders()
+        steps = [json.loads(command[4]) for command in truth.commands(primary) if command[3:4] == ["TXN"]]
+        done = [(key, value) for transaction in steps for f, key, value in transaction if f == "w"]
+        holds = set({key: (key, value) for key, value in done}.values())
+        operations = outcome.history.operations()
+        fate = fates(operations, Lists(operations))
+        for row in select(operations, "txn").tolist():
+            # The last write of each key.
+            wrote = {key: (key, value) for f, key, value in operations.argument(row) if f == "w"}.values()
+            if operations.type[row] == OK and wrote:
+                said = FATES[fate[row]]
+                told[said] += 1
+                assert (said != "lost") or not {*wrote} <= {*done}
+                assert (said != "kept") or ({*wrote} <= {*done} and holds.intersection(wrote))
+                assert (said != "overwritten") or not holds.intersection(wrote)
+    assert set(told) == set(FATES)
 
 
 def told_of_real_primaries(episode: Mapping[str, Any], overlaps: list[Both]) -> None:

@@ -333,9 +333,20 @@ def test_what_certainly_became_of_transactions(transactions: Any, fates: list[st
     assert one_after_the_other(*transactions) == fates
 
 
-def test_what_is_read_before_the_writer_returns_came_before_what_replaced_it() -> None:
-    did = [Did([["w", 1, 1]], 0, 20), Did([["r", 1, 1], ["w", 1, 2]], 1, 10, "n2"), Did([["r", 1, 1]], 30, 31)]
+def test_what_a_transaction_has_read_came_before_what_it_wrote() -> None:
+    first, end = Did([["w", 1, 1]], 0, 5), Did([["r", 1, 1]], 40, 41)
+    # It was read before its writer had returned.
+    did = [first._replace(ret=20), Did([["r", 1, 1], ["w", 1, 2]], 1, 10, "n2"), end]
     assert told(history_of(did)) == {0: "kept", 1: "lost", 2: "unknown"}
+    # Who was invoked early has read what was written late.
+    did = [first, Did([["w", 1, 2]], 10, 20, "n2"), Did([["r", 1, 2], ["w", 1, 3]], 1, 30, "n3"), end]
+    assert told(history_of(did)) == {0: "kept", 1: "overwritten", 2: "lost", 3: "unknown"}
+
+
+def test_where_nothing_else_can_have_come_after_it_a_write_is_lost_whatever_is_found() -> None:
+    did = [Did([["w", 1, 1]], 0, 5), Did([["w", 1, 2]], 4, 10, "n2"), Did([["w", 1, 3]], 11, 15, "n3")]
+    found = [*did, Did([["r", 1, 9]], 40, 41)]
+    assert told(history_of(found)) == {0: "unknown", 1: "unknown", 2: "lost", 3: "unknown"}
 
 
 def test_of_a_key_that_transactions_and_others_change_nothing_is_told() -> None:

@@ -10,12 +10,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 from aiohttp.test_utils import TestClient, TestServer
+from msgspec.structs import replace
 
 from harness.campaign import SeedResult
 from harness.experiment import Experiment
+from harness.fingerprint import fingerprint
+from harness.hunting import Hunt
 from harness.recording import Recorder
 from harness.report.gallery import entries, trend
-from harness.report.hunt_page import hunt_page
 from harness.run_directory import RunDirectory
 from harness.serving import application
 from harness.verdict import Anomaly, Verdict
@@ -35,7 +37,7 @@ def a_run(runs: Path, target: str, verdict: Verdict, **fields: int) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    served = {"operations": 10, "served": 9, "latency": {"p99": 5e6}}
+    served = {"operations": 10, "served": 9, "latency": {"p99": 5_000_000}}
     phases = dict.fromkeys(("total", "before", "during", "after"), served)
     rest: dict[str, Any] = {"functions": {}, "nodes": {}, "worst": {}, "faults_found": 0, "reasons": [], "clauses": []}
     wrong = Verdict("invalid", "<b>wrong</b>", [Anomaly("k", "t")], {"availability": {**phases, **rest}}, found=3)
@@ -61,7 +63,7 @@ def test_runs_and_hunts_are_found_with_what_came_of_them(folder: Path) -> None:
     (folder / "linked").symlink_to(folder / "runs")
     found = {entry.experiment.target: entry for entry in entries(folder)}
     assert sorted(found) == ["etcd", "redis", "reference"]
-    assert (found["redis"].anomalies, found["redis"].served, found["redis"].p99) == (3, 0.9, 5.0)
+    assert (found["redis"].anomalies, found["redis"].served, found["redis"].p99) == (3, "90.0 %", "5 ms")
     assert (found["reference"].hunt, found["reference"].validity) == (True, "invalid")
     assert found["reference"].reason == "1 of 2 seeds failed, 0 unknown"
     picture = trend([entry for entry in found.values() if not entry.hunt])
@@ -127,9 +129,23 @@ def test_the_page_of_a_hunt_shows_every_seed_and_groups_failures(tmp_path: Path)
         SeedResult(2, "invalid", "<i>", stale, str(tmp_path / "seed-2")),
         SeedResult(3, "unknown", "never became ready"),
     ]
-    page = hunt_page(Experiment("reference"), tmp_path, outcomes, [outcomes[1:3], outcomes[3:]])
-    assert "2 seeds of 4 failed, 1 unknown, 1 passed." in page
-    assert page.count('href="seed-1/report.html"') == 2
-    assert 'href="seed-2' not in page
+    (tmp_path / "hunt").mkdir()
+    experiment = Experiment("reference", environment="simulation")
+    kept = [msgspec.json.encode(replace(outcome, code=fingerprint(experiment))) for outcome in outcomes]
+    (tmp_path / "hunt" / "results.jsonl").write_bytes(b"\n".join(kept))
+    hunt = Hunt(experiment, 5, tmp_path / "hunt")
+    assert hunt.write_report() == ""
+    page = hunt.report.read_text()
+    assert "4 of 5 seeds were run: 2 seeds of 4 failed, 1 unknown, 1 passed." in page
+    assert '<span class="badge invalid">' in page
+    assert page.count('href="../seed-1/report.html"') == 2
+    assert 'href="../seed-2' not in page
     assert "<i>" not in page
     assert "2 of 4 seeds, first 1." in page
+
+
+def test_a_hunt_that_was_stopped_before_anything_failed_is_no_pass(tmp_path: Path) -> None:
+    hunt = Hunt(Experiment("reference", environment="simulation"), 5, tmp_path / "hunt")
+    hunt.interrupted = True
+    hunt.write_report()
+    assert '<span class="badge unknown">' in hunt.report.read_text()
