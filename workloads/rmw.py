@@ -16,7 +16,7 @@ import msgspec
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.transactions import Transactional
 from harness.errors import UsageError, option
-from harness.generator import Generator, Stream
+from harness.generator import Generator, Stream, sleep, then
 from harness.operation import Operation
 from harness.options import Number, Share
 from harness.verdict import Checker
@@ -41,6 +41,8 @@ class ReadModifyWrite(Workload):
     functions: ClassVar[frozenset[str] | None] = FUNCTIONS
     answers: ClassVar[Answers] = {"txn": (list, tuple)}
     reads: ClassVar[frozenset[str]] = READS
+    settle: float = 1.0
+    """A replica that is asked in the end has had the time to hear of the last writes."""
 
     def __init__(self, options: Options) -> None:
         check_lengths(options.shortest, options.longest)
@@ -66,7 +68,7 @@ class ReadModifyWrite(Workload):
 
     def final(self) -> Generator:
         """Every register is read, so that an acknowledged value is missed where an older one is still there."""
-        return read_all(range(1, self._places.begun + 1))
+        return then(sleep(self.settle), read_all(range(1, self._places.begun + 1)))
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
