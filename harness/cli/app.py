@@ -63,6 +63,7 @@ class Kind(enum.StrEnum):
     environments = "environments"
     models = "models"
     bugs = "bugs"
+    findings = "findings"
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="Text for people, JSON for scripts.")]
@@ -158,6 +159,26 @@ def replay(
     from harness.cli import replay as command
 
     raise typer.Exit(command.replay(run, runs, trust=trust, as_json=output is Format.json))
+
+
+@app.command()
+def reproduce(
+    finding: Annotated[str, typer.Argument(help="A name of `list findings`, or a FILE.toml of one's own.")],
+    runs: Annotated[
+        int, number("--runs", int, Number(1, 1000), "Under how many seeds the experiment and its control are run:")
+    ] = 1,
+    directory: Annotated[Path, typer.Option(help="Where the runs' directories are made.")] = Path("runs"),
+    trust: TrustOption = False,
+    output: FormatOption = Format.text,
+    debug: DebugOption = False,
+) -> None:
+    """Run a published finding's experiment and its control, and say whether both come out as known.
+
+    Exit codes: 0 both as known (the anomaly in at least one run, and every control valid), 1 not, 3 not conclusive.
+    """
+    from harness.cli import reproduce as command
+
+    raise typer.Exit(command.show(finding, runs, directory, trust=trust, as_json=output is Format.json))
 
 
 @app.command()
@@ -306,7 +327,7 @@ def list_(
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
-    """Show the targets, workloads, nemeses, checkers, environments, models or bugs that there are."""
+    """Show the targets, workloads, nemeses, checkers, environments, models, bugs or findings that there are."""
     from harness.cli import listing as command
 
     command.show(kind.value, as_json=output is Format.json)

@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from typing import Any
 
+from harness import catalogue
 from harness.capability import OF_STORES, Capability
 from harness.cli.doctor import lacking
 from harness.options import options_of, plain
@@ -15,13 +16,14 @@ from harness.plugins import load, names
 from harness.verdict import HasLevels, HasModels
 from harness.words import printable
 
+_OF_FINDINGS = ("store", "source", "expected", "control", "seen", "reproduced by")
 _ABOUT = 30
 """The column in which it is said what an option is about."""
 
 
 def show(kind: str, *, as_json: bool) -> None:
     """Print the plug-ins of one kind."""
-    special = {"models": _models, "bugs": _bugs}
+    special = {"models": _models, "bugs": _bugs, "findings": _findings}
     rows = special[kind]() if kind in special else [_row(kind, name) for name in names(kind)]
     if as_json:
         print(json.dumps(rows))
@@ -53,6 +55,26 @@ def _bugs() -> list[dict[str, Any]]:
     """The planted bugs of all targets that have some."""
     bugs = [bug for name in names("targets") for bug in load("targets", name).bugs.values()]
     return [{"name": bug.name, "what": bug.what, "found by": bug.command, "refuted by": bug.checker} for bug in bugs]
+
+
+def _findings() -> list[dict[str, Any]]:
+    """The findings that come along, and how often each was seen."""
+    rows = []
+    for finding in map(catalogue.find, catalogue.names()):
+        source, measured = finding.source, finding.measured
+        row = {
+            "name": finding.name,
+            "what": finding.sentence,
+            "store": f"{finding.store} {', '.join(finding.versions)}",
+            "source": f"{source.author}, {source.title} ({source.year}), {source.address}",
+            "expected": ", ".join((finding.expect.checker, *finding.expect.kinds)),
+            "control": finding.difference,
+            "reproduced by": f"splitbrain reproduce {finding.name}",
+        }
+        if measured is not None:
+            row["seen"] = f"{measured.seen} of {measured.of} runs; {measured.passed} of {measured.of} controls passed"
+        rows.append(row)
+    return rows
 
 
 def _row(kind: str, name: str) -> dict[str, Any]:
@@ -89,7 +111,7 @@ def _block(row: dict[str, Any], width: int, unset: str) -> list[str]:
     """
     lines = [row["name"], *textwrap.wrap(row["what"], width - 2, initial_indent="  ", subsequent_indent="  ")]
     here = [name for name, why in row.get("here", {}).items() if why == "yes"]
-    for field in ("workloads", "needs", "here", "found by", "refuted by"):
+    for field in ("workloads", "needs", "here", "found by", "refuted by", *_OF_FINDINGS):
         value = here if field == "here" else row.get(field)
         if isinstance(value, list):
             listed = f"  {field}: {', '.join(value)}"
