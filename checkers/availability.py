@@ -19,13 +19,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.checkers.reigns import writing
 from harness.columns import Ints
 from harness.history import FAIL, MONITOR_PROCESS, NEVER, OK, History, Operations
 from harness.operation import DECLINED
 from harness.periods import Period, describe, fault_periods, healed_at
 from harness.verdict import Budget, Checker, Verdict
 from harness.words import duration
+from harness.writes import writing
 
 _WINDOW: Final = 1_000_000_000
 _QUANTILES: Final = (0.5, 0.9, 0.99, 0.999, 1.0)
@@ -361,13 +361,18 @@ def service_clauses(history: History, operations: Operations) -> list[str]:
 
 
 def longest_outage(operations: Operations) -> int:
-    """The longest time (ns) between two acknowledged writes in which a write failed or got no answer; 0 without any."""
+    """The longest time (ns) without an acknowledged write in which a write failed or got no answer; 0 without any.
+
+    From one that was acknowledged to the next, or to the last one that failed.
+    """
     writes = writing(operations)
     done = np.sort(operations.ret[writes & (operations.type == OK)])
     refused = writes & (operations.type != OK) & (operations.completed >= 0)
     moments = np.sort(operations.history.time[operations.completed[refused]])
-    if len(done) < 2:
+    if not len(done) or not len(moments):
         return 0
-    between = np.searchsorted(moments, done[1:]) > np.searchsorted(moments, done[:-1])
+    done = np.append(done, max(done[-1], moments[-1]))
+    before = np.searchsorted(moments, done, side="right")
+    between = before[1:] > before[:-1]
     longest: int = np.diff(done)[between].max(initial=0).item()
     return longest

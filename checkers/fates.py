@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from harness.checkers.fate import KEPT, LOST, UNKNOWN, Fates
 from harness.checkers.final_reads import final_reads, rows_of, settled
 from harness.checkers.lists import APPEND, Lists
-from harness.checkers.register_fates import RegisterWrites
-from harness.checkers.reigns import writing
+from harness.checkers.register_fates import RegisterWrites, sides
 from harness.checkers.timeline import select
 from harness.checkers.transaction_fates import changed_keys, transaction_fates
 from harness.checkers.transactions.columns import TRANSACTION, Transactions
 from harness.columns import Ints, hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, OK, Operations
+from harness.writes import writing
 
 _REGISTER: Final = ("write", "cas", "delete")
 _SET: Final = ("add", "remove")
@@ -89,7 +89,7 @@ def _registers(operations: Operations, within: Collection[Any], fate: Fates) -> 
         np.array([key for key, _ in versions], dtype=np.int64),
         np.array(written, dtype=np.int64),
         (operations.type[rows] == OK) & ~otherwise[operations.key[rows]],
-        operations.server[rows],
+        sides(operations, rows),
         operations.call[rows],
         operations.ret[rows],
         np.full(len(rows), -1, dtype=np.int64),

@@ -1,8 +1,8 @@
 """What became of writes of registers: by what final reads found, and by what certainly came before it.
 
 Final reads find one version of a register, and every other one is gone. It was overwritten by its own side where that
-is known of somebody: the node that acknowledged it has acknowledged another one afterwards, or a transaction has read
-it and replaced it. It is lost where what is there in the end had been written before it, or where nothing else could
+is known of somebody: the node that acknowledged it has acknowledged another one afterwards, in the same term where terms
+are told (in another one it goes on from what another node had), or a transaction has read it and replaced it. It is lost where what is there in the end had been written before it, or where nothing else could
 have come after it. What came before what is told by time, and by writers that had read what they replaced.
 """
 
@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from harness.checkers.fate import KEPT, LOST, OVERWRITTEN, UNKNOWN, Fates
 from harness.checkers.pairs import distinct
 from harness.columns import Ints
-from harness.history import NEVER
+from harness.history import NEVER, Operations
+
+
+def sides(operations: Operations, rows: Ints) -> Ints:
+    """For each operation a code for the node that acknowledged it and its term; 0 where nobody knows the node."""
+    server = operations.server[rows].astype(np.int64)
+    _, term = np.unique(operations.term[rows], return_inverse=True)
+    return np.where(server > 0, server * (int(term.max(initial=0)) + 1) + term, 0)
 
 
 @dataclass(frozen=True)
@@ -26,15 +33,15 @@ class RegisterWrites:
     """The writes that may have taken effect, a row each.
 
     A *version* is a value of a key; the first ones are the initial states, version ``k`` that of key ``k``.
-    ``key_of`` is the key of each version. Of each write, ``version`` is what it left; ``node`` a code for who
-    acknowledged it, 0 where nobody knows; ``call`` and ``ret`` are ns; ``replaced`` is the version that its client had
+    ``key_of`` is the key of each version. Of each write, ``version`` is what it left; ``side`` a code for who
+    acknowledged it, as ``sides`` has it; ``call`` and ``ret`` are ns; ``replaced`` is the version that its client had
     read there before, -1 where that is not known. Something else may have left versions that are ``doubtful``, too.
     """
 
     key_of: NDArray[Any]
     version: NDArray[Any]
     acknowledged: NDArray[np.bool_]
-    node: NDArray[Any]
+    side: NDArray[Any]
     call: Ints
     ret: Ints
     replaced: NDArray[Any]
@@ -121,8 +128,9 @@ class RegisterWrites:
     @cached_property
     def _succeeded(self) -> NDArray[np.bool_]:
         """Which writes their own side has replaced."""
-        side = self.key_of[self.version].astype(np.int64) * (int(self.node.max(initial=0)) + 1) + self.node
-        own = self.acknowledged & (self.node > 0)
+        by_key = self.key_of[self.version].astype(np.int64) * (int(self.side.max(initial=0)) + 1) + self.side
+        _, side = np.unique(by_key, return_inverse=True)
+        own = self.acknowledged & (self.side > 0)
         latest = np.full(int(side.max(initial=0)) + 1, -1, dtype=np.int64)
         np.maximum.at(latest, side[own], self.call[own])
         read = np.zeros(len(self.key_of), dtype=bool)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.checkers.fate import KEPT, LOST, UNKNOWN, Fates, of_wholes
-from harness.checkers.register_fates import RegisterWrites
+from harness.checkers.register_fates import RegisterWrites, sides
 from harness.checkers.remains import Remains, changed_otherwise, final_reads
 from harness.checkers.transactions.columns import APPEND, READ, WRITE, Transactions
 from harness.columns import Ints, hashable
@@ -60,7 +60,7 @@ def _of_writes(transactions: Transactions) -> tuple[Ints, Fates]:
         seen.key_of,
         seen.write[rows],
         acknowledged & ~unclear[seen.key[rows]],
-        t.operations.server[t.rows[owner]],
+        sides(t.operations, t.rows[owner]),
         t.call[owner],
         t.ret[owner],
         np.where(acknowledged, seen.read[rows], -1),

@@ -95,4 +95,4 @@ class Append(Workload):
         return phases(reads(_ROUNDS), *(reads(1) for _ in range(_FINAL_TRIES)))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"branches": Branches(linearizable=self._options.linearizable), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "branches": Branches(linearizable=self._options.linearizable)}

@@ -73,4 +73,4 @@ class BankWorkload(Workload):
         return each_process(lambda: until_ok(limit(_TRIES, repeat(Operation("balances", "bank")))))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"bank": Bank(self._options.accounts * self._options.balance), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "bank": Bank(self._options.accounts * self._options.balance)}

@@ -56,7 +56,7 @@ class CounterWorkload(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
+            "split-brain": SplitBrain(),
             "total": Total("read-local", linearizable=self._options.linearizable),
             "convergence": Convergence("read-local"),
-            "split-brain": SplitBrain(),
         }

@@ -76,4 +76,4 @@ class LeaseWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"lease": Lease(self._options.slack), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "lease": Lease(self._options.slack)}

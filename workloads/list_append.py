@@ -70,7 +70,7 @@ class ListAppend(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
+            "split-brain": SplitBrain(),
             "transactions": Transactional("list-append", models=[self._options.model]),
             "lost": LostTransactions(),
-            "split-brain": SplitBrain(),
         }

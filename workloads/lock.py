@@ -77,4 +77,4 @@ class LockWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"lock": Lock(exclusive=not self._options.fencing), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "lock": Lock(exclusive=not self._options.fencing)}

@@ -74,8 +74,8 @@ class LongFork(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
-            "transactions": Transactional("rw-register", models=[self._options.model]),
             "split-brain": SplitBrain(),
+            "transactions": Transactional("rw-register", models=[self._options.model]),
         }
 
 

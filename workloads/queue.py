@@ -68,7 +68,7 @@ class QueueWorkload(Workload):
         return each_process(drain)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"queue": Queue(fifo=self._options.fifo), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "queue": Queue(fifo=self._options.fifo)}
 
 
 def _until_empty(key: str) -> Generator:

@@ -75,4 +75,4 @@ class Register(Workload):
         return each_process(reads)
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"linearizable": Linearizable(), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "linearizable": Linearizable()}

@@ -72,6 +72,6 @@ class ReadModifyWrite(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
-            "transactions": Transactional("rmw", models=[self._options.model]),
             "split-brain": SplitBrain(),
+            "transactions": Transactional("rmw", models=[self._options.model]),
         }

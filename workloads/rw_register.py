@@ -70,6 +70,6 @@ class RwRegister(Workload):
         # What the order in sessions, or in time, says of versions holds only in a store that respects it: where it does
         # not, versions would be cyclic, which is no fault of weaker models.
         return {
-            "transactions": Transactional("rw-register", models=[self._options.model], versions=["wfr"]),
             "split-brain": SplitBrain(),
+            "transactions": Transactional("rw-register", models=[self._options.model], versions=["wfr"]),
         }

@@ -77,7 +77,7 @@ class SetWorkload(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
+            "split-brain": SplitBrain(),
             "elements": Elements("members-local", linearizable=self._options.linearizable),
             "convergence": Convergence("members-local"),
-            "split-brain": SplitBrain(),
         }

@@ -42,4 +42,4 @@ class UniqueIdsWorkload(Workload):
         return None
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"unique-ids": UniqueIds(), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "unique-ids": UniqueIds()}

@@ -73,7 +73,7 @@ class WatchWorkload(Workload):
         return then(sleep(self.settle), each_process(_from_the_beginning))
 
     def checkers(self) -> Mapping[str, Checker]:
-        return {"watch": Watch(), "split-brain": SplitBrain()}
+        return {"split-brain": SplitBrain(), "watch": Watch()}
 
 
 def _from_the_beginning() -> Generator:

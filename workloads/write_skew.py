@@ -75,6 +75,6 @@ class WriteSkew(Workload):
 
     def checkers(self) -> Mapping[str, Checker]:
         return {
-            "transactions": Transactional("rmw", models=[self._options.model]),
             "split-brain": SplitBrain(),
+            "transactions": Transactional("rmw", models=[self._options.model]),
         }

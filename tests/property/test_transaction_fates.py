@@ -34,6 +34,7 @@ class Did(NamedTuple):
     type: str = "ok"
     f: str = "txn"
     key: str | None = None
+    term: int | None = None
 
 
 def history_of(did: Sequence[Did], healed: int = -1) -> History:
@@ -46,7 +47,7 @@ def history_of(did: Sequence[Did], healed: int = -1) -> History:
         events.append(Event(0, 1000 * one.call, process, "invoke", one.f, one.key, asked))
         if one.ret != FOREVER:
             answer = one.steps if one.type == "ok" else asked
-            served = ServedBy(one.by) if one.by is not None else None
+            served = ServedBy(one.by, one.term) if one.by is not None else None
             kind: Any = one.type
             events.append(Event(0, 1000 * one.ret, process, kind, one.f, one.key, answer, served_by=served))
     if healed >= 0:
@@ -128,7 +129,8 @@ def of_write(did: Sequence[Did], key: str, writes: Sequence[Wrote], one: Wrote, 
     if one.value in found:
         return "kept" if {*found} == {one.value} else "unknown"
     for other in writes:
-        went_on = other.did.type == "ok" and one.did.by is not None and other.did.by == one.did.by
+        same_side = (other.did.by, other.did.term) == (one.did.by, one.did.term)
+        went_on = other.did.type == "ok" and one.did.by is not None and same_side
         if went_on and other.did.call > one.did.ret:
             return "overwritten"
         read = other.found == one.value and other.value != one.value
@@ -169,7 +171,8 @@ def on_registers(draw: st.DrawFn) -> tuple[list[Did], int]:
                 steps.append(["w", key, values[written % len(values)]])
                 written += 1
         by = draw(st.sampled_from(["n1", "n2", None])) if kind == "ok" else None
-        did.append(Did(steps, call, FOREVER if kind == "open" else ret, by, kind))
+        term = draw(st.sampled_from([None, 1, 1, 2]))
+        did.append(Did(steps, call, FOREVER if kind == "open" else ret, by, kind, term=term))
     if draw(st.integers(0, 9)) == 0:
         did.append(Did([["w", "x", None]], 1, 2))
     if draw(st.integers(0, 9)) == 0:

@@ -21,7 +21,7 @@ NODES = ("n1", "n2", "n3")
 
 
 class Did(NamedTuple):
-    """One operation; ``ret`` is ``FOREVER`` for one of unknown outcome. ``by`` asked, or acknowledged."""
+    """One operation; ``ret`` is ``FOREVER`` for one of unknown outcome. ``by`` asked, or acknowledged, in a ``term``."""
 
     f: str
     key: str
@@ -30,6 +30,7 @@ class Did(NamedTuple):
     ret: int
     by: str | None = None
     type: str = "ok"
+    term: int | None = None
 
 
 def history_of(operations: Sequence[Did], healed: int | None = None) -> History:
@@ -40,7 +41,7 @@ def history_of(operations: Sequence[Did], healed: int | None = None) -> History:
         node = one.by if reads else None
         events.append(Event(0, 1000 * one.call, process, "invoke", one.f, one.key, None if reads else one.value, node))
         if one.ret != FOREVER:
-            served = ServedBy(one.by) if one.by is not None and not reads else None
+            served = ServedBy(one.by, one.term) if one.by is not None and not reads else None
             kind: Any = one.type
             events.append(Event(0, 1000 * one.ret, process, kind, one.f, one.key, one.value, node, served_by=served))
     if healed is not None:
@@ -101,7 +102,8 @@ def registers(draw: st.DrawFn) -> tuple[list[Did], int | None]:
         kind = draw(st.sampled_from(["ok", "ok", "ok", "ok", "fail", "info", "open"]))
         by = draw(st.sampled_from([*NODES[:2], None])) if kind == "ok" else None
         ret = FOREVER if kind == "open" else ret
-        operations.append(Did(f, draw(st.sampled_from("xxxy")), value, call, ret, by, kind))
+        term = draw(st.sampled_from([None, 1, 1, 2]))
+        operations.append(Did(f, draw(st.sampled_from("xxxy")), value, call, ret, by, kind, term))
     for _ in range(draw(st.integers(1, 3))):
         call = draw(st.sampled_from([late, 21]))
         f = draw(st.sampled_from(["read", "read-local"]))
@@ -116,7 +118,7 @@ def of_register(one: Did, writes: Sequence[Did], found: set[Any]) -> str:
         return "unknown"
     if left(one) in found:
         return "kept" if len(found) == 1 else "unknown"  # where nodes differ, nobody knows which of them goes on
-    side = [other for other in writes if other.type == "ok" and other.by == one.by]
+    side = [other for other in writes if other.type == "ok" and (other.by, other.term) == (one.by, one.term)]
     whole = [order for order in orders(side) if len(order) == len(side)]
     if one.by is not None and not any(side[order[-1]] is one for order in whole):
         return "overwritten"  # its own side went on with another one, in whichever order it did them
