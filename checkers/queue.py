@@ -19,7 +19,7 @@ from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict
-from harness.words import count, named, show
+from harness.words import count, named, show, whereabouts
 
 
 @dataclass
@@ -325,6 +325,6 @@ class _Judge:
     def _found_empty(self, row: int) -> str:
         """Who found the queue empty, and when."""
         op, at = witness(self._operations, row), self._findings.clock.at
-        where = f" on {named(op.node)}" if op.node else ""
+        where = whereabouts(op.node, op.server, "on")
         ret = int(self._operations.ret[row])
         return f"process {op.process}{where} found the queue empty from {at(op.call)} to {at(ret)}"

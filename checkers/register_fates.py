@@ -1,9 +1,10 @@
 """What became of writes of registers: by what final reads found, and by what certainly came before it.
 
 Final reads find one version of a register, and every other one is gone. It was overwritten by its own side where that
-is known of somebody: the node that acknowledged it has acknowledged another one afterwards, in the same term where terms
-are told (in another one it goes on from what another node had), or a transaction has read it and replaced it. It is lost where what is there in the end had been written before it, or where nothing else could
-have come after it. What came before what is told by time, and by writers that had read what they replaced.
+is known of somebody: the node that acknowledged it has acknowledged another one afterwards, in the same term where
+terms are told (in another one it goes on from what another node had), or a transaction has read it and replaced it. It
+is lost where what is there in the end had been written before it, or where nothing else could have come after it. What
+came before what is told by time, and by writers that had read what they replaced.
 """
 
 from __future__ import annotations

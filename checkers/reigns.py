@@ -7,24 +7,17 @@ first such interval to the beginning of the last, if nothing speaks for an inter
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.columns import NOTHING, Ints
-from harness.history import OK, Operations
-from harness.packed import TRANSACTION, only_read
-from harness.roles import PRIMARY, Sighting
+from harness.history import Operations
+from harness.roles import LARGEST_GAP, PRIMARY, Sighting
 
-GAP: Final = 1_000_000_000
-"""Nanoseconds without a sign of a primary after which nobody knows whether it went on being one."""
-_STEP: Final = GAP // 2
-READS: Final = ("read", "get", "members", "peek", "look", "balances", "watch")
-"""How the names of functions begin that only read."""
-_IDLE: Final[Mapping[str, bool | None]] = {"acquire": False, "renew": False, "dequeue": None}
-"""What functions answer that have changed nothing: somebody has the lock, the lease is over, the queue is empty."""
+_STEP: Final = LARGEST_GAP // 2
 
 
 class Reign(NamedTuple):
@@ -60,41 +53,6 @@ class Meeting(NamedTuple):
     def overlap(self) -> Overlap:
         """The whole of it, as one."""
         return Overlap(self.start, self.end, self.nodes)
-
-
-def acknowledged_writes(operations: Operations) -> Ints:
-    """The rows of the writes that were acknowledged, and of which it is known by whom.
-
-    Reads are none, nor are transactions that only read. Neither is what was answered with "nothing was to be done": a
-    store may say so without an order, and Redis' scripts do where they are executed by a replica.
-    """
-    rows = np.flatnonzero((operations.type == OK) & writing(operations) & (operations.server > 0))
-    return rows[~_idle(operations, rows)]
-
-
-def writing(operations: Operations) -> NDArray[np.bool_]:
-    """Which operations may change something."""
-    writes = np.array([not only_reads(name) for name in operations.history.functions], dtype=bool)
-    return writes[operations.f]
-
-
-def only_reads(function: str) -> bool:
-    """Whether a function changes nothing, by its name: whatever is not known to read is taken for a write."""
-    return function.startswith(READS)
-
-
-def _idle(operations: Operations, rows: Ints) -> NDArray[np.bool_]:
-    """Which operations of these rows have changed nothing, as their answers say."""
-    functions, value = operations.history.functions, operations.history.value
-    idle = np.zeros(len(rows), dtype=bool)
-    for name, nothing in _IDLE.items():
-        if name in functions:
-            places = np.flatnonzero(operations.f[rows] == functions.index(name))
-            idle[places] = [value[row] is nothing for row in operations.completed[rows[places]].tolist()]
-    if TRANSACTION in functions:
-        places = np.flatnonzero(operations.f[rows] == functions.index(TRANSACTION))
-        idle[places] = only_read(value, operations.completed[rows[places]])
-    return idle
 
 
 def reigns(operations: Operations, writes: Ints, seen: Sequence[Sighting]) -> list[Reign]:
@@ -140,7 +98,7 @@ def _split(node: str, start: Ints, end: Ints, primary: NDArray[np.bool_], terms:
     known = np.where(places >= 0, terms[places], NOTHING)
     breaks = np.ones(len(end), dtype=bool)
     changed = (known[1:] != known[:-1]) & (known[:-1] != NOTHING)
-    breaks[1:] = ~primary[1:] | ~primary[:-1] | (start[1:] - end[:-1] > GAP) | changed
+    breaks[1:] = ~primary[1:] | ~primary[:-1] | (start[1:] - end[:-1] > LARGEST_GAP) | changed
     begin = np.flatnonzero(breaks)
     latest = np.maximum.reduceat(start, begin)
     lengths = np.diff([*begin.tolist(), len(end)])
@@ -171,11 +129,11 @@ def overlaps(in_order: Sequence[Reign]) -> list[Overlap]:
 
 
 def merged(meeting: Sequence[Overlap]) -> list[Meeting]:
-    """Overlaps that follow one another within ``GAP`` as one."""
+    """Overlaps that follow one another within ``LARGEST_GAP`` as one."""
     joined: list[list[Overlap]] = []
     end = 0
     for overlap in sorted(meeting, key=lambda overlap: (overlap.start, overlap.end)):
-        if not joined or overlap.start > end + GAP:
+        if not joined or overlap.start > end + LARGEST_GAP:
             joined.append([])
         joined[-1].append(overlap)
         end = max(end, overlap.end)

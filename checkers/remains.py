@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.checkers.pairs import Pairs, distinct
-from harness.checkers.reigns import writing
 from harness.checkers.timeline import select
 from harness.checkers.transactions.columns import (
     APPEND,
@@ -24,6 +23,7 @@ from harness.checkers.transactions.columns import (
 from harness.columns import Ints, hashable
 from harness.history import FAIL, NEVER, OK
 from harness.periods import healed_at
+from harness.writes import writing
 
 Mask = NDArray[np.bool_]
 

@@ -45,7 +45,7 @@ from harness.checkers.episodes import (
 from harness.checkers.fate import FATES, LOST
 from harness.checkers.fates import fates
 from harness.checkers.lists import Lists
-from harness.checkers.reigns import Meeting, Overlap, Reign, acknowledged_writes, merged, overlaps, reigns, terms_of
+from harness.checkers.reigns import Meeting, Overlap, Reign, merged, overlaps, reigns, terms_of
 from harness.checkers.terms import Claim, Late, Spell, claims, late, spells
 from harness.checkers.witness import Clock, anomaly
 from harness.columns import LARGEST, NOTHING, Ints
@@ -55,6 +55,7 @@ from harness.periods import active, fault_periods
 from harness.roles import Sighting, leadership, sightings
 from harness.verdict import Anomaly, Budget, Checker, Verdict
 from harness.words import count, duration, named
+from harness.writes import acknowledged_writes
 
 SPLIT_BRAIN: Final = "split brain"
 _EPISODES: Final = 20
@@ -375,9 +376,17 @@ class Picture:
             lines += episode.facts[:_FORKS]
         if costs := self._costs(episode):
             lines.append(costs)
-        shown = [row for lag in self.late for row in lag.rows[:2] if {lag.node, lag.other} <= {*episode.nodes}]
+        shown = [row for lag in self.late for row in self._witnesses(lag, episode)]
         during = episode.start, episode.end
         return anomaly(self.operations, self.periods, SPLIT_BRAIN, "\n".join(lines), shown[:4], during=during)
+
+    def _witnesses(self, lag: Late, episode: Episode) -> list[int]:
+        """A write of a lower term that was under way in an episode, and the one before it that shows it to be late."""
+        if not {lag.node, lag.other} <= {*episode.nodes}:
+            return []
+        call, ret = self.operations.call[lag.writes], self.operations.ret[lag.writes]
+        meanwhile = np.flatnonzero((call <= episode.end) & (ret >= episode.start))
+        return lag.rows[2 * meanwhile[0] : 2 * meanwhile[0] + 2] if len(meanwhile) else []
 
     def conflict_anomaly(self, conflict: Conflict) -> Anomaly:
         """A conflict of terms as people read it: what contradicts what, and who acknowledged what, a line each."""

@@ -8,7 +8,7 @@ from typing import Any
 from harness.history import NEVER, TYPES, History, Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Edge, Order, Witness
-from harness.words import count, named, operation, show
+from harness.words import count, named, operation, show, whereabouts
 
 
 class Clock:
@@ -44,6 +44,7 @@ def witness(operations: Operations, row: int, *, completed: bool = False) -> Wit
         type=TYPES[operations.type[row]],
         node=operations.node_name(row),
         index=operations.history.index_of(int(event)),
+        server=operations.server_name(row),
     )
 
 
@@ -91,7 +92,7 @@ def sentence(op: Witness, clock: Clock) -> str:
         did = f"replaced {show(op.value[0])} by {show(op.value[1])}"
     else:
         did = f"did {operation(op.f, op.value, answered=op.type == 'ok')}"
-    where = f" on {named(op.node)}" if op.node else ""
+    where = whereabouts(op.node, op.server, "on")
     until = "without ever learning the outcome" if op.ret is None else f"to {clock.at(op.ret)}"
     number = f" (index {op.index})" if clock.numbered else ""
     return f"process {op.process}{where} {did}{number} from {clock.at(op.call)} {until}"

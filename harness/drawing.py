@@ -1,4 +1,4 @@
-"""Cycles of operations as small drawings of text, for a terminal."""
+"""Cycles of operations: what stands at their edges, and small drawings of text for a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from harness.verdict import Edge
-from harness.words import key_named, printable
+from harness.words import key_named, printable, shortened
 
 _LABEL: Final = 24
 """The most characters of a label."""
@@ -14,19 +14,16 @@ _DRAWN: Final = 12
 """The most operations of a cycle that are drawn; of longer ones the first and the last."""
 
 
-def _label(edge: Edge) -> str:
+def edge_label(edge: Edge) -> str:
     """What stands at an edge: its kind, and the key that it is about."""
     label = edge.kind if edge.key is None else f"{edge.kind} {key_named(edge.key)}"
-    return printable(label if len(label) <= _LABEL else f"{label[: _LABEL - 1]}…")
+    return shortened(printable(label), _LABEL)
 
 
-def _shortened(edges: Sequence[Edge]) -> list[tuple[str, str]]:
-    """The operations of a cycle, each with what stands at the edge behind it."""
-    steps = [(f"T{edge.source}", _label(edge)) for edge in edges]
-    if len(steps) <= _DRAWN:
-        return steps
+def shown_edges(edges: Sequence[Edge]) -> list[Edge | None]:
+    """The edges of a cycle that are drawn; None stands for those that are left out."""
     half = _DRAWN // 2
-    return [*steps[:half], ("...", f"{len(steps) - _DRAWN} more"), *steps[-half:]]
+    return [*edges] if len(edges) <= _DRAWN else [*edges[:half], None, *edges[-half:]]
 
 
 def as_lines(edges: Sequence[Edge], width: int) -> list[str]:
@@ -36,7 +33,9 @@ def as_lines(edges: Sequence[Edge], width: int) -> list[str]:
     """
     if not edges:
         return []
-    steps = _shortened(edges)
+    shown = shown_edges(edges)
+    more = f"{len(edges) - len(shown) + 1} more"
+    steps = [("...", more) if edge is None else (f"T{edge.source}", edge_label(edge)) for edge in shown]
     row = "".join(f"{name} ──{label}──▶ " for name, label in steps[:-1]) + steps[-1][0]
     label = steps[-1][1]
     inside = len(row) - len(steps[-1][0]) // 2 - 2

@@ -46,6 +46,8 @@ class Period(msgspec.Struct, frozen=True):
     what: Any = None
     proof: Any = None
     """What was measured, as ``harness.nemesis.Proof`` has it."""
+    in_place: int | None = None
+    """When what made it was done (ns); None if that was not seen."""
 
 
 def fault_periods(history: History) -> list[Period]:
@@ -71,7 +73,7 @@ def fault_periods(history: History) -> list[Period]:
             elif event.type == "fail":
                 opened.pop(name, None)
             elif name in opened:
-                opened[name] = replace(opened[name], what=event.value or opened[name].what)
+                opened[name] = replace(opened[name], what=event.value or opened[name].what, in_place=event.time)
         elif action == PROVE:
             if name in opened:
                 opened[name] = replace(opened[name], proved=event.type == "ok", proof=event.value)

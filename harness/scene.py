@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from harness.broken_axis import BrokenAxis
-from harness.columns import Ints
+from harness.columns import Ints, hashable
+from harness.drawing import edge_label
 from harness.history import INFO, NEVER, TYPES, Operations
 from harness.packed import TRANSACTION
 from harness.periods import Period
-from harness.roles import PRIMARY, Sighting
+from harness.roles import Sighting, Span, spans
 from harness.verdict import Anomaly, Witness
-from harness.words import asks, key_named, named, operation, show
+from harness.words import asks, named, operation, show
 
 _STEPS: Final = 16
 """The most micro-operations of a transaction that are written out."""
@@ -25,8 +27,6 @@ _LOOKED_AT: Final = 20_000
 """The most transactions in the time of an anomaly that are looked through for those on its keys."""
 _RELATED: Final = 12
 """The most operations of an anomaly between which it is said which came before which."""
-_SILENCE: Final = 2_000_000_000
-"""Nanoseconds between two signs of a primary after which it is not drawn as one any more."""
 
 
 class Act(NamedTuple):
@@ -53,30 +53,51 @@ class Before(NamedTuple):
     why: str
 
 
-class Reign(NamedTuple):
-    """A node said again and again, from ``start`` to ``end`` (ns), that it is primary, in ``term`` if it told."""
-
-    node: str
-    term: int | None
-    start: int
-    end: int
-
-
 @dataclass(frozen=True)
 class Scene:
-    """An anomaly and what was around it. ``others`` are operations beside ``acts``, a sample of ``beside``."""
+    """An anomaly and what was around it. ``others`` are operations beside ``acts``, a sample of ``beside``.
+
+    They are those on the keys of the anomaly (``on_keys``), or any where it is about none. Of the operations
+    ``meanwhile`` so many were ``looked_at`` for that: the first ones.
+    """
 
     anomaly: Anomaly
     axis: BrokenAxis
     acts: Sequence[Act]
     others: Sequence[Act]
     beside: int
+    on_keys: bool
+    looked_at: int
+    meanwhile: int
     faults: Sequence[Period]
-    reigns: Sequence[Reign]
+    reigns: Sequence[Span]
+    """Who certainly was primary."""
     orders: Sequence[Before]
     """Which operation was over before which began, as few as say it all."""
     seen: Sequence[Before]
     """Which operation shows what which one had written; the edges of a cycle."""
+
+    @property
+    def by_process(self) -> dict[int, list[Act]]:
+        """``acts`` by their processes, in the order in which they began."""
+        processes: dict[int, list[Act]] = {}
+        for act in sorted(self.acts, key=lambda act: act.op.call):
+            processes.setdefault(act.op.process, []).append(act)
+        return processes
+
+    @property
+    def others_are(self) -> str:
+        """What ``others`` are, in words."""
+        return "others on the same keys" if self.on_keys else "others at the same time"
+
+
+class _Beside(NamedTuple):
+    """The rows of the operations beside an anomaly; the rest as in ``Scene``."""
+
+    rows: Ints
+    on_keys: bool
+    looked_at: int
+    meanwhile: int
 
 
 class Scenes:
@@ -85,15 +106,15 @@ class Scenes:
     def __init__(self, operations: Operations, periods: Sequence[Period], sightings: Sequence[Sighting]) -> None:
         self._operations = operations
         self._periods = periods
-        self._reigns = reigns(sightings)
-        history = operations.history
-        self._row = np.full(len(history), -1, dtype=np.int64)
-        self._row[operations.invoked] = np.arange(len(operations))
-        done = operations.completed >= 0
-        self._row[operations.completed[done]] = np.flatnonzero(done)
-        self._keys = {repr(key): code for code, key in enumerate(history.keys)}
-        index = history.index
-        self._event = None if index is None else {int(number): at for at, number in enumerate(index)}
+        self._reigns = [span for span in spans(sightings) if span.leads]
+        self._until = np.where(operations.type == INFO, operations.call, operations.ret)
+        # Of all operations up to each when the last was over: it never steps back, so that it can be searched.
+        self._all_until = np.maximum.accumulate(self._until)
+
+    @cached_property
+    def _codes(self) -> dict[Any, int]:
+        """The keys of the history, each with its code."""
+        return {key: code for code, key in enumerate(self._operations.history.keys) if key is not None}
 
     def scene(self, anomaly: Anomaly, most: int = 300) -> Scene | None:
         """What was around an anomaly, with at most so many other operations; None if it rests on no operations."""
@@ -107,16 +128,20 @@ class Scenes:
         start = min(op.call for op in anomaly.operations)
         end = max(op.call if op.ret is None else op.ret for op in anomaly.operations)
         around = max((end - start) // 8, 1000)
-        spans = [(op.call, op.call if op.ret is None else op.ret) for op in anomaly.operations]
-        axis = BrokenAxis(spans, max(start - around, 0), end + around)
-        beside = self._beside(anomaly, axis, {row for row in rows if row is not None})
-        chosen = beside[np.linspace(0, len(beside) - 1, most).astype(np.int64)] if len(beside) > most else beside
+        times = [(op.call, op.call if op.ret is None else op.ret) for op in anomaly.operations]
+        axis = BrokenAxis(times, max(start - around, 0), end + around)
+        beside = self._beside(anomaly, axis, [row for row in rows if row is not None])
+        number = len(beside.rows)
+        chosen = beside.rows[np.linspace(0, number - 1, most).astype(np.int64)] if number > most else beside.rows
         return Scene(
             anomaly,
             axis,
             acts,
             [Act(self._witness(row), "", self._link(row)) for row in chosen.tolist()],
-            len(beside),
+            number,
+            beside.on_keys,
+            beside.looked_at,
+            beside.meanwhile,
             [p for p in self._periods if p.start <= axis.end and p.end >= axis.start],
             [r for r in self._reigns if r.start <= axis.end and r.end >= axis.start],
             _orders(anomaly.operations),
@@ -124,12 +149,17 @@ class Scenes:
         )
 
     def _of(self, op: Witness) -> int | None:
-        """The row of an operation that an anomaly carries."""
+        """The row of an operation that an anomaly carries, by its invocation or its completion."""
         if op.index is None:
             return None
-        event = op.index if self._event is None else self._event.get(op.index, -1)
-        row = int(self._row[event]) if 0 <= event < len(self._row) else -1
-        return row if row >= 0 else None
+        at = self._operations
+        index = at.history.index
+        events = [op.index] if index is None else np.flatnonzero(index == op.index)[:1].tolist()
+        if not events or not 0 <= events[0] < len(at.history):
+            return None
+        row = int(np.searchsorted(at.invoked, events[0]))
+        rows = [row] if row < len(at) and at.invoked[row] == events[0] else np.flatnonzero(at.completed == events[0])
+        return int(rows[0]) if len(rows) else None
 
     def _link(self, row: int) -> int:
         return self._operations.history.index_of(int(self._operations.invoked[row]))
@@ -148,23 +178,25 @@ class Scenes:
             self._link(row),
         )
 
-    def _beside(self, anomaly: Anomaly, axis: BrokenAxis, but: set[int]) -> Ints:
-        """The rows of the other operations on the anomaly's keys meanwhile, in the order of their invocations."""
+    def _beside(self, anomaly: Anomaly, axis: BrokenAxis, own: Sequence[int]) -> _Beside:
+        """The other operations meanwhile, on the anomaly's keys if it is about any, in the order of their invocations.
+
+        ``own`` are the rows of those of the anomaly.
+        """
         at = self._operations
-        if not len(at):
-            return np.zeros(0, dtype=np.int64)
-        open_ = at.type == INFO
-        meanwhile = (at.call <= axis.end) & np.where(open_, at.call >= axis.start, at.ret >= axis.start)
-        own = {op.key for op in anomaly.operations if isinstance(op.key, str | int)} | {_plain_key(anomaly.key)}
-        codes = [self._keys[repr(key)] for key in own if key is not None and repr(key) in self._keys]
+        first, end = np.searchsorted(self._all_until, axis.start), np.searchsorted(at.call, axis.end, side="right")
+        rows = first + np.flatnonzero(self._until[first:end] >= axis.start)
+        meanwhile = looked_at = len(rows)
+        keys = {hashable(key) for key in (anomaly.key, *(op.key for op in anomaly.operations))}
+        codes = [self._codes[key] for key in keys if key in self._codes]
+        touched = _touched(anomaly)
         if codes:
-            rows = np.flatnonzero(meanwhile & np.isin(at.key, codes))
-        else:
-            touched = {repr(edge.key) for edge in anomaly.edges if edge.key is not None}
-            rows = np.flatnonzero(meanwhile)[:_LOOKED_AT]
-            if touched:
-                rows = np.array([row for row in rows.tolist() if touched & _keys_of(at, row)], dtype=np.int64)
-        return rows[~np.isin(rows, list(but))] if but else rows
+            rows = rows[np.isin(at.key[rows], codes)]
+        elif touched:
+            rows = rows[:_LOOKED_AT]
+            looked_at = len(rows)
+            rows = np.array([row for row in rows.tolist() if touched & _keys_of(at, row)], dtype=np.int64)
+        return _Beside(rows[~np.isin(rows, own)], bool(codes or touched), looked_at, meanwhile)
 
 
 def mark(anomaly: Anomaly, number: int) -> str:
@@ -195,26 +227,6 @@ def in_words(op: Witness) -> str:
     return operation(op.f, op.value, answered=op.type == "ok")
 
 
-def reigns(sightings: Sequence[Sighting]) -> list[Reign]:
-    """From when to when each node said that it is primary, in the order in which they began."""
-    found: list[Reign] = []
-    last: dict[str, int] = {}
-    for sighting in sightings:
-        if sighting.role != PRIMARY:
-            if sighting.role is not None:
-                last.pop(sighting.node, None)
-            continue
-        at = last.get(sighting.node)
-        goes_on = at is not None and sighting.start - found[at].end <= _SILENCE
-        # Some learn only after a while which term it is.
-        if at is not None and goes_on and found[at].term in (None, sighting.term):
-            found[at] = found[at]._replace(end=max(sighting.end, found[at].end), term=sighting.term)
-        else:
-            last[sighting.node] = len(found)
-            found.append(Reign(sighting.node, sighting.term, sighting.start, sighting.end))
-    return sorted(found, key=lambda reign: reign.start)
-
-
 def _orders(operations: Sequence[Witness]) -> list[Before]:
     """Each operation that was over before another began, with none between them."""
     if len(operations) > _RELATED:
@@ -235,11 +247,7 @@ def _seen(anomaly: Anomaly) -> list[Before]:
     if anomaly.edges:
         at = {op.index: number for number, op in enumerate(operations)}
         return [
-            Before(
-                at[edge.source],
-                at[edge.target],
-                edge.kind if edge.key is None else f"{edge.kind} {key_named(edge.key)}",
-            )
+            Before(at[edge.source], at[edge.target], edge_label(edge))
             for edge in anomaly.edges
             if edge.source in at and edge.target in at
         ]
@@ -247,9 +255,9 @@ def _seen(anomaly: Anomaly) -> list[Before]:
         return []
     return [
         Before(a, b, "was read by")
-        for a, one in enumerate(operations)
-        for b, other in enumerate(operations)
-        if a != b and _written(one) is not None and _shows(other, _written(one)) and one.key == other.key
+        for a, write in enumerate(operations)
+        for b, read in enumerate(operations)
+        if a != b and _written(write) is not None and _shows(read, _written(write)) and write.key == read.key
     ]
 
 
@@ -269,8 +277,11 @@ def _shows(op: Witness, value: Any) -> bool:
     return bool(op.value == value) or (isinstance(op.value, list | tuple) and value in op.value)
 
 
-def _plain_key(key: Any) -> Any:
-    return key if isinstance(key, str | int) else None
+def _touched(anomaly: Anomaly) -> set[str]:
+    """The keys that an anomaly of transactions is about, as text."""
+    if not anomaly.edges and not any(op.f == TRANSACTION for op in anomaly.operations):
+        return set()
+    return {repr(key) for key in (anomaly.key, *(edge.key for edge in anomaly.edges)) if key is not None}
 
 
 def _keys_of(operations: Operations, row: int) -> set[str]:

@@ -20,7 +20,10 @@ EXIT_CODES: Mapping[Validity, int] = {"valid": 0, "invalid": 1, "unknown": 3}
 
 
 class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One operation that an anomaly rests on. Times in ns since the run began; no ``ret``: never completed."""
+    """One operation that an anomaly rests on. Times in ns since the run began; no ``ret``: never completed.
+
+    ``node`` is whom the client asked, ``server`` who executed it, where that is known.
+    """
 
     process: int
     f: str
@@ -31,6 +34,7 @@ class Witness(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     node: str | None = None
     index: int | None = None
+    server: str | None = None
 
 
 class Edge(msgspec.Struct, frozen=True, omit_defaults=True):

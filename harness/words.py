@@ -16,7 +16,12 @@ _MOST_SHOWN: Final = 400
 
 def printable(text: str) -> str:
     r"""``text`` without what steers a terminal or is no character in XML: each is written as an escape, ``\x1b``."""
-    return HIDDEN.sub(lambda found: found.group().encode("unicode_escape", "surrogatepass").decode(), text)
+    return HIDDEN.sub(lambda match: match.group().encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` in at most so many characters: where it is longer, its beginning and an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def count(number: int, noun: str, many: str | None = None) -> str:
@@ -42,6 +47,14 @@ def show(value: Any) -> str:
 def named(key: Any) -> str:
     """A key as a person reads it, without anything that a terminal would act upon."""
     return key if isinstance(key, str) and key.isprintable() else repr(key)
+
+
+def whereabouts(node: str | None, server: str | None, at: str = "at") -> str:
+    """Whom a client asked, and who served it where that was another one: " at n3 (served by n1)"; empty if unknown."""
+    if node is None:
+        return f" by {named(server)}" if server is not None else ""
+    served = f" (served by {named(server)})" if server not in (None, node) else ""
+    return f" {at} {named(node)}{served}"
 
 
 def key_named(key: Any) -> str:

@@ -1,4 +1,4 @@
-"""The orders of operations that get furthest: what each step led to, and where it went no further.
+"""Orders of operations that get far: what each step led to, and where it went no further.
 
 Made for the few operations that an anomaly rests on, with the model as it is, so that its states can be shown.
 """
@@ -17,7 +17,7 @@ from harness.words import show
 _OPERATIONS: Final = 60
 """The most operations of which orders are tried."""
 _ASKED: Final = 5_000
-"""How often the model is asked."""
+"""How often the model is asked, at most: then there may be orders that nobody has tried."""
 _ORDERS: Final = 4
 """How many of the orders that get furthest are told."""
 _TOLD: Final = 30
@@ -33,9 +33,10 @@ class _Path(NamedTuple):
 
 
 def furthest_orders(model: Model, operations: Sequence[Timed], index: Callable[[int], int]) -> list[Order]:
-    """The orders that get furthest, of operations that no order explains; ``index`` numbers a row's operation.
+    """Of the orders that are tried those that get furthest, where none explains everything.
 
-    None where there are too many operations, or one order explains them.
+    ``index`` numbers a row's operation. Not all orders are tried where the model would be asked too often. Empty where
+    there are too many operations, or an order that is tried explains them.
     """
     if len(operations) > _OPERATIONS:
         return []
@@ -58,7 +59,10 @@ def furthest_orders(model: Model, operations: Sequence[Timed], index: Callable[[
 
 
 def _ends(model: Model, given: Sequence[Timed]) -> Iterator[_Path]:
-    """Every way of placing operations one after the other, as far as it goes; the natural one first."""
+    """Ways of placing operations one after the other, each as far as it goes, the natural one first.
+
+    All of them, where the model need not be asked too often.
+    """
     stack = [_Path(frozenset(), model.init())]
     known = {stack[0][:2]}
     asked = 0

@@ -12,7 +12,7 @@ from harness.broken_axis import BrokenAxis
 from harness.drawing import as_lines
 from harness.scene import Act, Scene, found_instead
 from harness.verdict import Anomaly, Order
-from harness.words import count, duration, key_named, named, printable
+from harness.words import count, duration, key_named, named, printable, shortened, whereabouts
 
 _WIDTH: Final = 80
 _LABEL: Final = 15
@@ -37,17 +37,17 @@ def anomaly_lines(anomaly: Anomaly, scene: Scene | None, number: int, width: int
     about = f" on {key_named(anomaly.key)}" if anomaly.key is not None else ""
     yield f"{number}. {anomaly.kind}{about}", "bold"
     for line in anomaly.text.splitlines():
-        yield from ((one, "") for one in _wrapped(printable(line), width))
+        yield from ((part, "") for part in _wrapped(printable(line), width))
     if anomaly.possible:
-        yield from ((one, "") for one in _wrapped(printable(found_instead(anomaly)), width))
+        yield from ((part, "") for part in _wrapped(printable(found_instead(anomaly)), width))
     if anomaly.faults:
-        yield from ((one, "dim") for one in _wrapped(f"Faults meanwhile: {'; '.join(anomaly.faults)}", width))
+        yield from ((part, "dim") for part in _wrapped(f"Faults meanwhile: {'; '.join(anomaly.faults)}", width))
     if anomaly.edges:
         yield "", ""
         yield from ((line, _WITNESS) for line in as_lines(anomaly.edges, width))
         for edge in anomaly.edges:
             told = f"T{edge.source} → T{edge.target} ({edge.kind}): {edge.text}"
-            yield from ((one, "") for one in _wrapped(told, width, "  "))
+            yield from ((part, "") for part in _wrapped(told, width, "  "))
     if scene is not None:
         yield "", ""
         yield from _picture(scene, width)
@@ -71,35 +71,34 @@ def _picture(scene: Scene, width: int) -> Iterator[Line]:
         terms = [("" if reign.term is None else str(reign.term), reign) for reign in scene.reigns if reign.node == node]
         reigns = [(reign.start, reign.end, term, "━") for term, reign in terms]
         yield _row(f"{named(node)} primary", reigns, axis, cells), _PRIMARY
-    processes: dict[int, list[Act]] = {}
-    for act in sorted(scene.acts, key=lambda act: act.op.call):
-        processes.setdefault(act.op.process, []).append(act)
-    for process, acts in processes.items():
+    for process, acts in scene.by_process.items():
         yield _row(f"process {process}", [_bar(act, axis, "█") for act in acts], axis, cells), _WITNESS
     if scene.others:
         yield _row("others", [_bar(act, axis, "░") for act in scene.others], axis, cells), "dim"
     yield from ((line, "") for line in _axis(axis, cells))
     yield "", ""
     for act in scene.acts:
-        where = f" at {named(act.op.node)}" if act.op.node else ""
+        where = whereabouts(act.op.node, act.op.server)
         until = "unknown" if act.op.ret is None else f"{act.op.ret / 1e9:.4f} s"
         told = f"{act.mark}  process {act.op.process}{where}: {act.words}, {act.op.call / 1e9:.4f} s to {until}"
-        yield from ((one, "") for one in _wrapped(told, width, "   "))
+        yield from ((part, "") for part in _wrapped(told, width, "   "))
     signs = ["█ shows it"]
     if scene.others:
         drawn = "" if len(scene.others) == scene.beside else f", {len(scene.others):,} of {scene.beside:,} drawn"
-        signs.append(f"░ others on the same keys{drawn}")
+        if scene.looked_at < scene.meanwhile:
+            drawn += f", looked for among the first {scene.looked_at:,} of {scene.meanwhile:,}"
+        signs.append(f"░ {scene.others_are}{drawn}")
     signs += ["▒ fault"] if scene.faults else []
     signs += (
         ["━ primary, with its term"]
-        if any(one.term is not None for one in scene.reigns)
+        if any(reign.term is not None for reign in scene.reigns)
         else ["━ primary"]
         if scene.reigns
         else []
     )
     signs += ["> no known end"] if any(act.op.ret is None for act in scene.acts) else []
     signs += ["┊ time cut short"] if axis.broken else []
-    yield from ((one, "dim") for one in _wrapped(", ".join(signs), width))
+    yield from ((part, "dim") for part in _wrapped(", ".join(signs), width))
 
 
 def _bar(act: Act, axis: BrokenAxis, sign: str) -> tuple[int, int | None, str, str]:
@@ -121,8 +120,7 @@ def _row(label: str, bars: Sequence[tuple[int, int | None, str, str]], axis: Bro
             row[last] = ">"
         begin = min(first, cells - len(text)) if text else first
         row[begin : begin + len(text)] = text
-    name = printable(label)
-    return f"{name if len(name) < _LABEL else name[: _LABEL - 2] + '…':<{_LABEL}}{''.join(row).rstrip()}".rstrip()
+    return f"{shortened(printable(label), _LABEL - 1):<{_LABEL}}{''.join(row).rstrip()}".rstrip()
 
 
 def _cell(place: float, cells: int) -> int:
@@ -150,17 +148,12 @@ def _written(texts: Sequence[tuple[float, str]], cells: int) -> str:
 
 def _order(order: Order, number: int, many: int, width: int) -> Iterator[Line]:
     """An order that was tried, a step a line, with what was held after it."""
-    which = "The order that gets furthest" if many == 1 else f"Order {number} of {many} that get furthest"
+    which = "The order" if many == 1 else f"Order {number} of {many}"
     skipped = f", after {count(order.skipped, 'other')}" if order.skipped else ""
-    yield f"{which}{skipped}:", "bold"
+    yield f"{which} that, of those tried, get{'s' if many == 1 else ''} furthest{skipped}:", "bold"
     steps = [("", order.began), *((step.did, step.held) for step in order.steps)]
     room = min(max(len(did) for did, _ in steps), width // 2)
     for did, held in steps:
-        yield _shortened(f"  {did:<{room}}  holds {held}", width), ""
+        yield shortened(printable(f"  {did:<{room}}  holds {held}"), width), ""
     for step in order.stuck:
-        yield _shortened(f"  {step.did:<{room}}  cannot come next: it holds {order.held}", width), _WITNESS
-
-
-def _shortened(text: str, width: int) -> str:
-    text = printable(text)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+        yield shortened(printable(f"  {step.did:<{room}}  cannot come next: it holds {order.held}"), width), _WITNESS

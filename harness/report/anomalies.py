@@ -37,6 +37,11 @@ class Told:
     orders: Sequence[Order]
     open: bool
 
+    @property
+    def events(self) -> str:
+        """The numbers of its operations in the history, as the page's script reads them."""
+        return ",".join(str(act.link) for act in self.acts if act.link is not None)
+
 
 @dataclass(frozen=True)
 class Group:
@@ -50,11 +55,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Anomalies:
-    """All of them; ``found`` is how many there are, explained here or not. ``groups`` is empty where there are few."""
+    """All of them; ``in_all`` is how many there are, explained here or not. ``groups`` is empty where there are few."""
 
     told: Sequence[Told]
     groups: Sequence[Group]
-    found: int
+    in_all: int
 
 
 def anomaly_section(story: Story) -> Anomalies | None:
@@ -104,8 +109,11 @@ def _about(anomaly: Anomaly) -> str:
 def _groups(told: Sequence[Told]) -> list[Group]:
     """By kind and key, in the order in which each kind came first."""
     grouped: dict[tuple[str, str], list[Told]] = {}
-    for one in told:
-        grouped.setdefault((one.anomaly.kind, one.about), []).append(one)
-    kinds = list(dict.fromkeys(one.anomaly.kind for one in told))
-    groups = [Group(kind, about, some[0].when, [one.number for one in some]) for (kind, about), some in grouped.items()]
+    for entry in told:
+        grouped.setdefault((entry.anomaly.kind, entry.about), []).append(entry)
+    kinds = list(dict.fromkeys(entry.anomaly.kind for entry in told))
+    groups = [
+        Group(kind, about, entries[0].when, [entry.number for entry in entries])
+        for (kind, about), entries in grouped.items()
+    ]
     return sorted(groups, key=lambda group: kinds.index(group.kind))

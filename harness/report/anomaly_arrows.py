@@ -20,8 +20,8 @@ def arrow_layers(scene: Scene, bars: Data) -> list[Specification]:
     by = {bar["number"]: bar for bar in bars}
     told = {(before.source, before.target) for before in scene.seen}
     first = [before for before in scene.orders if (before.source, before.target) not in told]
-    arrows = [_arrow(by[one.source], by[one.target], one.why, certain=True) for one in first]
-    arrows += [_arrow(by[one.source], by[one.target], one.why, certain=False) for one in scene.seen]
+    arrows = [_arrow(by[before.source], by[before.target], before.why, certain=True) for before in first]
+    arrows += [_arrow(by[before.source], by[before.target], before.why, certain=False) for before in scene.seen]
     if not arrows:
         return []
     points = [

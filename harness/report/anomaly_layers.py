@@ -18,8 +18,7 @@ _NARROW: Final = "width < 560"
 
 def over_places(field: str) -> Specification:
     """The x of a mark: a place on the scene's axis."""
-    window = [{"expr": "from"}, {"expr": "to"}]
-    return over_time(field, axis=None, scale={"domain": window, "zero": False, "nice": False})
+    return over_time(field, axis=None)
 
 
 def marks(data: Data, mark: Specification, encoding: Specification) -> Specification:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.report.anomaly_arrows import arrow_layers
 from harness.report.anomaly_layers import (
     bar_labels,
@@ -15,7 +13,7 @@ from harness.report.anomaly_layers import (
     time_axis,
 )
 from harness.report.anomaly_rows import Layout, fault_lanes, other_bars, primary_rows, witness_bars
-from harness.report.picture import Picture, Specification, specification
+from harness.report.picture import Picture, Specification, from_top, row_names, specification
 from harness.scene import Scene
 from harness.words import named, printable
 
@@ -52,9 +50,11 @@ def anomaly_picture(scene: Scene, number: int) -> Picture:
 def _words(scene: Scene, title: str) -> str:
     """What is to be seen."""
     told = [f"{title[:1].upper()}{title[1:]}: operations as bars, a row for each process."]
-    told.append("Those that show it are red and named, others on the same keys are faint.")
+    told.append(f"Those that show it are red and named, {scene.others_are} are faint.")
     if len(scene.others) < scene.beside:
         told.append(f"Of the others {len(scene.others):,} of {scene.beside:,} are drawn.")
+    if scene.looked_at < scene.meanwhile:
+        told.append(f"Looked for among the first {scene.looked_at:,} of {scene.meanwhile:,} operations of that time.")
     if scene.seen and scene.anomaly.edges:
         told.append("Red arrows are the steps of the cycle.")
     elif scene.seen:
@@ -72,25 +72,11 @@ def _words(scene: Scene, title: str) -> str:
 
 def _placed(layer: Specification, layout: Layout, height: float) -> Specification:
     """A layer with its y: pixels from the top, with the names of the rows at the axis."""
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "scale": {"domain": [0, height], "reverse": True, "nice": False, "zero": False},
-        "axis": {
-            "title": None,
-            "values": [place for place, _, _ in layout.labels],
-            "labelExpr": "(containerSize()[0] < 600 ? rows.short : rows.label)[indexof(rows.place, datum.value)]",
-            "labelLimit": 150,
-            "labelPadding": 6,
-            "grid": False,
-            "ticks": False,
-            "domain": False,
-        },
-    }
-    encoding = {"x": over_places("x"), "y": y, **layer.get("encoding", {})}
+    names = "containerSize()[0] < 600 ? rows.short : rows.label"
+    axis = {**row_names([place for place, _, _ in layout.labels], names), "labelLimit": 150, "labelPadding": 6}
+    encoding = {"x": over_places("x"), "y": from_top(height, axis), **layer.get("encoding", {})}
     return {**layer, "encoding": encoding}
 
 
-def _rows(layout: Layout) -> dict[str, list[Any]]:
-    place, label, short = zip(*layout.labels, strict=True) if layout.labels else ((), (), ())
-    return {"place": list(place), "label": list(label), "short": list(short)}
+def _rows(layout: Layout) -> dict[str, list[str]]:
+    return {"label": [label for _, label, _ in layout.labels], "short": [short for _, _, short in layout.labels]}

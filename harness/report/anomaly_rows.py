@@ -10,7 +10,7 @@ from harness.periods import Period, describe
 from harness.report.picture import COLOURS, PRIMARIES, colour_of
 from harness.scene import Act, Scene
 from harness.verdict import Witness
-from harness.words import duration, named, printable, show
+from harness.words import duration, named, printable, shortened, show, whereabouts
 
 Data = list[dict[str, Any]]
 
@@ -26,6 +26,8 @@ _WIDE: Final = 860
 """The width of a drawing for which labels are laid out."""
 _LABEL: Final = 46
 """The most letters of a label."""
+_TOOLTIP: Final = 120
+"""The most letters of what an operation did, where it is told of at its bar."""
 _PROCESSES: Final = 14
 """The most rows of processes; others share a row for each node."""
 
@@ -94,12 +96,9 @@ def primary_rows(scene: Scene, layout: Layout) -> Data:
 
 def witness_bars(scene: Scene, layout: Layout) -> tuple[Data, Data, dict[int, float]]:
     """The operations that show the anomaly, their labels, and the tops of the rows of their processes."""
-    processes: dict[int, list[Act]] = {}
-    for act in sorted(scene.acts, key=lambda act: act.op.call):
-        processes.setdefault(act.op.process, []).append(act)
     bars, labels = [], []
     tops: dict[int, float] = {}
-    for process, acts in processes.items():
+    for process, acts in scene.by_process.items():
         mine = [_label(scene, act) for act in acts]
         lines = _stacked(mine)
         nodes = {act.op.node for act in acts} | {a.op.node for a in scene.others if a.op.process == process}
@@ -122,10 +121,10 @@ def _named(process: int, nodes: set[str | None]) -> tuple[str, str]:
 
 def _label(scene: Scene, act: Act) -> dict[str, Any]:
     """The text at a bar, over its beginning or, near the end of the axis, its end."""
-    said = act.words + (f" at {named(act.op.node)}" if act.op.node else "")
+    words = act.words + whereabouts(act.op.node, act.op.server)
     if act is scene.acts[-1] and 0 < len(scene.anomaly.possible) <= 2:
-        said += f", not {' or '.join(map(show, scene.anomaly.possible))}"
-    text = printable(f"{act.mark}: {said if len(said) <= _LABEL else said[: _LABEL - 1] + '…'}")
+        words += f", not {' or '.join(map(show, scene.anomaly.possible))}"
+    text = printable(f"{act.mark}: {shortened(words, _LABEL)}")
     left = scene.axis.place(act.op.call)
     right = left if act.op.ret is None else scene.axis.place(act.op.ret)
     ends = left * _WIDE + len(text) * LETTER > _WIDE
@@ -175,20 +174,21 @@ def other_bars(scene: Scene, layout: Layout, tops: dict[int, float]) -> Data:
 
 def _bar(scene: Scene, act: Act, top: float, colour: str) -> dict[str, Any]:
     op = act.op
+    where = whereabouts(op.node, op.server)
     left = scene.axis.place(op.call)
     bar = {
         "x": left,
         "x2": min(left + 0.12, 1.0) if op.ret is None else scene.axis.place(op.ret),
         "y": top,
         "y2": top + BAR,
-        "what": printable(f"process {op.process}{f' at {named(op.node)}' if op.node else ''}: {act.words[:120]}"),
+        "what": printable(f"process {op.process}{where}: {shortened(act.words, _TOOLTIP)}"),
         "when": _when(op.call, op.ret) + (" (failed)" if op.type == "fail" else ""),
         "colour": colour,
         "open": op.ret is None,
         "op": act.link,
     }
     if act.mark:
-        bar["number"] = next(number for number, one in enumerate(scene.acts) if one is act)
+        bar["number"] = next(number for number, own in enumerate(scene.acts) if own is act)
     return bar
 
 

@@ -15,11 +15,10 @@ from harness.operation import DECLINED
 from harness.periods import Period, describe
 from harness.report.picture import COLOURS, PRIMARIES, Specification, colour_of, over_time, specification
 from harness.report.story import Story
+from harness.words import printable
 
 Floats = NDArray[np.float64]
 
-WINDOW: Final = "run"
-"""The window of everything that is drawn over the whole run."""
 OUTCOMES: Final = ("ok", "declined", "fail", "info")
 """What comes of operations: declined ones were answered with no, which is service as well."""
 OUTCOME_COLOURS: Final = (COLOURS["ok"], PRIMARIES[3], COLOURS["fail"], COLOURS["info"])
@@ -29,14 +28,14 @@ _MARGIN: Final = 66
 _STEPS: Final = 100
 """Into how many steps of time a run is parted, about."""
 _BANDS: Final = 200
-"""The most faults that are drawn behind a chart."""
+"""The most faults that are drawn behind a chart: the longest ones."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """The clients' operations as columns: when each was called and was over, and what came of it (``OUTCOMES``).
 
-    Times are seconds. An operation that got no answer is over when the run is.
+    Times are seconds, as they were recorded. An operation that got no answer is over when the run is.
     """
 
     operations: Operations
@@ -100,8 +99,10 @@ def measured(story: Story) -> Measured | None:
     outcome[operations.type == INFO] = OUTCOMES.index("info")
     no = np.fromiter((row for row, why in history.error.items() if why.startswith(DECLINED)), np.int64)
     outcome[(operations.type == FAIL) & np.isin(operations.completed, no)] = DECLINED_CODE
+    # Not the times of the operations: where recorded ones step back, those are moved, and completions would lie before.
+    call = history.time[operations.invoked]
     done = np.where(operations.completed >= 0, history.time[operations.completed], story.end)
-    return Measured(operations, operations.call / 1e9, done / 1e9, outcome, story.end / 1e9)
+    return Measured(operations, call / 1e9, done / 1e9, outcome, story.end / 1e9)
 
 
 def chart(layers: Iterable[Specification], story: Story, *, height: int, **others: Any) -> Specification:
@@ -110,12 +111,29 @@ def chart(layers: Iterable[Specification], story: Story, *, height: int, **other
     return specification([*behind, *layers], 0, story.end / 1e9, height=height, config=_LEGENDS, **others)
 
 
+def longest(periods: Sequence[Period]) -> list[Period]:
+    """The faults that are drawn behind a chart, in order."""
+    chosen = sorted(periods, key=lambda period: period.start - period.end)[:_BANDS]
+    return sorted(chosen, key=lambda period: period.start)
+
+
+def left_out(periods: Sequence[Period]) -> str:
+    """A sentence on those that are not; empty where all are."""
+    if len(periods) <= _BANDS:
+        return ""
+    return f" As bands behind the charts: the {_BANDS:,} longest of {len(periods):,} faults."
+
+
 def bands(periods: Sequence[Period]) -> Specification:
     """Faults as bands from top to bottom, the longest ones where there are many."""
-    longest = sorted(periods, key=lambda period: period.start - period.end)[:_BANDS]
     values = [
-        {"from": seconds(one.start), "to": seconds(one.end), "fault": describe(one), "colour": colour_of(one.name)}
-        for one in sorted(longest, key=lambda period: period.start)
+        {
+            "from": seconds(period.start),
+            "to": seconds(period.end),
+            "fault": printable(describe(period)),
+            "colour": colour_of(period.name),
+        }
+        for period in longest(periods)
     ]
     return {
         "data": {"values": values},

@@ -63,7 +63,9 @@ def _rows(runs: Iterable[Iterable[tuple[str, str]]]) -> list[Row]:
 
 def _asked(experiment: Experiment) -> Iterator[tuple[str, str]]:
     for name, value in msgspec.to_builtins(experiment).items():
-        if value not in (None, [], (), {}):
+        if isinstance(value, dict):
+            yield from ((f"{name}: {option}", str(given)) for option, given in value.items())
+        elif value not in (None, [], ()):
             yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from harness.drawing import edge_label, shown_edges
 from harness.scene import in_words
 from harness.verdict import Anomaly, Edge
-from harness.words import key_named, printable
+from harness.words import printable, shortened
 
-_DRAWN: Final = 12
-"""The most transactions that are drawn; of longer cycles the first and the last."""
 _WIDTH: Final = 340
 _ROW: Final = 78
 """From one transaction down to the next."""
@@ -24,8 +23,6 @@ _LEFT: Final = 74.0
 """Where the middles of those are that stand one below the other."""
 _LETTERS: Final = 34
 """The most letters of what a transaction did."""
-_LABEL: Final = 24
-"""The most letters of what stands at an edge."""
 _KINDS: Final = ("ww", "wr", "rw")
 """The kinds of edges that have colours of their own."""
 
@@ -65,22 +62,13 @@ class Cycle:
 
 def cycle(anomaly: Anomaly) -> Cycle | None:
     """The cycle of an anomaly; None if it has none."""
-    edges = [(edge, _label(edge)) for edge in anomaly.edges]
+    edges = [(edge, edge_label(edge)) for edge in anomaly.edges]
     if not edges:
         return None
     if len(edges) == 2:
         return _side_by_side(edges)
-    did = {op.index: _cut(printable(in_words(op)), _LETTERS) for op in anomaly.operations}
+    did = {op.index: shortened(printable(in_words(op)), _LETTERS) for op in anomaly.operations}
     return _below_each_other(edges, did)
-
-
-def _label(edge: Edge) -> str:
-    """What stands at an edge: its kind, and the key that it is about."""
-    return _cut(printable(edge.kind if edge.key is None else f"{edge.kind} {key_named(edge.key)}"), _LABEL)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _kind(edge: Edge) -> str:
@@ -107,19 +95,16 @@ def _side_by_side(edges: Sequence[tuple[Edge, str]]) -> Cycle:
 
 
 def _below_each_other(edges: Sequence[tuple[Edge, str]], did: dict[int | None, str]) -> Cycle:
-    shown: list[tuple[Edge, str] | None] = list(edges)
-    if len(edges) > _DRAWN:
-        half = _DRAWN // 2
-        shown = [*edges[:half], None, *edges[-half:]]
+    shown = shown_edges([edge for edge, _ in edges])
     top, half_box = 24.0, _BOX[1] / 2
     nodes, arrows = [], []
-    for row, step in enumerate(shown):
+    for row, edge in enumerate(shown):
         y = top + row * _ROW
-        if step is None:
-            nodes.append(Node(_LEFT, y, "…", f"{len(edges) - _DRAWN} more"))
+        if edge is None:
+            nodes.append(Node(_LEFT, y, "…", f"{len(edges) - len(shown) + 1} more"))
         else:
-            nodes.append(Node(_LEFT, y, f"T{step[0].source}", did.get(step[0].source, "")))
-        label, kind = ("", "other") if step is None else (step[1], _kind(step[0]))
+            nodes.append(Node(_LEFT, y, f"T{edge.source}", did.get(edge.source, "")))
+        label, kind = ("", "other") if edge is None else (edge_label(edge), _kind(edge))
         if row + 1 < len(shown):
             path = f"M{_LEFT},{y + half_box + 1} L{_LEFT},{y + _ROW - half_box - 3}"
             arrows.append(Arrow(path, label, kind, _LEFT + 10, y + _ROW / 2 + 5, "start"))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from harness.report.picture import COLOURS, SCHEMA, Picture, Specification
+from harness.report.picture import COLOURS, SCHEMA, Picture, Specification, from_top
 from harness.report.story import Story
-from harness.words import count, named, printable, show
+from harness.words import count, named, printable, shortened, show
 
 Tree = Mapping[str, Any]
 """A tree as the checker of branches has it in its evidence."""
@@ -66,7 +66,7 @@ class _Drawing:
         self.columns = max(self.columns, last)
         self._line((first, y), (last if forks else last + 0.4, y), fate)
         if not forks:
-            shape = _CROSS if fate in _NOT_THERE else "triangle-right"
+            shape = CROSS if fate in _NOT_THERE else "triangle-right"
             self.ends.append({"x": last + 0.4, "y": y, "shape": shape, "colour": colour})
             return
         for number, branch in enumerate(branches):
@@ -103,7 +103,8 @@ _COLOUR_OF: Final = {
 _INK_ON: Final = {"common": "#0b0d10", "kept": "#fff", "lost": "#fff", "gone": "#fff", "seen": "#0b0d10"}
 """The letters in dots, which are as bright on light as on dark paper."""
 _NOT_THERE: Final = ("lost", "gone")
-_CROSS: Final = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
+CROSS: Final = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
+"""The shape of what is lost, as a path."""
 _FATES: Final = {
     "common": "in all histories",
     "kept": "kept",
@@ -138,15 +139,10 @@ def _fork(number: int, key: str, tree: Tree) -> Fork:
 
 
 def _specification(drawing: _Drawing) -> Specification:
-    height = max(one["y"] for one in [*drawing.dots, *drawing.gaps, *drawing.labels]) + 26
+    height = max(mark["y"] for mark in [*drawing.dots, *drawing.gaps, *drawing.labels]) + 26
     scale = {"domain": [-0.6, drawing.columns + 0.6], "nice": False, "zero": False}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": None}
-    y = {
-        "field": "y",
-        "type": "quantitative",
-        "scale": {"domain": [0, height], "reverse": True, "nice": False, "zero": False},
-        "axis": None,
-    }
+    y = from_top(height)
     colour = {"field": "colour", "type": "nominal", "scale": None}
     text = {"field": "label"}
     stretch = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}, "color": colour}
@@ -211,7 +207,7 @@ def _shown(tree: Tree, depth: int, forks: bool) -> list[_Dot]:
 
 def _dot(element: Any, lost: Sequence[Any]) -> _Dot:
     whole = printable(show(element))
-    return _Dot(whole if len(whole) <= _LABEL else f"{whole[: _LABEL - 1]}…", whole, element in lost)
+    return _Dot(shortened(whole, _LABEL), whole, element in lost)
 
 
 def _y(row: int) -> int:
@@ -246,9 +242,9 @@ def _label(tree: Tree, depth: int) -> str:
 def _words(tree: Tree) -> str:
     """A tree as a sentence or two."""
     branches = tree.get("branches", ())
-    told = []
+    clauses = []
     for branch in branches[:_ROWS]:
         elements = " ".join(map(show, branch["elements"][:_LISTED]))
-        told.append(f"{_label(branch, 1)} ({elements}{' …' if len(branch['elements']) > _LISTED else ''})")
+        clauses.append(f"{_label(branch, 1)} ({elements}{' …' if len(branch['elements']) > _LISTED else ''})")
     more = f"; {len(branches) - _ROWS} more" if len(branches) > _ROWS else ""
-    return f"{_label(tree, 0)}, then: {'; '.join(told)}{more}. A store with one order of appends has one branch."
+    return f"{_label(tree, 0)}, then: {'; '.join(clauses)}{more}. A store with one order of appends has one branch."

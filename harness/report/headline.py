@@ -10,12 +10,13 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from harness.beginning import began_of
+from harness.periods import turns_of
+from harness.report.acknowledged import lost_of
 from harness.report.story import Story
 from harness.summary import anomaly_count, unknown_lines
 from harness.verdict import Verdict
 from harness.words import count, duration, named, printable
 
-_NOTHING_WRONG: Final = "No anomaly was found, and the run put the store to the test."
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
 _KINDS: Final = 3
 """How many kinds of anomalies are named beside what a checker says."""
@@ -35,23 +36,42 @@ class Headline:
 
 def headline(story: Story) -> Headline:
     """The head of the report."""
-    verdict = story.verdict
+    first, *more = sentences(story.verdict)
+    return Headline(story.verdict.validity, first, more, _facts(story))
+
+
+def sentences(verdict: Verdict) -> list[str]:
+    """What a verdict comes to, the most telling first."""
     told = [printable(line) for line in _told(verdict)]
     if verdict.total:
         shown = "" if len(verdict.anomalies) == verdict.total else f"; the first {len(verdict.anomalies)} are explained"
         told.append(f"{anomaly_count(verdict)}{shown}")
     told += map(printable, unknown_lines(verdict))
-    first, *more = map(_sentence, told)
-    return Headline(verdict.validity, first, more, _facts(story))
+    return [_sentence(line) for line in told]
 
 
 def _told(verdict: Verdict) -> list[str]:
-    """Clauses, the most telling first: what is wrong with the store as a whole says more than one of its traces."""
+    """Clauses: what is wrong with the store as a whole says more than one of its traces."""
     if verdict.validity == "valid":
-        return [_NOTHING_WRONG]
+        operations = verdict.evidence.get("operations")
+        where = "" if operations is None else f" in {count(operations, 'operation')}"
+        return [f"No anomaly was found{where}{_under(verdict)}"]
     if verdict.validity == "unknown":
         return ["Nobody knows whether the store kept its promises", *_reasons(verdict, "unknown")]
-    return [*_split_brains(verdict.evidence), *_reasons(verdict, "invalid")]
+    split_brains, others = list(_split_brains(verdict.evidence)), list(_reasons(verdict, "invalid"))
+    if split_brains and others and not any(map(_lost_in, _guilty(verdict.evidence))):
+        # What it cost is what clients saw.
+        split_brains[0] += f"; {others.pop(0)}"
+    return [*split_brains, *others]
+
+
+def _under(verdict: Verdict) -> str:
+    """Under which faults, and that they were proved: a pass means no more than that."""
+    proved = [name for name, turns in turns_of(verdict.evidence).items() if turns.proved]
+    if not proved:
+        return ", without any fault"
+    names = proved[0] if len(proved) == 1 else f"{', '.join(proved[:-1])} and {proved[-1]}"
+    return f" under {names}{', which was proved' if len(proved) == 1 else ', each of them proved'}"
 
 
 def _reasons(verdict: Verdict, validity: str) -> Iterator[str]:
@@ -74,29 +94,32 @@ def _reasons(verdict: Verdict, validity: str) -> Iterator[str]:
 
 def _split_brains(evidence: Mapping[str, Any]) -> Iterator[str]:
     """Who was primary at once, for how long, and what it cost; then the facts that no such store can show."""
-    guilty = [episode for episode in evidence.get("episodes", ()) if episode["facts"]]
-    for episode in sorted(guilty, key=lambda one: -_lost_in(one)):
+    guilty = _guilty(evidence)
+    for number, episode in enumerate(guilty):
         nodes = [named(node) for node in episode["nodes"]]
         names = f"{', '.join(nodes[:-1])} and {nodes[-1]}"
         who = f"{names} were both primary" if len(nodes) == 2 else f"two or more of {names} were primary at once"
-        yield f"Split brain: for {duration(episode['shared'])} {who}; {_cost(episode)}"
+        more = f" (and {count(len(guilty) - 1, 'time')} more)" if number == 0 and len(guilty) > 1 else ""
+        yield f"Split brain: for {duration(episode['shared'])} {who}{more}; {_cost(episode)}"
     for conflict in evidence.get("term_conflicts", ()):
         yield f"Split brain: {'; '.join(conflict['facts'])}"
     for episode in guilty[:1]:
         yield from episode["facts"]
 
 
-def _lost(side: Mapping[str, Any]) -> int:
-    return int(side["fates"].get("lost", 0) + side["lost_before"] + side["lost_after"])
+def _guilty(evidence: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The episodes that no store with one primary can show, the costliest first."""
+    guilty = [episode for episode in evidence.get("episodes", ()) if episode["facts"]]
+    return sorted(guilty, key=_lost_in, reverse=True)
 
 
 def _lost_in(episode: Mapping[str, Any]) -> int:
-    return sum(map(_lost, episode["sides"]))
+    return sum(map(lost_of, episode["sides"]))
 
 
 def _cost(episode: Mapping[str, Any]) -> str:
     """What became of what they acknowledged."""
-    losers = [(named(side["node"]), _lost(side)) for side in episode["sides"] if _lost(side)]
+    losers = [(named(side["node"]), lost_of(side)) for side in episode["sides"] if lost_of(side)]
     if len(losers) == 1:
         ((node, lost),) = losers
         return f"{count(lost, 'write')} that {node} had acknowledged {'is' if lost == 1 else 'are'} gone"

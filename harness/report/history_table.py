@@ -8,10 +8,11 @@ history has it as, so that what is downloaded from the page is what the run wrot
 from __future__ import annotations
 
 import base64
-import gzip
 import json
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -27,11 +28,15 @@ MOST: Final = 16_000_000
 """The most bytes that the history may take in the page."""
 _RAW: Final = 400 << 20
 """The most that a browser is asked to unpack."""
-_LENGTHS: Final = (None, 2000, 200)
-"""How much of a text is kept: all of it, and what is tried where that is too much."""
+_SHORTEST: Final = 200
+_LENGTHS: Final = (None, 2000, _SHORTEST)
+"""How many bytes of a text are kept: all of them, and what is tried where that is too much."""
 _EXACT: Final = 1 << 53
 """A browser's numbers are exact up to here."""
 _PIECE: Final = 1 << 16
+"""How many values are written at once."""
+_GZIP: Final = 31
+"""What tells zlib to write gzip, which browsers read."""
 
 NOTHING_THERE, NUMBER, PAIR, ONLY_SECOND, ONLY_FIRST, NEITHER, TEXT, SAME = range(8)
 """What a value is: none, a number, a pair of numbers (or of one, or of none), anything else, that of the invocation."""
@@ -52,22 +57,21 @@ def history_table(story: Story, most: int = MOST) -> HistoryTable | None:
     events, operations = len(story.history), len(story.operations)
     if not events:
         return None
+    columns = columns_of(story.history, story.operations)
     for length in _LENGTHS:
-        columns = columns_of(story.history, story.operations, length)
-        data = columns.packed()
+        data = columns.packed(length)
         if data is not None and len(data) * 4 // 3 <= most:
             note = f"Texts of more than {length:,} characters are cut here." if length else ""
             # Base64 has nothing that could end an element.
             return HistoryTable(events, operations, Markup(base64.b64encode(data).decode()), note)  # noqa: S704
-        if columns.longest <= _LENGTHS[-1]:
+        if columns.longest <= _SHORTEST:
             break
     return HistoryTable(events, operations, Markup(""), "It is too large for this page.")
 
 
-def columns_of(history: History, operations: Operations, length: int | None = None) -> Columns:
-    """The columns of a history; texts are cut to so many bytes."""
-    columns = Columns(length)
-    columns.told = {"rows": len(history), "timeless": history.timeless}
+def columns_of(history: History, operations: Operations) -> Columns:
+    """The columns of a history."""
+    columns = Columns({"rows": len(history), "timeless": history.timeless})
     answered = (operations.completed >= 0) & (operations.completed != operations.invoked)
     asked, answers = operations.invoked[answered], operations.completed[answered]
 
@@ -101,7 +105,7 @@ def columns_of(history: History, operations: Operations, length: int | None = No
     columns.texts("keys", history.keys)
     columns.texts("nodes", history.nodes)
     columns.texts("errors", errors)
-    # What was said of one key stands together, since one answer resembles the next one.
+    # The values of one key stand together, since one answer resembles the next one.
     others = np.flatnonzero(kind == TEXT)
     others = others[np.argsort(history.key[others], kind="stable")]
     value = history.value
@@ -136,19 +140,17 @@ def _kinds(history: History, asked: Ints, answers: Ints) -> NDArray[np.int8]:
 
 
 class Columns:
-    """Collects columns and texts. A text longer than ``length`` is cut; ``longest`` is how long one was.
+    """Collects columns of numbers, and texts; ``about`` is what else the page should know.
 
-    ``told`` is what else the page should know.
+    ``longest`` is how long the longest text is (bytes).
     """
 
-    def __init__(self, length: int | None) -> None:
+    def __init__(self, about: dict[str, Any]) -> None:
         self.longest = 0
-        self.told: dict[str, Any] = {}
-        self._length = length
+        self._about = about
         self._columns: dict[str, dict[str, Any]] = {}
+        self._planes: list[bytes] = []
         self._texts: dict[str, list[bytes]] = {}
-        self._parts: list[bytes] = []
-        self._size = 0
         self._inexact = False
 
     def add(self, name: str, column: NDArray[Any], *, steps: bool = False) -> None:
@@ -163,42 +165,39 @@ class Columns:
             whole = (whole << 1) ^ (whole >> 63)  # small numbers of either sign become small ones
         width = max((int(whole.max(initial=0)).bit_length() + 7) // 8, 1)
         planes = whole.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :width]
-        self._columns[name] = {
-            "count": len(column), "width": width, "least": str(least), "steps": steps,
-        }  # fmt: skip
-        self._put(np.ascontiguousarray(planes.T).tobytes())
+        self._columns[name] = {"count": len(column), "width": width, "least": str(least), "steps": steps}
+        self._planes.append(np.ascontiguousarray(planes.T).tobytes())
 
     def texts(self, name: str, values: Sequence[Any]) -> None:
         """Values as lines of JSON, to those that there are by this name."""
         lines = msgspec.json.Encoder().encode_lines(values)
-        separate = lines.split(b"\n")[:-1]
-        self.longest = max(self.longest, max(map(len, separate), default=0))
-        if self._length is not None:
-            lines = b"".join(self._cut(line) + b"\n" for line in separate)
+        self.longest = max(self.longest, max(map(len, lines.split(b"\n")), default=0))
         self._texts.setdefault(name, []).append(lines)
-        self._size += len(lines)
 
-    def _cut(self, line: bytes) -> bytes:
-        """``~``, how long it was, and how it began: no JSON begins like that."""
-        assert self._length is not None
-        if len(line) <= self._length:
-            return line
-        return f"~{len(line)}~{line[: self._length].decode(errors='ignore')}".encode()
+    def packed(self, length: int | None = None) -> bytes | None:
+        """All of it, compressed, with texts of at most so many bytes; None if no browser could hold it.
 
-    def _put(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._size += len(data)
-
-    def packed(self) -> bytes | None:
-        """All of it, compressed, after a line that says what is where; None if no browser could hold it."""
-        if self._inexact or self._size > _RAW:
+        A line that says what the columns are, the columns, a line that says how long the texts are, and the texts.
+        """
+        texts = {name: b"".join(_cut(lines, length) if length else lines) for name, lines in self._texts.items()}
+        if self._inexact or sum(map(len, (*self._planes, *texts.values()))) > _RAW:
             return None
-        texts = {name: b"".join(lines) for name, lines in self._texts.items()}
-        head = {
-            "columns": self._columns,
-            "texts": {name: len(text) for name, text in texts.items()},
-            **self.told,
-        }
-        return gzip.compress(
-            b"".join((json.dumps(head).encode(), b"\n", *self._parts, *texts.values())), compresslevel=6, mtime=0
-        )
+        compressor = self._compressed[0].copy()
+        sizes = json.dumps({name: len(text) for name, text in texts.items()}).encode()
+        rest = b"".join((sizes, b"\n", *texts.values()))
+        return b"".join((self._compressed[1], compressor.compress(rest), compressor.flush()))
+
+    @cached_property
+    def _compressed(self) -> tuple[zlib._Compress, bytes]:
+        """What goes on after the columns, and these: they are the same however much of the texts is kept."""
+        compressor = zlib.compressobj(6, wbits=_GZIP)
+        head = json.dumps({"columns": self._columns, **self._about}).encode()
+        return compressor, compressor.compress(b"".join((head, b"\n", *self._planes)))
+
+
+def _cut(texts: Sequence[bytes], length: int) -> Iterator[bytes]:
+    """The same texts, each in at most so many bytes: ``~``, how long it was, and how it began. No JSON begins so."""
+    for lines in texts:
+        for line in lines.split(b"\n")[:-1]:
+            begins = f"~{len(line)}~{line[:length].decode(errors='ignore')}".encode() if len(line) > length else line
+            yield begins + b"\n"

@@ -29,14 +29,15 @@ _DEEDS: Final[Mapping[str, str]] = {
     "pause": "paused",
     "restart": "restarted",
     "squeeze": "short of CPU or memory",
-    "membership": "left the cluster",
 }
 _CUTS: Final[Mapping[str, str]] = {"both": "cut from", "in": "deaf to", "out": "unheard by"}
 """What becomes of packets between a node and others, by the direction in which they are dropped."""
+_BAD: Final[Mapping[str, str]] = {"both": "to and from", "out": "to", "in": "from"}
+"""Which of its packets go over bad links."""
 
 
 class Hit(NamedTuple):
-    """A fault hit a node from ``start`` to ``end`` (ns); ``proved`` if that was measured."""
+    """A fault hit a node from ``start``, when it was in place, to ``end`` (ns); ``proved`` if that was measured."""
 
     node: str
     fault: str
@@ -49,8 +50,9 @@ class Hit(NamedTuple):
 def hits(periods: Sequence[Period], nodes: Sequence[str]) -> list[Hit]:
     """Each fault at each of ``nodes`` that it hit, in the order of their start."""
     return [
-        Hit(node, period.name, period.start, period.end, printable(words), period.proved)
+        Hit(node, period.name, start, period.end, printable(words), period.proved)
         for period in periods
+        for start in [period.start if period.in_place is None else period.in_place]
         for node, words in _of(period, nodes).items()
     ]
 
@@ -60,11 +62,14 @@ def _of(period: Period, nodes: Sequence[str]) -> dict[str, str]:
     what = period.what if isinstance(period.what, dict) else {}
     name = period.name
     if name == "partition" and isinstance(cuts := what.get("cut"), dict):
-        return {node: words for node in nodes if (words := _cut(cuts.get(node), what.get("flap")))}
+        flaps = ", off and on" if what.get("flap") else ""
+        return {node: f"{words}{flaps}" for node in nodes if (words := "; ".join(_with_whom(cuts.get(node), _CUTS)))}
     if name == "netem" and isinstance(links := what.get("links"), list):
         return _bad_links(links, what.get("quality"), nodes)
+    if name == "membership" and isinstance(members := what.get("members"), list):
+        return {node: "left the cluster" for node in _named_in(what.get("leaving"), nodes) if node not in members}
     places = [what[place] for place in _VICTIMS.get(name, tuple(what)) if what.get(place)]
-    victims = next((found for place in places if (found := _named_in(place, nodes))), list(nodes))
+    victims = next(filter(None, (_named_in(place, nodes) for place in places)), list(nodes))
     return {node: _deed(period, what, node) for node in victims}
 
 
@@ -75,25 +80,25 @@ def _named_in(place: Any, nodes: Sequence[str]) -> list[str]:
     return [node for node in nodes if node in place] if isinstance(place, list) else []
 
 
-def _cut(ways: Any, flap: Any) -> str:
-    """From whom a node is cut off: "cut from n2, n3"."""
+def _with_whom(ways: Any, words_of: Mapping[str, str]) -> list[str]:
+    """What is between a node and others, of which a table says in which direction: "cut from n2, n3"."""
     if not isinstance(ways, dict):
-        return ""
-    clauses = []
-    for way, words in _CUTS.items():
-        if peers := [named(peer) for peer, told in ways.items() if told == way]:
-            clauses.append(f"{words} {', '.join(peers)}")
-    return "; ".join(clauses) + (", off and on" if clauses and flap else "")
+        return []
+    peers_of = {words: [named(peer) for peer, way in ways.items() if way == told] for told, words in words_of.items()}
+    return [f"{words} {', '.join(peers)}" for words, peers in peers_of.items() if peers]
 
 
 def _bad_links(links: list[Any], quality: Any, nodes: Sequence[str]) -> dict[str, str]:
-    """What happens to the packets that a node sends: "loss 0.3 to n1, n3"."""
+    """What happens to packets between a node and others, or clients: "loss 0.3 to n2, n3"."""
     bad = " ".join(f"{name} {value:g}" for name, value in _numbers(quality).items() if value) or "bad links"
-    to: dict[str, list[str]] = {}
+    ways: dict[str, dict[str, str]] = {}
     for link in links:
         if isinstance(link, list) and len(link) == 2:
-            to.setdefault(str(link[0]), []).append(named(link[1]))
-    return {node: f"{bad} to {', '.join(to[node])}" for node in nodes if node in to}
+            sender, receiver = map(str, link)
+            for node, peer, way in ((sender, receiver, "out"), (receiver, sender, "in")):
+                known = ways.setdefault(node, {}).setdefault(peer, way)
+                ways[node][peer] = way if known == way else "both"
+    return {node: f"{bad} {', '.join(_with_whom(ways[node], _BAD))}" for node in nodes if node in ways}
 
 
 def _deed(period: Period, what: Mapping[str, Any], node: str) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from harness.campaign import SeedResult
 from harness.report.sheet import sheet
 from harness.run_directory import RunDirectory
@@ -54,6 +56,7 @@ def hunt_page(hunt: Hunt) -> str:
         "hunt.html.j2",
         styles=("page.css", "hunt.css"),
         experiment=hunt.experiment,
+        again=replace(hunt.experiment, seed=hunt.groups[0][0].seed if hunt.groups else 0),
         validity=hunt.validity,
         sentence=f"{told}, {tally['valid']:,} passed.",
         squares=[squares[seed] for seed in sorted(squares)],

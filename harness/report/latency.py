@@ -7,10 +7,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.report.charts import OUTCOME_COLOURS, OUTCOMES, WINDOW, Floats, Measured, chart, colours, upwards, when
-from harness.report.picture import COLOURS, PRIMARIES, Picture, Specification
+from harness.report.charts import OUTCOME_COLOURS, OUTCOMES, Floats, Measured, chart, colours, upwards, when
+from harness.report.picture import COLOURS, PRIMARIES, WINDOW, Picture, Specification
 from harness.report.story import Story
-from harness.words import count, named, printable
+from harness.words import count, named, printable, shortened
 
 _POINTS: Final = 4000
 """How many operations are drawn, at most."""
@@ -18,6 +18,8 @@ _FAILED: Final = 2000
 """How many of those may be ones that were not served."""
 _SLOW: Final = 1000
 """How many are the slowest of those that were."""
+_KEY: Final = 80
+"""The most letters of a key."""
 _ROOM: Final = 1.25
 """By how much the axis is longer than it has to be on either side, so that no point is cut."""
 _SHAPES: Final = ("circle", "triangle-up", "square", "diamond", "cross", "triangle-down")
@@ -141,7 +143,7 @@ def _point(measured: Measured, row: int) -> dict[str, Any]:
         "op": operations.history.index_of(int(operations.invoked[row])),
     }
     if (key := operations.key_name(row)) is not None:
-        point["key"] = named(key)[:80]
+        point["key"] = shortened(named(key), _KEY)
     if (node := operations.node_name(row)) is not None:
         point["node"] = printable(node)
     return point
@@ -152,9 +154,18 @@ def _drawn(measured: Measured, chosen: NDArray[np.int64]) -> str:
     everything = len(measured.outcome)
     if len(chosen) == everything:
         return f"Drawn: all {count(everything, 'operation')}."
-    failed, drawn = int((~measured.served).sum()), int((~measured.served[chosen]).sum())
-    first = f"{'all ' if drawn == failed else f'{drawn:,} of the '}{failed:,} that were not served, " if failed else ""
-    return f"Drawn: {len(chosen):,} of {everything:,}: {first}the {_SLOW:,} slowest, and others by chance."
+    served, drawn = int(measured.served.sum()), int(measured.served[chosen].sum())
+    failed, failed_drawn = everything - served, len(chosen) - drawn
+    parts = []
+    if failed:
+        how_many = "all " if failed_drawn == failed else f"{failed_drawn:,} of the "
+        parts.append(f"{how_many}{failed:,} that were not served")
+    if drawn < served:
+        others = f"of the {served:,} that were, " if failed else ""
+        parts.append(f"{others}the {_SLOW:,} slowest, and others by chance")
+    elif served:
+        parts.append(f"all {served:,} that were")
+    return f"Drawn: {len(chosen):,} of {everything:,}: {'; '.join(parts)}."
 
 
 def _milliseconds(field: str, values: Floats) -> Specification:

@@ -7,17 +7,16 @@ System", 1978. Only the simulation sees messages.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.messages import Exchange, Message, read_exchanges
-from harness.periods import describe
-from harness.report.picture import COLOURS, PRIMARIES, Picture, Specification, colour_of, over_time, specification
+from harness.report.charts import bands, left_out, when
+from harness.report.picture import COLOURS, PRIMARIES, Picture, Specification, from_top, row_names, specification
 from harness.report.story import Story
 from harness.verdict import Anomaly, Witness
-from harness.words import count, named, operation, printable
+from harness.words import count, named, operation, printable, shortened
 
 CLIENTS: Final = "clients"
 _MOST: Final = 1_500
@@ -25,6 +24,9 @@ _MOST: Final = 1_500
 _FIRST_SHOWN: Final = 0.25
 """How long (s) the stretch is at most that is shown at first."""
 _ROW: Final = 44
+"""The height of the row of a node (px)."""
+_LABEL: Final = 60
+"""The most letters of what an operation did."""
 _KINDS: Final = (*PRIMARIES, COLOURS["fail"])
 
 
@@ -51,20 +53,24 @@ def messages(story: Story) -> list[Diagram]:
 
 
 def _diagram(story: Story, exchange: Exchange, anomaly: Anomaly) -> Diagram:
-    start, end = exchange.start / 1e9, exchange.end / 1e9
-    drawn = exchange.messages[-_MOST:]
+    drawn = sorted(exchange.messages, key=lambda message: message.sent)[-_MOST:]
+    total = len(exchange.messages)
+    sampled = len(drawn) < total
+    # Where messages are left out, an empty beginning would look like silence.
+    start, end = (drawn[0].sent if sampled else exchange.start) / 1e9, exchange.end / 1e9
     nodes = [printable(node) for node in story.nodes]
     rows = [*nodes, CLIENTS]
     number = exchange.anomaly + 1
     lost = sum(message.arrived is None for message in drawn)
-    sampled = "" if len(drawn) == len(exchange.messages) else f" Drawn: the last of {len(exchange.messages):,}."
+    which = f"The last {len(drawn):,} of {total:,} messages" if sampled else count(total, "message")
+    faults = [period for period in story.periods if period.start <= exchange.end and period.end >= start * 1e9]
     words = (
-        f"{count(len(drawn), 'message')} between {count(len(nodes), 'node')} around anomaly {number}, {lost:,} of them "
+        f"{which} between {count(len(nodes), 'node')} around anomaly {number}, {lost:,} of them "
         f"lost: these end half way, with a cross. Below, the operations of the anomaly, each from invocation to "
-        f"completion.{sampled}"
+        f"completion.{left_out(faults)}"
     )
     layers = [
-        *_faults(story, exchange),
+        *([bands(faults)] if faults else []),
         *_lives(rows, start, end),
         *_lines(drawn, rows),
         *_operations(anomaly, rows, end),
@@ -72,26 +78,25 @@ def _diagram(story: Story, exchange: Exchange, anomaly: Anomaly) -> Diagram:
     at_first = max(start, end - _FIRST_SHOWN)
     apart = {"scale": {"color": "independent"}}
     picture = specification(layers, at_first, end, height=_ROW * len(rows), resolve=apart)
+    picture["params"].append({"name": "names", "value": rows})
     title = f"Anomaly {number}: {printable(anomaly.kind)}"
     name = f"messages-{number}"
     return Diagram(Picture(name, title, words, picture, name), number, start, end, at_first)
 
 
 def _row(rows: Sequence[str], node: str) -> float:
-    return len(rows) - 1.0 - rows.index(node) if node in rows else 0.0
+    """The middle of the row of a node; of one that is not known the last."""
+    return _ROW * ((rows.index(node) if node in rows else len(rows) - 1) + 0.5)
 
 
 def _y(rows: Sequence[str], field: str = "y") -> Specification:
-    names = f"{json.dumps(rows[::-1])}[datum.value]"
-    axis = {"title": None, "grid": False, "values": list(range(len(rows))), "labelExpr": names, "ticks": False}
-    scale = {"domain": [-0.5, len(rows) - 0.5], "nice": False}
-    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+    return from_top(_ROW * len(rows), row_names([_row(rows, name) for name in rows], "names"), field=field)
 
 
 def _lives(rows: Sequence[str], start: float, end: float) -> list[Specification]:
     values = [{"x": start, "x2": end, "y": _row(rows, name)} for name in rows]
     mark = {"type": "rule", "clip": True, "color": COLOURS["fail"], "opacity": 0.6}
-    encoding = {"x": over_time("x"), "x2": {"field": "x2"}, "y": _y(rows)}
+    encoding = {"x": when("x"), "x2": {"field": "x2"}, "y": _y(rows)}
     return [{"data": {"values": values}, "mark": mark, "encoding": encoding}]
 
 
@@ -122,12 +127,12 @@ def _lines(drawn: Sequence[Message], rows: Sequence[str]) -> list[Specification]
         "legend": {"title": None, "orient": "top", "columns": 6},
     }
     tip = [{"field": "message", "type": "nominal"}]
-    both = {"x": over_time("x"), "x2": {"field": "x2"}, "y": _y(rows), "y2": {"field": "y2"}}
+    both = {"x": when("x"), "x2": {"field": "x2"}, "y": _y(rows), "y2": {"field": "y2"}}
     dash = {"condition": {"test": "datum.lost", "value": [3, 3]}, "value": [1, 0]}
     lines = {"type": "rule", "clip": True, "strokeWidth": 1.4}
     tips = {"type": "point", "clip": True, "size": 22, "filled": True, "opacity": 1}
     cross = {"type": "point", "shape": "cross", "angle": 45, "clip": True, "size": 60, "filled": True, "opacity": 1}
-    ends = {"x": over_time("x2"), "y": _y(rows, "y2"), "tooltip": tip}
+    ends = {"x": when("x2"), "y": _y(rows, "y2"), "tooltip": tip}
     return [
         {
             "data": {"values": sent},
@@ -149,15 +154,14 @@ def _lines(drawn: Sequence[Message], rows: Sequence[str]) -> list[Specification]
 
 
 def _operations(anomaly: Anomaly, rows: Sequence[str], end: float) -> list[Specification]:
-    """The operations of the anomaly: a bar in the row of the clients, and a line to the node that each was sent to."""
+    """The operations of the anomaly: a bar in the row of the clients, a line to whom served each or was asked."""
     values = []
     for place, op in enumerate(anomaly.operations):
         done = end if op.ret is None else op.ret / 1e9
-        y = _row(rows, CLIENTS) - 0.3 + 0.2 * (place % 4)
-        node = _row(rows, printable(op.node)) if op.node else y
-        values.append(
-            {"x": op.call / 1e9, "x2": done, "y": y, "node": node, "op": op.index, "what": _told(op)}
-        )  # fmt: skip
+        y = _row(rows, CLIENTS) + _ROW * (0.3 - 0.2 * (place % 4))
+        served_at = op.server or op.node
+        node = _row(rows, printable(served_at)) if served_at else y
+        values.append({"x": op.call / 1e9, "x2": done, "y": y, "node": node, "op": op.index, "what": _told(op)})
     tip = [{"field": "what", "type": "nominal"}]
     bar = {"type": "rule", "clip": True, "strokeWidth": 7, "color": COLOURS["witness"], "cursor": "pointer"}
     text = {"type": "text", "clip": True, "align": "left", "baseline": "bottom", "dy": -5, "fontWeight": 600}
@@ -166,35 +170,21 @@ def _operations(anomaly: Anomaly, rows: Sequence[str], end: float) -> list[Speci
         {
             "data": {"values": values},
             "layer": [
-                {"mark": way, "encoding": {"x": over_time("x"), "y": _y(rows), "y2": {"field": "node"}}},
-                {"mark": bar, "encoding": {"x": over_time("x"), "x2": {"field": "x2"}, "y": _y(rows), "tooltip": tip}},
-                {"mark": text, "encoding": {"x": over_time("x"), "y": _y(rows), "text": {"field": "what"}}},
+                {"mark": way, "encoding": {"x": when("x"), "y": _y(rows), "y2": {"field": "node"}}},
+                {"mark": bar, "encoding": {"x": when("x"), "x2": {"field": "x2"}, "y": _y(rows), "tooltip": tip}},
+                {
+                    # One that began before what is shown has its words at the edge.
+                    "transform": [
+                        {"filter": "datum.x2 >= from && datum.x <= to"},
+                        {"calculate": "max(datum.x, from)", "as": "seen"},
+                    ],
+                    "mark": text,
+                    "encoding": {"x": when("seen"), "y": _y(rows), "text": {"field": "what"}},
+                },
             ],
         }
     ]
 
 
 def _told(op: Witness) -> str:
-    return printable(f"{operation(op.f, op.value, answered=op.type == 'ok')} (process {op.process})")[:60]
-
-
-def _faults(story: Story, exchange: Exchange) -> list[Specification]:
-    values = [
-        {
-            "x": period.start / 1e9,
-            "x2": period.end / 1e9,
-            "fault": printable(describe(period)),
-            "colour": colour_of(period.name),
-        }
-        for period in story.periods
-        if period.start <= exchange.end and period.end >= exchange.start
-    ]
-    if not values:
-        return []
-    encoding = {
-        "x": over_time("x"),
-        "x2": {"field": "x2"},
-        "color": {"field": "colour", "type": "nominal", "scale": None, "legend": None},
-        "tooltip": [{"field": "fault", "type": "nominal"}],
-    }
-    return [{"data": {"values": values}, "mark": {"type": "rect", "clip": True, "opacity": 0.1}, "encoding": encoding}]
+    return shortened(printable(f"{operation(op.f, op.value, answered=op.type == 'ok')} (process {op.process})"), _LABEL)

@@ -7,14 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from harness.report.charts import Measured
+from harness.report.charts import Measured, longest
 from harness.report.picture import colour_of
 from harness.report.story import Story
 from harness.report.traffic import completions
 
 _WIDTH: Final = 1000
 _HEIGHT: Final = 30
-_FAULTS: Final = 200
 
 
 @dataclass(frozen=True)
@@ -34,14 +33,13 @@ def minimap(story: Story, measured: Measured) -> Minimap:
     unserved = per_second[2:].sum(axis=0)
     everything = per_second.sum(axis=0)
     scale = _HEIGHT / max(float(everything.max()), 1e-9)
-    longest = sorted(story.periods, key=lambda period: period.start - period.end)[:_FAULTS]
     faults = [
         (
             round(period.start * _WIDTH / story.end, 1),
             round(max((period.end - period.start) * _WIDTH / story.end, 1), 1),
             colour_of(period.name),
         )
-        for period in longest
+        for period in longest(story.periods)
     ]
     return Minimap(_WIDTH, _HEIGHT, _outline(everything * scale), _outline(unserved * scale), faults)
 

@@ -17,6 +17,8 @@ Specification = dict[str, Any]
 
 SCHEMA: Final = "https://vega.github.io/schema/vega-lite/v6.json"
 """What the specifications are written in; a name, which nothing fetches."""
+WINDOW: Final = "run"
+"""The window of everything that is drawn over the whole run."""
 COLOURS: Final[Mapping[str, str]] = {
     "ok": "#2e8b6b",
     "kept": "#2e8b6b",
@@ -95,6 +97,24 @@ def over_time(field: str, **others: Any) -> Specification:
         "scale": {"domain": [{"expr": "from"}, {"expr": "to"}], "zero": False, "nice": False},
         "axis": {"title": "seconds", "grid": False, "tickCount": 8},
         **others,
+    }
+
+
+def from_top(height: float, axis: Specification | None = None, *, field: str = "y") -> Specification:
+    """The y of a mark: pixels from the top of a picture of this height."""
+    scale = {"domain": [0, height], "reverse": True, "nice": False, "zero": False}
+    return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
+
+
+def row_names(places: Sequence[float], names: str) -> Specification:
+    """The axis of rows: their names at these places. ``names`` is an expression of params, since names are data."""
+    return {
+        "title": None,
+        "values": list(places),
+        "labelExpr": f"({names})[indexof({json.dumps(list(places))}, datum.value)]",
+        "grid": False,
+        "ticks": False,
+        "domain": False,
     }
 
 

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.report import primaries_layers as layer
-from harness.report.fated import Writes, fated_writes
+from harness.report.acknowledged import Account, Writes, accounts_of, writes_of
 from harness.report.forks import Fork, forks
 from harness.report.hits import hits
-from harness.report.picture import PRIMARIES, Picture, Specification, specification
+from harness.report.picture import PRIMARIES, WINDOW, Picture, Specification, specification
 from harness.report.primaries_rows import lay_out
-from harness.report.primaries_words import Account, accounts_of, reign_of, title_of, words_of
-from harness.report.spans import Span, spans
+from harness.report.primaries_words import reign_of, title_of, words_of
 from harness.report.story import Story
+from harness.roles import Span, spans
 from harness.words import named, printable
 
-WINDOW: Final = "run"
-"""The stretch of time that this picture shares with those of the run."""
 _NODES: Final = 24
 """How many rows there are at most."""
 _CANVAS: Final = 1500
@@ -48,14 +46,13 @@ def primaries(story: Story) -> Primaries | None:
     """The section; None where nobody told which node did anything."""
     known = spans(story.sightings)
     accounts = accounts_of(story.evidence)
-    writes = fated_writes(story, accounts)
+    writes = writes_of(story)
     if not known and not writes.drawn:
         return None
-    # Those that did something before those that are only named.
-    active = {span.node for span in known} | {write.node for write in writes.drawn}
-    nodes = sorted(story.nodes, key=lambda node: node not in active)[:_NODES]
+    nodes = _rows(story, known, accounts, writes)
+    writes = writes.of(nodes)
     leading = [span for span in known if span.leads]
-    words = words_of(accounts, leading, writes)
+    words = words_of(story.evidence, accounts, leading, writes)
     if len(nodes) < len(story.nodes):
         words.append(f"Nodes drawn: {len(nodes)} of {len(story.nodes):,}.")
     picture = Picture(
@@ -67,6 +64,19 @@ def primaries(story: Story) -> Primaries | None:
         canvas=len(writes.drawn) + len(known) + len(story.periods) > _CANVAS,
     )
     return Primaries(picture, story.end / 1e9, forks(story))
+
+
+def _rows(story: Story, known: Sequence[Span], accounts: Sequence[Account], writes: Writes) -> list[str]:
+    """The nodes that are drawn: of too many those that something is told of, and of these the guilty ones."""
+    of_accounts = {node for account in accounts for node in account["nodes"]}
+    guilty = {node for account in accounts if account["facts"] for node in account["nodes"]}
+    active = of_accounts | {span.node for span in known} | {write.node for write in writes.drawn}
+
+    def rank(node: str) -> tuple[bool, ...]:
+        return node not in guilty, node not in of_accounts, node not in active
+
+    drawn = sorted(story.nodes, key=rank)[:_NODES]
+    return sorted(drawn, key=lambda node: (node not in active, story.nodes.index(node)))
 
 
 def _specification(
@@ -81,14 +91,13 @@ def _specification(
         *layer.faults(hit, layout),
         *layer.reigns(leading, layout, _colours(leading)),
         *layer.marks(writes.drawn, layout),
-        layer.losses(writes.drawn, layout, story.end),
+        layer.losses(writes, layout, story.end),
     ]
     independent = {"scale": {"color": "independent", "shape": "independent"}}
     drawn = specification(layers, 0.0, story.end / 1e9, height=layout.height, resolve=independent, config=_CONFIG)
     # Names are data, not a part of an expression.
     names: list[dict[str, Any]] = [
         {"name": "nodes", "value": [printable(named(node)) for node in nodes]},
-        {"name": "places", "value": list(layout.middles.values())},
         {"name": "closer", "expr": f"clamp(sqrt({story.end / 1e9} / (to - from)), 1, 5)"},
     ]
     return {**drawn, "params": [*drawn["params"], *names]}

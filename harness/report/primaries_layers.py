@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from harness.report.fated import FATES, LOST, PLAIN, Write
+from harness.report.acknowledged import FATES, LOST, PLAIN, Account, Write, Writes
+from harness.report.forks import CROSS
 from harness.report.hits import Hit
-from harness.report.picture import COLOURS, Specification, colour_of, over_time
+from harness.report.picture import COLOURS, Specification, colour_of, from_top, over_time, row_names
 from harness.report.primaries_rows import BAR, LANE, Layout
-from harness.report.primaries_words import Account, how_many, lost_words, reign_of, several, when
-from harness.report.spans import Span
+from harness.report.primaries_words import how_many, lost_words, reign_of, several, when
+from harness.roles import Span
 from harness.words import named, printable
 
 _LEGEND: Final = 8
@@ -24,27 +25,17 @@ _SIZE_OF_LOST: Final = 30
 _INK: Final = "#0b0d10"
 """Letters on bars, whose colours are the same on light and on dark paper."""
 _SILENT: Final = "no answer"
-_CROSS: Final = "M-1,-.6L-.6,-1L0,-.4L.6,-1L1,-.6L.4,0L1,.6L.6,1L0,.4L-.6,1L-1,.6L-.4,0Z"
-_SHAPES: Final = {PLAIN: "circle", "kept": "circle", "overwritten": "square", "unknown": "diamond", LOST: _CROSS}
+_SHAPES: Final = {PLAIN: "circle", "kept": "circle", "overwritten": "square", "unknown": "diamond", LOST: CROSS}
 
 
-def _row(field: str = "y", **others: Any) -> Specification:
+def _row(field: str = "y") -> Specification:
     """The y of a mark, in pixels from the top."""
-    return {"field": field, "type": "quantitative", **others}
+    return {"field": field, "type": "quantitative"}
 
 
 def _rows(layout: Layout) -> Specification:
     """The y that has the axis: the nodes' names."""
-    return _row(
-        scale={"domain": [0, layout.height], "reverse": True, "nice": False, "zero": False},
-        axis={
-            "title": None,
-            "grid": False,
-            "values": list(layout.middles.values()),
-            "labelExpr": "nodes[indexof(places, datum.value)]",
-            "labelLimit": 90,
-        },
-    )
+    return from_top(layout.height, {**row_names(list(layout.middles.values()), "nodes"), "labelLimit": 90})
 
 
 def _stretch(values: list[dict[str, Any]], mark: Specification, **encoding: Any) -> Specification:
@@ -77,13 +68,13 @@ def _labels(values: list[dict[str, Any]], mark: Specification, align: str = "lef
             {"calculate": "max(datum.start, from)", "as": "first"},
             {"calculate": "min(datum.end, to)", "as": "last"},
             {"calculate": "(datum.last - datum.first) / (to - from) * width - 6", "as": "room"},
-            {"calculate": f"{''.join(fits)}''", "as": "said"},
+            {"calculate": f"{''.join(fits)}''", "as": "label"},
         ],
         "mark": {"type": "text", "align": align, "baseline": "middle", "dx": 5 if align == "left" else -5, **mark},
         "encoding": {
             "x": over_time("first" if align == "left" else "last"),
             "y": _row("middle"),
-            "text": {"field": "said"},
+            "text": {"field": "label"},
         },
     }
 
@@ -211,17 +202,21 @@ def faults(hit: Sequence[Hit], layout: Layout) -> list[Specification]:
     """A bar below a node's line for each fault that hit it, which says what it did."""
     values = [
         {
-            "start": one.start / 1e9,
-            "end": one.end / 1e9,
-            "y": layout.lane_of[one] - LANE / 2 + 1,
-            "y2": layout.lane_of[one] + LANE / 2 - 1,
-            "middle": layout.lane_of[one] + 0.5,
-            "labels": [one.words if one.proved else f"{one.words} (not proved)", one.words, one.words.split(" ")[0]],
-            "colour": colour_of(one.fault),
-            "say": printable(f"{named(one.node)}: {one.words}, {when(one.start, one.end)}")
-            + ("" if one.proved else ", not proved"),
+            "start": fault.start / 1e9,
+            "end": fault.end / 1e9,
+            "y": layout.lane_of[fault] - LANE / 2 + 1,
+            "y2": layout.lane_of[fault] + LANE / 2 - 1,
+            "middle": layout.lane_of[fault] + 0.5,
+            "labels": [
+                fault.words if fault.proved else f"{fault.words} (not proved)",
+                fault.words,
+                fault.words.split(" ")[0],
+            ],
+            "colour": colour_of(fault.fault),
+            "say": printable(f"{named(fault.node)}: {fault.words}, {when(fault.start, fault.end)}")
+            + ("" if fault.proved else ", not proved"),
         }
-        for one in hit
+        for fault in hit
     ]
     return [
         _stretch(
@@ -284,11 +279,11 @@ def marks(drawn: Sequence[Write], layout: Layout) -> list[Specification]:
     ]
 
 
-def losses(drawn: Sequence[Write], layout: Layout, end: int) -> Specification:
-    """How many writes of a node are lost, beside them where there is room."""
+def losses(writes: Writes, layout: Layout, end: int) -> Specification:
+    """How many writes of a node are lost, beside those that are drawn where there is room."""
     values = []
     for node, middle in layout.middles.items():
-        own = sorted((write.at, write.fate == LOST) for write in drawn if write.node == node)
+        own = sorted((write.at, write.fate == LOST) for write in writes.drawn if write.node == node)
         lost = [at for at, is_lost in own if is_lost]
         if not lost:
             continue
@@ -299,7 +294,7 @@ def losses(drawn: Sequence[Write], layout: Layout, end: int) -> Specification:
             {
                 "t": (lost[-1] if behind else lost[0]) / 1e9,
                 "y": middle - (BAR + layout.strip) / 2,
-                "label": f"{len(lost):,} lost",
+                "label": f"{'at least ' if writes.at_least else ''}{writes.lost[node]:,} lost",
                 "room": max(after, before) / 1e9,
                 "align": "left" if behind else "right",
                 "dx": 8 if behind else -8,

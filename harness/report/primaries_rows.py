@@ -44,10 +44,10 @@ def lay_out(nodes: Sequence[str], hit: Sequence[Hit], *, banner: bool) -> Layout
     top = _BANNER if banner else 0
     for node in nodes:
         middles[node] = top + strip + BAR / 2
-        own = [one for one in hit if one.node == node]
+        own = [fault for fault in hit if fault.node == node]
         lanes = _lanes(own)
         below = top + strip + BAR + 2
-        lane_of |= {one: below + lane * LANE + LANE / 2 for one, lane in lanes.items()}
+        lane_of |= {fault: below + lane * LANE + LANE / 2 for fault, lane in lanes.items()}
         top = below + (max(lanes.values(), default=-1) + 1) * LANE + _GAP
     return Layout(top, strip, middles, lane_of)
 
@@ -56,8 +56,8 @@ def _lanes(own: Sequence[Hit]) -> dict[Hit, int]:
     """The first lane that is free for each fault of a node."""
     free: list[int] = []
     lanes: dict[Hit, int] = {}
-    for one in own:
-        lane = next((number for number, until in enumerate(free) if until <= one.start), len(free))
-        free[lane:] = [one.end, *free[lane + 1 :]]
-        lanes[one] = lane
+    for fault in own:
+        lane = next((number for number, until in enumerate(free) if until <= fault.start), len(free))
+        free[lane:] = [fault.end, *free[lane + 1 :]]
+        lanes[fault] = lane
     return lanes

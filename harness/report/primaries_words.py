@@ -1,27 +1,17 @@
-"""What there is to say of primaries: of those of a split brain, as its checker accounts for them, and of all others.
-
-An account is an episode or a conflict of terms, as ``evidence`` of a verdict has them.
-"""
+"""What there is to say of primaries: of those of a split brain, as its checker accounts for them, and of all others."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from harness.report.fated import LOST, Writes
-from harness.report.spans import Span
+from harness.report.acknowledged import LOST, PLAIN, Account, Writes, left_out, lost_of
+from harness.roles import Span
 from harness.words import count, duration, named, printable
-
-Account = Mapping[str, Any]
 
 _TOLD: Final = 4
 """How many accounts, or primaries, are told in words."""
 _FATE_WORDS: Final = {"unknown": "of unknown fate", "overwritten": "overwritten by its own"}
-
-
-def accounts_of(evidence: Mapping[str, Any]) -> list[Account]:
-    """Those that are in the evidence of a verdict."""
-    return [*evidence.get("episodes", ()), *evidence.get("term_conflicts", ())]
 
 
 def several(account: Account) -> str:
@@ -41,7 +31,7 @@ def how_many(account: Account) -> str:
 
 def lost_words(account: Account) -> str:
     """How many of its writes are lost, as a clause."""
-    lost = sum(side["fates"].get(LOST, 0) + side["lost_before"] + side["lost_after"] for side in account["sides"])
+    lost = sum(map(lost_of, account["sides"]))
     return f": {count(lost, 'acknowledged write')} lost" if lost else ""
 
 
@@ -62,7 +52,9 @@ def title_of(evidence: Mapping[str, Any], accounts: Sequence[Account], leading: 
     return "One primary at a time" if evidence.get("leadership", "none") != "none" else "Who was primary"
 
 
-def words_of(accounts: Sequence[Account], leading: Sequence[Span], writes: Writes) -> list[str]:
+def words_of(
+    evidence: Mapping[str, Any], accounts: Sequence[Account], leading: Sequence[Span], writes: Writes
+) -> list[str]:
     """What is to be seen, a sentence each."""
     lines = []
     for account in accounts[:_TOLD]:
@@ -71,19 +63,43 @@ def words_of(accounts: Sequence[Account], leading: Sequence[Span], writes: Write
         # What is lost says more than in which order of terms it was acknowledged.
         lines += [printable(f"{fact}.") for fact in account["facts"][:1] if not lost_words(account)]
     if not accounts and leading:
-        told = [f"{reign_of(span)} from {when(span.start, span.end)}" for span in leading[:_TOLD]]
+        reigns = [f"{reign_of(span)} from {when(span.start, span.end)}" for span in leading[:_TOLD]]
         more = f", and {len(leading) - _TOLD} more" if len(leading) > _TOLD else ""
-        lines.append(f"Primary: {', '.join(told)}{more}.")
+        lines.append(f"Primary: {', '.join(reigns)}{more}.")
     if leading:
         lines.append("Thick lines: primary; thin: not; dotted: no answer; below them the faults.")
     total = sum(writes.counts.values())
     if total:
         lines.append("Marks: acknowledged writes; click on one for its operation.")
     if len(writes.drawn) < total:
-        lost = writes.counts.get(LOST, 0)
-        shown = sum(write.fate == LOST for write in writes.drawn)
-        all_lost = f", among them {'all' if shown == lost else f'{shown:,} of the'} {lost:,} lost ones" if lost else ""
-        lines.append(f"Drawn: {len(writes.drawn):,} of {total:,}{all_lost}.")
+        lines.append(f"Drawn: {len(writes.drawn):,} of {total:,}{_lost_ones(writes)}.")
+    return [*lines, *_left_out(evidence, accounts)]
+
+
+def _lost_ones(writes: Writes) -> str:
+    """How many of the lost writes are drawn, as a clause."""
+    lost, drawn = writes.counts.get(LOST, 0), sum(write.fate == LOST for write in writes.drawn)
+    if not lost:
+        return ""
+    if writes.at_least:
+        return f", among them {drawn:,} of at least {lost:,} lost ones"
+    return f", among them {'all' if drawn == lost else f'{drawn:,} of the'} {lost:,} lost ones"
+
+
+def _left_out(evidence: Mapping[str, Any], accounts: Sequence[Account]) -> list[str]:
+    """What the verdict does not list, so that the picture cannot have it."""
+    lines = []
+    writes = sum(account["writes_left_out"] for account in accounts)
+    if writes:
+        are, count_as = ("is", "it counts") if writes == 1 else ("are", "they count")
+        more = count(writes, "more write")
+        lines.append(f"{more} of these times {are} not in the verdict; where drawn {count_as} as {PLAIN}.")
+    episodes, conflicts = left_out(evidence)
+    for number, noun in ((episodes, "with several primaries"), (conflicts, "of conflicting terms")):
+        if number:
+            are = "is" if number == 1 else "are"
+            more = count(number, "more time")
+            lines.append(f"{more} {noun} {are} not in the verdict; where drawn their writes count as {PLAIN}.")
     return lines
 
 

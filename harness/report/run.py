@@ -8,12 +8,12 @@ from typing import Any, Final
 
 from harness.availability import percent
 from harness.report.charts import Measured, measured
-from harness.report.lanes import Fault, faults, lanes
+from harness.report.fault_charts import Fault, faults, lanes
 from harness.report.latency import quantiles, scatter
 from harness.report.minimap import Minimap, minimap
+from harness.report.node_charts import clocks, lag, roles
 from harness.report.picture import Picture
 from harness.report.story import Story
-from harness.report.told import clocks, lag, roles
 from harness.report.traffic import availability, throughput
 from harness.words import duration, printable
 
@@ -48,7 +48,7 @@ class Run:
     minimap: Minimap | None
     pictures: Sequence[Picture]
     faults: Sequence[Fault]
-    faults_found: int
+    faults_in_all: int
     recoveries: Sequence[Recovery]
     reasons: Sequence[Reason]
 
@@ -60,7 +60,7 @@ def run(story: Story) -> Run | None:
     drawn += [roles(story), lag(story), clocks(story)]
     pictures = [picture for picture in drawn if picture is not None]
     evidence: dict[str, Any] = story.evidence.get("availability") or {}
-    reasons = [Reason(one["type"], printable(one["error"]), one["operations"]) for one in evidence.get("reasons", ())]
+    reasons = [_reason(reason) for reason in evidence.get("reasons", ())]
     if not pictures and not reasons:
         return None
     return Run(
@@ -77,6 +77,10 @@ def run(story: Story) -> Run | None:
 def _of_operations(story: Story, operations: Measured) -> list[Picture | None]:
     slow = [scatter(story, operations), quantiles(story, operations)] if operations.lasting else []
     return [*slow, throughput(story, operations), availability(story, operations)]
+
+
+def _reason(reason: dict[str, Any]) -> Reason:
+    return Reason(reason["type"], printable(reason["error"]), reason["operations"])
 
 
 def _recovery(fault: dict[str, Any]) -> Recovery:

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.availability import availability_lines
 from harness.periods import Turns
+from harness.plugins import load, names
 from harness.replication import replication_lines
 from harness.report.story import Story
 from harness.summary import evidence_lines
@@ -15,9 +16,10 @@ from harness.summary import evidence_lines
 
 @dataclass(frozen=True)
 class Claim:
-    """What one checker was asked, and what it decided."""
+    """What one checker looks at, and what it decided."""
 
     checker: str
+    about: str
     validity: str
     reason: str
     anomalies: int
@@ -25,8 +27,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Tested:
-    """The claims, what became of each nemesis, and the evidence in lines."""
+    """What the store promises, the claims, what became of each nemesis, and the evidence in lines."""
 
+    promise: str
     claims: Sequence[Claim]
     nemeses: dict[str, Turns]
     evidence: Sequence[str]
@@ -37,8 +40,24 @@ def tested(story: Story) -> Tested:
     """What the verdict of a run rests on."""
     evidence: dict[str, Any] = dict(story.evidence)
     return Tested(
-        [Claim(name, part.validity, part.reason, part.total) for name, part in story.verdict.parts.items()],
+        _promise(story.experiment.target),
+        [
+            Claim(name, _about(name), part.validity, part.reason, part.total)
+            for name, part in story.verdict.parts.items()
+        ],
         story.turns,
         evidence_lines({**evidence, "faults": {}}),
         [*availability_lines(evidence), *replication_lines(evidence)],
     )
+
+
+def _promise(target: str) -> str:
+    """What a store promises, in the words of its target; nothing of one that would have to be loaded from a file."""
+    return str(load("targets", target).claims) if target in names("targets") else ""
+
+
+def _about(checker: str) -> str:
+    """What a checker that comes along does, in the first line of its words."""
+    if checker not in names("checkers"):
+        return ""
+    return (load("checkers", checker).__doc__ or "").strip().partition("\n")[0]

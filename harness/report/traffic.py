@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.report.charts import OUTCOME_COLOURS, OUTCOMES, WINDOW, Measured, chart, colours, upwards, when
-from harness.report.picture import COLOURS, Picture, Specification
+from harness.report.charts import OUTCOME_COLOURS, OUTCOMES, Measured, chart, colours, upwards, when
+from harness.report.picture import COLOURS, WINDOW, Picture, Specification
 from harness.report.story import Story
+from harness.words import count
 
 
 def throughput(story: Story, measured: Measured) -> Picture:
@@ -45,6 +46,8 @@ def throughput(story: Story, measured: Measured) -> Picture:
         f"Operations that ended each second, {measured.steps}: ok; declined (the store "
         "answered, and its answer was no); fail, which did nothing; info, of which nobody knows whether it was done."
     )
+    if unanswered := int((~measured.answered).sum()):
+        words += f" {count(unanswered, 'operation')} without an answer count at the end of the run."
     return Picture("throughput", "Throughput", words, chart([bars], story, height=150), WINDOW)
 
 
@@ -63,7 +66,7 @@ def availability(story: Story, measured: Measured) -> Picture:
             "y2": {"datum": 0},
         },
     }
-    missing = [one for one in values if one["share"] < 1]
+    missing = [step for step in values if step["share"] < 1]
     lost = {
         "data": {"values": missing},
         "mark": {
@@ -84,7 +87,10 @@ def availability(story: Story, measured: Measured) -> Picture:
 
 
 def completions(measured: Measured) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Of each outcome, how many operations ended each second, step by step; one without an answer when the run did."""
+    """Of each outcome, how many operations ended each second, step by step.
+
+    Those without an answer end when the run does.
+    """
     step = measured.step_of(measured.done)
     steps = len(measured.edges) - 1
     counts = np.bincount(measured.outcome * np.int64(steps) + step, minlength=steps * len(OUTCOMES))

@@ -39,8 +39,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     directory = RunDirectory.create(tmp_path_factory.mktemp("runs"), Experiment("reference"))
     recorder = Recorder(directory.history)
-    for one in history.events():
-        recorder.record(one)
+    for event in history.events():
+        recorder.record(event)
     recorder.close()
     write_report(directory, Experiment("reference"), Verdict("invalid", "wrong", anomalies, found=200), history)
     assert not directory.unsaved

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
+from markupsafe import Markup
 from playwright.sync_api import Locator, Page, expect
 
 from harness.experiment import Experiment
 from harness.operation import Event, EventType, ServedBy
 from harness.recording import Recorder, read_jsonl
 from harness.report import write_report
+from harness.report.history_table import HistoryTable
 from harness.run_directory import RunDirectory
-from harness.verdict import Verdict
+from harness.verdict import Anomaly, Verdict, Witness
 from tests.browser.conftest import OpenReport
 
 pytestmark = pytest.mark.needs("browser")
@@ -24,6 +26,8 @@ pytestmark = pytest.mark.needs("browser")
 MS = 1_000_000
 HOSTILE = "</script><img src=x onerror=\"document.title='taken'\">\u202egnirts\n"
 OPERATIONS = 300
+PAGE = import_module("harness.report.page")
+"""The module: there is a function of that name beside it."""
 
 
 def events() -> Iterator[Event]:
@@ -43,9 +47,27 @@ def events() -> Iterator[Event]:
     yield Event(0, end, "nemesis", "invoke", "start-partition", value={"said": "n1 | n2 n3"})
     yield Event(0, end + MS, "nemesis", "ok", "start-partition", value={"said": "n1 | n2 n3", "zoom": [1.0, 1e300]})
     values: list[Any] = [
-        [1, 2], [None, 2], [1, None], [None, None], [], {}, {"a": [1.5, True]}, True, False, "", "text", 2**53 + 1,
-        -(2**61), [2**60, 5], [5, 2**60], -7, 0, HOSTILE, "ж🙂", [["r", 1, None], ["append", 2, 3]],
-    ]  # fmt: skip
+        [1, 2],
+        [None, 2],
+        [1, None],
+        [None, None],
+        [],
+        {},
+        {"a": [1.5, True]},
+        True,
+        False,
+        "",
+        "text",
+        2**53 + 1,
+        -(2**61),
+        [2**60, 5],
+        [5, 2**60],
+        -7,
+        0,
+        HOSTILE,
+        "ж🙂",
+        [["r", 1, None], ["append", 2, 3]],
+    ]
     for place, value in enumerate(values):
         at = end + 10 * MS + place * MS
         yield Event(0, at, 2**40 + place, "invoke", "cas", HOSTILE, value, HOSTILE)
@@ -58,12 +80,17 @@ def events() -> Iterator[Event]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    made = RunDirectory(tmp_path_factory.mktemp("run"))
+    return reported(tmp_path_factory.mktemp("run"), Verdict("valid"))
+
+
+def reported(path: Path, verdict: Verdict) -> RunDirectory:
+    """A run of these events, with its report."""
+    made = RunDirectory(path)
     recorder = Recorder(made.history)
     for event in events():
         recorder.record(event)
     recorder.close()
-    experiment, verdict = Experiment("reference"), Verdict("valid")
+    experiment = Experiment("reference")
     made.write_experiment(experiment)
     write_report(made, experiment, verdict)
     assert not made.unsaved
@@ -194,36 +221,74 @@ def test_what_is_downloaded_is_what_the_run_wrote(page: Page, run: RunDirectory,
     page.locator("#history form").get_by_label("key").fill("k1")
     count(page, 60)
     name, text = downloaded(page, "download these")
-    found = tmp_path / name
-    found.write_text(text, encoding="utf-8")
-    history = read_jsonl(found)
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    history = read_jsonl(file)
     assert len(history) == 120
     assert set(history.keys) == {"k1"}
     assert text.splitlines() == [line for line in run.history.read_text().splitlines() if '"key":"k1"' in line]
 
 
-def test_the_operations_of_an_anomaly(page: Page) -> None:
-    text = page.evaluate("report.subhistory(['3', 1, 602])")
-    assert [msgspec.json.decode(line)["index"] for line in text.splitlines()] == [1, 2, 3, 4, 601, 602]
-    # As sections of anomalies have them.
-    page.evaluate("""() => {
-      const buttons = { one: { ops: "5,9", file: "anomaly-1" }, two: { key: '"k2"' }, three: { ops: "5,9", show: "" } };
-      for (const [what, data] of Object.entries(buttons)) {
-        const button = document.querySelector("main").appendChild(document.createElement("button"));
-        button.textContent = what;
-        Object.assign(button.dataset, data);
-      }
-    }""")
-    name, text = downloaded(page, "one")
+@pytest.fixture(scope="module")
+def run_of_an_anomaly(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The same run with an anomaly of two operations of it."""
+    witnesses = [Witness(0, "read", "k0", None, at, at + MS, "ok", "n1", index) for at, index in ((0, 1), (MS, 6))]
+    return reported(tmp_path_factory.mktemp("anomaly"), Verdict("invalid", "", [Anomaly("odd", "It is.", witnesses)]))
+
+
+def test_the_operations_of_an_anomaly(run_of_an_anomaly: RunDirectory, open_report: OpenReport) -> None:
+    page = opened(open_report(run_of_an_anomaly.report, hash="#history"))
+    anomaly = page.locator("#anomaly-1")
+    name, text = downloaded(page, "download them")
     assert name == "anomaly-1.jsonl"
-    assert [msgspec.json.decode(line)["index"] for line in text.splitlines()] == [5, 6, 9, 10]
-    _, text = downloaded(page, "two")
-    assert len(text.splitlines()) == 120
-    page.get_by_role("button", name="three").click()
+    lines = run_of_an_anomaly.history.read_text(encoding="utf-8").splitlines()
+    assert text.splitlines() == [lines[row] for row in (1, 2, 5, 6)]
+    anomaly.get_by_role("button", name="its operations in the history").click()
     count(page, 2)
-    assert cells(page, "op") == ["5", "9"]
+    assert cells(page, "op") == ["1", "5"]
+    expect(page.locator("#history")).to_be_in_viewport()
     page.get_by_role("button", name="all others").click()
     count(page, OPERATIONS + 21)
+
+
+def test_the_operations_of_an_anomaly_in_a_browser_that_cannot_unpack_them(
+    run_of_an_anomaly: RunDirectory, open_report: OpenReport
+) -> None:
+    page = open_report(run_of_an_anomaly.report)
+    page.evaluate("delete globalThis.DecompressionStream")
+    for button in ("download them", "its operations in the history"):
+        page.locator("#anomaly-1").get_by_role("button", name=button).click()
+        expect(page.locator("#anomaly-1")).to_contain_text("this browser cannot unpack the history")
+
+
+def test_the_window_of_an_anomaly_is_no_time(run_of_an_anomaly: RunDirectory, open_report: OpenReport) -> None:
+    page = opened(open_report(run_of_an_anomaly.report, hash="#history"))
+    page.evaluate("report.show('run', { from: 1.0005, to: 1.0495 })")
+    page.evaluate("report.show('anomaly-1', { from: 0.25, to: 0.5 })")
+    page.get_by_role("button", name="the window shown above").click()
+    count(page, 5)
+    assert page.locator("#history form").get_by_label("from").input_value() == "1.0005"
+
+
+def test_without_a_window_of_the_run_none_can_be_taken_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, open_report: OpenReport
+) -> None:
+    monkeypatch.setattr(PAGE, "primaries", lambda story: None)
+    monkeypatch.setattr(PAGE, "run", lambda story: None)
+    witness = Witness(0, "read", "k0", None, 0, MS, "ok", "n1", 1)
+    anomalies = [Anomaly("odd", "It is.", [witness])]
+    page = opened(open_report(reported(tmp_path, Verdict("invalid", "", anomalies)).report, hash="#history"))
+    assert page.evaluate("[...report.windows.keys()]") == ["anomaly-1"]
+    expect(page.locator('[data-part="window"]')).to_be_hidden()
+
+
+def test_a_history_that_is_too_large_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, open_report: OpenReport
+) -> None:
+    table = HistoryTable(2, 1, Markup(""), "It is too large for this page.")
+    monkeypatch.setattr(PAGE, "history_table", lambda story: table)
+    page = open_report(reported(tmp_path, Verdict("valid")).report, hash="#op-5")
+    expect(page.locator("#history")).to_contain_text("It is too large for this page.")
 
 
 def test_hostile_values_are_text(page: Page) -> None:

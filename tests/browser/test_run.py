@@ -66,8 +66,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shown(page: Page) -> list[float]:
     """The stretch of time of the window."""
-    found: list[float] = page.evaluate("(({ from, to }) => [from, to])(report.windows.get('run'))")
-    return [round(moment, 3) for moment in found]
+    window: list[float] = page.evaluate("(({ from, to }) => [from, to])(report.windows.get('run'))")
+    return [round(moment, 3) for moment in window]
 
 
 def draw_all(page: Page) -> None:
@@ -124,11 +124,11 @@ def test_the_minimap_moves_the_window_by_keys_and_by_pointer(report: Path, open_
     assert drawn["x"] == pytest.approx(box["x"] + box["width"] * 0.6, abs=6)
 
 
-def test_a_click_on_a_point_goes_to_its_operation(report: Path, open_report: OpenReport) -> None:
-    page = open_report(report, hash="#run")
+def a_point(page: Page) -> tuple[float, float]:
+    """Where a point is on the screen."""
     draw_all(page)
     page.locator("#picture-latency canvas").scroll_into_view_if_needed()
-    at = page.evaluate(
+    x, y = page.evaluate(
         """() => {
           const view = report.drawn.get(document.getElementById('picture-latency'));
           const [x, y] = view.origin();
@@ -137,8 +137,46 @@ def test_a_click_on_a_point_goes_to_its_operation(report: Path, open_report: Ope
           return [box.left + left + x + view.scale('x')(5), box.top + top + y + view.scale('y')(2)];
         }"""
     )
-    page.mouse.click(*at)
+    return x, y
+
+
+def test_a_click_on_a_point_goes_to_its_operation(report: Path, open_report: OpenReport) -> None:
+    page = open_report(report, hash="#run")
+    page.mouse.click(*a_point(page))
     expect(page).to_have_url(re.compile("#op-"))
+
+
+def test_who_moves_a_picture_does_not_go_anywhere(report: Path, open_report: OpenReport) -> None:
+    page = open_report(report, hash="#run")
+    a_point(page)
+    page.evaluate("report.show('run', { from: 2, to: 8 })")
+    x, y = a_point(page)
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 60, y, steps=3)
+    page.evaluate("report.show('run', {})")  # drawn again
+    page.mouse.move(x - 61, y)  # with the point under the pointer
+    page.mouse.up()
+    assert shown(page) != [2, 8]
+    assert page.evaluate("location.hash") == "#run"
+    page.evaluate("report.show('run', {})")
+    page.mouse.move(x - 60, y)
+    page.mouse.down()
+    page.mouse.move(x - 61, y)
+    page.mouse.up()
+    expect(page).to_have_url(re.compile("#op-"))
+
+
+def test_a_chart_has_the_keys_of_the_minimap(report: Path, open_report: OpenReport) -> None:
+    page = open_report(report, hash="#run")
+    for place in (".minimap .brush", "#picture-latency .drawing"):
+        page.locator(place).press("+")
+        middle = shown(page)
+        assert middle != [0, END]
+        page.locator(place).press("ArrowRight")
+        assert shown(page)[0] > middle[0]
+        page.locator(place).press("0")
+        assert shown(page) == [0, END]
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -157,6 +157,7 @@ def on_registers(draw: st.DrawFn) -> tuple[list[Did], int]:
     moments = st.integers(0, 20)
     keys = draw(st.sampled_from(["x", "xxxy"]))
     values = draw(st.sampled_from([range(1, 20), range(1, 20), range(1, 3)]))
+    terms = draw(st.sampled_from([st.none(), st.just(1), st.sampled_from([1, 1, 2, None])]))
     did: list[Did] = []
     written = 0
     for _ in range(draw(st.integers(1, 5))):
@@ -171,8 +172,7 @@ def on_registers(draw: st.DrawFn) -> tuple[list[Did], int]:
                 steps.append(["w", key, values[written % len(values)]])
                 written += 1
         by = draw(st.sampled_from(["n1", "n2", None])) if kind == "ok" else None
-        term = draw(st.sampled_from([None, 1, 1, 2]))
-        did.append(Did(steps, call, FOREVER if kind == "open" else ret, by, kind, term=term))
+        did.append(Did(steps, call, FOREVER if kind == "open" else ret, by, kind, term=draw(terms)))
     if draw(st.integers(0, 9)) == 0:
         did.append(Did([["w", "x", None]], 1, 2))
     if draw(st.integers(0, 9)) == 0:

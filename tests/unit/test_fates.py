@@ -21,7 +21,7 @@ NODES = ("n1", "n2", "n3")
 
 
 class Did(NamedTuple):
-    """One operation; ``ret`` is ``FOREVER`` for one of unknown outcome. ``by`` asked, or acknowledged, in a ``term``."""
+    """One operation; ``ret`` is ``FOREVER`` for one of unknown outcome. ``by`` asked, or acknowledged in a ``term``."""
 
     f: str
     key: str
@@ -93,6 +93,7 @@ def registers(draw: st.DrawFn) -> tuple[list[Did], int | None]:
     operations = draw(others("increment"))
     moments, values = st.integers(0, 20), draw(st.sampled_from([range(1, 9), range(1, 3)]))
     late = draw(st.integers(0, 24))
+    terms = draw(st.sampled_from([st.none(), st.just(1), st.sampled_from([1, 1, 2, None])]))
     for number in range(draw(st.integers(1, 5))):
         call, ret = sorted((draw(moments), draw(moments)))
         # Where nothing is ever written there is no register.
@@ -102,8 +103,7 @@ def registers(draw: st.DrawFn) -> tuple[list[Did], int | None]:
         kind = draw(st.sampled_from(["ok", "ok", "ok", "ok", "fail", "info", "open"]))
         by = draw(st.sampled_from([*NODES[:2], None])) if kind == "ok" else None
         ret = FOREVER if kind == "open" else ret
-        term = draw(st.sampled_from([None, 1, 1, 2]))
-        operations.append(Did(f, draw(st.sampled_from("xxxy")), value, call, ret, by, kind, term))
+        operations.append(Did(f, draw(st.sampled_from("xxxy")), value, call, ret, by, kind, draw(terms)))
     for _ in range(draw(st.integers(1, 3))):
         call = draw(st.sampled_from([late, 21]))
         f = draw(st.sampled_from(["read", "read-local"]))

@@ -25,6 +25,7 @@ RECORDED = {
     "harness.roles",
     "harness.verdict",
     "harness.words",
+    "harness.writes",
 }
 """The part of the engine that knows histories and verdicts only."""
 

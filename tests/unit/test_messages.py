@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.conduct import simulate
 from harness.experiment import Experiment
-from harness.messages import Message, exchanges, read_exchanges
-from harness.report.messages import messages
+from harness.history import from_events
+from harness.messages import Exchange, Message, exchanges, read_exchanges
+from harness.operation import Event
+from harness.report.messages import Diagram, messages
 from harness.report.story import Story
-from harness.verdict import Anomaly, Witness
+from harness.run_directory import RunDirectory
+from harness.verdict import Anomaly, Verdict, Witness
 
 SECOND = 1_000_000_000
 
@@ -35,8 +40,8 @@ def test_one_that_was_under_way_and_one_that_was_lost_are_kept() -> None:
 
 
 def test_the_first_of_each_kind_comes_before_others() -> None:
-    found = [anomaly("a", number, number) for number in range(9)] + [anomaly("b", 9, 9), Anomaly("c", "none")]
-    assert [one.anomaly for one in exchanges([], found)] == [0, 1, 2, 3, 9]
+    anomalies = [anomaly("a", number, number) for number in range(9)] + [anomaly("b", 9, 9), Anomaly("c", "none")]
+    assert [exchange.anomaly for exchange in exchanges([], anomalies)] == [0, 1, 2, 3, 9]
 
 
 def test_what_is_no_file_of_messages_has_none(tmp_path: Path) -> None:
@@ -48,9 +53,14 @@ def test_what_is_no_file_of_messages_has_none(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     experiment = Experiment(
-        "reference", nemeses=("partition",), environment="simulation", nodes=3, time=30.0, seed=0,
+        "reference",
+        nemeses=("partition",),
+        environment="simulation",
+        nodes=3,
+        time=30.0,
+        seed=0,
         options={"replication": "primary-backup", "acknowledge": "async", "partition": "primary"},
-    )  # fmt: skip
+    )
     outcome = simulate(experiment, tmp_path_factory.mktemp("runs"))
     assert outcome.verdict.validity == "invalid"
     return Story.of_run(outcome.directory)
@@ -77,6 +87,36 @@ def test_nothing_crosses_a_cut(story: Story) -> None:
     inside = [message for message in told if cut.start + SECOND < message.sent < cut.end - SECOND]
     crossing = [message for message in inside if (message.source == alone) != (message.target == alone)]
     assert all(message.arrived is None for message in crossing)
+
+
+def diagram_of(tmp_path: Path, number: int, *nodes: str) -> Diagram:
+    """The diagram of so many messages, one each millisecond, between these nodes."""
+    sent = [Message(nodes[0], nodes[-1], at * SECOND // 1000, at * SECOND // 1000 + 5) for at in range(number)]
+    directory = RunDirectory.create(tmp_path, Experiment("reference"))
+    directory.messages.write_bytes(msgspec.json.encode([Exchange(0, 0, number * SECOND // 1000, sent[::-1])]))
+    events = [Event(0, 0, 0, "invoke", "read", "x", None, node) for node in nodes]
+    for process, event in enumerate(events):
+        event.process = process
+    verdict = Verdict("invalid", "wrong", [anomaly("stale read", 0, SECOND)])
+    (diagram,) = messages(Story(directory, Experiment("reference", nodes=1), verdict, from_events(events)))
+    return diagram
+
+
+def test_where_messages_are_left_out_the_picture_begins_with_those_that_are_drawn(tmp_path: Path) -> None:
+    whole = diagram_of(tmp_path / "few", 1500, "n1", "n2")
+    assert (whole.start, whole.end) == (0, 1.5)
+    assert whole.picture.words.startswith("1,500 messages between 2 nodes")
+    last = diagram_of(tmp_path / "many", 2000, "n1", "n2")
+    assert (last.start, last.end) == (0.5, 2)
+    assert last.picture.words.startswith("The last 1,500 of 2,000 messages between 2 nodes")
+
+
+def test_names_of_nodes_are_data(tmp_path: Path) -> None:
+    hostile = "n1'][0]+alert(1)//\"\x1b"
+    specification = diagram_of(tmp_path, 2, "n1", hostile).picture.specification
+    assert "alert" not in json.dumps([{**layer, "data": None} for layer in specification["layer"]])
+    (names,) = (param["value"] for param in specification["params"] if param["name"] == "names")
+    assert names == ["n1", hostile.replace("\x1b", "\\x1b"), "clients"]
 
 
 def test_each_has_a_diagram_that_says_what_it_shows(story: Story) -> None:

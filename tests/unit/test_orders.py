@@ -44,11 +44,11 @@ def test_each_step_says_what_the_register_holds_and_where_it_ends() -> None:
 
 
 def test_what_overlaps_leads_to_several_orders() -> None:
-    found = orders([Op("write", 1, 0, 10), Op("write", 2, 0, 10), Op("read", 1, 11, 12), Op("read", 2, 13, 14)])
-    assert [[step.did for step in order.steps] for order in found] == [["write(2)", "write(1)", "read() → 1"]]
-    found = orders([Op("write", 1, 0, 10), Op("write", 2, 0, 10), Op("read", 3, 11, 12)])
-    assert {order.held for order in found} <= {"1", "2"}
-    assert all([step.did for step in order.stuck] == ["read() → 3"] for order in found)
+    furthest = orders([Op("write", 1, 0, 10), Op("write", 2, 0, 10), Op("read", 1, 11, 12), Op("read", 2, 13, 14)])
+    assert [[step.did for step in order.steps] for order in furthest] == [["write(2)", "write(1)", "read() → 1"]]
+    furthest = orders([Op("write", 1, 0, 10), Op("write", 2, 0, 10), Op("read", 3, 11, 12)])
+    assert {order.held for order in furthest} <= {"1", "2"}
+    assert all([step.did for step in order.stuck] == ["read() → 3"] for order in furthest)
 
 
 def test_what_never_completed_need_not_have_happened() -> None:
@@ -95,14 +95,14 @@ OPS = st.lists(
 @given(OPS)
 def test_orders_are_found_just_where_none_explains_everything(operations: list[Op]) -> None:
     """And each is a legal one: every step leads to what is said to be held, and respects what was over before."""
-    found = orders(operations)
+    furthest = orders(operations)
     possible = brute_force([op._replace(value=list(op.value) if op.f == "cas" else op.value) for op in operations])
-    assert bool(found) is not possible
-    for order in found:
+    assert bool(furthest) is not possible
+    for order in furthest:
         rows = [step.index for step in order.steps]
         assert len(set(rows)) == len(rows)
         assert order.stuck
-    assert len(found) <= 4
+    assert len(furthest) <= 4
 
 
 def test_the_checker_tells_them_of_registers_with_what_they_build_on() -> None:

@@ -27,7 +27,7 @@ from harness.report.picture import Picture
 from harness.report.story import Story
 from harness.run_directory import RunDirectory
 from harness.verdict import Anomaly, Edge, Order, Step, Verdict, Witness
-from tests.unit.test_scene import MS, scene_of, stale
+from tests.unit.test_scene import MS, of_transaction, scene_of, stale, transactions
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\x1b[31m'\"]+alert(1)"
 ORDER = Order("nothing", [Step(0, "write(1)", "1"), Step(2, "write(2)", "2")], [Step(4, "read() → 1")])
@@ -40,7 +40,7 @@ def drawn(history: History, anomaly: Anomaly) -> Picture:
 def data(picture: Picture, *fields: str) -> list[dict[str, Any]]:
     """All data of layers that have these fields."""
     layers = picture.specification["layer"]
-    return [one for layer in layers for one in layer["data"]["values"] if all(field in one for field in fields)]
+    return [datum for layer in layers for datum in layer["data"]["values"] if all(field in datum for field in fields)]
 
 
 def told(tmp_path: Path, anomalies: list[Anomaly], history: History) -> Anomalies:
@@ -74,15 +74,29 @@ def test_a_sample_is_said_to_be_one() -> None:
     assert "Of the others 300 of 501 are drawn." in drawn(history, anomaly).words
 
 
+def test_what_is_beside_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.scene._LOOKED_AT", 10)
+    history = transactions(30)
+    about = drawn(history, of_transaction(4, 1)).words
+    assert "others on the same keys are faint" in about
+    assert "Looked for among the first 10 of 30 operations of that time." in about
+    assert "others on the same keys, looked for among the first 10 of 30" in " ".join(
+        line for line, _ in anomaly_lines(of_transaction(4, 1), scene_of(history, of_transaction(4, 1)), 1)
+    ).replace("\n", " ")
+    about = drawn(history, of_transaction(4, None)).words
+    assert "others at the same time are faint" in about
+    assert "Looked for" not in about
+
+
 def test_labels_do_not_lie_on_each_other() -> None:
     events = [Witness(0, "write", "x", number, number * MS, number * MS + 1000, "ok", "n1") for number in range(8)]
     picture = drawn(stale()[0], Anomaly("many", "", events, "x"))
     labels = data(picture, "text", "mark")
     assert len({label["y"] for label in labels}) > 1
-    for one in labels:
+    for label in labels:
         for other in labels:
-            if one is not other and one["y"] == other["y"] and one["align"] == other["align"]:
-                assert abs(one["x"] - other["x"]) * 860 > 6 * len(one["text"]) * 0.9
+            if label is not other and label["y"] == other["y"] and label["align"] == other["align"]:
+                assert abs(label["x"] - other["x"]) * 860 > 6 * len(label["text"]) * 0.9
 
 
 def test_a_picture_can_be_a_file() -> None:
@@ -131,16 +145,16 @@ def test_many_anomalies_have_an_index_and_are_closed(tmp_path: Path) -> None:
     section = told(tmp_path, many, history)
     assert [group.kind for group in section.groups] == ["kind 0"] * 3 + ["kind 1"] * 3
     assert sorted(number for group in section.groups for number in group.numbers) == list(range(1, 201))
-    assert [one.open for one in section.told[:3]] == [True, False, False]
+    assert [entry.open for entry in section.told[:3]] == [True, False, False]
     few = told(tmp_path, many[:5], history)
     assert few.groups == []
-    assert all(one.open for one in few.told)
+    assert all(entry.open for entry in few.told)
 
 
 def test_the_pictures_of_many_anomalies_stay_small(tmp_path: Path) -> None:
     history, anomaly = stale(500)
     section = told(tmp_path, [anomaly] * 200, history)
-    assert sum(len(one.picture.data) for one in section.told if one.picture) < 8_000_000
+    assert sum(len(entry.picture.data) for entry in section.told if entry.picture) < 8_000_000
 
 
 def test_the_page_steps_through_orders_and_links_operations(tmp_path: Path) -> None:
@@ -150,6 +164,8 @@ def test_the_page_steps_through_orders_and_links_operations(tmp_path: Path) -> N
     html = page(Story(directory, Experiment("reference"), Verdict("invalid", "wrong", [anomaly]), history))
     assert 'href="#op-0"' in html
     assert 'data-op="4" class="stuck"' in html
+    assert "Of the orders that were tried these get furthest" in html
+    assert "none can go on" not in html
     assert "In a correct store C could only have found 2." in html
 
 
@@ -209,8 +225,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def with_recorder(directory: RunDirectory, history: History) -> None:
     recorder = Recorder(directory.history)
-    for one in history.events():
-        recorder.record(one)
+    for event in history.events():
+        recorder.record(event)
     recorder.close()
 
 
@@ -254,15 +270,15 @@ def test_an_anomaly_is_explained(run: RunDirectory, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
-    ("form", "number", "said"),
+    ("form", "number", "reason"),
     [
         ("svg", 2, "anomaly 2 rests on no operations that could be drawn"),
         ("svg", 3, "there is no anomaly 3: 1 to 2 are explained"),
         ("html", 0, "there is no anomaly 0: 1 to 2 are explained"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(run: RunDirectory, form: str, number: int, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_cannot_be_drawn_is_refused(run: RunDirectory, form: str, number: int, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
         command.report(run.path, form, number, None, show=False)
 
 

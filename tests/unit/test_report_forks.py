@@ -20,8 +20,8 @@ def drawn(tree: dict[str, Any], key: str = "k") -> Picture:
 
 
 def values(picture: Picture, layer: int) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = picture.specification["layer"][layer]["data"]["values"]
-    return found
+    data: list[dict[str, Any]] = picture.specification["layer"][layer]["data"]["values"]
+    return data
 
 
 def dots(picture: Picture) -> list[tuple[str, str]]:
@@ -39,8 +39,8 @@ def test_a_fork_has_a_branch_that_is_kept_and_one_that_is_struck_out() -> None:
     assert picture.title == "The list k forked after 2"
     assert dots(picture)[2:] == [("5", KEPT), ("6", KEPT), ("3", LOST), ("4", LOST)]
     assert [strike["label"] for strike in values(picture, 3)] == ["3", "4"]
-    said = [label["label"] for label in values(picture, 6)]
-    assert said == ["2 in common", "n2: 2 appends, kept", "n1: 2 appends, all lost"]
+    texts = [label["label"] for label in values(picture, 6)]
+    assert texts == ["2 in common", "n2: 2 appends, kept", "n1: 2 appends, all lost"]
     assert "n1: 2 appends, all lost (3 4)" in picture.words
 
 

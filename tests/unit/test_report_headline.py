@@ -23,15 +23,15 @@ def side(node: str, acknowledged: int, lost: int, before: int = 0) -> dict[str, 
 
 
 def episode(*sides: dict[str, Any]) -> dict[str, Any]:
-    nodes = [one["node"] for one in sides]
+    nodes = [primary["node"] for primary in sides]
     return {"nodes": nodes, "shared": 2_800_000_000, "sides": list(sides), "facts": ["n1 acknowledged one in term 1"]}
 
 
 def split_brain(*sides: dict[str, Any]) -> Verdict:
-    found = Verdict("invalid", "they were both primary", [Anomaly("split brain", "text")])
-    found.evidence["episodes"] = [episode(*sides)]
+    verdict = Verdict("invalid", "they were both primary", [Anomaly("split brain", "text")])
+    verdict.evidence["episodes"] = [episode(*sides)]
     return combine(
-        {"branches": Verdict("invalid", "2 lists have forked", [Anomaly("fork", "x")]), "split-brain": found}
+        {"branches": Verdict("invalid", "2 lists have forked", [Anomaly("fork", "x")]), "split-brain": verdict}
     )
 
 
@@ -41,6 +41,16 @@ def test_a_split_brain_is_told_first_with_what_it_cost() -> None:
         "Split brain: for 2.8 s n1 and n3 were both primary; 14 writes that n1 had acknowledged are gone."
     )
     assert head.more == ["n1 acknowledged one in term 1.", "2 lists have forked (fork).", "2 anomalies."]
+
+
+def test_facts_are_those_of_the_episode_that_is_told_first() -> None:
+    verdict = split_brain(side("n1", 9, 1), side("n2", 9, 0))
+    costly = episode(side("n2", 9, 8), side("n3", 9, 0)) | {"facts": ["both claimed term 7"]}
+    verdict.evidence["episodes"].append(costly)
+    head = told(verdict)
+    assert head.sentence.endswith("8 writes that n2 had acknowledged are gone.")
+    assert head.more[0].endswith("1 write that n1 had acknowledged is gone.")
+    assert head.more[1] == "Both claimed term 7."
 
 
 def test_what_several_primaries_lost_is_told_of_each() -> None:
@@ -53,12 +63,17 @@ def test_what_several_primaries_lost_is_told_of_each() -> None:
 
 def test_a_split_brain_without_a_known_loss_says_what_was_acknowledged() -> None:
     assert told(split_brain(side("n1", 9, 0), side("n2", 1, 0))).sentence.endswith(
-        "between them they acknowledged 10 writes meanwhile."
+        "between them they acknowledged 10 writes meanwhile; 2 lists have forked (fork)."
     )
 
 
 def test_other_verdicts_are_sentences_as_well() -> None:
-    assert told(Verdict("valid")).sentence.startswith("No anomaly was found")
+    assert told(Verdict("valid")).sentence == "No anomaly was found, without any fault."
+    turns = {"planned": 1, "injected": 1, "proved": 1}
+    passed = Verdict(
+        "valid", evidence={"operations": 7, "faults": {"kill": turns, "pause": turns, "clock": {"planned": 1}}}
+    )
+    assert told(passed).sentence == ("No anomaly was found in 7 operations under kill and pause, each of them proved.")
     cut = combine({"completeness": Verdict("unknown", "stopped after 9 of 25 s"), "set": Verdict("valid")})
     assert told(cut).sentence == "Nobody knows whether the store kept its promises."
     assert told(cut).more == ["completeness: stopped after 9 of 25 s."]

@@ -38,9 +38,9 @@ def writes(values: Sequence[Any], process: int = 0) -> list[Event]:
 def opened(data: bytes) -> tuple[dict[str, Any], dict[str, list[int]], dict[str, list[str]]]:
     """The same as the page's script does: what is told, the columns and the texts."""
     head, _, rest = gzip.decompress(data).partition(b"\n")
-    said = json.loads(head)
+    about = json.loads(head)
     columns: dict[str, list[int]] = {}
-    for name, column in said["columns"].items():
+    for name, column in about["columns"].items():
         size = column["count"] * column["width"]
         planes = np.frombuffer(rest[:size], np.uint8).reshape(column["width"], column["count"]).astype(np.int64)
         numbers = sum((plane << (8 * place) for place, plane in enumerate(planes)), np.zeros(column["count"], np.int64))
@@ -48,19 +48,20 @@ def opened(data: bytes) -> tuple[dict[str, Any], dict[str, list[int]], dict[str,
             numbers = np.cumsum((numbers >> 1) ^ -(numbers & 1))
         columns[name] = (numbers + int(column["least"])).tolist()
         rest = rest[size:]
+    sizes, _, rest = rest.partition(b"\n")
     texts = {}
-    for name, size in said["texts"].items():
+    for name, size in json.loads(sizes).items():
         texts[name] = rest[:size].decode().split("\n")[:-1]
         rest = rest[size:]
-    return said, columns, texts
+    return about, columns, texts
 
 
 def test_what_a_completion_repeats_takes_no_place() -> None:
     history = from_events(writes(range(100, 200)))
     data = columns_of(history, history.operations()).packed()
     assert data is not None
-    said, columns, texts = opened(data)
-    assert said["rows"] == 200
+    about, columns, texts = opened(data)
+    assert about["rows"] == 200
     assert columns["time"][:4] == [0, 10, 1000, 1010]
     assert columns["number"] == list(range(100, 200))
     assert columns["kind"] == [1, 7] * 100
@@ -146,6 +147,12 @@ def test_texts_are_cut_and_said_to_be_where_they_are_too_much(tmp_path: Path) ->
     assert len(cut.data) <= 100_000
     _, _, texts = opened(base64.b64decode(cut.data))
     assert texts["values"][0] == f'~40002~"{values[0][:1999]}'
+    columns = columns_of(story.history, story.operations)
+    assert [opened(columns.packed(length) or b"")[2]["values"][0] for length in (200, None, 2000)] == [
+        f'~40002~"{values[0][:199]}',
+        f'"{values[0]}"',
+        f'~40002~"{values[0][:1999]}',
+    ]
     left_out = history_table(story, most=100)
     assert left_out is not None
     assert (left_out.data, left_out.note) == ("", "It is too large for this page.")

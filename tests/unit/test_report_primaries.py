@@ -6,21 +6,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
+from harness.checkers import split_brain as split_brain_checker
 from harness.history import from_events
-from harness.operation import ServedBy
+from harness.operation import Event, ServedBy
 from harness.periods import Period
-from harness.report import vega
-from harness.report.fated import FATES, fated_writes
+from harness.report import acknowledged, vega
+from harness.report.acknowledged import FATES, writes_of
 from harness.report.hits import hits
 from harness.report.picture import COLOURS
 from harness.report.primaries import primaries
 from harness.report.primaries_rows import lay_out
-from harness.report.primaries_words import accounts_of
-from harness.report.spans import spans
 from harness.report.story import Story
-from harness.roles import sightings
-from tests.planted_split_brain import N1, fault, in_order, judged, operation, role, seconds, split_brain
+from tests.planted_split_brain import N1, fault, judged, operation, role, split_brain
 
 NODES = ["n1", "n2", "n3"]
 
@@ -34,32 +33,25 @@ def data(story: Story) -> Iterator[dict[str, Any]]:
 
 
 def labels(story: Story) -> set[str]:
-    return {one["label"] for one in data(story) if "label" in one} | {
-        one["labels"][0] for one in data(story) if "labels" in one
+    values = list(data(story))
+    return {value["label"] for value in values if "label" in value} | {
+        value["labels"][0] for value in values if "labels" in value
     }
 
 
+def words(story: Story) -> str:
+    section = primaries(story)
+    assert section is not None
+    return section.picture.words
+
+
 def marks(story: Story) -> list[dict[str, Any]]:
-    return [one for one in data(story) if "fate" in one]
+    return [value for value in data(story) if "fate" in value]
 
 
 @pytest.fixture(scope="module")
 def story() -> Story:
     return judged(split_brain())
-
-
-def test_answers_of_a_node_that_are_the_same_are_one_span() -> None:
-    seen = sightings(
-        in_order([*role("n1", "primary", 0, 2), *role("n1", "primary", 2.2, 4, 7), *role("n1", None, 5, 6)])
-    )
-    first, second = spans(seen)
-    assert (first.term, first.start, first.end, first.leads) == (7, 0, seconds(4), True)
-    assert (second.role, second.start, second.end) == (None, seconds(5), seconds(6))
-
-
-def test_a_new_term_is_another_span() -> None:
-    seen = sightings(in_order([*role("n1", "primary", 0, 2, 1), *role("n1", "primary", 2.2, 4, 2)]))
-    assert [span.term for span in spans(seen)] == [1, 2]
 
 
 def test_a_split_brain_is_banner_bars_and_faults(story: Story) -> None:
@@ -93,19 +85,72 @@ def test_what_is_lost_lies_on_top(story: Story) -> None:
     assert order == sorted(order)
 
 
-def test_the_lost_ones_are_never_sampled_away() -> None:
-    events = [*split_brain()]
-    events += [
-        one for number in range(2400) for one in operation(2, 3.2 + number * 0.0011, "append", 100 + number, by=N1)
-    ]
-    story = judged(events)
-    writes = fated_writes(story, accounts_of(story.evidence))
-    drawn = [write for write in writes.drawn if write.fate == "lost"]
-    assert len(drawn) == writes.counts["lost"] > 2000
+def many_lost(number: int) -> list[Event]:
+    """That many more writes that are lost."""
+    times = (3.2 + at * 2.5 / number for at in range(number))
+    return [
+        event for value, at in enumerate(times, 100) for event in operation(2, at, "append", value, by=N1)
+    ] + split_brain()
+
+
+def test_a_thousand_lost_ones_are_all_drawn() -> None:
+    writes = writes_of(judged(many_lost(2400)))
+    assert len([write for write in writes.drawn if write.fate == "lost"]) == writes.counts["lost"] == 2402
+
+
+def test_of_more_a_sample_is_drawn_and_all_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acknowledged, "_MOST_LOST", 20)
+    story = judged(many_lost(100))
+    assert "102 lost" in labels(story)
+    assert len([mark for mark in marks(story) if mark["fate"] == "lost"]) == 20
+    assert "Drawn: 24 of 106, among them 20 of the 102 lost ones." in words(story)
+    assert "not in the verdict" not in words(story)
+
+
+def test_what_the_verdict_leaves_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_brain_checker, "_WRITES", 30)
+    story = judged(many_lost(100))
+    assert "at least 30 lost" in labels(story)
+    assert "74 more writes of these times are not in the verdict; where drawn they count as acknowledged." in words(
+        story
+    )
+    monkeypatch.setattr(acknowledged, "_MOST_LOST", 20)
+    assert "among them 20 of at least 30 lost ones." in words(story)
+
+
+def test_lost_ones_come_first_so_that_all_are_known_where_others_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split_brain_checker, "_WRITES", 3)
+    story = judged(split_brain())
+    assert "2 lost" in labels(story)
+    assert "1 more write of these times is not in the verdict; where drawn it counts as acknowledged." in words(story)
+
+
+def test_episodes_and_conflicts_that_the_verdict_leaves_out_are_said() -> None:
+    story = judged(split_brain())
+    story.verdict.evidence |= {"episodes_left_out": 4, "term_conflicts_found": 1}
+    assert "at least 2 lost" in labels(story)
+    more = "4 more times with several primaries are not in the verdict; where drawn their writes count as acknowledged."
+    assert more in words(story)
+    assert "1 more time of conflicting terms is not in the verdict;" in words(story)
+
+
+def test_what_only_reads_or_finds_nothing_is_no_write() -> None:
+    story = judged(
+        [
+            *operation(0, 1, "look", None, 5, N1),
+            *operation(0, 1.1, "watch", None, 5, N1),
+            *operation(0, 1.2, "balances", None, 5, N1),
+            *operation(0, 1.3, "dequeue", None, 5, N1),
+            *operation(0, 1.4, "dequeue", None, None, N1),
+            *operation(0, 1.5, "acquire", 7, False, N1),
+            *operation(0, 1.6, "pop-front", None, 5, N1),
+        ]
+    )
+    assert [mark["say"].split(" (")[0] for mark in marks(story)] == ["dequeue 5", "pop-front 5"]
 
 
 def test_samples_are_said_to_be_samples() -> None:
-    events = [one for number in range(3000) for one in operation(0, number * 0.0011, "write", number, by=N1)]
+    events = [event for number in range(3000) for event in operation(0, number * 0.0011, "write", number, by=N1)]
     section = primaries(judged(events))
     assert section is not None
     assert "Drawn: 2,001 of 3,000." in section.picture.words
@@ -125,7 +170,7 @@ def test_one_primary_after_another_is_no_split_brain() -> None:
     assert section is not None
     assert section.picture.title == "One primary at a time"
     assert "n1 in term 1 from 0.0 s to 4.0 s, n2 in term 2 from 5.0 s to 9.0 s" in section.picture.words
-    assert not [one for one in data(story) if one.get("y2") == section.picture.specification["height"]]
+    assert not [value for value in data(story) if value.get("y2") == section.picture.specification["height"]]
     assert section.forks == []
 
 
@@ -174,6 +219,41 @@ def test_many_nodes_are_not_all_drawn() -> None:
     assert section.picture.specification["height"] < 1200
 
 
+def test_of_many_nodes_the_guilty_ones_are_drawn() -> None:
+    others = [
+        event
+        for number in range(1, 40)
+        for event in operation(number, 1, "write", number, by=ServedBy(f"n{number}"), key=f"k{number}")
+    ]
+    renamed = {"n1": "n90", "n2": "n91"}
+    events = [
+        replace(
+            event,
+            node=renamed.get(event.node or "", event.node),
+            served_by=served and replace(served, node=renamed[served.node]),
+        )
+        for event in split_brain()
+        for served in [event.served_by]
+        if not str(event.f).endswith("partition")
+    ]
+    story = judged([*others, *events], nodes=100)
+    section = primaries(story)
+    assert section is not None
+    (nodes,) = (param["value"] for param in section.picture.specification["params"] if param["name"] == "nodes")
+    assert {"n90", "n91"} <= {*nodes}
+    assert len(nodes) == 24
+    assert nodes == sorted(nodes, key=lambda node: int(node[1:]))
+    drawn = len(marks(story))
+    assert drawn < 45
+    assert f"Drawn: {drawn} of 45, among them all 2 lost ones." in section.picture.words
+
+
+def test_only_writes_on_rows_that_are_there_count_as_drawn() -> None:
+    story = judged(split_brain())
+    story.verdict.evidence["episodes"][0]["writes"][0]["node"] = "of no row"
+    assert f"Drawn: {len(marks(story))} of 6, among them 1 of the 2 lost ones." in words(story)
+
+
 def test_what_a_store_says_is_data_alone() -> None:
     evil = "</script><b>${1}'\"\u202e"
     story = judged(
@@ -205,6 +285,10 @@ def test_what_a_store_says_is_data_alone() -> None:
         ("disk", {"kind": "full", "before": {"n1": 3}}, {"n1": "disk full"}),
         ("storage", {"kind": "torn", "lost": {"n1": 3}}, {"n1": "storage torn"}),
         ("membership", {"leaving": ["n2"], "members": ["n1", "n3"]}, {"n2": "left the cluster"}),
+        ("membership", {"leaving": ["n2", "n3"], "members": ["n1", "n3"]}, {"n2": "left the cluster"}),
+        ("membership", {"leaving": ["n2"], "members": NODES}, {}),
+        # Nobody knows whether it was done.
+        ("membership", {"aim": "any", "leaving": 1}, dict.fromkeys(NODES, "membership")),
         (
             "partition",
             {"cut": {"n1": {"n2": "out", "n3": "both"}, "n2": {"n1": "in"}, "n3": {}}, "flap": 0.5},
@@ -213,8 +297,15 @@ def test_what_a_store_says_is_data_alone() -> None:
         (
             "netem",
             {"links": [["n1", "n2"], ["n1", "n3"]], "quality": {"loss": 0.3, "delay": 0.0}},
-            {"n1": "loss 0.3 to n2, n3"},
+            {"n1": "loss 0.3 to n2, n3", "n2": "loss 0.3 from n1", "n3": "loss 0.3 from n1"},
         ),
+        (
+            "netem",
+            {"links": [["n1", "n2"], ["n2", "n1"], ["n3", "n1"]], "quality": {}},
+            {"n1": "bad links to and from n2, from n3", "n2": "bad links to and from n1", "n3": "bad links to n1"},
+        ),
+        ("netem", {"links": [["clients", "n1"]], "quality": {"delay": 0.1}}, {"n1": "delay 0.1 from clients"}),
+        ("netem", {"links": [["n1", "clients"]], "quality": {"delay": 0.1}}, {"n1": "delay 0.1 to clients"}),
         ("of-a-plug-in", {"said": "it went wrong", "on": ["n2"]}, {"n2": "of-a-plug-in (it went wrong)"}),
         ("of-a-plug-in", None, dict.fromkeys(NODES, "of-a-plug-in")),
         ("partition", {"cut": 5}, dict.fromkeys(NODES, "partition")),
@@ -232,7 +323,7 @@ def test_faults_that_are_active_at_once_lie_below_one_another() -> None:
         Period("clock", 5, 9, True, {"ahead": {"n1": 1.0}}),
     ]
     hit = hits(periods, NODES)
-    lanes = [lay_out(NODES, hit, banner=False).lane_of[one] for one in hit]
+    lanes = [lay_out(NODES, hit, banner=False).lane_of[fault] for fault in hit]
     assert lanes[0] == lanes[2] < lanes[1]
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from harness.broken_axis import BrokenAxis
 from harness.history import History, from_events
 from harness.operation import Event
 from harness.periods import fault_periods
 from harness.roles import Sighting, sightings
-from harness.scene import Scene, Scenes, found_instead, in_words, mark, reigns
+from harness.scene import Scene, Scenes, found_instead, in_words, mark
 from harness.verdict import Anomaly, Edge, Witness
 
 MS = 1_000_000
@@ -27,9 +29,11 @@ def event(time: float, process: int, kind: str, f: str, key: object, value: obje
 def stale(others: int = 10) -> tuple[History, Anomaly]:
     """Two writes, and seconds later a read of the first; meanwhile others work on that key and on another one."""
     events = [
-        event(100, 0, "invoke", "write", "x", 1), event(101, 0, "ok", "write", "x", 1),
-        event(120, 1, "invoke", "write", "x", 2, "n2"), event(121, 1, "ok", "write", "x", 2, "n2"),
-    ]  # fmt: skip
+        event(100, 0, "invoke", "write", "x", 1),
+        event(101, 0, "ok", "write", "x", 1),
+        event(120, 1, "invoke", "write", "x", 2, "n2"),
+        event(121, 1, "ok", "write", "x", 2, "n2"),
+    ]
     for number in range(others):
         at = 200 + number * (2500 / others)
         for key, process in (("x", 2), ("y", 3)):
@@ -40,9 +44,9 @@ def stale(others: int = 10) -> tuple[History, Anomaly]:
     events.append(event(3000, 4, "invoke", "read", "x", None))
     events.append(event(3001, 4, "ok", "read", "x", 1))
     events.append(event(3000.5, 14, "invoke", "write", "x", 9))
-    events.sort(key=lambda one: one.time)
+    events.sort(key=lambda entry: entry.time)
     history = from_events(events)
-    index = {(one.process, one.type): history.index_of(row) for row, one in enumerate(history.events())}
+    index = {(entry.process, entry.type): history.index_of(row) for row, entry in enumerate(history.events())}
     witnesses = [
         Witness(0, "write", "x", 1, 100 * MS, 101 * MS, "ok", "n1", index[0, "invoke"]),
         Witness(1, "write", "x", 2, 120 * MS, 121 * MS, "ok", "n2", index[1, "invoke"]),
@@ -65,8 +69,8 @@ def test_a_scene_has_the_operations_of_the_key_and_what_happened_meanwhile() -> 
     assert {(act.op.process, act.op.key) for act in scene.others} == {(2, "x"), (14, "x")}
     assert scene.beside == len(scene.others) == 11
     assert [fault.name for fault in scene.faults] == ["partition"]
-    assert [(one.source, one.target) for one in scene.orders] == [(0, 1), (1, 2)]
-    assert [(one.source, one.target, one.why) for one in scene.seen] == [(0, 2, "was read by")]
+    assert [(before.source, before.target) for before in scene.orders] == [(0, 1), (1, 2)]
+    assert [(before.source, before.target, before.why) for before in scene.seen] == [(0, 2, "was read by")]
     assert found_instead(anomaly) == "In a correct store C could only have found 2."
 
 
@@ -101,8 +105,8 @@ def test_transactions_on_the_keys_of_a_cycle_are_around_it() -> None:
         *txn(3, 2, ["w", 3, 7]),
         *txn(4, 3, ["w", 1, 8]),
     ]
-    history = from_events(sorted(events, key=lambda one: one.time))
-    numbers = {one.process: row for row, one in enumerate(history.events()) if one.type == "ok"}
+    history = from_events(sorted(events, key=lambda entry: entry.time))
+    numbers = {entry.process: row for row, entry in enumerate(history.events()) if entry.type == "ok"}
     witnesses = [
         Witness(p, "txn", None, [], int((p + 1) * MS), int((p + 6) * MS), "ok", "n1", numbers[p]) for p in (0, 1)
     ]
@@ -112,7 +116,69 @@ def test_transactions_on_the_keys_of_a_cycle_are_around_it() -> None:
     assert [act.mark for act in scene.acts] == [f"T{a}", f"T{b}"]
     assert [act.link for act in scene.acts] == [0, 1]
     assert [act.op.process for act in scene.others] == [3]
-    assert [(one.source, one.target, one.why) for one in scene.seen] == [(0, 1, "rw key 1"), (1, 0, "rw key 2")]
+    assert [(before.source, before.target, before.why) for before in scene.seen] == [
+        (0, 1, "rw key 1"),
+        (1, 0, "rw key 2"),
+    ]
+
+
+def transactions(number: int) -> History:
+    """Transactions one after the other, each of a process of its own, by turns on keys 0, 1 and 2."""
+    events = []
+    for at in range(number):
+        steps = [["append", at % 3, at]]
+        events.append(event(at, at, "invoke", "txn", None, steps))
+        events.append(event(at + 0.5, at, "ok", "txn", None, steps))
+    return from_events(events)
+
+
+def of_transaction(number: int, key: object) -> Anomaly:
+    """An anomaly without a cycle, on a key, of one of those."""
+    txn = Witness(number, "txn", None, [], number * MS, number * MS + MS // 2, "ok", "n1", 2 * number + 1)
+    # Long enough that all are around it.
+    late = Witness(0, "txn", None, [], 0, 100 * SECOND, "ok", "n1", 1)
+    return Anomaly("G1a", "It read what was aborted.", [late, txn], key)
+
+
+def test_an_anomaly_of_transactions_without_a_cycle_is_among_those_on_its_key() -> None:
+    history = transactions(30)
+    scene = scene_of(history, of_transaction(4, 1))
+    assert [act.op.process for act in scene.others] == [n for n in range(30) if n % 3 == 1 and n != 4]
+    assert scene.others_are == "others on the same keys"
+    without = scene_of(history, of_transaction(4, None))
+    assert [act.op.process for act in without.others] == [n for n in range(1, 30) if n != 4]
+    assert without.others_are == "others at the same time"
+
+
+def test_how_many_were_looked_at_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.scene._LOOKED_AT", 10)
+    scene = scene_of(transactions(30), of_transaction(4, 1))
+    assert (scene.looked_at, scene.meanwhile, scene.beside) == (10, 30, 2)
+    whole = scene_of(transactions(30), of_transaction(4, None))
+    assert (whole.looked_at, whole.meanwhile, whole.beside) == (30, 30, 28)
+
+
+def test_operations_are_found_by_the_numbers_of_their_file() -> None:
+    history, anomaly = stale()
+    history.index = np.arange(len(history))[::-1] * 3 + 10**12
+    for row in (0, 1):  # by their invocations, by their completions
+        numbers = [history.index_of(int(op.index or 0) + row) for op in anomaly.operations[:2]]
+        witnesses = [replace(op, index=at) for op, at in zip(anomaly.operations, numbers, strict=False)]
+        scene = scene_of(history, replace(anomaly, operations=[*witnesses, replace(anomaly.operations[2], index=1)]))
+        assert [act.link for act in scene.acts] == [
+            history.index_of(int(op.index or 0)) for op in anomaly.operations[:2]
+        ] + [None]
+        assert scene.beside == 12
+
+
+def test_what_lasts_from_long_before_is_around_as_well() -> None:
+    history, anomaly = stale()
+    events = [event(1, 50, "invoke", "read", "x", None), event(2, 51, "invoke", "read", "x", None)]
+    events += [event(3, 51, "ok", "read", "x", 1), *history.events(), event(4000, 50, "ok", "read", "x", 2)]
+    scene = scene_of(
+        from_events(events), replace(anomaly, operations=[replace(op, index=None) for op in anomaly.operations[2:]])
+    )
+    assert [act.op.process for act in scene.others if act.op.process >= 50] == [50]
 
 
 def test_more_than_an_alphabet_of_operations_have_marks_of_their_own() -> None:
@@ -127,20 +193,13 @@ def test_long_lists_are_shown_by_their_ends() -> None:
     assert in_words(Witness(0, "delete", "k", None, 0, 1, "ok")) == "delete"
 
 
-def test_a_primary_that_tells_its_term_late_is_one() -> None:
-    told = [
-        ("n1", "primary", None, 1, 2),
-        ("n1", "primary", 3, 3, 4),
-        ("n1", "backup", 3, 5, 6),
-        ("n1", "primary", 3, 7, 8),
-    ]
-    seen = [Sighting(node, role, term, start, end, lasting=False) for node, role, term, start, end in told]
-    assert [(one.term, one.start, one.end) for one in reigns(seen)] == [(3, 1, 4), (3, 7, 8)]
-    far = [
-        Sighting("n1", "primary", 1, 0, 1, lasting=False),
-        Sighting("n1", "primary", 1, 60 * SECOND, 61 * SECOND, lasting=False),
-    ]
-    assert len(reigns(far)) == 2
+def test_who_was_certainly_primary_meanwhile_is_in_a_scene() -> None:
+    history, anomaly = stale()
+    told = [("n1", "primary", 0, 200), ("n1", "primary", 300, 400), ("n2", "replica", 0, 400), ("n3", "primary", 0, 9)]
+    seen = [Sighting(node, role, 3, start * MS, end * MS, lasting=False) for node, role, start, end in told]
+    scene = Scenes(history.operations_or_completions(), [], seen).scene(anomaly)
+    assert scene is not None
+    assert [(span.node, span.term, span.start, span.end) for span in scene.reigns] == [("n1", 3, 200 * MS, 300 * MS)]
 
 
 def test_short_operations_far_apart_are_all_wide() -> None:
@@ -175,8 +234,8 @@ def test_places_keep_the_order_of_moments(intervals: list[tuple[int, int]]) -> N
     assert all(0 <= place <= 1 for place in places)
     assert axis.stretches[0].left == 0
     assert axis.stretches[-1].right == 1
-    for one, other in itertools.pairwise(axis.stretches):
-        assert (one.end, one.right) == (other.start, other.left)
+    for stretch, other in itertools.pairwise(axis.stretches):
+        assert (stretch.end, stretch.right) == (other.start, other.left)
     ticks = axis.ticks()
     assert len({tick.place for tick in ticks}) >= 1
     assert len(ticks) < 600

@@ -18,7 +18,7 @@ from harness.checkers import split_brain
 from harness.checkers.availability import longest_outage
 from harness.checkers.branches import Branches
 from harness.checkers.episodes import Side, side_line
-from harness.checkers.reigns import acknowledged_writes, merged, only_reads, overlaps, reigns
+from harness.checkers.reigns import merged, overlaps, reigns
 from harness.checkers.split_brain import SplitBrain
 from harness.checkers.terms import claims, late, spells
 from harness.columns import NOTHING
@@ -29,6 +29,7 @@ from harness.plugins import load, names
 from harness.roles import Answer, sightings
 from harness.verdict import Budget, Verdict, combine
 from harness.workload import Workload
+from harness.writes import acknowledged_writes, only_reads
 from tests.random_runs import CASES, cases
 
 SECOND = 1_000_000_000
@@ -626,6 +627,12 @@ def test_an_outage_is_between_two_writes_and_has_one_that_failed() -> None:
     assert longest_outage(history_of(writes).operations()) == 0
     failed = [Event(0, 20, 9, "invoke", "write", "k", 9), Event(0, 30, 9, "fail", "write", "k", 9)]
     assert longest_outage(history_of([*writes, *failed]).operations()) == 90
+
+
+def test_an_outage_that_never_ends_lasts_until_the_last_write_that_failed() -> None:
+    writes = of_writes([Wrote(1, 10, "n1"), Wrote(90, 100, "n1")])
+    failed = [Event(0, 700, 9, "invoke", "write", "k", 9), Event(0, 900, 9, "info", "write", "k", 9)]
+    assert longest_outage(history_of([*writes, *failed]).operations()) == 800
 
 
 def test_what_nodes_said_comes_back_as_it_was_written() -> None:

@@ -7,7 +7,7 @@ from harness.checkers.linearizability.register_models import CasRegister
 from harness.checkers.witness import Clock, sentence
 from harness.history import from_events
 from harness.verdict import Witness
-from harness.words import count, operation, printable, show
+from harness.words import count, operation, printable, shortened, show
 
 
 def test_text_of_others_cannot_steer_a_terminal() -> None:
@@ -16,9 +16,16 @@ def test_text_of_others_cannot_steer_a_terminal() -> None:
     assert printable("plain, wide 語, é 🙂\n\tindented") == "plain, wide 語, é 🙂\n\tindented"
 
 
-@pytest.mark.parametrize(("number", "said"), [(0, "0 faults"), (1, "1 fault"), (2, "2 faults"), (1000, "1,000 faults")])
-def test_a_number_agrees_with_its_noun(number: int, said: str) -> None:
-    assert count(number, "fault") == said
+@pytest.mark.parametrize(("most", "text"), [(6, "parti…"), (8, "partiti…"), (9, "partition"), (99, "partition")])
+def test_a_text_is_as_long_as_there_is_room(most: int, text: str) -> None:
+    assert shortened("partition", most) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(0, "0 faults"), (1, "1 fault"), (2, "2 faults"), (1000, "1,000 faults")]
+)
+def test_a_number_agrees_with_its_noun(number: int, words: str) -> None:
+    assert count(number, "fault") == words
 
 
 def test_a_plural_of_its_own() -> None:

@@ -2,7 +2,8 @@
 "use strict";
 (() => {
   const section = document.getElementById("history");
-  if (!section) return;
+  const form = section && section.querySelector("form"); // there is none where the page does not hold the history
+  if (!form) return;
   const ROW = 28; // pixels
   const TALLEST = 8e6; // browsers draw nothing that is much taller
   const SLICE = 20000; // rows that are looked at before the page may answer again
@@ -10,19 +11,18 @@
   const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\p{Cs}\ufffe\uffff]/gu;
   const ASKS = /^(read|get|members|dequeue|pop|peek)/;
   const part = (name) => section.querySelector(`[data-part="${name}"]`);
-  const form = section.querySelector("form");
   const [scroller, sizer, grid, told, beside] = ["scroller", "sizer", "grid", "told", "operation"].map(part);
   const body = grid.tBodies[0];
   const columns = [...grid.tHead.rows[0].cells].map((cell) => cell.dataset.column);
   const field = form.elements;
   let history = null, names = null;
-  let all = [], found = [];
+  let all = [], matches = [];
   let active = 0, first = 0;
 
   // What would steer what shows it is seen as an escape.
-  const visible = (text) => text.replace(HIDDEN, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  const visible = (text) => text.replace(HIDDEN, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
   // What a line of JSON says: text as itself, everything else as it stands there.
-  function said(line) {
+  function plainly(line) {
     if (line === "null") return "";
     return visible(line.startsWith('"') ? JSON.parse(line) : report.plain(line));
   }
@@ -64,18 +64,18 @@
 
   // Only what can be seen is in the page.
   const fits = () => Math.max(Math.floor((scroller.clientHeight - grid.tHead.offsetHeight) / ROW), 1);
-  const tall = () => Math.min(found.length * ROW, TALLEST);
-  const last = () => Math.max(found.length - fits(), 0);
+  const tall = () => Math.min(matches.length * ROW, TALLEST);
+  const last = () => Math.max(matches.length - fits(), 0);
   function draw() {
     first = Math.min(Math.max(first, 0), last());
-    const count = Math.min(fits(), found.length - first);
+    const count = Math.min(fits(), matches.length - first);
     while (body.rows.length > count) body.deleteRow(-1);
     while (body.rows.length < count) {
       const line = body.insertRow();
       for (const name of columns) line.insertCell().dataset.column = name;
     }
     for (let at = 0; at < count; at++) {
-      const [line, row] = [body.rows[at], found[first + at]];
+      const [line, row] = [body.rows[at], matches[first + at]];
       line.id = `row-${row}`;
       line.setAttribute("aria-rowindex", first + at + 2);
       line.setAttribute("aria-selected", first + at === active);
@@ -86,8 +86,8 @@
         if (line.cells[place].textContent !== text) line.cells[place].textContent = text;
       });
     }
-    grid.setAttribute("aria-rowcount", found.length + 1);
-    const row = found[active];
+    grid.setAttribute("aria-rowcount", matches.length + 1);
+    const row = matches[active];
     if (row !== undefined && active >= first && active < first + count) grid.setAttribute("aria-activedescendant", `row-${row}`);
     else grid.removeAttribute("aria-activedescendant");
   }
@@ -103,7 +103,7 @@
     draw();
   }
   function go(to, { middle = false } = {}) {
-    active = Math.min(Math.max(to, 0), Math.max(found.length - 1, 0));
+    active = Math.min(Math.max(to, 0), Math.max(matches.length - 1, 0));
     const count = fits();
     if (middle) first = active - Math.floor(count / 2);
     else if (active < first) first = active;
@@ -116,7 +116,7 @@
 
   // The chosen operation, in full.
   function describe() {
-    const row = found[active];
+    const row = matches[active];
     beside.hidden = row === undefined;
     if (row === undefined) return;
     const list = beside.querySelector("dl");
@@ -173,14 +173,14 @@
   }
   // Whether words are in what is told of a row; in what rows share it is looked once.
   function saying(words) {
-    const said = (text) => text.toLowerCase().includes(words);
-    const [f, key, node, error] = ["functions", "keys", "nodes", "errors"].map((name) => names[name].map(said));
+    const has = (text) => text.toLowerCase().includes(words);
+    const [f, key, node, error] = ["functions", "keys", "nodes", "errors"].map((name) => names[name].map(has));
     return (row) => {
       const by = history.answer[row] < 0 ? row : history.answer[row];
       return f[history.f[row]] || key[history.key[row]] || node[history.node[row]] || node[history.server[by]]
         || (history.error[by] >= 0 && error[history.error[by]])
-        || said(history.value(row)) || (by !== row && said(history.value(by)))
-        || said(history.index(row)) || said(history.who(row));
+        || has(history.value(row)) || (by !== row && has(history.value(by)))
+        || has(history.index(row)) || has(history.who(row));
     };
   }
   function ends(row) {
@@ -191,7 +191,7 @@
   let turn = 0;
   async function filter(only = null) {
     const mine = ++turn;
-    const keep = found[active];
+    const keep = matches[active];
     const tests = only ? [] : wanted();
     const rows = [];
     const among = only || all;
@@ -206,17 +206,17 @@
         if (tests.every((test) => test(row))) rows.push(row);
       }
     }
-    found = rows;
+    matches = rows;
     part("only").hidden = !only;
-    told.textContent = `${found.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} shown`;
+    told.textContent = `${matches.length.toLocaleString("en")} of ${all.length.toLocaleString("en")} shown`;
     resize();
-    go(keep === undefined ? 0 : Math.max(found.indexOf(keep), 0), { middle: true });
+    go(keep === undefined ? 0 : Math.max(matches.indexOf(keep), 0), { middle: true });
   }
 
   const keys = {
     ArrowDown: () => active + 1, ArrowUp: () => active - 1,
     PageDown: () => active + fits(), PageUp: () => active - fits(),
-    Home: () => 0, End: () => found.length - 1,
+    Home: () => 0, End: () => matches.length - 1,
   };
 
   function options(select, texts) {
@@ -233,7 +233,7 @@
     told.textContent = "the history is being opened";
     history = await report.history();
     const { texts } = history;
-    names = Object.fromEntries(["functions", "keys", "nodes", "errors"].map((name) => [name, texts[name].map(said)]));
+    names = Object.fromEntries(["functions", "keys", "nodes", "errors"].map((name) => [name, texts[name].map(plainly)]));
     all = [];
     for (let row = 0; row < history.rows; row++) if (history.asked[row] < 0) all.push(row);
     options(field.f, names.functions);
@@ -251,12 +251,12 @@
     await open();
     const row = history.find(decodeURIComponent(asked[1]));
     if (row < 0) { told.textContent = `there is no event ${asked[1]}`; return; }
-    if (!found.includes(row)) {
+    if (!matches.includes(row)) {
       form.reset();
       if (history.process[row] < 0) field.who.value = "";
       await filter();
     }
-    go(found.indexOf(row), { middle: true });
+    go(matches.indexOf(row), { middle: true });
     section.scrollIntoView({ block: "start" });
     grid.focus({ preventScroll: true });
   }
@@ -268,17 +268,6 @@
     section.scrollIntoView({ block: "start" });
     grid.focus({ preventScroll: true });
   }
-  // The operations that a button of another section stands for.
-  async function meant(button) {
-    const held = await report.history();
-    if (button.dataset.ops !== undefined) {
-      return button.dataset.ops.split(",").map((index) => held.find(index.trim())).filter((row) => row >= 0);
-    }
-    const key = held.texts.keys.indexOf(button.dataset.key);
-    const rows = [];
-    for (let row = 0; row < held.rows; row++) if (held.asked[row] < 0 && held.process[row] >= 0 && held.key[row] === key) rows.push(row);
-    return rows;
-  }
   async function save(rows, name, says) {
     try {
       report.save((await report.history()).lines(rows), name);
@@ -286,17 +275,29 @@
       says.textContent = error.message;
     }
   }
+  // The operations of an anomaly, which a button in its section asks for.
+  async function sought(button) {
+    const says = button.parentElement.querySelector("output");
+    try {
+      const held = await report.history();
+      const rows = button.dataset.ops.split(",").map((index) => held.find(index)).filter((row) => row >= 0);
+      if (button.dataset.deed === "show") await only(rows); else await save(rows, `${button.dataset.name}.jsonl`, says);
+    } catch (error) {
+      says.textContent = error.message;
+    }
+  }
 
-  let shown = null; // the window of the pictures that was moved last
-  document.addEventListener("window-changed", ({ detail }) => { shown = detail; });
+  // The window of time that was moved last. That of an anomaly is none: it has places on an axis that may be broken.
+  let shown = report.windows.get("run");
+  document.addEventListener("window-changed", ({ detail }) => { if (!detail.name.startsWith("anomaly-")) shown = detail; });
   const deeds = {
     window: () => {
-      const { from, to } = shown || [...report.windows.values()][0];
+      const { from, to } = shown;
       [field.from.value, field.to.value] = [from, to].map((time) => String(Number(time.toFixed(6))));
       filter();
     },
     reset: () => { form.reset(); filter(); },
-    found: () => save(found, "found.jsonl", told),
+    matches: () => save(matches, "selection.jsonl", told),
     all: () => save(all, "history.jsonl", told),
   };
 
@@ -310,12 +311,7 @@
     const button = event.target.closest("button[data-deed]");
     if (button && history) deeds[button.dataset.deed]();
   });
-  document.addEventListener("click", async (event) => {
-    const button = event.target.closest("button[data-ops], button[data-key]");
-    if (!button) return;
-    if (button.dataset.show !== undefined) await only(await meant(button));
-    else await save(await meant(button), `${button.dataset.file || "operations"}.jsonl`, button);
-  });
+  for (const button of document.querySelectorAll("button[data-ops]")) button.addEventListener("click", () => sought(button));
   scroller.addEventListener("scroll", () => { if (history) place(); });
   body.addEventListener("click", (event) => {
     const line = event.target.closest("tr");
@@ -333,8 +329,7 @@
     observer.disconnect();
     open().catch(() => {});
   }, { rootMargin: "400px" }).observe(section);
-  part("window").hidden = !report.windows.size;
+  part("window").hidden = !report.windows.has("run");
   addEventListener("hashchange", () => seek().catch(() => {})); // what went wrong is said above the table
   seek().catch(() => {});
-  report.only = only;
 })();

@@ -25,8 +25,10 @@
       columns[name].least = least;
       at += count * width;
     }
+    const sizes = bytes.subarray(at, bytes.indexOf(10, at) + 1);
+    at += sizes.length;
     const texts = {};
-    for (const [name, size] of Object.entries(head.texts)) {
+    for (const [name, size] of Object.entries(JSON.parse(text.decode(sizes)))) {
       texts[name] = text.decode(bytes.subarray(at, at + size)).split("\n");
       texts[name].pop();
       at += size;
@@ -103,9 +105,8 @@
     // Where in the columns that only some events are in each of them is.
     #place() {
       const { columns, rows, kind } = this;
-      this.at = new Int32Array(rows).fill(-1); // in numbers
+      this.at = new Int32Array(rows).fill(-1); // in numbers or, where it is none, in texts
       this.secondAt = new Int32Array(rows).fill(-1);
-      this.textAt = new Map();
       this.termAt = new Int32Array(rows).fill(-1);
       let [number, second, served, term] = [0, 0, 0, 0];
       const others = [];
@@ -116,7 +117,7 @@
         if (this.server[row] && whole(columns.termed, served++)) this.termAt[row] = term++;
       }
       others.sort((a, b) => this.key[a] - this.key[b] || a - b);
-      others.forEach((row, place) => this.textAt.set(row, place));
+      others.forEach((row, place) => { this.at[row] = place; });
       this.error = new Int32Array(rows).fill(-1);
       for (let place = 0; place < columns.failed.length; place++) {
         this.error[whole(columns.failed, place)] = whole(columns.error, place);
@@ -142,7 +143,7 @@
         case ONLY_SECOND: return `[null,${second()}]`;
         case ONLY_FIRST: return `[${number()},null]`;
         case NEITHER: return "[null,null]";
-        case TEXT: return this.texts.values[this.textAt.get(row)];
+        case TEXT: return this.texts.values[this.at[row]];
         case SAME: return this.value(this.asked[row]);
         default: return "";
       }
@@ -184,7 +185,7 @@
       return row >= 0 && this.asked[row] >= 0 ? this.asked[row] : row;
     }
 
-    // These operations, or whatever else these rows begin, as lines of a file, in pieces.
+    // These operations, or whatever else these rows begin, as lines of a history that `splitbrain check` reads, in pieces.
     lines(heads) {
       const rows = [];
       for (const row of heads) { rows.push(row); if (this.answer[row] >= 0) rows.push(this.answer[row]); }
@@ -217,13 +218,6 @@
     return opened;
   }
 
-  // The operations of these numbers, as the lines of a history that `splitbrain check` reads.
-  async function subhistory(indices) {
-    const held = await history();
-    const rows = new Set([...indices].map((index) => held.find(String(index))).filter((row) => row >= 0));
-    return held.lines(rows).join("");
-  }
-
   // Offers a file to whoever reads the page.
   function save(pieces, name) {
     const link = document.createElement("a");
@@ -233,5 +227,5 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  Object.assign(globalThis.report, { history, subhistory, save, plain, NEMESIS, MONITOR, INVOKE, TYPES });
+  Object.assign(globalThis.report, { history, save, plain, NEMESIS, MONITOR, INVOKE, TYPES });
 })();

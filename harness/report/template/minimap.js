@@ -1,8 +1,6 @@
 // The minimap: the whole run, with a brush over the stretch of time that the charts show.
 "use strict";
 (() => {
-  const KEYS = { "+": "closer", "=": "closer", "-": "farther", ArrowLeft: "left", ArrowRight: "right", 0: "whole", Home: "whole" };
-
   for (const map of document.querySelectorAll(".minimap")) {
     const name = map.dataset.of;
     const brush = map.querySelector(".brush");
@@ -21,12 +19,7 @@
     place(report.windows.get(name));
     document.addEventListener("window-changed", ({ detail }) => { if (detail.name === name) place(detail); });
 
-    brush.addEventListener("keydown", (event) => {
-      const button = document.querySelector(`.window[data-of="${name}"] [data-do="${KEYS[event.key]}"]`);
-      if (!button || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      button.click();
-    });
+    brush.addEventListener("keydown", (event) => report.press(name, event));
 
     // What the pointer holds: an edge of the brush, the brush, or, beside it, a new one that begins there.
     let held = null;

@@ -1,7 +1,8 @@
 // Draws the pictures when they come into view, and lets all pictures of one window be zoomed together.
 "use strict";
 (() => {
-  const FIRST = 1.6; // what one step of zooming shows more or less of
+  const FACTOR = 1.6; // what one step of zooming shows more or less of
+  const STILL = 3; // pixels that a click may move
   const drawn = new Map();
   const windows = new Map();
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -41,6 +42,7 @@
     figure.querySelector(".drawing > svg")?.setAttribute("aria-hidden", "true");
     view.addEventListener("click", (_, item) => {
       const op = item && item.datum && item.datum.op;
+      if (dragged) return;
       if (op !== undefined && op !== null) location.hash = `op-${op}`;
     });
     if (shared) await update(figure);
@@ -99,13 +101,21 @@
   }
 
   const deeds = {
-    closer: (name) => zoom(name, 1 / FIRST),
-    farther: (name) => zoom(name, FIRST),
+    closer: (name) => zoom(name, 1 / FACTOR),
+    farther: (name) => zoom(name, FACTOR),
     left: (name) => move(name, -0.25),
     right: (name) => move(name, 0.25),
     whole: (name) => show(name, { from: windows.get(name).start, to: windows.get(name).end }),
   };
-  const keys = { "+": "closer", "=": "closer", "-": "farther", ArrowLeft: "left", ArrowRight: "right", 0: "whole" };
+  const KEYS = { "+": "closer", "=": "closer", "-": "farther", ArrowLeft: "left", ArrowRight: "right", 0: "whole" };
+
+  // Does in a window what a key stands for.
+  function press(name, event) {
+    const deed = KEYS[event.key];
+    if (!deed || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    deeds[deed](name);
+  }
 
   // The part of a figure that time runs over: where its axes are.
   function plot(figure) {
@@ -114,28 +124,27 @@
     return view ? { left: box.left + view.padding().left + view.origin()[0], width: view.signal("width") } : { left: box.left, width: box.width };
   }
 
+  let dragged = false; // whether the pointer has moved since it was pressed: then its release is no click
   function listen(figure) {
     const name = figure.dataset.window;
     const drawing = figure.querySelector(".drawing");
     drawing.tabIndex = 0;
-    drawing.addEventListener("keydown", (event) => {
-      const deed = keys[event.key];
-      if (!deed || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      deeds[deed](name);
-    });
+    drawing.addEventListener("keydown", (event) => press(name, event));
     drawing.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.shiftKey) return; // the page itself must still scroll
       event.preventDefault();
       const { left, width } = plot(figure);
-      zoom(name, event.deltaY < 0 || event.deltaX < 0 ? 1 / FIRST : FIRST, Math.min(Math.max((event.clientX - left) / width, 0), 1));
+      zoom(name, event.deltaY < 0 || event.deltaX < 0 ? 1 / FACTOR : FACTOR, Math.min(Math.max((event.clientX - left) / width, 0), 1));
     }, { passive: false });
     let held = null;
     drawing.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) held = { x: event.clientX, ...windows.get(name) };
+      dragged = false;
+      if (event.button === 0) held = { x: event.clientX, y: event.clientY, ...windows.get(name) };
     });
     drawing.addEventListener("pointermove", (event) => {
       if (!held || !event.buttons) return;
+      dragged ||= Math.hypot(event.clientX - held.x, event.clientY - held.y) > STILL;
+      if (!dragged) return;
       const by = ((held.x - event.clientX) / plot(figure).width) * (held.to - held.from);
       show(name, { from: held.from + by, to: held.to + by });
     });
@@ -190,6 +199,6 @@
     area.remove();
   }
 
-  globalThis.report = { draw, show, windows, drawn };
+  globalThis.report = { draw, show, press, windows, drawn };
   begin();
 })();

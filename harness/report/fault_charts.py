@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.periods import Period, deed_of
-from harness.report.charts import WINDOW, chart, rows, seconds, when
-from harness.report.picture import Picture, colour_of
+from harness.report.charts import chart, left_out, rows, seconds, when
+from harness.report.picture import WINDOW, Picture, colour_of
 from harness.report.story import Story
 from harness.words import count, printable
 
@@ -39,10 +39,10 @@ def faults(story: Story) -> list[Fault]:
 
 def lanes(story: Story) -> Picture | None:
     """The faults over time, one row and one colour for each family."""
-    told = faults(story)
-    if not told:
+    drawn = faults(story)
+    if not drawn:
         return None
-    families = list(dict.fromkeys(fault.name for fault in told))
+    families = list(dict.fromkeys(printable(period.name) for period in story.periods))
     values = [
         {
             "at": fault.start,
@@ -53,7 +53,7 @@ def lanes(story: Story) -> Picture | None:
             "colour": colour_of(fault.name),
             "proved": fault.proved,
         }
-        for fault in told
+        for fault in drawn
     ]
     base: dict[str, Any] = {"y": rows("family", families)}
     colour = {"field": "colour", "type": "nominal", "scale": None}
@@ -92,13 +92,14 @@ def lanes(story: Story) -> Picture | None:
         },
         "encoding": {**base, "x": when("seen"), "text": {"field": "what"}, "tooltip": {"value": None}},
     }
-    one = {"data": {"values": values}, "layer": [bars, names]}
-    unproved = sum(not fault.proved for fault in told)
+    marks = {"data": {"values": values}, "layer": [bars, names]}
+    unproved = sum(not period.proved for period in story.periods)
     words = f"{count(len(story.periods), 'fault')}, {count(len(families), 'family', 'families')}, a row for each."
-    words += f" {unproved} with a dashed outline could not be proved." if unproved else " All were proved."
-    if len(told) < len(story.periods):
-        words = f"The first {len(told):,} of {words}"
-    return Picture("lanes", "Faults", words, chart([one], story, height=max(26 * len(families), 40)), WINDOW)
+    words += f" {unproved:,} with a dashed outline could not be proved." if unproved else " All were proved."
+    if len(drawn) < len(story.periods):
+        words += f" Drawn: the first {len(drawn):,}."
+    words += left_out(story.periods)
+    return Picture("lanes", "Faults", words, chart([marks], story, height=max(26 * len(families), 40)), WINDOW)
 
 
 def _fault(period: Period) -> Fault:

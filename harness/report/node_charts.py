@@ -10,8 +10,8 @@ import msgspec
 
 from harness.history import MONITOR_PROCESS, NEMESIS_PROCESS
 from harness.periods import START, STOP
-from harness.report.charts import WINDOW, chart, colours, rows, seconds, upwards, when
-from harness.report.picture import COLOURS, PRIMARIES, Picture, Specification
+from harness.report.charts import chart, colours, rows, seconds, upwards, when
+from harness.report.picture import COLOURS, PRIMARIES, WINDOW, Picture, Specification
 from harness.report.story import Story
 from harness.roles import PRIMARY
 from harness.words import count, duration, printable
@@ -32,13 +32,13 @@ def roles(story: Story) -> Picture | None:
     seen = story.sightings[:_ANSWERS]
     values = [
         {
-            "at": seconds(one.start),
-            "until": seconds(max(one.end, one.start + story.end // 2000)),
-            "node": printable(one.node),
-            "role": _NO_ANSWER if one.role is None else printable(one.role),
-            **({} if one.term is None else {"term": one.term}),
+            "at": seconds(sighting.start),
+            "until": seconds(max(sighting.end, sighting.start + story.end // 2000)),
+            "node": printable(sighting.node),
+            "role": _NO_ANSWER if sighting.role is None else printable(sighting.role),
+            **({} if sighting.term is None else {"term": sighting.term}),
         }
-        for one in seen
+        for sighting in seen
     ]
     present, answered = ({str(value[field]): None for value in values} for field in ("role", "node"))
     others = [name for name in present if name not in (PRIMARY, _NO_ANSWER)]
