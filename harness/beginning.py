@@ -6,6 +6,7 @@ import contextlib
 import platform
 import time
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 import msgspec
@@ -34,6 +35,15 @@ class Began(msgspec.Struct, frozen=True):
     host: str = ""
     system: str = ""
     versions: dict[str, str] = {}
+
+    @property
+    def date(self) -> str:
+        """When it was, as people write it; empty where that is no date."""
+        try:
+            zone = timezone(timedelta(seconds=self.zone))
+            return datetime.fromtimestamp(self.wall / 1e9, zone).strftime("%Y-%m-%d %H:%M:%S %z")
+        except (ValueError, OverflowError, OSError):
+            return ""
 
 
 def began_now(since: int, versions: Mapping[str, str]) -> Began:

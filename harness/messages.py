@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from harness.plain_files import read_plain
 from harness.verdict import Anomaly
 
 _ANOMALIES: Final = 5
@@ -72,6 +73,6 @@ def _stretch(anomaly: Anomaly) -> tuple[int, int]:
 def read_exchanges(path: Path) -> list[Exchange]:
     """Those that a run has written; none where it has none, or they cannot be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[Exchange])
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_plain(path), type=list[Exchange])
+    except (OSError, msgspec.MsgspecError, RecursionError):
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from harness.experiment import Experiment
 from harness.faults.output import is_shortened
 from harness.operation import Event
 from harness.periods import turns_of
+from harness.plain_files import read_plain, write_whole
 from harness.replication import replication_properties
 from harness.summary import anomaly_count
 from harness.verdict import Verdict
@@ -82,7 +82,7 @@ class RunDirectory:
     def load_experiment(self) -> Experiment:
         """The experiment that was run. Raises ``UsageError`` when it is not there or not one."""
         try:
-            return msgspec.json.decode(self.experiment.read_bytes(), type=Experiment)
+            return msgspec.json.decode(read_plain(self.experiment), type=Experiment)
         except OSError:
             raise UsageError(f"{self.path} is no run's directory: it has no experiment.json") from None
         except msgspec.MsgspecError as error:
@@ -91,25 +91,21 @@ class RunDirectory:
     def load_verdict(self) -> Verdict:
         """The verdict that was reached on the run. Raises ``UsageError`` when it is not there or not one."""
         try:
-            return msgspec.json.decode(self.verdict.read_bytes(), type=Verdict)
+            return msgspec.json.decode(read_plain(self.verdict), type=Verdict)
         except OSError:
             raise UsageError(
                 f"{self.path} has no verdict.json: it was not judged yet, which `splitbrain check` does"
             ) from None
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             raise UsageError(f"{self.verdict} is not a verdict: {error}") from None
 
     def save(self, path: Path, data: bytes) -> None:
         """Write one of the files, whole or not at all; ``unsaved`` says what went wrong."""
-        part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            os.replace(part, path)
+            write_whole(path, data)
         except OSError as error:
             self._unwritten.setdefault(str(error.strerror), []).append(path.name)
-            with contextlib.suppress(OSError):
-                part.unlink()
 
     def shortened_logs(self) -> list[str]:
         """The logs of which something was left out, since they would be too long."""

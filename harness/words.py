@@ -7,7 +7,7 @@ from typing import Any, Final
 
 HIDDEN: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but for tab and line feed
-    "\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of writing
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # what turns the direction of writing
     "\ud800-\udfff\ufffe\uffff]"  # no characters at all, neither in UTF-8 nor in XML
 )
 """What may not be seen, or would steer what shows it."""

@@ -5,18 +5,21 @@ All of it comes from the run's own verdict and history; nothing is judged again.
 
 from __future__ import annotations
 
+import contextlib
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
 from harness.console.anomaly import print_anomaly
 from harness.errors import SplitbrainError, UsageError
+from harness.plain_files import write_whole
 from harness.report.anomalies import anomaly_drawing
 from harness.report.page import page
 from harness.report.picture import Picture
 from harness.report.primaries import primaries
-from harness.report.story import Story
+from harness.report.story import DAMAGED, Story
 from harness.report.vega import as_png, as_svg
 from harness.scene import Scenes
 from harness.verdict import Anomaly, Verdict
@@ -28,13 +31,15 @@ def report(path: Path, form: str, anomaly: int | None, to: Path | None, *, show:
     story = Story.of_run(path)
     if anomaly is not None:
         _anomaly(story.verdict, anomaly)
-    if form == "html":
-        to = story.directory.report if to is None else to
-        _write(to, printable(page(story)).encode())
-    else:
-        picture = _split_brain(story) if anomaly is None else _drawing(story, anomaly)
-        to = path / f"{picture.name}.{form}" if to is None else to
-        _write(to, as_svg(picture).encode() if form == "svg" else as_png(picture))
+    with _undamaged(path):
+        if form == "html":
+            to = story.directory.report if to is None else to
+            data = printable(page(story)).encode()
+        else:
+            picture = _split_brain(story) if anomaly is None else _drawing(story, anomaly)
+            to = path / f"{picture.name}.{form}" if to is None else to
+            data = as_svg(picture).encode() if form == "svg" else as_png(picture)
+    _write(to, data)
     print(printable(str(to)))
     if show:
         place = f"#anomaly-{anomaly}" if form == "html" and anomaly is not None else ""
@@ -47,11 +52,23 @@ def explain(path: Path, number: int | None) -> None:
     story = Story.of_run(path)
     chosen = 1 if number is None else number
     anomaly = _anomaly(story.verdict, chosen)
-    scene = Scenes(story.operations, story.periods, story.sightings).scene(anomaly)
-    console = Console(highlight=False)
-    print_anomaly(console, anomaly, scene, chosen)
+    with _undamaged(path):
+        scene = Scenes(story.operations, story.periods, story.sightings).scene(anomaly)
+        print_anomaly(Console(highlight=False), anomaly, scene, chosen)
     if number is None and len(story.verdict.anomalies) > 1:
         print(f"\n{count(len(story.verdict.anomalies), 'anomaly', 'anomalies')} are explained: add the number of one")
+
+
+@contextlib.contextmanager
+def _undamaged(path: Path) -> Iterator[None]:
+    """Raises ``UsageError`` for a verdict or a history that is not as a run writes it."""
+    try:
+        yield
+    except DAMAGED as error:
+        raise UsageError(
+            f"verdict or history in {path} are damaged, or of another version ({type(error).__name__}: {error}): "
+            f"`splitbrain check {path} --report` judges the run again"
+        ) from error
 
 
 def _anomaly(verdict: Verdict, number: int) -> Anomaly:
@@ -81,6 +98,9 @@ def _split_brain(story: Story) -> Picture:
 
 def _write(to: Path, data: bytes) -> None:
     try:
-        to.write_bytes(data)
+        if to.exists() and not to.is_file():  # a device or a pipe, which nothing can take the place of
+            to.write_bytes(data)
+        else:
+            write_whole(to, data)
     except OSError as error:
         raise UsageError(f"{to} cannot be written: {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,8 +34,11 @@ class Row:
         return self.left != self.right
 
 
-def comparison(folder: Path, left: str, right: str) -> str:
-    """The page of two runs below a folder. Raises ``UsageError`` where one of them cannot be read."""
+def comparison(folder: Path, left: str, right: str, address: Callable[[str], str]) -> str:
+    """The page of two runs below a folder; ``address`` as in ``gallery``.
+
+    Raises ``UsageError`` where one of them has no verdict that can be read.
+    """
     runs = [RunDirectory(folder / name) for name in (left, right)]
     experiments = [run.load_experiment() for run in runs]
     verdicts = [run.load_verdict() for run in runs]
@@ -49,6 +52,7 @@ def comparison(folder: Path, left: str, right: str) -> str:
         "comparison.html.j2",
         styles=("page.css", "gallery.css"),
         names=(left, right),
+        address=address,
         heads=[(verdict.validity, sentences(verdict)[0]) for verdict in verdicts],
         tables={name: rows for name, rows in tables.items() if rows},
     )

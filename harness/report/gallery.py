@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,8 +15,10 @@ import msgspec
 from harness.availability import percent
 from harness.campaign import SeedResult
 from harness.experiment import Experiment
+from harness.plain_files import read_plain
 from harness.report.picture import COLOURS, SCHEMA, Picture
 from harness.report.sheet import sheet
+from harness.report.story import DAMAGED
 from harness.run_directory import RunDirectory
 from harness.words import duration, printable
 
@@ -93,38 +95,46 @@ def _directories(folder: Path) -> Iterator[Path]:
 
 
 def _entry(folder: Path, path: Path) -> Entry | None:
-    where = path.relative_to(folder).as_posix()
-    run = RunDirectory(path)
     try:
-        experiment = msgspec.json.decode(run.experiment.read_bytes(), type=Experiment)
-        if (path / "results.jsonl").is_file():
-            return _hunt(where, experiment, path / "results.jsonl")
-        brief = msgspec.json.decode(run.verdict.read_bytes(), type=_Brief)
-        moment = run.verdict.stat().st_mtime
-    except (OSError, msgspec.MsgspecError, ValueError):
+        return _told(path.relative_to(folder).as_posix(), RunDirectory(path))
+    except (OSError, *DAMAGED):
         return None
+
+
+def _told(where: str, run: RunDirectory) -> Entry:
+    where.encode()  # a folder whose name is no text has no address
+    experiment = msgspec.json.decode(read_plain(run.experiment), type=Experiment)
+    results = run.path / "results.jsonl"
+    if results.exists():
+        return _hunt(where, experiment, results)
+    brief = msgspec.json.decode(read_plain(run.verdict), type=_Brief)
     total = brief.evidence.availability.total if brief.evidence.availability else _Total()
     served = percent({"served": total.served, "operations": total.operations}) if total.operations else ""
     p99 = duration(total.latency["p99"]) if total.latency and "p99" in total.latency else ""
+    moment = run.verdict.stat().st_mtime
     return Entry(where, experiment, brief.validity, brief.reason, brief.found, moment, served, p99)
 
 
 def _hunt(where: str, experiment: Experiment, results: Path) -> Entry:
-    outcomes = [msgspec.json.decode(line, type=SeedResult) for line in results.read_bytes().splitlines()]
+    outcomes = [msgspec.json.decode(line, type=SeedResult) for line in read_plain(results).splitlines()]
     tally = Counter({outcome.seed: outcome.validity for outcome in outcomes}.values())
     validity = "invalid" if tally["invalid"] else "unknown" if tally["unknown"] or not tally else "valid"
     reason = f"{tally['invalid']} of {tally.total()} seeds failed, {tally['unknown']} unknown"
     return Entry(where, experiment, validity, reason, tally["invalid"], results.stat().st_mtime, hunt=True)
 
 
-def gallery(folder: Path, chosen: dict[str, str]) -> str:
-    """The page over all of them; ``chosen`` says which: target, workload, environment, validity; all where empty."""
+def gallery(folder: Path, chosen: dict[str, str], address: Callable[[str], str]) -> str:
+    """The page over all of them; ``chosen`` says which: target, workload, environment, validity; all where empty.
+
+    ``address`` gives where the files of a run are served, by where it is below the folder.
+    """
     known = entries(folder)
     shown = [entry for entry in known if _is(entry, chosen)]
     page = sheet(
         "gallery.html.j2",
         styles=("page.css", "gallery.css"),
         scripts=("pictures.js",),
+        address=address,
         chosen=chosen,
         choices=_choices(known),
         entries=shown[:_MOST],

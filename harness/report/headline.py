@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
 from harness.beginning import began_of
@@ -148,9 +147,8 @@ def _facts(story: Story) -> list[tuple[str, str]]:
         ("lasted", f"{duration(story.end)}, {count(len(story.operations), 'operation')}"),
     ]
     if began is not None:
-        zone = timezone(timedelta(seconds=began.zone))
         facts += [
-            ("date", datetime.fromtimestamp(began.wall / 1e9, zone).strftime("%Y-%m-%d %H:%M:%S %z")),
+            ("date", began.date),
             ("versions", ", ".join(f"{name} {_number(told)}" for name, told in began.versions.items())),
             ("host", f"{began.host}, {began.system}"),
         ]

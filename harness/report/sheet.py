@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import jinja2
 from markupsafe import Markup
@@ -67,6 +69,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = embedded
+    # Names of files are bytes, which need not be text.
+    environment.filters["urlencode"] = lambda name: quote(os.fsencode(name))
     return environment
 
 

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from harness.experiment import Experiment
 from harness.history import History, Operations
@@ -16,6 +18,11 @@ from harness.report.node_logs import Logs, node_logs
 from harness.roles import Sighting, sightings
 from harness.run_directory import RunDirectory, find_history
 from harness.verdict import Verdict
+
+DAMAGED: Final = (
+    AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError, RecursionError, msgspec.MsgspecError
+)  # fmt: skip
+"""What reading the evidence of a verdict raises that is not as a run writes it, or of another version."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,12 +171,11 @@ def test_files_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     directory = RunDirectory.create(tmp_path, Experiment("reference"))
     directory.save(directory.verdict, b"before")
 
-    def no_room(self: Path, data: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(data[:2])
+    def no_room(part: Path, path: Path) -> None:
+        assert part.exists()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", no_room)
+    monkeypatch.setattr(os, "replace", no_room)
     directory.write_verdict(Verdict("valid"), Experiment("reference"), 1.0)
     assert directory.verdict.read_bytes() == b"before"
     assert directory.unsaved == (

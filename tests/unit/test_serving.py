@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
+import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -81,13 +84,29 @@ async def test_the_page_lists_them_and_can_be_filtered(client: TestClient) -> No
 
 
 async def test_only_who_knows_the_secret_sees_anything(client: TestClient) -> None:  # type: ignore[type-arg]
-    for path in ("/", "/files/runs", "/other/", f"/{SECRET[:-1]}/"):
-        assert (await client.get(path)).status == 404
+    text = await (await client.get(f"/{SECRET}/")).text()
+    (address,) = re.findall(r'href="\.\.(/runs/[^"]*redis[^"]*)report.html"', text)
+    assert (await client.get(f"{address}verdict.json")).status == 200
+    other = address.replace("redis", "etcd")
+    for path in (
+        "/",
+        "/runs/x",
+        "/other/",
+        f"/{SECRET[:-1]}/",
+        f"{other}verdict.json",
+        f"/runs/{address[7:]}verdict.json",
+    ):
+        assert (await client.get(path)).status == 404, path
+
+
+def address(run: Path, folder: Path) -> str:
+    where = str(run.relative_to(folder))
+    return f"/runs/{hmac.new(SECRET.encode(), where.encode(), 'sha256').hexdigest()[:32]}/{where}/-"
 
 
 async def test_only_what_runs_write_is_handed_out(client: TestClient, folder: Path) -> None:  # type: ignore[type-arg]
     (run,) = (folder / "runs").glob("redis*")
-    where = run.relative_to(folder)
+    place = address(run, folder)
     outside = folder / "outside.json"
     outside.write_text("private")
     (run / "secret.txt").write_text("private")
@@ -95,8 +114,8 @@ async def test_only_what_runs_write_is_handed_out(client: TestClient, folder: Pa
     (run / "junit.xml").symlink_to(outside)
     up = "%2e%2e/%2e%2e/outside.json"
     for path in ("secret.txt", "junit.xml", "../outside.json", up, "nodes/n1", "nodes/none.log"):
-        assert (await client.get(f"/{SECRET}/files/{where}/{path}")).status == 404, path
-    log = await client.get(f"/{SECRET}/files/{where}/nodes/n1/server.log")
+        assert (await client.get(f"{place}/{path}")).status == 404, path
+    log = await client.get(f"{place}/nodes/n1/server.log")
     assert (log.status, log.content_type) == (200, "text/plain")
     assert log.headers["X-Content-Type-Options"] == "nosniff"
 
@@ -104,9 +123,25 @@ async def test_only_what_runs_write_is_handed_out(client: TestClient, folder: Pa
 async def test_a_report_that_is_not_there_is_made(client: TestClient, folder: Path) -> None:  # type: ignore[type-arg]
     (run,) = (folder / "runs").glob("redis*")
     assert not (run / "report.html").exists()
-    answer = await client.get(f"/{SECRET}/files/{run.relative_to(folder)}/report.html")
+    answer = await client.get(f"{address(run, folder)}/report.html")
     assert (answer.status, answer.content_type) == (200, "text/html")
     assert "Content-Security-Policy" in await answer.text()
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+
+
+async def test_what_is_damaged_or_no_file_takes_nothing_down(client: TestClient, folder: Path) -> None:  # type: ignore[type-arg]
+    (run,) = (folder / "runs").glob("redis*")
+    deep, pipe, odd = folder / "deep", folder / "pipe", folder / os.fsdecode(b"\xff")
+    for path in (deep, pipe, odd):
+        path.mkdir()
+        (path / "experiment.json").write_bytes((run / "experiment.json").read_bytes())
+    (deep / "verdict.json").write_text('{"validity": "valid", "evidence": {"x": ' + "[" * 5000 + "]" * 5000 + "}}")
+    os.mkfifo(pipe / "verdict.json")
+    text = await (await client.get(f"/{SECRET}/")).text()
+    assert "3 of 3" in text
+    for path in (deep, pipe):
+        assert (await client.get(f"{address(path, folder)}/report.html")).status == 404
+    assert (await client.get(f"{address(run, folder)}/{'a' * 300}")).status == 404
 
 
 async def test_two_runs_stand_side_by_side(client: TestClient, folder: Path) -> None:  # type: ignore[type-arg]

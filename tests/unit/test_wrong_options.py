@@ -29,7 +29,14 @@ PLACES = {
     "targets": "run {} --on local",
     "environments": "run reference --on {}",
 }
-POSITIONAL = {"run": ["reference"], "hunt": ["reference"], "check": ["history.jsonl"], "shrink": ["runs/one"]}
+POSITIONAL = {
+    "run": ["reference"],
+    "hunt": ["reference"],
+    "check": ["history.jsonl"],
+    "shrink": ["runs/one"],
+    "reproduce": ["postgres-write-skew"],
+    "serve": ["."],
+}
 
 
 def wrong(option: Option, rng: random.Random) -> str:

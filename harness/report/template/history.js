@@ -8,7 +8,7 @@
   const TALLEST = 8e6; // browsers draw nothing that is much taller
   const SLICE = 20000; // rows that are looked at before the page may answer again
   const LONGEST = 160, WHOLE = 20000; // characters of a cell, and beside the table
-  const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\p{Cs}\ufffe\uffff]/gu;
+  const HIDDEN = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\p{Cs}\ufffe\uffff]/gu;
   const ASKS = /^(read|get|members|dequeue|pop|peek)/;
   const part = (name) => section.querySelector(`[data-part="${name}"]`);
   const [scroller, sizer, grid, told, beside] = ["scroller", "sizer", "grid", "told", "operation"].map(part);
