@@ -126,7 +126,8 @@ class Shrinker:
         """Leave out at once what has nothing to do with the anomalies: other keys, and what came after them."""
         timetable = best.timetable
         assert timetable is not None
-        for anomaly in verdict.anomalies[:5]:
+        # What is about the store as a whole names no key to keep.
+        for anomaly in sorted(verdict.anomalies, key=lambda anomaly: anomaly.key is None)[:5]:
             operations = tuple(operation for operation in timetable.operations or () if operation.key == anomaly.key)
             final = tuple(operation for operation in timetable.final if operation.key == anomaly.key)
             ends = [witness.ret or witness.call for witness in anomaly.operations]

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from harness.report import vega
 from harness.report.picture import embedded
+from harness.words import count
 
 _TEMPLATES: Final = Path(__file__).parent / "template"
 
@@ -69,6 +70,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["embedded"] = embedded
+    environment.filters["counted"] = count
     # Names of files are bytes, which need not be text.
     environment.filters["urlencode"] = lambda name: quote(os.fsencode(name))
     return environment

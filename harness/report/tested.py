@@ -33,12 +33,14 @@ class Tested:
     claims: Sequence[Claim]
     nemeses: dict[str, Turns]
     evidence: Sequence[str]
-    measured: Sequence[str]
+    columns: Sequence[str]
+    """Those lines that stand below one another, as in a terminal."""
 
 
 def tested(story: Story) -> Tested:
     """What the verdict of a run rests on."""
     evidence: dict[str, Any] = dict(story.evidence)
+    measured = [*availability_lines(evidence), *replication_lines(evidence)]
     return Tested(
         _promise(story.experiment.target),
         [
@@ -46,9 +48,14 @@ def tested(story: Story) -> Tested:
             for name, part in story.verdict.parts.items()
         ],
         story.turns,
-        evidence_lines({**evidence, "faults": {}}),
-        [*availability_lines(evidence), *replication_lines(evidence)],
+        [*evidence_lines({**evidence, "faults": {}}), *(line for line in measured if not _is_row(line))],
+        [line for line in measured if _is_row(line)],
     )
+
+
+def _is_row(line: str) -> bool:
+    """Whether a line is of a table."""
+    return "  " in line
 
 
 def _promise(target: str) -> str:

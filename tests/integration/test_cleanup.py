@@ -79,7 +79,8 @@ def test_a_campaign_that_is_ended_leaves_no_worker_and_goes_on(tmp_path: Path, n
     done = len(results.read_text().splitlines())
     again = subprocess.run([*command, "--seeds", str(done)], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert again.returncode in (0, 3), again.stderr
-    assert {path.name for path in (tmp_path / "campaign").iterdir()} == {"experiment.json", "results.jsonl"}
+    kept = {"experiment.json", "results.jsonl", "report.html"}
+    assert {path.name for path in (tmp_path / "campaign").iterdir()} == kept
 
 
 @pytest.mark.alone

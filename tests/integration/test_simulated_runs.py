@@ -177,8 +177,10 @@ def test_a_campaign_resumes_and_tells_failures_apart(tmp_path: Path, splitbrain:
     assert "splitbrain shrink campaign/seed-" in done.stdout
     assert (tmp_path / "campaign/results.jsonl").read_bytes().startswith(first)
     assert len((tmp_path / "campaign/results.jsonl").read_text().splitlines()) == 5
-    for report in tmp_path.glob("campaign/seed-*"):
-        assert (report / "report.html").is_file()
+    page = (tmp_path / "campaign/report.html").read_text()
+    reported = [path.parent.name for path in tmp_path.glob("campaign/seed-*/report.html")]
+    assert reported
+    assert all(f'href="{name}/report.html"' in page for name in reported)  # the first of each kind of failure
     other = splitbrain("hunt", "reference", "--seeds", "2", "--directory", "campaign")
     assert other.returncode == 2
     assert "another experiment" in other.stderr

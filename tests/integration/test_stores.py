@@ -114,7 +114,7 @@ def test_redis_with_sentinel_loses_writes_whatever_the_seed_since_its_primary_is
         splitbrain, 20, "redis", "--on", environment, "--nemesis", "partition", "--seed", str(seed), failover=True
     )
     assert (code, verdict["validity"]) == (1, "invalid"), verdict
-    anomaly = verdict["anomalies"][0]
+    anomaly = verdict["parts"]["linearizable"]["anomalies"][0]
     assert anomaly["kind"] in ("lost write", "stale read", "lost update", "impossible update")
     # A write that the lone primary took may be found missing only after the cut.
     assert any(fault.startswith("partition") for one in verdict["anomalies"] for fault in one.get("faults", ()))
