@@ -17,10 +17,11 @@ import numpy as np
 
 from harness.checkers.final_reads import unread
 from harness.checkers.lists import Lists, Path, agreement
-from harness.checkers.witness import Clock, anomaly, sentence, witness
+from harness.checkers.witness import Clock, anomaly, sentence
 from harness.history import FAIL, OK, History
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict
+from harness.witness import witness
 from harness.words import count, named, show
 
 _REPORTED: Final = 10

@@ -9,7 +9,7 @@ import msgspec
 
 from harness.checkers.terms import Spell
 from harness.periods import Period
-from harness.words import count, duration, named
+from harness.words import all_of, count, duration, named
 
 CLAIMED_TWICE: Final = "term claimed twice"
 OLDER_TERM: Final = "older term"
@@ -80,11 +80,6 @@ class Conflict(Account):
     spells: list[Spell] = []
 
 
-def all_named(names: Sequence[str]) -> str:
-    """Several nodes by name."""
-    return f"{', '.join(map(named, names[:-1]))} and {named(names[-1])}"
-
-
 def when(start: int, end: int) -> str:
     """When something was (ns), as a phrase."""
     first, last = f"{start / 1e9:.2f} s", f"{end / 1e9:.2f} s"
@@ -99,7 +94,7 @@ def headline(episode: Episode, periods: Sequence[Period]) -> str:
     if ends and (beyond := episode.end - max(ends)) > 0:
         faults += f", and for {duration(beyond)} after that"
     at_once = f"{duration(episode.shared)}{'' if episode.shared == episode.end - episode.start else ' in all'}"
-    who = all_named(episode.nodes)
+    who = all_of([*map(named, episode.nodes)])
     if len(episode.nodes) == 2:
         return f"{who} were both primary for {at_once} ({at}{faults})"
     return f"{'' if episode.all_at_once else 'two or more of '}{who} were primary at once for {at_once} ({at}{faults})"

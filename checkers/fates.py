@@ -1,8 +1,8 @@
 """What became of acknowledged writes in the end: of appends, registers' values, sets' elements, and transactions.
 
 A fate is told only where it is certain. A value that is gone may have been overwritten: that its own side did it is
-certain where the node that acknowledged it has acknowledged another one afterwards; that it is lost, where nothing else
-that was written could have come after it, or where what is there in the end had been written before it.
+certain where the node that acknowledged it has acknowledged another one afterwards in the same term; that it is lost,
+where nothing else that was written could have come after it, or where what is there in the end had been written before.
 
 Nothing is told of what other functions do (counters, queues, locks, banks, ...), nor of a key that one of them has
 changed beside those that are followed here.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from harness.checkers.witness import Clock, anomaly, sentence, witness
+from harness.checkers.witness import Clock, anomaly, sentence
 from harness.history import Operations
 from harness.periods import fault_periods
 from harness.verdict import Anomaly, Verdict
+from harness.witness import witness
 from harness.words import count
 
 _EXPLAINED: Final = 10

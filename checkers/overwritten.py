@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.checkers.final_reads import final_anomaly, final_reads, rows_of
-from harness.checkers.witness import Clock, about, anomaly, sentence, witness
+from harness.checkers.witness import Clock, about, anomaly, sentence
 from harness.columns import hashable
 from harness.history import FAIL, OK, History, Operations
 from harness.periods import Period, fault_periods
 from harness.verdict import Anomaly, Budget, Checker, Verdict, Witness
+from harness.witness import witness
 from harness.words import count, show
 
 _REPORTED = 10

@@ -14,11 +14,11 @@ import numpy as np
 
 from harness.checkers.findings import Findings
 from harness.checkers.timeline import begins, select
-from harness.checkers.witness import witness
 from harness.columns import hashable
 from harness.errors import HistoryError
 from harness.history import FAIL, INFO, NEVER, OK, History, Operations
 from harness.verdict import Budget, Checker, Verdict
+from harness.witness import witness
 from harness.words import count, named, show, whereabouts
 
 

@@ -36,7 +36,6 @@ from harness.checkers.episodes import (
     Conflict,
     Episode,
     Side,
-    all_named,
     conflict_headline,
     headline,
     side_line,
@@ -54,7 +53,7 @@ from harness.history import MONITOR_PROCESS, History
 from harness.periods import active, fault_periods
 from harness.roles import Sighting, leadership, sightings
 from harness.verdict import Anomaly, Budget, Checker, Verdict
-from harness.words import count, duration, named
+from harness.words import all_of, count, duration, named
 from harness.writes import acknowledged_writes
 
 SPLIT_BRAIN: Final = "split brain"
@@ -442,7 +441,7 @@ def _shared(claim: Claim, overlap: Overlap) -> list[Spell]:
 
 
 def _claim_fact(claim: Claim, names: Sequence[str]) -> str:
-    return f"{all_named(names)} {'both ' if len(names) == 2 else ''}claimed term {claim.term}"
+    return f"{all_of([*map(named, names)])} {'both ' if len(names) == 2 else ''}claimed term {claim.term}"
 
 
 def _fork_facts(split: Sequence[Fork]) -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.history import NEVER, TYPES, History, Operations
+from harness.history import History, Operations
 from harness.periods import Period, active
 from harness.verdict import Anomaly, Edge, Order, Witness
+from harness.witness import witness
 from harness.words import count, named, operation, show, whereabouts
 
 
@@ -29,23 +30,6 @@ class Clock:
             return count(end - start, "step")
         seconds = (end - start) / 1e9
         return f"{seconds:.3f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
-
-
-def witness(operations: Operations, row: int, *, completed: bool = False) -> Witness:
-    """One operation of the history, as an anomaly carries it; ``completed``: by the index of its completion, if any."""
-    event = operations.completed[row] if completed and operations.completed[row] >= 0 else operations.invoked[row]
-    return Witness(
-        process=int(operations.process[row]),
-        f=operations.name(row),
-        key=operations.key_name(row),
-        value=operations.done(row),
-        call=int(operations.call[row]),
-        ret=None if operations.ret[row] == NEVER else int(operations.ret[row]),
-        type=TYPES[operations.type[row]],
-        node=operations.node_name(row),
-        index=operations.history.index_of(int(event)),
-        server=operations.server_name(row),
-    )
 
 
 def anomaly(

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from harness.words import duration
 
-_PHASES: Final = ("before", "during", "after")
-_QUANTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
+PHASES: Final = ("before", "during", "after")
+QUANTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
 _NEMESES: Final = 2
 """Of how many nemeses the returns are told, the longest ones."""
 _REASONS: Final = 3
@@ -21,14 +21,14 @@ def availability_lines(evidence: dict[str, Any]) -> list[str]:
     measured = evidence.get("availability")
     if measured is None:
         return []
-    phases = {f"{name} faults": measured[name] for name in _PHASES if measured[name]["operations"]}
+    phases = {f"{name} faults": measured[name] for name in PHASES if measured[name]["operations"]}
     if not measured["faults_found"]:
         phases = {"without faults": measured["total"]}
     width = max(map(len, phases))
-    lines = [f"{'':<{width}}  {'served':>8}" + "".join(f"  {name:>8}" for name in _QUANTILES)]
+    lines = [f"{'':<{width}}  {'served':>8}" + "".join(f"  {name:>8}" for name in QUANTILES)]
     for name, group in phases.items():
         latency = group["latency"] or {}
-        times = "".join(f"  {duration(latency[q]) if q in latency else '-':>8}" for q in _QUANTILES)
+        times = "".join(f"  {duration(latency[q]) if q in latency else '-':>8}" for q in QUANTILES)
         lines.append(f"{name:<{width}}  {percent(group):>8}{times}")
     worst = sorted(measured["worst"].items(), key=lambda item: _length(item[1]), reverse=True)
     lines += [f"{name}: {_returns(*returns)}" for name, returns in worst[:_NEMESES]]
@@ -47,7 +47,7 @@ def availability_properties(evidence: dict[str, Any]) -> Iterator[tuple[str, str
     measured = evidence.get("availability")
     if measured is None:
         return
-    groups = {name: measured[name] for name in ("total", *_PHASES)}
+    groups = {name: measured[name] for name in ("total", *PHASES)}
     for kind in ("functions", "nodes"):
         groups |= {f"{kind}.{name}": figures for name, figures in measured[kind].items()}
     for name, figures in groups.items():

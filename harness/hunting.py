@@ -19,6 +19,7 @@ from harness.experiment import Experiment
 from harness.fingerprint import fingerprint
 from harness.isolated import run_in_a_process
 from harness.own import Own
+from harness.plain_files import write_whole
 from harness.run_directory import RunDirectory
 from harness.verdict import EXIT_CODES, Validity, Verdict
 
@@ -137,7 +138,7 @@ class Hunt:
             for directory in (RunDirectory(Path(group[0].directory)) for group in self.groups if group[0].directory):
                 if directory.verdict.is_file() and not directory.report.is_file():
                     write_report_again(directory.path)
-            self.report.write_text(hunt_page(self), encoding="utf-8")
+            write_whole(self.report, hunt_page(self).encode())
         except Exception as error:
             return f"the report of the hunt could not be made: {type(error).__name__}: {error}"
         return ""

@@ -12,11 +12,12 @@ import numpy as np
 from harness.broken_axis import BrokenAxis
 from harness.columns import Ints, hashable
 from harness.drawing import edge_label
-from harness.history import INFO, NEVER, TYPES, Operations
+from harness.history import INFO, Operations
 from harness.packed import TRANSACTION
 from harness.periods import Period
 from harness.roles import Sighting, Span, spans
 from harness.verdict import Anomaly, Witness
+from harness.witness import witness
 from harness.words import asks, named, operation, show
 
 _STEPS: Final = 16
@@ -137,7 +138,7 @@ class Scenes:
             anomaly,
             axis,
             acts,
-            [Act(self._witness(row), "", self._link(row)) for row in chosen.tolist()],
+            [Act(witness(self._operations, row), "", self._link(row)) for row in chosen.tolist()],
             number,
             beside.on_keys,
             beside.looked_at,
@@ -163,20 +164,6 @@ class Scenes:
 
     def _link(self, row: int) -> int:
         return self._operations.history.index_of(int(self._operations.invoked[row]))
-
-    def _witness(self, row: int) -> Witness:
-        at = self._operations
-        return Witness(
-            int(at.process[row]),
-            at.name(row),
-            at.key_name(row),
-            at.done(row),
-            int(at.call[row]),
-            None if at.ret[row] == NEVER else int(at.ret[row]),
-            TYPES[at.type[row]],
-            at.node_name(row),
-            self._link(row),
-        )
 
     def _beside(self, anomaly: Anomaly, axis: BrokenAxis, own: Sequence[int]) -> _Beside:
         """The other operations meanwhile, on the anomaly's keys if it is about any, in the order of their invocations.

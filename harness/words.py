@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 HIDDEN: Final = re.compile(
@@ -47,6 +48,11 @@ def show(value: Any) -> str:
 def named(key: Any) -> str:
     """A key as a person reads it, without anything that a terminal would act upon."""
     return key if isinstance(key, str) and key.isprintable() else repr(key)
+
+
+def all_of(texts: Sequence[str]) -> str:
+    """Several things in a sentence: "n1", "n1 and n2", "n1, n2 and n3"."""
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def whereabouts(node: str | None, server: str | None, at: str = "at") -> str:

@@ -124,11 +124,12 @@ class Linearizable(Checker):
         # Every key has its turn before any has a second.
         chosen = sorted(violations, key=lambda pair: (pair[0] is not first_of_key[pair[0].key], pair[0].time))
         chosen = chosen[:_REPORTED]
+        stale = [explainer.staleness(violation) for violation, explainer in chosen]
         anomalies = [
-            explainer.anomaly(violation, in_full=number < _IN_FULL)
+            explainer.anomaly(violation, *stale[number], in_full=number < _IN_FULL)
             for number, (violation, explainer) in enumerate(chosen)
         ]
-        if stale := [e.staleness(v) for v, e in chosen]:
+        if stale:
             evidence["stalest_read_ms"] = round(max(pair[0] for pair in stale) / 1e6, 3)
             evidence["most_newer_writes"] = max(pair[1] for pair in stale)
         rest: list[int] = encoded.row[repeated].tolist()

@@ -14,10 +14,11 @@ from harness.checkers.linearizability.orders import furthest_orders
 from harness.checkers.linearizability.partitions import Checked, partitions
 from harness.checkers.linearizability.registers import CAS, NOTHING, READ, RegisterOperations
 from harness.checkers.linearizability.search import Timed
-from harness.checkers.witness import Clock, about, anomaly, sentence, witness
+from harness.checkers.witness import Clock, about, anomaly, sentence
 from harness.history import FAIL, Operations
 from harness.periods import Period
 from harness.verdict import Anomaly, Order, Witness
+from harness.witness import witness
 from harness.words import count, show
 
 
@@ -33,15 +34,14 @@ class Explainer:
         self._periods = periods
         self._clock = Clock(operations.source.history)
 
-    def anomaly(self, violation: Violation, *, in_full: bool = True) -> Anomaly:
-        """The anomaly of a violation, with the faults that were active meanwhile.
+    def anomaly(self, violation: Violation, stale: int, newer: int, *, in_full: bool) -> Anomaly:
+        """The anomaly of a violation, with the faults that were active meanwhile; ``stale``, ``newer``: its staleness.
 
         ``in_full`` with what a read could have found, and the orders of its operations that get furthest.
         """
         key = self._operations.source.history.keys[violation.key]
         kind, text = getattr(self, f"_{violation.kind}")(violation)
         rows = [int(self._operations.row[row]) for row in violation.rows if row >= 0]
-        stale, newer = self.staleness(violation)
         if newer and kind == "stale read":
             text += (
                 f" It is at least {self._clock.between(0, stale)} stale: {count(newer, 'newer write')} had completed."

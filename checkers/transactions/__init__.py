@@ -47,7 +47,7 @@ from harness.checkers.transactions.recognise import (
 )
 from harness.history import OK, History
 from harness.verdict import Budget, Checker, Verdict
-from harness.words import count, show
+from harness.words import all_of, count, show
 
 if TYPE_CHECKING:
     from harness.checkers.transactions.reads import Reads
@@ -369,7 +369,7 @@ class _Judgement:
         refuted_models = [told(model) for model in self.question.refuted(list(reported))]
         said = f"not {' and not '.join(refuted_models)}: " if refuted_models else ""
         kept = [spoken(model) for model in self.kept]
-        said_kept = f"{', '.join(kept[:-1])} and {kept[-1]}" if len(kept) > 1 else "".join(kept)
+        said_kept = all_of(kept) if kept else ""
         known = "the strongest level that it is known to keep is"
         if len(kept) > 1:
             known = "the strongest levels that it is known to keep are"

@@ -13,7 +13,7 @@ from harness.checkers.transactions.registers import Mask, Registers
 from harness.checkers.transactions.version_order import Circle, VersionOrder
 from harness.columns import Ints
 from harness.history import FAIL, OK
-from harness.words import count
+from harness.words import all_of, count
 
 Kind = tuple[str, list[Found], int]
 """The name of an anomaly, the first few explained, and how many there are."""
@@ -213,7 +213,7 @@ def _cyclic_versions(registers: Registers, circles: list[Circle]) -> Kind:
     for circle in circles[:EXPLAINED]:
         values = ", ".join(registers.value(version) for version in circle.versions[:EXPLAINED])
         more = f" and {len(circle.versions) - EXPLAINED:,} more" if len(circle.versions) > EXPLAINED else ""
-        by = f"{', '.join(circle.sources[:-1])} and {circle.sources[-1]}"
+        by = all_of(circle.sources)
         touched = np.isin(registers.read, circle.versions) & registers.committed
         touched |= np.isin(registers.write, circle.versions) & registers.happened[registers.owner]
         who = np.unique(registers.owner[touched])[:EXPLAINED].tolist()

@@ -34,7 +34,7 @@ def report(path: Path, form: str, anomaly: int | None, to: Path | None, *, show:
     with _undamaged(path):
         if form == "html":
             to = story.directory.report if to is None else to
-            data = printable(page(story)).encode()
+            data = page(story).encode()
         else:
             picture = _split_brain(story) if anomaly is None else _drawing(story, anomaly)
             to = path / f"{picture.name}.{form}" if to is None else to

@@ -15,7 +15,6 @@ from harness.report.page import page
 from harness.report.story import Story
 from harness.run_directory import RunDirectory
 from harness.verdict import Verdict
-from harness.words import printable
 
 
 def write_report(
@@ -29,7 +28,7 @@ def write_report(
         # The verdict does not depend on its picture.
         directory.lost.append(f"{directory.report} could not be made: {type(error).__name__}: {error}")
     else:
-        directory.save(directory.report, printable(written).encode())
+        directory.save(directory.report, written.encode())
 
 
 def write_report_again(path: Path) -> None:

@@ -6,12 +6,11 @@ from typing import Final
 
 from harness.broken_axis import BrokenAxis
 from harness.report.anomaly_rows import LETTER, LINE, Data
-from harness.report.picture import COLOURS, Specification, over_time
+from harness.report.picture import COLOURS, Specification, over_time, own_colour
 from harness.words import duration
 
 SHOWN: Final[Specification] = {"text": {"field": "label"}}
-COLOUR: Final[Specification] = {"field": "colour", "type": "nominal", "scale": None}
-"""Each datum has its colour with it."""
+COLOUR: Final = own_colour()
 _NARROW: Final = "width < 560"
 """Where labels are marks alone: what they stand for is in the table below."""
 

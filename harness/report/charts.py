@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from harness.history import FAIL, INFO, Operations
 from harness.operation import DECLINED
 from harness.periods import Period, describe
-from harness.report.picture import COLOURS, PRIMARIES, Specification, colour_of, over_time, specification
+from harness.report.picture import COLOURS, PRIMARIES, Specification, colour_of, over_time, own_colour, specification
 from harness.report.story import Story
 from harness.words import printable
 
@@ -141,7 +141,7 @@ def bands(periods: Sequence[Period]) -> Specification:
         "encoding": {
             "x": when("from"),
             "x2": {"field": "to"},
-            "fill": {"field": "colour", "type": "nominal", "scale": None, "legend": None},
+            "fill": {**own_colour(), "legend": None},
             "tooltip": [{"field": "fault", "type": "nominal"}],
         },
     }

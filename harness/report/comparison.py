@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
-from harness.availability import percent
+from harness.availability import PHASES, QUANTILES, percent
 from harness.experiment import Experiment
 from harness.periods import turns_of
 from harness.report.headline import sentences
 from harness.report.sheet import sheet
 from harness.run_directory import RunDirectory
 from harness.verdict import Verdict
-from harness.words import duration, printable
-
-_QUANTILES: Final = ("p50", "p90", "p99", "p99.9", "max")
+from harness.words import duration
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ def comparison(folder: Path, left: str, right: str, address: Callable[[str], str
         "Faults": _rows(map(_faults, verdicts)),
         "Service": _rows(map(_served, verdicts)),
     }
-    page = sheet(
+    return sheet(
         "comparison.html.j2",
         styles=("page.css", "gallery.css"),
         names=(left, right),
@@ -56,7 +53,6 @@ def comparison(folder: Path, left: str, right: str, address: Callable[[str], str
         heads=[(verdict.validity, sentences(verdict)[0]) for verdict in verdicts],
         tables={name: rows for name, rows in tables.items() if rows},
     )
-    return printable(page)
 
 
 def _rows(runs: Iterable[Iterable[tuple[str, str]]]) -> list[Row]:
@@ -86,11 +82,11 @@ def _faults(verdict: Verdict) -> Iterator[tuple[str, str]]:
 
 def _served(verdict: Verdict) -> Iterator[tuple[str, str]]:
     measured = verdict.evidence.get("availability", {})
-    for name in ("total", "before", "during", "after"):
+    for name in ("total", *PHASES):
         group = measured.get(name)
         if group and group["operations"]:
             yield f"{name}: served", percent(group)
             latency = group["latency"] or {}
-            for quantile in _QUANTILES:
+            for quantile in QUANTILES:
                 if quantile in latency:
                     yield f"{name}: {quantile}", duration(latency[quantile])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.periods import Period, deed_of
 from harness.report.charts import chart, left_out, rows, seconds, when
-from harness.report.picture import WINDOW, Picture, colour_of
+from harness.report.picture import WINDOW, Picture, colour_of, own_colour
 from harness.report.story import Story
 from harness.words import count, printable
 
@@ -37,9 +37,8 @@ def faults(story: Story) -> list[Fault]:
     return [_fault(period) for period in story.periods[:_DRAWN]]
 
 
-def lanes(story: Story) -> Picture | None:
-    """The faults over time, one row and one colour for each family."""
-    drawn = faults(story)
+def lanes(story: Story, drawn: Sequence[Fault]) -> Picture | None:
+    """Those faults over time, one row and one colour for each family."""
     if not drawn:
         return None
     families = list(dict.fromkeys(printable(period.name) for period in story.periods))
@@ -56,7 +55,7 @@ def lanes(story: Story) -> Picture | None:
         for fault in drawn
     ]
     base: dict[str, Any] = {"y": rows("family", families)}
-    colour = {"field": "colour", "type": "nominal", "scale": None}
+    colour = own_colour()
     tooltip = [
         {"field": "family", "title": "fault"},
         {"field": "what"},

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from harness.report.picture import COLOURS, SCHEMA, Picture, Specification, from_top
+from harness.report.picture import COLOURS, SCHEMA, Picture, Specification, from_top, own_colour
 from harness.report.story import Story
 from harness.words import count, named, printable, shortened, show
 
@@ -143,7 +143,7 @@ def _specification(drawing: _Drawing) -> Specification:
     scale = {"domain": [-0.6, drawing.columns + 0.6], "nice": False, "zero": False}
     x = {"field": "x", "type": "quantitative", "scale": scale, "axis": None}
     y = from_top(height)
-    colour = {"field": "colour", "type": "nominal", "scale": None}
+    colour = own_colour()
     text = {"field": "label"}
     stretch = {"x": x, "y": y, "x2": {"field": "x2"}, "y2": {"field": "y2"}, "color": colour}
     return {
@@ -165,14 +165,14 @@ def _specification(drawing: _Drawing) -> Specification:
                     "x": x,
                     "y": y,
                     "text": text,
-                    "color": {**colour, "field": "ink"},
+                    "color": own_colour("ink"),
                     "tooltip": {"field": "say"},
                 },
             },
             {
                 "data": {"values": drawing.strikes},
                 "mark": {"type": "point", "shape": "stroke", "size": 1000, "strokeWidth": 2, "opacity": 0.9},
-                "encoding": {"x": x, "y": y, "color": {**colour, "field": "ink"}},
+                "encoding": {"x": x, "y": y, "color": own_colour("ink")},
             },
             {
                 "data": {"values": drawing.ends},

@@ -130,7 +130,7 @@ def gallery(folder: Path, chosen: dict[str, str], address: Callable[[str], str])
     """
     known = entries(folder)
     shown = [entry for entry in known if _is(entry, chosen)]
-    page = sheet(
+    return sheet(
         "gallery.html.j2",
         styles=("page.css", "gallery.css"),
         scripts=("pictures.js",),
@@ -142,7 +142,6 @@ def gallery(folder: Path, chosen: dict[str, str], address: Callable[[str], str])
         known=len(known),
         trend=trend([entry for entry in shown if not entry.hunt]),
     )
-    return printable(page)
 
 
 _FIELDS: Final = ("target", "workload", "environment", "validity")

@@ -14,7 +14,7 @@ from harness.report.acknowledged import lost_of
 from harness.report.story import Story
 from harness.summary import anomaly_count, unknown_lines
 from harness.verdict import Verdict
-from harness.words import count, duration, named, printable
+from harness.words import all_of, count, duration, named, printable
 
 _VERSION: Final = re.compile(r"\d+(?:\.\d+)+[\w.+-]*")
 _KINDS: Final = 3
@@ -69,8 +69,7 @@ def _under(verdict: Verdict) -> str:
     proved = [name for name, turns in turns_of(verdict.evidence).items() if turns.proved]
     if not proved:
         return ", without any fault"
-    names = proved[0] if len(proved) == 1 else f"{', '.join(proved[:-1])} and {proved[-1]}"
-    return f" under {names}{', which was proved' if len(proved) == 1 else ', each of them proved'}"
+    return f" under {all_of(proved)}{', which was proved' if len(proved) == 1 else ', each of them proved'}"
 
 
 def _reasons(verdict: Verdict, validity: str) -> Iterator[str]:
@@ -96,7 +95,7 @@ def _split_brains(evidence: Mapping[str, Any]) -> Iterator[str]:
     guilty = _guilty(evidence)
     for number, episode in enumerate(guilty):
         nodes = [named(node) for node in episode["nodes"]]
-        names = f"{', '.join(nodes[:-1])} and {nodes[-1]}"
+        names = all_of(nodes)
         who = f"{names} were both primary" if len(nodes) == 2 else f"two or more of {names} were primary at once"
         more = f" (and {count(len(guilty) - 1, 'time')} more)" if number == 0 and len(guilty) > 1 else ""
         yield f"Split brain: for {duration(episode['shared'])} {who}{more}; {_cost(episode)}"

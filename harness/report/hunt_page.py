@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from harness.campaign import SeedResult
 from harness.report.sheet import sheet
 from harness.run_directory import RunDirectory
-from harness.words import count, printable
+from harness.words import count
 
 if TYPE_CHECKING:  # which writes this page
     from harness.hunting import Hunt
@@ -52,7 +52,7 @@ def hunt_page(hunt: Hunt) -> str:
     ran = "" if whole else f"{len(outcomes):,} of {count(len(hunt.seeds), 'seed')} were run: "
     told = f"{ran}{count(tally['invalid'], 'seed')} of {len(outcomes):,} failed, {tally['unknown']:,} unknown"
     squares = {outcome.seed: _square(outcome, directory) for outcome in outcomes}
-    page = sheet(
+    return sheet(
         "hunt.html.j2",
         styles=("page.css", "hunt.css"),
         experiment=hunt.experiment,
@@ -70,7 +70,6 @@ def hunt_page(hunt: Hunt) -> str:
             for group in hunt.groups
         ],
     )
-    return printable(page)
 
 
 def _square(outcome: SeedResult, directory: Path) -> Square:

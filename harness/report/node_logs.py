@@ -85,7 +85,6 @@ class NodeLog:
     node: str
     anchor: str
     files: list[str]
-    servers: int
     total: int
     shown: list[Line | Moment | Gap]
     stamped: bool
@@ -170,7 +169,6 @@ def _node_log(run: Path, folder: Path, began: Began | None, moments: Sequence[Mo
         node=folder.name,
         anchor=name,
         files=[str(path.relative_to(run)) for path in files],
-        servers=len(files),
         total=len(lines),
         shown=shown,
         stamped=stamped,

@@ -106,6 +106,11 @@ def from_top(height: float, axis: Specification | None = None, *, field: str = "
     return {"field": field, "type": "quantitative", "scale": scale, "axis": axis}
 
 
+def own_colour(field: str = "colour") -> Specification:
+    """The colour of a mark, which is in its datum."""
+    return {"field": field, "type": "nominal", "scale": None}
+
+
 def row_names(places: Sequence[float], names: str) -> Specification:
     """The axis of rows: their names at these places. ``names`` is an expression of params, since names are data."""
     return {

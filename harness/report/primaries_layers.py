@@ -8,7 +8,7 @@ from typing import Any, Final
 from harness.report.acknowledged import FATES, LOST, PLAIN, Account, Write, Writes
 from harness.report.forks import CROSS
 from harness.report.hits import Hit
-from harness.report.picture import COLOURS, Specification, colour_of, from_top, over_time, row_names
+from harness.report.picture import COLOURS, Specification, colour_of, from_top, over_time, own_colour, row_names
 from harness.report.primaries_rows import BAR, LANE, Layout
 from harness.report.primaries_words import how_many, lost_words, reign_of, several, when
 from harness.roles import Span
@@ -79,11 +79,6 @@ def _labels(values: list[dict[str, Any]], mark: Specification, align: str = "lef
     }
 
 
-def _constant(field: str = "colour") -> Specification:
-    """A colour that is in the data."""
-    return {"field": field, "type": "nominal", "scale": None}
-
-
 def episodes(accounts: Sequence[Account], layout: Layout, end: int) -> list[Specification]:
     """A band over all rows for each time with several primaries."""
     in_order = sorted(accounts, key=lambda account: int(account["start"]))
@@ -101,10 +96,10 @@ def episodes(accounts: Sequence[Account], layout: Layout, end: int) -> list[Spec
     ]
     # One that was short is still to be seen by its edges.
     mark = {"fillOpacity": 0.13, "strokeOpacity": 0.6, "strokeWidth": 1}
-    band = _stretch(values, mark, color=_constant(), stroke=_constant())
+    band = _stretch(values, mark, color=own_colour(), stroke=own_colour())
     # The first layer has the axis.
     band["encoding"]["y"] = _rows(layout)
-    edge = _stretch([{**value, "y2": 2} for value in values], {}, color=_constant())
+    edge = _stretch([{**value, "y2": 2} for value in values], {}, color=own_colour())
     return [band, edge, *_banners(values, end / 1e9)]
 
 
@@ -125,7 +120,7 @@ def _banners(values: list[dict[str, Any]], end: float) -> list[Specification]:
     mark = {"fontWeight": 700, "fontSize": 13}
     banners = [_labels(behind, mark), _labels(before, mark, "right")]
     for banner in banners:
-        banner["encoding"]["color"] = _constant()
+        banner["encoding"]["color"] = own_colour()
     return banners
 
 
@@ -222,8 +217,8 @@ def faults(hit: Sequence[Hit], layout: Layout) -> list[Specification]:
         _stretch(
             values,
             {"cornerRadius": 2, "fillOpacity": 0.25, "strokeWidth": 1},
-            color=_constant(),
-            stroke=_constant(),
+            color=own_colour(),
+            stroke=own_colour(),
             tooltip={"field": "say"},
         ),
         _labels(values, {"fontSize": 11}),
@@ -243,7 +238,6 @@ def marks(drawn: Sequence[Write], layout: Layout) -> list[Specification]:
             "say": f"{write.words}, acknowledged at {write.at / 1e9:.3f} s: {write.fate}",
         }
         for write in drawn
-        if write.node in layout.middles
     ]
     fates = [fate for fate in FATES if any(value["fate"] == fate for value in values)]
     domain = {"domain": fates}

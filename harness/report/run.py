@@ -55,8 +55,8 @@ class Run:
 
 def run(story: Story) -> Run | None:
     """The run of a story; None where there is nothing to show of it."""
-    operations = measured(story)
-    drawn = [lanes(story), *(_of_operations(story, operations) if operations else ())]
+    operations, listed = measured(story), faults(story)
+    drawn = [lanes(story, listed), *(_of_operations(story, operations) if operations else ())]
     drawn += [roles(story), lag(story), clocks(story)]
     pictures = [picture for picture in drawn if picture is not None]
     evidence: dict[str, Any] = story.evidence.get("availability") or {}
@@ -67,7 +67,7 @@ def run(story: Story) -> Run | None:
         story.end / 1e9,
         minimap(story, operations) if operations else None,
         pictures,
-        faults(story),
+        listed,
         len(story.periods),
         [_recovery(fault) for fault in evidence.get("faults", ())],
         reasons,

@@ -16,16 +16,19 @@ from markupsafe import Markup
 
 from harness.report import vega
 from harness.report.picture import embedded
-from harness.words import count
+from harness.words import count, printable
 
 _TEMPLATES: Final = Path(__file__).parent / "template"
 
 
 def sheet(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), **values: Any) -> str:
-    """A page of a template with these styles and scripts of its folder; with any script, Vega comes first."""
+    """A page of a template with these styles and scripts of its folder; with any script, Vega comes first.
+
+    Whatever stores have said in it is printable.
+    """
     run = [_inline(vega.script()), *(_inline(_text(name)) for name in scripts)] if scripts else []
     look = [_text(name) for name in styles]
-    return (
+    page = (
         _environment()
         .get_template(template)
         .render(
@@ -35,6 +38,7 @@ def sheet(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), 
             **values,
         )
     )
+    return printable(page)
 
 
 def _policy(scripts: Sequence[str], styles: Sequence[str]) -> str:

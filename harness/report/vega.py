@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib.util
-import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+from harness.plain_files import write_whole
 from harness.report.picture import Picture
 
 _PAPER: Final = {"background": "white", "font": "sans-serif"}
@@ -33,14 +33,9 @@ def script() -> str:
         import vl_convert  # 80 MB, which nobody needs who has the script
 
         bundled: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # it has a default
-    part = kept.with_suffix(f".{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):  # it is bundled again the next time
         kept.parent.mkdir(exist_ok=True)
-        part.write_text(bundled, encoding="utf-8")
-        part.replace(kept)
-    except OSError:  # it is bundled again the next time
-        with contextlib.suppress(OSError):
-            part.unlink()
+        write_whole(kept, bundled.encode())
     return bundled
 
 

@@ -24,6 +24,7 @@ RECORDED = {
     "harness.replication",
     "harness.roles",
     "harness.verdict",
+    "harness.witness",
     "harness.words",
     "harness.writes",
 }

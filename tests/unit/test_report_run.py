@@ -206,7 +206,7 @@ def test_faults_have_a_row_for_each_family_and_are_listed_with_their_proof() -> 
     events += fault("kill", 200, 300, proved=False, deed="</script>\x1b[2J")
     events += fault("partition", 400, 500, proved=True)
     mine = story(from_events(events))
-    picture = fault_charts.lanes(mine)
+    picture = fault_charts.lanes(mine, fault_charts.faults(mine))
     assert picture is not None
     bars = picture.specification["layer"][-1]["data"]["values"]
     assert [bar["family"] for bar in bars] == ["partition", "kill", "partition"]
@@ -227,7 +227,7 @@ def test_of_many_faults_those_that_are_drawn_are_said() -> None:
         events += fault("kill", 1000 * number + 10, 1000 * number + 100 + number, proved=number != 1100)
     events += fault("pause", 10**7, 10**7 + 5, proved=True)
     mine = story(from_events(events))
-    picture = fault_charts.lanes(mine)
+    picture = fault_charts.lanes(mine, fault_charts.faults(mine))
     assert picture is not None
     assert "1,201 faults, 2 families, a row for each. 1 with a dashed outline" in picture.words
     assert "Drawn: the first 1,000." in picture.words
@@ -241,7 +241,8 @@ def test_names_of_faults_stay_within_their_bars() -> None:
     events = [Event(0, 0, 0, "invoke", "read"), Event(0, 10, 0, "ok", "read")]
     for number, name in enumerate(names * 3):
         events += fault(name, 100 + number * 17, 116 + number * 17, proved=True, deed=f"a long story of {name}")
-    picture = fault_charts.lanes(story(from_events(sorted(events, key=lambda event: event.time))))
+    mine = story(from_events(sorted(events, key=lambda event: event.time)))
+    picture = fault_charts.lanes(mine, fault_charts.faults(mine))
     assert picture is not None
     group = picture.specification["layer"][-1]
     assert len(group["layer"][0]["encoding"]["y"]["scale"]["domain"]) == len(names)
