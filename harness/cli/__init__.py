@@ -23,6 +23,8 @@ def main() -> None:
     """Entry point of the command ``splitbrain``: whatever happens comes to a sentence and a code from 0 to 4."""
     try:
         try:
+            hold_signals()
+            _print_whatever_comes()  # a stream that a signal finds half changed can be written to no more
             end_on_signals()
             code = _command()
             if sys.stdout is not None:
@@ -38,6 +40,12 @@ def main() -> None:
     sys.exit(code)
 
 
+def _print_whatever_comes() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
 def _command() -> int:
     """Run the command; its exit code."""
     from harness.cli.app import app
@@ -45,9 +53,6 @@ def _command() -> int:
     from harness.errors import SplitbrainError, UsageError
 
     os.environ["PATH"] = search_path()
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     words = [word for word in sys.argv[1:] if word != DEBUG]
     if not all(_is_text(word) for word in words):
         raise UsageError("what is asked for on the command line is not text in UTF-8")

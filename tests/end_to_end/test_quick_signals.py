@@ -141,3 +141,31 @@ except Ended as ended:
 def test_a_signal_that_comes_in_a_callback_which_python_ignores_ends_the_command_all_the_same() -> None:
     done = subprocess.run([sys.executable, "-c", IGNORED], capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.stderr) == ("SIGTERM\n", "")
+
+
+HALF_CHANGED = """
+import io, os, signal, sys
+from harness import cli
+
+class Stream(io.TextIOWrapper):
+    half = False
+    def reconfigure(self, **changes):
+        self.half = True
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.half = False
+    def writable(self):
+        return not self.half
+    def write(self, text):
+        return 0 if self.half else super().write(text)
+
+sys.stderr = Stream(sys.stderr.buffer)
+sys.argv = ["splitbrain", "list", "targets"]
+cli.main()
+"""
+
+
+def test_a_signal_does_not_find_a_stream_half_changed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HALF_CHANGED], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stderr) == (4, "splitbrain: stopped by SIGTERM, without a verdict\n")
