@@ -36,6 +36,10 @@ app = typer.Typer(
 )
 images = typer.Typer(cls=Commands, help="The image that docker nodes run.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(images, name="images")
+experiment = typer.Typer(
+    cls=Commands, help="Ways of replicating a store, compared.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(experiment, name="experiment")
 
 
 class Format(enum.StrEnum):
@@ -353,14 +357,62 @@ def clean(
     command.clean(everything, as_json=output is Format.json)
 
 
+@experiment.command()
+def cap(
+    seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only these modes, by their names in table.csv; with commas, or repeated.")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Shorter cuts and fewer clients: a rough shape.")] = False,
+    directory: Annotated[Path, typer.Option(help="Where the page, the CSV file and the runs are made.")] = Path(
+        "runs/experiment-cap"
+    ),
+    output: FormatOption = Format.text,
+    debug: DebugOption = False,
+) -> None:
+    """Take every mode of replication of the bundled store through the same cuts, and measure what it gives up for what.
+
+    Simulated: the same seed gives the same table.
+    """
+    from harness.cli import tradeoffs as command
+
+    as_json = output is Format.json
+    raise typer.Exit(command.cap(directory, seed, listed("--only", only), quick=quick, as_json=as_json))
+
+
+@experiment.command()
+def quorum(
+    seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
+    sizes: Annotated[
+        list[str] | None, typer.Option(help="The numbers of nodes, 2 to 7, with commas or repeated; without it 2,3,5.")
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Where the page and the CSV file are made.")] = Path(
+        "runs/experiment-quorum"
+    ),
+    output: FormatOption = Format.text,
+    debug: DebugOption = False,
+) -> None:
+    """Measure stale reads and latency for every N, R and W of quorums: where R + W > N begins to hold.
+
+    Simulated: the same seed gives the same table.
+    """
+    from harness.cli import tradeoffs as command
+
+    as_json = output is Format.json
+    raise typer.Exit(command.quorum(directory, seed, listed("--sizes", sizes), as_json=as_json))
+
+
 @images.command()
 def build(
     bootstrap: Annotated[
         bool, typer.Option(help="Make the base image with debootstrap, where none can be pulled.")
     ] = False,
+    targets: Annotated[
+        str | None, typer.Option(help="Only the servers of these, with commas; else those of all `list targets`.")
+    ] = None,
     debug: DebugOption = False,
 ) -> None:
     """Build the node image: what fault tools need, and the servers of `list targets`."""
     from harness.cli import images as command
 
-    command.build(bootstrap)
+    command.build(targets, bootstrap=bootstrap)

@@ -10,12 +10,13 @@ from harness.environments import engine, namespaces
 from harness.errors import SplitbrainError
 
 
-def build(bootstrap: bool) -> None:
-    """Build the node image with the servers of all targets that are listed, showing what goes on."""
+def build(targets: str | None, *, bootstrap: bool) -> None:
+    """Build the node image with the servers of these targets, or of all that are listed, showing what goes on."""
     from harness.environments.images import build as build_image
     from harness.plugins import load, names
 
-    packages = {package for name in names("targets") for package in load("targets", name).programs.values()}
+    which = names("targets") if targets is None else [name.strip() for name in targets.split(",")]
+    packages = {package for name in which for package in load("targets", name).programs.values()}
     name = build_image(sorted(packages), bootstrap=bootstrap, say=lambda text: print(text, file=sys.stderr))
     print(name)
 

@@ -43,8 +43,10 @@ async def test_one_object_serves_several_runs_whose_nodes_have_the_same_names(na
         assert node.written == first
 
 
-def test_the_node_image_gets_the_servers_of_all_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_node_image_gets_the_servers_of_all_targets_or_of_some(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Sequence[str]] = []
     monkeypatch.setattr(images, "build", lambda packages, **_: asked.append(packages))
-    build(bootstrap=False)
-    assert asked == [["etcd-server", "postgresql-15", "redis-sentinel", "redis-server"]]
+    build(None, bootstrap=False)
+    assert {"etcd-server", "mariadb-server", "postgresql-15", "redis-sentinel", "redis-server"} < set(asked[0])
+    build("redis, postgres", bootstrap=False)
+    assert asked[1:] == [["postgresql-15", "redis-sentinel", "redis-server"]]

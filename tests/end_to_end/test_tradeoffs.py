@@ -1,0 +1,72 @@
+"""``splitbrain experiment``: a few modes in a short plan show what theory says of them, twice in the same words."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def share(cut: Any, side: str, f: str) -> float:
+    served = cut[side][f]
+    assert served["whole"] > 5
+    return float(served["part"] / served["whole"])
+
+
+def test_consensus_gives_up_the_minority_and_gossip_its_writes(splitbrain: Command, tmp_path: Path) -> None:
+    words = ("experiment", "cap", "--quick", "--only")
+    done = splitbrain(*words, "raft,gossip", "--directory", "one", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    rows = {row["mode"]: row["figures"] for row in json.loads(done.stdout)["rows"]}
+    raft, gossip = rows["raft"], rows["gossip"]
+    assert raft["model"] == "linearizable"
+    assert share(raft["far_cut"], "majority", "write") == 1.0
+    for cut in ("far_cut", "primary_cut"):
+        assert share(raft[cut], "minority", "write") == 0.0
+        assert share(gossip[cut], "majority", "write") == share(gossip[cut], "minority", "write") == 1.0
+    assert raft["far"]["write"]["p50"] > 80
+    assert raft["near"]["write"]["p50"] < 10
+    assert gossip["far"]["write"]["p99"] < 10
+    assert (raft["lost"]["part"], raft["stale"]["part"]) == (0, 0)
+    assert gossip["lost"]["part"] > 0
+    assert gossip["stale"]["part"] > 0
+    assert gossip["model"] not in ("linearizable", "sequential")
+    assert gossip["converged_after"] is not None
+    page = (tmp_path / "one/report.html").read_text()
+    assert "Content-Security-Policy" in page
+    assert all(mode in page for mode in ("Raft", "gossip, last write wins"))
+    for mode in ("raft", "gossip"):  # the rows lead to the reports of their runs
+        assert (tmp_path / "one/runs" / mode / "report.html").is_file()
+        assert f'href="runs/{mode}/report.html"' in page
+    again = splitbrain(*words, "gossip", "--directory", "two")
+    assert again.stdout.splitlines()[1].startswith(f"gossip, last write wins  {gossip['model']}")
+    name = "runs/gossip/history.jsonl"
+    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    first, second = ((tmp_path / name / "table.csv").read_text().splitlines() for name in ("one", "two"))
+    assert first[0] == second[0]
+    assert first[2] == second[1]
+
+
+def test_reads_are_stale_only_where_quorums_do_not_meet(splitbrain: Command, tmp_path: Path) -> None:
+    done = splitbrain("experiment", "quorum", "--sizes", "2", "--directory", "q")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "q/table.csv").open() as file:
+        rows = {(row["r"], row["w"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 4
+    assert {setting for setting, row in rows.items() if int(row["reads_stale"])} == {("1", "1")}
+    assert "With R + W > N 0 of" in done.stdout
+    assert (tmp_path / "q/report.html").is_file()
+
+
+def test_what_there_is_not_is_said_in_a_sentence(splitbrain: Command, tmp_path: Path) -> None:
+    for words, said in ((("cap", "--only", "raft,paxos"), "'paxos'"), (("quorum", "--sizes", "1"), "'1'")):
+        done = splitbrain("experiment", *words)
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert said in line
+    assert list(tmp_path.iterdir()) == []
