@@ -19,7 +19,7 @@ _SYNC: Final = "-o replication=primary-backup"
 _MULTI: Final = "-o replication=multi-primary"
 _QUORUM: Final = "-o replication=quorum"
 
-_OBJECTS: Final = ("append", "set", "counter", "queue", "unique-ids", "bank", "watch")
+_OBJECTS: Final = ("append", "set", "counter", "queue", "unique-ids", "bank", "atm", "watch")
 _ISOLATIONS: Final = {
     "serializable": "strict-serializable",
     "snapshot": "strong-snapshot-isolation",
@@ -37,12 +37,26 @@ _TIMED: Final = {
 }
 """What is held for a time is held by the primary's clock: where chaos may turn that, tokens alone are promised."""
 
+_SHARDED: Final = {
+    "register, hash": "-o shards=3",
+    "register, range": "-o shards=3 -o placement=range -o snapshot=50",
+    "register, consistent hash": "-o shards=4 -o placement=consistent-hash",
+    "append, rendezvous": "--workload append -o shards=3 -o placement=rendezvous",
+    "set, hierarchical": "--workload set -o shards=3 -o placement=hierarchical",
+    "bank": "--workload bank -o shards=3",
+    "atm": "--workload atm -o shards=3",
+    "list-append": "--workload list-append -o shards=3",
+    "write-skew": "--workload write-skew -o shards=3 -o placement=range",
+}
+"""Keys are split over Raft groups, and ranges move between them: chaos has the nemesis ``reshard`` there."""
+
 MODES: Final = {
     "raft": "",
     "raft, lease reads, snapshots": "-o reads=lease -o snapshot=50",
     **{f"raft, {workload}": f"--workload {workload}" for workload in _OBJECTS},
     **{f"raft, {name}": words for name, words in _TIMED.items()},
     **{f"raft, {name}": words for name, words in _TRANSACTIONS.items()},
+    **{f"raft, shards, {name}": words for name, words in _SHARDED.items()},
     "primary-backup, sync": _SYNC,
     **{f"primary-backup, sync, {workload}": f"{_SYNC} --workload {workload}" for workload in _OBJECTS},
     **{f"primary-backup, sync, {name}": f"{_SYNC} {words}" for name, words in _TIMED.items()},

@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Capability(enum.StrEnum):
-    """Something that an environment may be able to do to its nodes; the last one is the store's."""
+    """Something that an environment may be able to do to its nodes; the last two are the store's."""
 
     PARTITION = "partition"
     NETEM = "netem"
@@ -23,6 +23,7 @@ class Capability(enum.StrEnum):
     STORAGE = "storage"
     SQUEEZE = "squeeze"
     MEMBERSHIP = "membership"
+    RESHARD = "reshard"
 
 
 OF_NODES: Final[Mapping[Capability, str]] = {
@@ -37,7 +38,7 @@ OF_NODES: Final[Mapping[Capability, str]] = {
     Capability.SQUEEZE: "taking CPU time and memory away",
 }
 """Those that an environment has or lacks, each with what it is."""
-OF_STORES: Final = frozenset({Capability.MEMBERSHIP})
-"""Those that a target has or lacks: letting nodes leave its store and join again."""
+OF_STORES: Final = frozenset({Capability.MEMBERSHIP, Capability.RESHARD})
+"""Those that a target has or lacks: letting nodes leave its store and join again, moving ranges between its shards."""
 ALWAYS: Final = frozenset({Capability.PARTITION, Capability.KILL, Capability.PAUSE, Capability.DISK})
 """Those that every real node lets be done to it; the others depend on the kernel, and are tried."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, runtime_checkable
 
 from harness.capability import OF_STORES, Capability
 from harness.cluster import Cluster, Role
@@ -57,6 +57,33 @@ class ChangesMembers(Protocol):
 
     async def members(self, cluster: Cluster) -> Sequence[str]:
         """The members, as members say it."""
+        ...
+
+
+class ShardsSeen(NamedTuple):
+    """What one node says of a store's shards: which of them owns what, of the line on which all keys are."""
+
+    epoch: int
+    """How often the map has changed that this node knows."""
+    owners: Sequence[tuple[str, int]]
+    """Where each piece of the line begins, and the shard that owns it, as the shards on this node say it themselves."""
+    shards: Sequence[int]
+    """All shards, also those that own nothing just now."""
+    points: Sequence[str]
+    """Where on the line there are keys."""
+    moving: bool
+    """Whether something is on its way."""
+
+
+class Reshards(Protocol):
+    """Moves ranges of keys between the shards of a store that serves. Raises ``NothingToDo`` where it cannot now."""
+
+    async def shards(self, cluster: Cluster) -> Mapping[str, ShardsSeen]:
+        """What each node that answers says."""
+        ...
+
+    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> None:
+        """Begin to move all from ``low`` to ``high``, which is not in it, to a shard; returns before it is done."""
         ...
 
 
@@ -129,9 +156,15 @@ class Target(Part, Protocol):
         """What changes the members of the store, perhaps the target itself; None where that cannot be done."""
         return None
 
+    @property
+    def sharding(self) -> Reshards | None:
+        """What moves ranges between the shards of the store, perhaps the target itself; None where there are none."""
+        return None
+
     def lacks(self, capability: Capability) -> bool:
         """Whether the store, with these options, cannot do something of its own."""
-        return capability in OF_STORES and self.membership is None
+        able = {Capability.MEMBERSHIP: self.membership, Capability.RESHARD: self.sharding}
+        return capability in OF_STORES and able[capability] is None
 
     @abstractmethod
     async def start(self, cluster: Cluster, node: Node) -> None:

@@ -32,6 +32,14 @@ class Options:
         500, "take a snapshot when the log has this many entries", of=("raft",), least=1, most=1_000_000
     )
 
+    shards: int = _option(
+        0, "split the keys over this many Raft groups, between which ranges can be moved; 0: one for all", of=("raft",),
+        least=0, most=16,
+    )  # fmt: skip
+    placement: Literal["hash", "range", "consistent-hash", "rendezvous", "hierarchical"] = _option(
+        "hash", "with shards: which of them holds a key at first", of=("raft",)
+    )
+
     isolation: Literal["serializable", "snapshot", "read-committed"] = _option(
         "serializable",
         "how transactions are done: whole and in one step; from a snapshot, declined if another wrote the same key "

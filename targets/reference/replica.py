@@ -51,13 +51,15 @@ class Replica(Protocol):
     the steps that such a bug gets wrong are methods of their own.
     """
 
-    role: str
-    """``primary``, ``backup`` or ``candidate``; every node of a store without a primary is a ``peer``."""
-
     commands: ClassVar[frozenset[str]]
     """What it can execute; the server refuses everything else, and numbers that are none, before it gets here."""
 
     def __init__(self, site: Site) -> None: ...
+
+    @property
+    def role(self) -> str:
+        """``primary``, ``backup`` or ``candidate``; every node of a store without a primary is a ``peer``."""
+        ...
 
     def start(self) -> None:
         """Begin: set timers, send first messages."""

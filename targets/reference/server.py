@@ -27,6 +27,7 @@ from harness.targets.reference.primary_backup import PrimaryBackup
 from harness.targets.reference.quorum import Quorum
 from harness.targets.reference.raft import Raft
 from harness.targets.reference.replica import READS, NotPrimary, Replica, Site, Unavailable, Unknown
+from harness.targets.reference.shards.router import Router
 from harness.targets.reference.state import WrongTypeError
 from harness.targets.reference.transactions import parse
 
@@ -41,6 +42,7 @@ NUMBERS = {
     "MOVE": slice(1, 2),
     "OPEN": slice(2, None, 2),
     "COMMIT": slice(0, 1),
+    "RESHARD": slice(2, None),
     **dict.fromkeys(("GRANT", "RENEW", "RELEASE", "GUARDED", "FENCED"), slice(1, 2)),
 }
 """Which arguments of a command are whole numbers."""
@@ -138,7 +140,7 @@ class Server:
             except ValueError as error:
                 return ValueError(f"ERR {error}")
         command = [name, *arguments]
-        if once and isinstance(self._replica, Elected):
+        if once and isinstance(self._replica, Elected | Router):
             command = ["ONCE", *once, *command]
         return _reply(await self._replica.execute(command))
 
@@ -146,7 +148,7 @@ class Server:
         """``ONCE client number command...``: executed at most once, however often it is sent."""
         name, words = arguments[2].upper(), arguments[3:]
         least, most, handler = self.COMMANDS.get(name, (0, 0, Server._nothing))
-        changes = handler is Server._execute and name not in READS | {"MEMBERS"}
+        changes = handler is Server._execute and name not in READS | {"MEMBERS", "RESHARD", "SHARDS"}
         if not changes or not least <= len(words) <= most:
             return ValueError("ERR ONCE takes a client, a number and a command that changes something")
         if not arguments[1].isdecimal() or len(arguments[1]) > _DIGITS:
@@ -176,9 +178,10 @@ class Server:
 
     async def _contents(self, _name: str, _arguments: list[str]) -> resp.Reply:
         """``CONTENTS``: each key and what this very node holds of it, where all nodes are to hold the same."""
-        if not isinstance(self._replica, Elected):
+        if not isinstance(self._replica, Elected | Router):
             return ValueError("ERR CONTENTS is not a command of this way of replicating")
-        return [word.encode() for pair in self._replica.state.contents().items() for word in pair]
+        held = self._replica.contents() if isinstance(self._replica, Router) else self._replica.state.contents()
+        return [word.encode() for pair in held.items() for word in pair]
 
     async def _ping(self, _name: str, _arguments: list[str]) -> resp.Reply:
         return "PONG"
@@ -219,6 +222,8 @@ class Server:
         "HSET": (3, 3, _execute),
         "HGETALL": (1, 1, _execute),
         "MEMBERS": (0, 99, _execute),
+        "SHARDS": (0, 0, _execute),
+        "RESHARD": (3, 3, _execute),
         "ONCE": (4, _MANY, _once),
         "SERVED": (1, _MANY, _served),
         "PEEK": (2, 4, _peek),
@@ -256,7 +261,7 @@ async def run(arguments: Sequence[str], host: Host) -> None:
 
     send = host.join(given.name, addresses, receive)
     site = Site(given.name, tuple(sorted(addresses)), host, send, given.data, options)
-    replica = plant(REPLICATIONS[options.replication], options.bug)(site)
+    replica = Router(site) if options.shards else plant(REPLICATIONS[options.replication], options.bug)(site)
     server = Server(given.name, replica, addresses, host.secret)
     loop = asyncio.get_running_loop()
     await loop.create_server(lambda: Connection(server), own, CLIENT_PORT)

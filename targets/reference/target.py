@@ -16,12 +16,13 @@ from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError, option
 from harness.errors import field as named
 from harness.options import Code, Limit, Nodes, Number, Text
-from harness.target import ChangesMembers, Client, Leadership, Target
+from harness.target import ChangesMembers, Client, Leadership, Reshards, ShardsSeen, Target
 from harness.targets.reference.bugs import BUGS, Bug
 from harness.targets.reference.client import ReferenceClient
 from harness.targets.reference.metrics import METRICS_PORT
 from harness.targets.reference.options import Options as NodeOptions
 from harness.targets.reference.peers import PEER_PORT
+from harness.targets.reference.placement import Piece, joined, owner
 from harness.targets.reference.server import CLIENT_PORT
 from harness.targets.resp import connected, quick, quick_info
 
@@ -33,7 +34,7 @@ _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members, and for what a node holds."""
 _HINTS = get_type_hints(NodeOptions)
 _TRANSACTIONS = frozenset({"list-append", "rw-register", "rmw", "long-fork", "write-skew"})
-_ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "watch", "lock", "lease"}) | _TRANSACTIONS
+_ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "atm", "watch", "lock", "lease"}) | _TRANSACTIONS
 """The workloads that need commands which only modes with one order of them have."""
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 """No module comes from the directory that a server happens to be started in."""
@@ -111,7 +112,12 @@ class Reference(Target):
                 raise UsageError(f"{option(name)} is {given[name]}, but each key is held by n={asked.n} nodes only")
         if asked.conflict == "merge":
             _refuse_what_merges_nothing(asked.merge)
-        self.leadership: Leadership = "primary" if self._elects else "none"
+        if asked.shards:
+            _refuse_what_shards_have_not(asked, bugs)
+        elif sharded := [name for name in bugs if BUGS[name].sharded]:
+            raise UsageError(f"the bug {sharded[0]} is of shards: it needs {option('shards')}")
+        # Each shard has a primary of its own, and each of them acknowledges writes.
+        self.leadership: Leadership = "primary" if self._elects and not asked.shards else "none"
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         options = self._options
@@ -158,12 +164,22 @@ class Reference(Target):
         roles = await self.roles(cluster)
         if len(roles) < len(cluster.nodes) or not self._elects:
             return len(roles) == len(cluster.nodes)
+        if self._options.shards and not await self._all_are_led(cluster):
+            return False
         primaries = [role for role in roles if role.role == "primary"]
         return len(primaries) == 1 and len({role.term for role in roles}) == 1
 
-    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+    async def _infos(self, cluster: Cluster) -> Mapping[str, Mapping[str, str]]:
         nodes = [(node.name, node.address) for node in cluster.nodes]
-        answers = await quick_info(nodes, CLIENT_PORT, self._password(cluster))
+        return await quick_info(nodes, CLIENT_PORT, self._password(cluster))
+
+    async def _all_are_led(self, cluster: Cluster) -> bool:
+        """Whether every shard has a primary, too; roles are those in the group of the map."""
+        led = ",".join(info.get("leads", "") for info in (await self._infos(cluster)).values()).split(",")
+        return {str(shard) for shard in range(self._options.shards + 1)} <= set(led)
+
+    async def roles(self, cluster: Cluster) -> Sequence[Role]:
+        answers = await self._infos(cluster)
         return [
             Role(
                 name,
@@ -183,8 +199,28 @@ class Reference(Target):
 
     @property
     def membership(self) -> ChangesMembers | None:
-        """Raft can change its members."""
-        return self if self._options.replication == "raft" else None
+        """Raft can change its members, where there is one group of them."""
+        return self if self._options.replication == "raft" and not self._options.shards else None
+
+    @property
+    def sharding(self) -> Reshards | None:
+        """Shards can hand ranges of keys to one another."""
+        return self if self._options.shards > 1 else None
+
+    async def shards(self, cluster: Cluster) -> Mapping[str, ShardsSeen]:
+        """What each node says of the shards."""
+        names = [node.name for node in cluster.nodes]
+        answers = await cluster.on_each(names, lambda node: self._ask(cluster, node.name, "SHARDS"))
+        return {name: _seen(json.loads(answer)) for name, answer in answers.items() if isinstance(answer, bytes | str)}
+
+    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> None:
+        """Ask whoever is primary of the map for a move."""
+        for role in await self.roles(cluster):
+            if role.role == "primary" and isinstance(
+                await self._ask(cluster, role.node, "RESHARD", low, high, str(shard)), int
+            ):
+                return
+        raise NothingToDo("no primary has taken the range for one that can be moved now")
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:
         """Let nodes leave a Raft cluster, one after the other; the members afterwards."""
@@ -237,6 +273,24 @@ class Reference(Target):
         return ReferenceClient(
             node.address, identity, timeout, password, repeats=self._elects, isolation=self._options.isolation
         )
+
+
+def _seen(told: Mapping[str, Any]) -> ShardsSeen:
+    """What a node says, with the owners as each shard's own state has them."""
+    lines = {int(number): [Piece(*piece) for piece in pieces] for number, pieces in told["owned"].items()}
+    starts = sorted({piece.start for pieces in lines.values() for piece in pieces})
+    owners = (
+        Piece(start, next((number for number, pieces in lines.items() if owner(pieces, start) == number), 0))
+        for start in starts
+    )
+    return ShardsSeen(told["epoch"], joined(owners), sorted(lines), told["points"], told["moving"])
+
+
+def _refuse_what_shards_have_not(asked: NodeOptions, bugs: Sequence[str]) -> None:
+    if asked.isolation != NodeOptions.isolation:
+        raise UsageError(f"{option('isolation')} is {asked.isolation}, but shards have no snapshot in common")
+    if alone := [name for name in bugs if not BUGS[name].sharded]:
+        raise UsageError(f"the bug {alone[0]} is of one group for all keys, without {option('shards')}")
 
 
 def _refuse_what_merges_nothing(name: str) -> None:

@@ -40,6 +40,17 @@ class Bug:
         return " ".join((inspect.getdoc(self.mixin) or "").split())
 
     @property
+    def broken(self) -> type:
+        """The correct class that it breaks."""
+        package = __package__ or ""
+        return next(one for one in self.mixin.__mro__ if not one.__module__.startswith(package))
+
+    @property
+    def sharded(self) -> bool:
+        """Whether it is of a store whose keys are split."""
+        return "shards" in self.options
+
+    @property
     def what(self) -> str:
         """Which replication it is of, and what it breaks there."""
         return f"{self.replication}: {self.breaks}"
@@ -95,6 +106,6 @@ def bug(*, replication: str, checker: str, workload: str, nemesis: str, **more: 
 
 
 def plant(replica: type[T], bugs: str) -> type[T]:
-    """The replica with bugs, whose names are separated by commas."""
-    mixins = [BUGS[name].mixin for name in bugs.split(",") if name]
+    """The replica, or another part of a node, with those of the bugs, separated by commas, that are of it."""
+    mixins = [BUGS[name].mixin for name in bugs.split(",") if name and issubclass(replica, BUGS[name].broken)]
     return type(replica.__name__, (*mixins, replica), {}) if mixins else replica
