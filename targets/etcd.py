@@ -116,6 +116,11 @@ class Etcd(Target):
         """By node, which member it was when it was last removed."""
 
     @property
+    def authority(self) -> Authority:
+        """Issues the certificates of members, and of those whom they let in."""
+        return self._authority
+
+    @property
     def membership(self) -> ChangesMembers:
         return self
 
@@ -209,6 +214,19 @@ class Etcd(Target):
             return {"header": {"cluster_id": STRANGER}}
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return {}
+
+    async def holder(self, node: Node, key: str) -> tuple[str, int] | None:
+        """What a key holds, and the revision that wrote it, by a linearizable read; None without it, or an answer."""
+        try:
+            async with (
+                self._session(_QUICK) as session,
+                session.post(f"{_url(node.address)}/v3/kv/range", json={"key": encode(key)}) as response,
+            ):
+                for pair in (await response.json(content_type=None)).get("kvs", []):
+                    return decode(pair["value"]), int(pair["mod_revision"])
+        except (aiohttp.ClientError, TimeoutError, ValueError, KeyError):
+            return None
+        return None
 
     async def identities(self, cluster: Cluster) -> Mapping[str, str]:
         """The identifier of the cluster that each member belongs to, which is made from the token and the members."""

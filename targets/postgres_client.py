@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import importlib
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from harness.errors import MissingError
 from harness.operation import Declined, Failed, Indeterminate, Operation, Served
@@ -33,6 +33,8 @@ _ROLLED_BACK: Final = ("40", "23", "25", "53")
 of transactions, and too little memory or other resources. What ends a server's process (57P0x) may come too late."""
 _NOT_KNOWN: Final = "40003"
 """The one error of these classes that says that the outcome is not known."""
+_CANCEL_SHARE: Final = 0.5
+"""The part of an operation's time-out after which it is cancelled, where it is."""
 _SHARE: Final = 0.8
 """The part of an operation's time-out after which its connection is dropped, before somebody else cancels it."""
 
@@ -78,6 +80,36 @@ def dropped_after(connection: Any, seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
+class Server(NamedTuple):
+    """A connection to a server, the name and address of its node, and whether it is a primary's."""
+
+    where: tuple[str, str]
+    link: Any
+    primary: bool
+
+
+class _Thinking:
+    """A connection whose user thinks, for so many seconds, before every statement that changes something."""
+
+    def __init__(self, link: Any, seconds: float) -> None:
+        self._link = link
+        self._seconds = seconds
+
+    async def execute(self, query: str, *args: Any) -> str:
+        await asyncio.sleep(self._seconds)
+        tag: str = await self._link.execute(query, *args)
+        return tag
+
+    async def fetch(self, query: str, *args: Any) -> Any:
+        return await self._link.fetch(query, *args)
+
+    async def fetchrow(self, query: str, *args: Any) -> Any:
+        return await self._link.fetchrow(query, *args)
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        return await self._link.fetchval(query, *args)
+
+
 class PostgresClient:
     """Does every operation in a transaction of its own, on the primary; reads perhaps on its own node's replica."""
 
@@ -91,10 +123,13 @@ class PostgresClient:
         isolation: str = "serializable",
         commit: str = "on",
         any_node: bool = False,
+        cancel: bool = False,
+        think: float = 0.0,
     ) -> None:
         """``own`` and ``primary`` are a node's name and address; ``commit`` is what a commit waits for.
 
-        With ``any_node`` what only reads goes to the own node.
+        With ``any_node`` what only reads goes to the own node; with ``cancel`` what is not answered in half of the
+        time is cancelled. It thinks for ``think`` seconds before it changes anything.
         """
         self._own = own
         self._primary = primary
@@ -103,6 +138,8 @@ class PostgresClient:
         self._isolation = isolation
         self._commit = commit
         self._any_node = any_node
+        self._cancel = cancel
+        self._think = think
         self._links: dict[str, Any] = {}
         """Connections by node."""
 
@@ -120,20 +157,53 @@ class PostgresClient:
 
     async def invoke(self, operation: Operation) -> Any:
         reads = only_reads(operation)
-        where = self._own if operation.f.endswith("-local") or (self._any_node and reads) else self._primary
+        own = operation.f.endswith("-local") or (self._any_node and reads)
         deadline = asyncio.get_running_loop().time() + self._timeout * _SHARE
+        server = await (self._at_own() if own else self._at_primary())
+        with dropped_after(server.link, deadline - asyncio.get_running_loop().time()), self._cancelled_late(server):
+            answer = await self._transaction(server.link, operation, reads=reads, primary=server.primary)
+        return Served(answer, by=server.where[0])
+
+    @contextlib.contextmanager
+    def _cancelled_late(self, server: Server) -> Iterator[None]:
+        """Within this block, what the server does is cancelled after a while, if that is asked for."""
+        if not self._cancel:
+            yield
+            return
+
+        async def cancel() -> None:
+            await asyncio.sleep(self._timeout * _CANCEL_SHARE)
+            with contextlib.suppress(*lost()):  # then it goes on
+                other = await connect(server.where[1], self._password, self._timeout)
+                try:
+                    await other.execute("SELECT pg_cancel_backend($1)", server.link.get_server_pid())
+                finally:
+                    other.terminate()
+
+        task = asyncio.create_task(cancel())
         try:
-            link = await self._link(where)
+            yield
+        finally:
+            task.cancel()
+
+    async def _at_own(self) -> Server:
+        """The server of the client's own node. Raises ``Failed`` where it cannot be reached."""
+        return Server(self._own, await self._reach(self._own), primary=self._own == self._primary)
+
+    async def _at_primary(self) -> Server:
+        """The primary. Raises ``Failed`` where it cannot be reached."""
+        return Server(self._primary, await self._reach(self._primary), primary=True)
+
+    async def _reach(self, where: tuple[str, str]) -> Any:
+        try:
+            return await self._link(where)
         except lost() as error:
             raise Failed(f"{where[0]} cannot be reached: {_words(error)}") from None
-        with dropped_after(link, deadline - asyncio.get_running_loop().time()):
-            answer = await self._transaction(link, operation, reads=reads, primary=where == self._primary)
-        return Served(answer, by=where[0])
 
     async def _transaction(self, link: Any, operation: Operation, *, reads: bool, primary: bool) -> Any:
         try:
             await link.execute(f"BEGIN ISOLATION LEVEL {self._level(primary=primary)}")
-            answer = await apply(link, operation)
+            answer = await apply(_Thinking(link, self._think) if self._think else link, operation)
         except Failed:
             await self._roll_back(link)
             raise

@@ -23,14 +23,38 @@ from harness.capability import Capability
 from harness.environments import namespaces
 from harness.environments.docker import DockerEnvironment
 from harness.environments.local import LocalEnvironment
-from harness.targets import postgres, postgres_client
+from harness.targets import (
+    mariadb_client,
+    nats_client,
+    postgres_client,
+    postgres_servers,
+    rabbitmq,
+    rabbitmq_client,
+    zookeeper,
+    zookeeper_session,
+)
 
 # A suite that a shell started in the background ignores Ctrl-C, and one under nohup the end of its terminal; so would
 # every command that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-SERVERS = frozenset({"local", "docker", "ssh", "storage", "redis", "etcd", "postgres"})
+SERVERS = frozenset(
+    {
+        "local",
+        "docker",
+        "ssh",
+        "storage",
+        "redis",
+        "etcd",
+        "mariadb",
+        "postgres",
+        "patroni",
+        "nats",
+        "rabbitmq",
+        "zookeeper",
+    }
+)
 """What tests need that have a cluster of real processes."""
 CLUSTERS = 4
 """How many such tests run at once."""
@@ -59,7 +83,13 @@ def missing(need: str) -> str | None:
         "sudo": lambda: _program("sudo"),
         "redis": lambda: _program("redis-server") or _program("redis-cli"),
         "etcd": lambda: _program("etcd"),
-        "postgres": lambda: _program(f"{postgres.BIN}/postgres") or postgres_client.missing(),
+        "postgres": lambda: _program(f"{postgres_servers.BIN}/postgres") or postgres_client.missing(),
+        "patroni": lambda: _program("patroni"),
+        "tarantool": lambda: _program("tarantool"),
+        "nats": lambda: _program("nats-server") or nats_client.missing(),
+        "mariadb": lambda: _program("mariadbd") or mariadb_client.missing(),
+        "rabbitmq": lambda: _program(f"{rabbitmq.BIN}/rabbitmq-server") or rabbitmq_client.missing(),
+        "zookeeper": lambda: zookeeper.absent() or zookeeper_session.missing(),
         "browser": lambda: _program("chromium"),
     }
     return looks[need]()

@@ -173,11 +173,13 @@ def pids() -> list[int]:
     return [server["pid"] for server in servers()]
 
 
-def _send(number: int, until_states: str = "") -> list[Signalled]:
-    """Signal every server until it is in one of these states, or gone; those that were signalled."""
+def _send(number: int, until_states: str = "", only: str = "") -> list[Signalled]:
+    """Signal every server, or those of one command, until it is in one of these states, or gone; those signalled."""
     signalled: dict[int, Signalled] = {}
     deadline = time.monotonic() + 10
-    while left := [server for server in servers() if server["state"] not in until_states]:
+    while left := [
+        server for server in servers() if server["state"] not in until_states and only in ("", server["command"])
+    ]:
         if time.monotonic() > deadline:
             raise SystemExit(f"after 10 s these processes still do not show it: {left}")
         for server in left:
@@ -213,9 +215,9 @@ def kill() -> list[Signalled]:
     return _send(signal.SIGKILL)
 
 
-def pause() -> list[Signalled]:
-    """Let every server stand still."""
-    return _send(signal.SIGSTOP, _STOPPED)
+def pause(only: str = "") -> list[Signalled]:
+    """Let every server stand still, or only those of one command."""
+    return _send(signal.SIGSTOP, _STOPPED, only)
 
 
 def resume() -> list[Signalled]:

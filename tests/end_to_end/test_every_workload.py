@@ -38,12 +38,24 @@ def test_every_workload_runs_and_a_table_says_what_came_of_it(splitbrain: Comman
     assert all((tmp_path / path / name).exists() for path in directories for name in ("verdict.json", "report.html"))
 
 
-def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Command) -> None:
+@pytest.fixture
+def few(tmp_path: Path) -> tuple[str, list[str]]:
+    """The reference store with some of its workloads, and which."""
+    names = ["append", "register", "unique-ids"]
+    (tmp_path / "few.py").write_text(
+        "from harness.targets.reference.target import Reference\n"
+        f"class Few(Reference):\n    workloads = frozenset({names})\n"
+    )
+    return f"{tmp_path}/few.py:Few", names
+
+
+def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Command, few: tuple[str, list[str]]) -> None:
+    target, names = few
     bug = ["--bug", "read-from-any-node", "--nemesis", "partition", "--time", "8", "--interval", "2", "--nodes", "5"]
-    done = splitbrain(*WORDS, *bug, "--runs", "r", "--format", "json")
+    done = splitbrain("run", target, *WORDS[2:], *bug, "--runs", "r", "--format", "json")
     said = json.loads(done.stdout)
     found = {one["workload"]: one["verdict"]["validity"] for one in said["runs"]}
-    assert sorted(found) == REFERENCE
+    assert sorted(found) == names
     assert (said["broken"], said["not_run"]) == ({}, [])
     assert "invalid" in found.values()
     codes = {"invalid": 1, "unknown": 3, "valid": 0}
@@ -51,14 +63,11 @@ def test_the_exit_code_is_that_of_the_worst_and_json_has_each(splitbrain: Comman
 
 
 @pytest.mark.needs("local")
-def test_real_clusters_follow_one_another(splitbrain: Command, tmp_path: Path) -> None:
-    (tmp_path / "two.py").write_text(
-        "from harness.targets.reference.target import Reference\n"
-        "class Two(Reference):\n    workloads = frozenset({'register', 'unique-ids'})\n"
-    )
-    done = splitbrain("run", "two.py:Two", "--on", "local", *WORDS[4:], "--runs", "r", "--time", "2")
+def test_real_clusters_follow_one_another(splitbrain: Command, few: tuple[str, list[str]]) -> None:
+    target, names = few
+    done = splitbrain("run", target, "--on", "local", *WORDS[4:], "--runs", "r", "--time", "2")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[0].split() == ["register", "unique-ids"]
+    assert done.stdout.splitlines()[0].split() == names
 
 
 def test_ctrl_c_ends_them_all(tmp_path: Path) -> None:
@@ -112,17 +121,18 @@ def test_an_option_goes_to_the_workloads_that_have_it_and_one_that_nobody_has_to
         assemble(each_workload(Experiment("redis", "all", options=options))[0][0])
 
 
-def test_a_program_has_the_outcomes_by_workload(tmp_path: Path) -> None:
+def test_a_program_has_the_outcomes_by_workload(tmp_path: Path, few: tuple[str, list[str]]) -> None:
+    target, names = few
     said: list[str] = []
-    experiment = Experiment("reference", environment="simulation", time=2, rate=50)
+    experiment = Experiment(target, environment="simulation", time=2, rate=50)
     outcomes = run_all(experiment, runs=tmp_path, say=said.append)
-    assert list(outcomes) == REFERENCE
-    assert {one.experiment.workload for one in outcomes.values()} == set(REFERENCE)
-    assert [line for line in said if line.startswith("workload ")] == [f"workload {name}" for name in REFERENCE]
-    assert len({one.directory for one in outcomes.values()}) == len(REFERENCE)
-    whole = Series(tuple(REFERENCE), outcomes)
+    assert list(outcomes) == names
+    assert {one.experiment.workload for one in outcomes.values()} == set(names)
+    assert [line for line in said if line.startswith("workload ")] == [f"workload {name}" for name in names]
+    assert len({one.directory for one in outcomes.values()}) == len(names)
+    whole = Series(tuple(names), outcomes)
     worse = {**outcomes, "register": replace(outcomes["register"], verdict=Verdict("invalid"))}
-    assert whole.exit_code == 0 < Series(tuple(REFERENCE), worse).exit_code == 1
-    assert Series((*REFERENCE, "more"), worse, {"more": "no engine"}).exit_code == 1
-    assert Series((*REFERENCE, "more"), outcomes).exit_code == 3
-    assert Series((*REFERENCE, "more"), outcomes, {"more": "no engine"}).exit_code == 4
+    assert whole.exit_code == 0 < Series(tuple(names), worse).exit_code == 1
+    assert Series((*names, "more"), worse, {"more": "no engine"}).exit_code == 1
+    assert Series((*names, "more"), outcomes).exit_code == 3
+    assert Series((*names, "more"), outcomes, {"more": "no engine"}).exit_code == 4

@@ -48,6 +48,7 @@ from harness.nemeses.membership import Membership
 from harness.nemeses.netem import Netem
 from harness.nemeses.partition import Partition
 from harness.nemeses.pause import Pause
+from harness.nemeses.reshard import Reshard
 from harness.nemeses.restart import Restart
 from harness.nemeses.squeeze import Squeeze
 from harness.nemeses.storage import Storage
@@ -56,12 +57,19 @@ from harness.plugins import KINDS, load, names
 from harness.suitable import refuse_unsuitable
 from harness.target import KnowsItself, ReadsOwnState, Target
 from harness.targets.etcd import Etcd
+from harness.targets.mariadb import Mariadb
+from harness.targets.nats import Nats
+from harness.targets.patroni import Patroni
 from harness.targets.postgres import Postgres
+from harness.targets.rabbitmq import Rabbitmq
 from harness.targets.redis import Redis
+from harness.targets.redis_cluster import RedisCluster
 from harness.targets.reference.target import Reference
+from harness.targets.zookeeper import Zookeeper
 from harness.verdict import Checker, HasLevels, HasModels
 from harness.workload import Workload
 from harness.workloads.append import Append
+from harness.workloads.atm import AtmWorkload
 from harness.workloads.bank import BankWorkload
 from harness.workloads.converge import Converge
 from harness.workloads.counter import CounterWorkload
@@ -87,6 +95,12 @@ TARGETS: Mapping[str, Target] = {
     "redis": Redis(Redis.Options()),
     "reference": Reference(Reference.Options()),
     "postgres": Postgres(Postgres.Options()),
+    "patroni": Patroni(Patroni.Options()),
+    "mariadb": Mariadb(Mariadb.Options()),
+    "zookeeper": Zookeeper(Zookeeper.Options()),
+    "redis-cluster": RedisCluster(RedisCluster.Options()),
+    "nats": Nats(Nats.Options()),
+    "rabbitmq": Rabbitmq(Rabbitmq.Options()),
 }
 WORKLOADS: Mapping[str, Workload] = {
     "register": Register(Register.Options()),
@@ -97,6 +111,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "queue": QueueWorkload(QueueWorkload.Options()),
     "unique-ids": UniqueIdsWorkload(UniqueIdsWorkload.Options()),
     "bank": BankWorkload(BankWorkload.Options()),
+    "atm": AtmWorkload(AtmWorkload.Options()),
     "lock": LockWorkload(LockWorkload.Options()),
     "lease": LeaseWorkload(LeaseWorkload.Options()),
     "watch": WatchWorkload(WatchWorkload.Options()),
@@ -117,6 +132,7 @@ NEMESES: Mapping[str, Nemesis] = {
     "netem": Netem(Netem.Options()),
     "storage": Storage(Storage.Options()),
     "membership": Membership(Membership.Options()),
+    "reshard": Reshard(Reshard.Options()),
 }
 CHECKERS: Mapping[str, Checker] = {
     "evidence": Evidence(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 from collections.abc import Callable
@@ -206,3 +207,45 @@ async def test_hosts_on_which_a_pause_would_miss_processes_are_refused() -> None
     cluster = Cluster(cast(Any, SimpleNamespace(name="ssh", real_time=True, driver={})), [cast(Any, Blank())], 0)
     with pytest.raises(UsageError, match="session"):
         await Postgres(Postgres.Options()).start(cluster, cluster.nodes[0])
+
+
+async def test_what_takes_too_long_is_cancelled_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = asyncio.Event()
+
+    class Waiting(Server):
+        async def execute(self, query: str, *args: Any) -> str:
+            if query == "COMMIT":
+                await cancelled.wait()
+            if query.startswith("SELECT pg_cancel_backend"):
+                assert args == (4711,)
+                cancelled.set()
+            return await super().execute(query, *args)
+
+        def get_server_pid(self) -> int:
+            return 4711
+
+    server = Waiting(warning="canceling wait for synchronous replication due to user request")
+
+    async def connected(*_: Any, **__: Any) -> Server:
+        return server
+
+    monkeypatch.setattr(postgres_client, "connect", connected)
+    client = PostgresClient(("n1", "10.0.0.1"), ("n1", "10.0.0.1"), 0.2, "secret", cancel=True)
+    with pytest.raises(Indeterminate, match="canceling wait"):
+        await client.invoke(WRITE)
+
+
+async def test_who_thinks_does_so_between_reading_and_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+
+    async def slept(seconds: float) -> None:
+        server.said.append(f"{seconds:g} s")
+
+    async def connected(*_: Any, **__: Any) -> Server:
+        return server
+
+    monkeypatch.setattr(postgres_client, "connect", connected)
+    client = PostgresClient(("n1", "10.0.0.1"), ("n1", "10.0.0.1"), 1.0, "secret", think=0.5)
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    await client.invoke(WRITE)
+    assert server.said == ["BEGIN", "SELECT", "0.5 s", "INSERT", "COMMIT"]

@@ -19,7 +19,7 @@ from harness.options import Nodes, Number, Option, options_of
 from harness.plugins import load, names
 from harness.run_directory import RunDirectory
 
-COUNT = 200
+COUNT = 240
 HANGS_AFTER_SECONDS = 20
 NUMBERLESS = ("nan", "NaN", "inf", "-inf", "", "many", "1e999", "5 parsecs", "1,5", "0x1F", "1_0", "--1", "1%%", "²")
 NOWHERE = ("n0", "n4", "n99", "n1+n4", "n1+n1", "n1+", "+n1", "+", "n1 n2", "N1", "any+n1", "127.0.0.1")

@@ -126,9 +126,10 @@ class SimulatedNode:
                 seen.append({**_entry(server, state), "threads": state, "used": used})
         return seen
 
-    def _signalled(self, do: Callable[[Process], None], *states: str) -> list[process.Signalled]:
+    def _signalled(self, do: Callable[[Process], None], *states: str, only: str = "") -> list[process.Signalled]:
         """The servers that are in one of these states, in which a signal does something to them, after it was sent."""
-        heard = [server for server in self._processes.values() if server.state in states]
+        running = (server for server in self._processes.values() if only in ("", server.name))
+        heard = [server for server in running if server.state in states]
         for server in heard:
             do(server)
         return [{**_entry(server, "S"), "forced": False} for server in heard]
@@ -139,11 +140,11 @@ class SimulatedNode:
     def _terminate(self, grace: float = 0.0) -> list[process.Signalled]:
         return self._signalled(self._end, "running")  # what it wrote stays with the operating system
 
-    def _pause(self) -> list[process.Signalled]:
+    def _pause(self, only: str = "") -> list[process.Signalled]:
         def stop(server: Process) -> None:
             server.state = "paused"
 
-        return self._signalled(stop, "running")
+        return self._signalled(stop, "running", only=only)
 
     def _resume(self) -> list[process.Signalled]:
         return self._signalled(self._loop.resume, "paused")
