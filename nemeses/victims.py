@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, NamedTuple
@@ -183,9 +184,14 @@ async def strike(cluster: Cluster, target: Target, plan: Plan, signal: Signal, h
 async def _strike(
     cluster: Cluster, names: Sequence[str], signal: Signal, hit: set[str]
 ) -> tuple[dict[str, list[Seen]], dict[str, list[str]]]:
-    """The processes of some nodes before they were struck, and the commands of those that were."""
+    """The processes of some nodes before they were struck, and the commands of those that were.
+
+    On nodes of one machine servers are killed within moments of one another.
+    """
     before = await processes(cluster, names)
     hit.update(name for name in names if before[name])
+    if signal.do is process.kill and len(names) > 1 and cluster.environment.one_machine:
+        signal = ask(process.kill, at=time.monotonic() + process.TOGETHER_SECONDS)
     return before, await tell(cluster, names, signal)
 
 

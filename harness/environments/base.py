@@ -88,6 +88,8 @@ class Environment(Plugin, Protocol):
     real_time: ClassVar[bool]
     most: ClassVar[int]
     """How many nodes it can have."""
+    one_machine: ClassVar[bool] = False
+    """Whether all nodes are on this machine, and so have its monotonic clock."""
     never: ClassVar[Mapping[Capability, str]] = {}
     """What it cannot do to any nodes: why, in one clause with what to do."""
     driver: Mapping[str, Any] = {}

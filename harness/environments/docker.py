@@ -60,6 +60,7 @@ class DockerEnvironment(RealEnvironment):
 
     name: ClassVar[str] = "docker"
     most: ClassVar[int] = 250
+    one_machine: ClassVar[bool] = True
 
     never: ClassVar[Mapping[Capability, str]] = {
         Capability.STORAGE: "a file system that the sidecar mounts is not seen by servers in containers of their own"

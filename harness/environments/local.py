@@ -173,6 +173,7 @@ class LocalEnvironment(RealEnvironment):
 
     name: ClassVar[str] = "local"
     most: ClassVar[int] = 250
+    one_machine: ClassVar[bool] = True
     driver: Mapping[str, Any] = {"address": f"{_SUBNET}.254"}
 
     def __init__(self, image: str | None = None, seed: int = 0, options: msgspec.Struct | None = None) -> None:

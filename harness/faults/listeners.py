@@ -15,7 +15,7 @@ from harness.faults.process import pids
 
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 _LISTENS = "0A"
-_PATIENCE = 1.0
+_PATIENCE = 3.0
 """Seconds to look again: a server may be just beginning or ending, so that one table knows of it and the other not."""
 
 

@@ -26,6 +26,8 @@ PASSAGE_SECONDS = 1.0
 _ENDING_SECONDS = 10.0
 """How long to wait for one that is ending: as long as it is not over, its place is not free."""
 _STOPPED = "Tt"
+TOGETHER_SECONDS = 1.0
+"""How long before servers of several nodes are to end together they are told so."""
 GRACE_SECONDS = 12.0
 """How long a server may take to end in an orderly way. etcd tries for 10 s to hand over what it leads; and while a peer
 is paused it may wait for that for ever, so there has to be an end."""
@@ -210,9 +212,18 @@ def terminate(grace: float = GRACE_SECONDS) -> list[Signalled]:
     return list(asked.values())
 
 
-def kill() -> list[Signalled]:
-    """End every server at once."""
-    return _send(signal.SIGKILL)
+def kill(at: float = 0.0) -> list[Signalled]:
+    """End every server at once; at a moment of the monotonic clock, if that is near, at which other nodes' end as well.
+
+    Tools begin at different times: a store may save in between what the first of its nodes to die has not.
+    """
+    known = servers() if at else []
+    time.sleep(min(max(at - time.monotonic(), 0.0), TOGETHER_SECONDS))
+    for server in known:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server["pid"], signal.SIGKILL)
+    killed: dict[int, Signalled] = {server["pid"]: {**server, "forced": False} for server in known}
+    return [*(killed | {server["pid"]: server for server in _send(signal.SIGKILL)}).values()]
 
 
 def pause(only: str = "") -> list[Signalled]:
