@@ -37,7 +37,7 @@ app = typer.Typer(
 images = typer.Typer(cls=Commands, help="The image that docker nodes run.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(images, name="images")
 experiment = typer.Typer(
-    cls=Commands, help="Ways of replicating a store, compared.", no_args_is_help=True, rich_markup_mode=None
+    cls=Commands, help="Ways of replicating and of sharding, compared.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(experiment, name="experiment")
 
@@ -377,7 +377,7 @@ def cap(
     from harness.cli import tradeoffs as command
 
     as_json = output is Format.json
-    raise typer.Exit(command.cap(directory, seed, listed("--only", only), quick=quick, as_json=as_json))
+    raise typer.Exit(command.cap(directory, seed, listed("--only", only, doubles=False), quick=quick, as_json=as_json))
 
 
 @experiment.command()
@@ -399,7 +399,25 @@ def quorum(
     from harness.cli import tradeoffs as command
 
     as_json = output is Format.json
-    raise typer.Exit(command.quorum(directory, seed, listed("--sizes", sizes), as_json=as_json))
+    raise typer.Exit(command.quorum(directory, seed, listed("--sizes", sizes, doubles=False), as_json=as_json))
+
+
+@experiment.command()
+def sharding(
+    seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
+    directory: Annotated[Path, typer.Option(help="Where the page and the CSV file are made.")] = Path(
+        "runs/experiment-sharding"
+    ),
+    output: FormatOption = Format.text,
+    debug: DebugOption = False,
+) -> None:
+    """Compare placements of keys: what moves as shards come and go, how even shards are, and how hot the busiest gets.
+
+    Nothing is run: the same seed gives the same table, within seconds.
+    """
+    from harness.cli import tradeoffs as command
+
+    raise typer.Exit(command.sharding(directory, seed, as_json=output is Format.json))
 
 
 @images.command()

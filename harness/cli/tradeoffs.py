@@ -1,4 +1,4 @@
-"""``splitbrain experiment``: ways of replicating a store, compared; a table, a page and a CSV file."""
+"""``splitbrain experiment``: ways of replicating and of sharding, compared; a table, a page and a CSV file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from harness.cli.stopping import go_on
 from harness.errors import UsageError
 from harness.experiments import cap as of_cap
 from harness.experiments import quorum as of_quorum
-from harness.experiments import report, table
+from harness.experiments import report, sharding_report, table
+from harness.experiments import sharding as of_sharding
 from harness.experiments.modes import MODES
 from harness.experiments.plan import FULL, REDUCED
 from harness.plain_files import write_whole
@@ -33,6 +34,7 @@ def cap(directory: Path, seed: int, only: Sequence[str], *, quick: bool, as_json
     if unknown := [name for name in only if name not in known]:
         raise UsageError(f"--only has {unknown[0]!r}, which is no mode: there are {', '.join(known)}")
     modes = [mode for mode in MODES if not only or mode.name in only]
+    of_cap.refuse_what_is_not_ours(directory, modes)
     _make(directory)
     rows = _all(of_cap.rows(seed, directory, modes, REDUCED if quick else FULL), len(modes), quiet=as_json)
     rows.sort(key=lambda row: known.index(row.mode))
@@ -55,6 +57,17 @@ def quorum(directory: Path, seed: int, given: Sequence[str], *, as_json: bool) -
     _write(directory, report.quorum_csv(points), report.quorum_page(points, seed, command))
     lines = [*table.lines(report.QUORUM, points), "", report.quorum_sentence(points)]
     _print(lines, points, directory, as_json=as_json)
+    return 0
+
+
+def sharding(directory: Path, seed: int, *, as_json: bool) -> int:
+    """Compare all placements, print the table, and write it; the exit code."""
+    _make(directory)
+    rows = list(of_sharding.spreads(seed))
+    page = sharding_report.sharding_page(rows, seed, _command("sharding", seed, directory, ()))
+    _write(directory, sharding_report.sharding_csv(rows), page)
+    lines = [*table.lines(sharding_report.SHARDING, rows), "", sharding_report.sharding_sentence(rows)]
+    _print(lines, rows, directory, as_json=as_json)
     return 0
 
 

@@ -22,7 +22,7 @@ from harness.targets.reference.client import ReferenceClient
 from harness.targets.reference.metrics import METRICS_PORT
 from harness.targets.reference.options import Options as NodeOptions
 from harness.targets.reference.peers import PEER_PORT
-from harness.targets.reference.placement import Piece, joined, owner
+from harness.targets.reference.placement import PLACEMENTS, Piece, Placement, joined, owner
 from harness.targets.reference.server import CLIENT_PORT
 from harness.targets.resp import connected, quick, quick_info
 
@@ -67,6 +67,7 @@ class Reference(Target):
     ports: ClassVar[tuple[int, ...]] = (CLIENT_PORT, PEER_PORT, METRICS_PORT)
     ships: ClassVar[Sequence[str]] = ("harness.targets.reference",)
     bugs: ClassVar[Mapping[str, Bug]] = BUGS
+    placements: ClassVar[Mapping[str, Placement]] = PLACEMENTS
     claims: ClassVar[str] = (
         "replication=raft, primary-backup with acknowledge=sync, and quorum with R + W > N and write_back: "
         "linearizable under every fault, and transactions as strong as their isolation says; "
@@ -75,6 +76,10 @@ class Reference(Target):
 
     failover = 2.0
     prolongs_leases: ClassVar[bool] = True
+    able_with: ClassVar[Mapping[Capability, str]] = {
+        Capability.MEMBERSHIP: f"{option('replication', 'raft')} without {option('shards')}",
+        Capability.RESHARD: f"{option('shards', 2)} or more",
+    }
 
     def __init__(self, options: msgspec.Struct) -> None:
         self._given = options
@@ -116,6 +121,8 @@ class Reference(Target):
             _refuse_what_shards_have_not(asked, bugs)
         elif sharded := [name for name in bugs if BUGS[name].sharded]:
             raise UsageError(f"the bug {sharded[0]} is of shards: it needs {option('shards')}")
+        elif asked.placement != NodeOptions.placement:
+            raise UsageError(f"{option('placement', asked.placement)} places keys on shards: it needs {option('shards')}")
         # Each shard has a primary of its own, and each of them acknowledges writes.
         self.leadership: Leadership = "primary" if self._elects and not asked.shards else "none"
 

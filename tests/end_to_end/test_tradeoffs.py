@@ -63,6 +63,30 @@ def test_reads_are_stale_only_where_quorums_do_not_meet(splitbrain: Command, tmp
     assert (tmp_path / "q/report.html").is_file()
 
 
+def test_rings_move_less_than_modulo_and_one_seed_is_one_page(splitbrain: Command, tmp_path: Path) -> None:
+    words = ("experiment", "sharding", "--seed", "7", "--directory", "s")
+    done = splitbrain(*words, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["placement"], row["keys"]): row for row in json.loads(done.stdout)["rows"]}
+    assert len(rows) == 10
+    for keys in ("ids", "prefixes"):
+        for few, many in zip(rows["consistent-hash", keys]["moves"], rows["hash", keys]["moves"], strict=True):
+            assert few["moved"] == few["least"]
+            assert many["moved"]["part"] > 2 * few["moved"]["part"]
+    kept = {name: (tmp_path / "s" / name).read_bytes() for name in ("report.html", "table.csv")}
+    again = splitbrain(*words)
+    assert again.stdout.splitlines()[1].startswith("hash, ids")
+    assert "consistent-hash and rendezvous moved only what had to move" in again.stdout
+    assert kept == {name: (tmp_path / "s" / name).read_bytes() for name in kept}
+    with (tmp_path / "s/table.csv").open() as file:
+        lines = {(row["placement"], row["keys"]): row for row in csv.DictReader(file)}
+    assert int(lines["hash", "ids"]["8_to_9_moved"]) == rows["hash", "ids"]["moves"][4]["moved"]["part"]
+    page = kept["report.html"].decode()
+    assert "Content-Security-Policy" in page
+    assert rows["hash", "ids"]["lesson"] in page
+    assert "splitbrain experiment sharding --seed 7 --directory s" in page
+
+
 def test_what_there_is_not_is_said_in_a_sentence(splitbrain: Command, tmp_path: Path) -> None:
     for words, said in ((("cap", "--only", "raft,paxos"), "'paxos'"), (("quorum", "--sizes", "1"), "'1'")):
         done = splitbrain("experiment", *words)

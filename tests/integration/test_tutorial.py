@@ -13,7 +13,7 @@ from tests.conftest import SPLITBRAIN
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
-COMMANDS = re.findall(r"^splitbrain (run .+)$", TUTORIAL, re.MULTILINE)
+COMMANDS = re.findall(r"^\.venv/bin/splitbrain (run .+)$", TUTORIAL, re.MULTILINE)
 
 needs = pytest.mark.needs("local", "tarantool")
 
