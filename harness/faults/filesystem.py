@@ -17,6 +17,7 @@ import fnmatch
 import os
 import random
 import signal
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -300,6 +301,16 @@ class FileSystem:
             if pending is not None and new:
                 pending.step(frozenset({self._folder(path), os.fstat(file).st_ino}), lambda: os.unlink(whole))
             return file
+
+    def mknod(self, path: str, mode: int, dev: int) -> None:
+        """Make a socket, a pipe or an empty file; no store has business with devices."""
+        if not (stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode) or stat.S_ISREG(mode)):
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        whole = self._path(path)
+        with self._changing(path) as pending:
+            os.mknod(whole, mode)
+            if pending is not None:
+                pending.step(frozenset({self._folder(path), self._inode(path)}), lambda: os.unlink(whole))
 
     def rename(self, old: str, new: str) -> None:
         source, target, grave = self._path(old), self._path(new), self._grave()

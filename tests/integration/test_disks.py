@@ -388,6 +388,28 @@ found = write("after", "x") and None
         }  # fmt: skip
 
 
+async def sockets_and_pipes_can_be_made_and_devices_not(cluster: Cluster) -> None:
+    node, store = await mounted(cluster)
+    names = """
+import socket, stat
+socket.socket(socket.AF_UNIX).bind(here + "/socket")
+os.mkfifo(here + "/pipe")
+try:
+    os.mknod(here + "/device", stat.S_IFBLK | 0o600, os.makedev(7, 0))
+except PermissionError:
+    pass
+found = sorted(name for name in os.listdir(here) if name in ("socket", "pipe", "device"))
+"""
+    assert await probe(node, names) == ["pipe", "socket"]
+    storage = Storage(Storage.Options(storage="lost"))
+    _, holds = await fault(cluster, storage, store)
+    assert holds
+    await storage.heal(cluster, store)
+    assert (
+        await probe(node, "found = [name for name in ('socket', 'pipe') if os.path.lexists(here + '/' + name)]") == []
+    )
+
+
 # Syncs everything at once, in place of each file, as fast as it can, and says what is safe.
 SYNCFS = """
 import ctypes, os, sys
@@ -466,6 +488,7 @@ found = None
         only_syncs_are_slow,
         changes_fail_as_often_and_where_they_are_to,
         what_is_read_fails_or_is_wrong,
+        sockets_and_pipes_can_be_made_and_devices_not,
         # Whoever syncs the whole machine meanwhile, as installing a package does, makes everything durable.
         pytest.param(a_crash_takes_back_what_was_not_synced_in_any_way, marks=pytest.mark.alone),
         what_a_store_has_synced_survives_every_crash,

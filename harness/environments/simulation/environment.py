@@ -134,7 +134,8 @@ class SimulatedNode:
             do(server)
         return [{**_entry(server, "S"), "forced": False} for server in heard]
 
-    def _kill(self) -> list[process.Signalled]:
+    def _kill(self, at: float = 0.0) -> list[process.Signalled]:
+        # Whenever that is asked for: what happens at one moment of virtual time happens together.
         return self._signalled(self._die, "running", "paused")
 
     def _terminate(self, grace: float = 0.0) -> list[process.Signalled]:
