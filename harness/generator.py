@@ -12,7 +12,7 @@ sequence of draws depends on the seed alone, not on how often it was looked at.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import is_not
 from typing import Any, Final, Protocol, TypeVar
 
@@ -470,24 +470,39 @@ def flip_flop(first: Generator, second: Generator) -> Generator:
     return FlipFlop(first, second)
 
 
-class OnWorker(Struct, frozen=True):
-    """``inner``, which sees only one of ``workers`` logical threads of clients, under whatever process id it has."""
+class OnWorkers(Struct, frozen=True):
+    """Each of ``members`` sees only its worker, one of ``workers`` logical threads, under any process id."""
 
-    worker: int
     workers: int
-    inner: Generator
+    members: tuple[tuple[int, Generator], ...]
 
     def next(self, context: Context) -> tuple[Step | Pending, Generator] | None:
-        answer = self.inner.next(context.only(lambda process: _worker(process, self.workers) == self.worker))
-        return None if answer is None else (answer[0], replace(self, inner=answer[1]))
+        processes, free = self._by_worker(context.processes), self._by_worker(context.free)
+        answer = _soonest(
+            (member, replace(context, processes=processes.get(worker, []), free=free.get(worker, [])))
+            for worker, member in self.members
+        )
+        return None if answer is None else (answer[0], self._with(answer[1]))
 
     def update(self, event: Event) -> Generator:
-        return _with_inner(self, self.inner.update(event))
+        members = [member.update(event) for _, member in self.members]
+        changed = any(after is not before for after, (_, before) in zip(members, self.members, strict=True))
+        return self._with(members) if changed else self
+
+    def _by_worker(self, processes: Sequence[Process]) -> dict[int, list[Process]]:
+        found: dict[int, list[Process]] = {}
+        for process in processes:
+            found.setdefault(_worker(process, self.workers), []).append(process)
+        return found
+
+    def _with(self, members: Sequence[Generator]) -> Generator:
+        workers = (worker for worker, _ in self.members)
+        return OnWorkers(self.workers, tuple(zip(workers, members, strict=True)))
 
 
-def on_worker(worker: int, workers: int, inner: Generator) -> Generator:
-    """Only this worker, of so many, does the operations of ``inner``."""
-    return OnWorker(worker, workers, inner)
+def on_workers(workers: int, members: Mapping[int, Generator]) -> Generator:
+    """Some workers, of so many, each do their own operations; of several that have any the soonest goes first."""
+    return OnWorkers(workers, tuple(sorted(members.items(), key=lambda item: item[0])))
 
 
 class UntilOk(Struct, frozen=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from harness.capability import OF_STORES
+from harness.capability import OF_STORES, Capability
 from harness.environments.base import Environment, Refuses
 from harness.errors import UsageError, field
 from harness.experiment import Experiment
@@ -25,7 +25,7 @@ def refuse_unsuitable(
     """Raise ``UsageError`` when these parts do not go together, before anything is started."""
     if workload.name not in target.workloads:
         supported = ", ".join(sorted(target.workloads))
-        raise UsageError(f"{target.name} does not support the workload {workload.name}: it supports {supported}")
+        raise UsageError(f"{target.name} does not support {field('workload', workload.name)}: it supports {supported}")
     if why := target.unfit_for(workload.name):
         raise UsageError(f"{target.name}: {why}")
     if target.sizes is not None and experiment.nodes not in target.sizes:
@@ -44,12 +44,20 @@ def refuse_unsuitable(
             raise UsageError(why)
 
 
+def _why_without(target: Target, lacking: Sequence[Capability]) -> str:
+    """What a target would have to be given for what it lacks, as far as that is known."""
+    if never := [need for need in lacking if target.never_has(need)]:
+        return f"{target.name} has no {' and no '.join(never)} with any options"
+    ways = [target.able_with[need] for need in lacking if need in target.able_with]
+    return f"{target.name} is set up without{', and has it with ' if ways else ''}{' and '.join(ways)}"
+
+
 def unsuitable(nemesis: Nemesis, experiment: Experiment, environment: Environment, target: Target) -> str | None:
     """Why a nemesis can do nothing in an experiment; None if it can."""
     named = field("nemeses", nemesis.name)
     needs = sorted(nemesis.needs | nemesis.also_needs)
     if lacking := [need for need in needs if target.lacks(need)]:
-        return f"{named} needs a target with {', '.join(lacking)}; {target.name} is set up without"
+        return f"{named} needs a target with {', '.join(lacking)}; {_why_without(target, lacking)}"
     if experiment.nodes < nemesis.least:
         return f"{named} needs at least {count(nemesis.least, 'node')}, not {experiment.nodes}"
     for need in needs:

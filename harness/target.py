@@ -82,8 +82,11 @@ class Reshards(Protocol):
         """What each node that answers says."""
         ...
 
-    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> None:
-        """Begin to move all from ``low`` to ``high``, which is not in it, to a shard; returns before it is done."""
+    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> int:
+        """Begin to move all from ``low`` to ``high``, which is not in it, to a shard; returns before it is done.
+
+        The answer is the epoch that begins with the move; another one begins when it is over.
+        """
         ...
 
 
@@ -107,6 +110,10 @@ class Bug(Protocol):
     def checker(self) -> str:
         """The checker that refutes it."""
         ...
+
+
+_ABLE: Final = {Capability.MEMBERSHIP: "membership", Capability.RESHARD: "sharding"}
+"""By what of a target it can do each thing of its own."""
 
 
 class Target(Part, Protocol):
@@ -147,6 +154,9 @@ class Target(Part, Protocol):
     """Whether a lease that nobody revokes may outlive its time, by any time, where another primary takes over, or where
     a fault keeps the primary from ending it."""
 
+    able_with: ClassVar[Mapping[Capability, str]] = {}
+    """With which of its options the store can do what it otherwise ``lacks``, in words that follow "with"."""
+
     def unfit_for(self, workload: str) -> str | None:
         """Why a workload that it supports is impossible as its options set it up; None if it is not."""
         return None
@@ -163,8 +173,11 @@ class Target(Part, Protocol):
 
     def lacks(self, capability: Capability) -> bool:
         """Whether the store, with these options, cannot do something of its own."""
-        able = {Capability.MEMBERSHIP: self.membership, Capability.RESHARD: self.sharding}
-        return capability in OF_STORES and able[capability] is None
+        return capability in OF_STORES and getattr(self, _ABLE[capability]) is None
+
+    def never_has(self, capability: Capability) -> bool:
+        """Whether it cannot do that with any options, since it has nothing that could."""
+        return capability in OF_STORES and getattr(type(self), _ABLE[capability]) is getattr(Target, _ABLE[capability])
 
     @abstractmethod
     async def start(self, cluster: Cluster, node: Node) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 
 from harness.errors import UsageError, field
-from harness.generator import Generator, any_of, at_times, on_worker
+from harness.generator import Generator, at_times, on_workers
 from harness.nemesis import LASTS, Nemesis
 from harness.operation import Operation
 from harness.options import Number, Seconds, check, plain
@@ -70,7 +70,7 @@ def by_worker(planned: Sequence[Planned], workers: int) -> Generator:
     each: dict[int, list[tuple[float, Operation]]] = defaultdict(list)
     for step in sorted(planned, key=lambda step: step.at):
         each[step.worker].append((step.at, Operation(step.f, step.key, step.value)))
-    return any_of(*(on_worker(worker, workers, at_times(steps)) for worker, steps in sorted(each.items())))
+    return on_workers(workers, {worker: at_times(steps) for worker, steps in each.items()})
 
 
 def read_timetable(path: Path) -> Timetable:

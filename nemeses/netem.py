@@ -1,5 +1,6 @@
 """Bad links: packets between some nodes are delayed, lost, doubled, spoiled, overtaken, or sent through a thin line.
 
+Of a zone only the links that leave it are: its own nodes stay as near one another as they were.
 Before and while they are, datagrams are sent over these links, and what becomes of them is compared.
 """
 
@@ -101,11 +102,13 @@ class Netem(Nemesis):
     async def inject(self, cluster: Cluster, target: Target, plan: Plan) -> Plan:
         victims = sorted(await resolve(cluster, target, plan))
         quality, seed = plan["quality"], plan["seed"]
-        others = [CLIENTS] if plan.get("links") == CLIENTS else [node.name for node in cluster.nodes]
+        names = [node.name for node in cluster.nodes]
+        # A zone that is bad to reach is not bad within; one that everything is in has no links but those.
+        beyond = [name for name in names if name not in victims] if plan["aim"] == "zone" else []
+        others = [CLIENTS] if plan.get("links") == CLIENTS else beyond or names
         links = links_of(victims, others, plan["direction"])
         await self._addresses.learn(cluster)
         if not self._how:
-            names = [node.name for node in cluster.nodes]
             self._how = await cluster.on_each(names, lambda node: run_tool(node, ask(netem.mechanism)))
         chosen = sorted(links)
         self._sent = set(random.Random(seed).sample(chosen, min(_MOST_WATCHED, len(chosen))))

@@ -16,6 +16,7 @@ import msgspec
 
 from harness.checkers.bank import Bank
 from harness.checkers.split_brain import SplitBrain
+from harness.errors import UsageError, option
 from harness.generator import Generator, Stream, operations
 from harness.operation import Operation
 from harness.options import Number
@@ -44,6 +45,12 @@ class AtmWorkload(Workload):
     reads: ClassVar[frozenset[str]] = BankWorkload.reads
 
     def __init__(self, options: Options) -> None:
+        balance, amount, machines = options.balance, options.amount, options.machines
+        if not amount <= balance < machines * amount:
+            raise UsageError(
+                f"{option('balance', balance)}, {option('amount', amount)} and {option('machines', machines)} can show "
+                "no double payment: an account must hold enough for one machine, and too little for all of them"
+            )
         self._options = options
         self._opened = 0
 

@@ -21,6 +21,7 @@ from harness.cli.experiment import (
     takes,
 )
 from harness.cli.wording import Commands
+from harness.experiments.modes import MODES
 from harness.options import Mebibytes, Number, Seconds
 from harness.verdict import Budget
 
@@ -361,12 +362,19 @@ def clean(
 def cap(
     seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
     only: Annotated[
-        list[str] | None, typer.Option(help="Only these modes, by their names in table.csv; with commas, or repeated.")
+        list[str] | None,
+        typer.Option(
+            help=f"Only these modes, with commas or repeated: {', '.join(mode.name for mode in MODES)}.",
+            show_default="all",
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Shorter cuts and fewer clients: a rough shape.")] = False,
-    directory: Annotated[Path, typer.Option(help="Where the page, the CSV file and the runs are made.")] = Path(
-        "runs/experiment-cap"
-    ),
+    directory: Annotated[
+        Path,
+        typer.Option(
+            help="Where report.html, table.csv and runs/MODE are made; those of an earlier experiment are replaced."
+        ),
+    ] = Path("runs/experiment-cap"),
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
@@ -384,11 +392,12 @@ def cap(
 def quorum(
     seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
     sizes: Annotated[
-        list[str] | None, typer.Option(help="The numbers of nodes, 2 to 7, with commas or repeated; without it 2,3,5.")
+        list[str] | None,
+        typer.Option(help="The numbers of nodes, 2 to 7, with commas or repeated.", show_default="2,3,5"),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Where the page and the CSV file are made.")] = Path(
-        "runs/experiment-quorum"
-    ),
+    directory: Annotated[
+        Path, typer.Option(help="Where report.html and table.csv are made; earlier ones are replaced.")
+    ] = Path("runs/experiment-quorum"),
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:
@@ -405,9 +414,9 @@ def quorum(
 @experiment.command()
 def sharding(
     seed: Annotated[int, of_experiment("seed")] = UNSAID.seed,
-    directory: Annotated[Path, typer.Option(help="Where the page and the CSV file are made.")] = Path(
-        "runs/experiment-sharding"
-    ),
+    directory: Annotated[
+        Path, typer.Option(help="Where report.html and table.csv are made; earlier ones are replaced.")
+    ] = Path("runs/experiment-sharding"),
     output: FormatOption = Format.text,
     debug: DebugOption = False,
 ) -> None:

@@ -192,11 +192,16 @@ def takes(options: type[ExperimentOptions]) -> Callable[[Callable[..., None]], C
     return decorate
 
 
-def listed(flag: str, given: list[str] | None) -> tuple[str, ...]:
-    """The names of an option that may be repeated, and may have several with commas, each once."""
+def listed(flag: str, given: list[str] | None, *, doubles: bool = True) -> tuple[str, ...]:
+    """The names of an option that may be repeated, and may have several with commas, each once.
+
+    Without ``doubles`` one that is given twice is refused.
+    """
     from harness.errors import UsageError
 
     names = [name.strip() for text in given or [] for name in text.split(",")]
     if not all(names):
         raise UsageError(f"{flag} has an empty name: write names with single commas between them, as a,b")
+    if not doubles and (again := next((name for name in names if names.count(name) > 1), None)):
+        raise UsageError(f"{flag} has {again!r} twice: give each once")
     return tuple(dict.fromkeys(names))

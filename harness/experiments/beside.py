@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.environments.simulation.loop import CURRENT, Process
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from harness.environments.base import Node
     from harness.operation import Operation
     from harness.target import Client, Target
+
+
+BESIDE: Final = "Beside"
+"""The name that such a target has in ``experiment.json``."""
 
 
 def beside_their_nodes(target: type[Target]) -> type[Target]:

@@ -1,9 +1,12 @@
 """The strongest model of consistency that a history of registers does not refute, from the top of a ladder down.
 
 Linearizability is decided for reads and writes as they are. For what is below each of them is a transaction of one
-operation, in the session of its process, and without real time:
+operation, in a session, and without real time. A session is all that one client did, one operation after another, also
+after one of unknown outcome, from which on its operations stand under the number of another process. Such a write may
+still be under way while its client goes on: it comes after what that had done before, and before what it does next only
+where answers say so, as when the client itself has read it since.
 
-- *sequential*: one order of all operations explains every answer, and keeps to that of each process. For transactions
+- *sequential*: one order of all operations explains every answer, and keeps to that of each session. For transactions
   of one operation that is strong session serializability.
 - *causal*: who has seen something has also seen what its writer had seen and done before.
 - *read your writes*: who has written something does not find anything older there afterwards. For transactions of one
@@ -30,6 +33,8 @@ LINEARIZABLE: Final = "linearizable"
 EVENTUAL: Final = "eventual"
 DIVERGENT: Final = "none"
 """Nodes do not hold the same in the end."""
+UNASKED: Final = "-"
+"""A read may find several values, so that it is no register's, and no model of registers was asked."""
 _BELOW: Final = (
     ("sequential", "strong-session-serializable"),
     ("causal", "causal"),
@@ -49,15 +54,18 @@ class Strongest(NamedTuple):
     unknown: str
 
 
-def strongest(operations: Iterable[Event], *, convergent: bool) -> Strongest:
-    """The strongest model of reads and writes of registers; ``convergent``: whether nodes held the same in the end."""
+def strongest(operations: Iterable[Event], clients: int, *, convergent: bool) -> Strongest:
+    """The strongest model of reads and writes of registers by so many clients.
+
+    ``convergent``: whether nodes held the same in the end.
+    """
     events = [event for event in operations if event.f in ("read", "write")]
     verdict = session.check(from_events(events), "register", budget=_BUDGET)
     if verdict.validity == "valid":
         return Strongest(LINEARIZABLE, "", "")
     unknown = "" if verdict.validity == "invalid" else f"{LINEARIZABLE}: {verdict.reason}"
     why = _why(LINEARIZABLE, verdict.anomalies[0].text if verdict.anomalies else verdict.reason)
-    transactions = replaced(from_events(_transaction(event) for event in events), timeless=True)
+    transactions = replaced(from_events(_transaction(event, clients) for event in events), timeless=True)
     for name, level in _BELOW:
         verdict = session.check(transactions, level, workload="rw-register", budget=_BUDGET)
         if verdict.validity == "valid":
@@ -73,8 +81,9 @@ def _why(model: str, text: str) -> str:
     return f"not {model}: {' '.join(text.partition(' No store that is ')[0].split())}"
 
 
-def _transaction(event: Event) -> Event:
-    """The operation as a transaction of its own."""
+def _transaction(event: Event, clients: int) -> Event:
+    """The operation as a transaction of its own, in the session of its client."""
     f = "r" if event.f == "read" else "w"
     value = event.value if f == "w" or event.type == "ok" else None
-    return replace(event, f="txn", key=None, value=[[f, event.key, value]])
+    client = int(event.process) % clients  # processes that follow one another are so many apart
+    return replace(event, process=client, f="txn", key=None, value=[[f, event.key, value]])

@@ -74,8 +74,9 @@ MODES: Final = (
     _primary_backup(
         "semi-sync",
         "semi-sync",
-        "One backup has every acknowledged write, so that a failover loses none; but reads are not confirmed, and a "
-        "primary that has been succeeded answers old values.",
+        "One backup has every acknowledged write: of three nodes any two then have one that holds it, and a failover "
+        "loses none; of more they need not. But reads are not confirmed, and a primary that has been succeeded "
+        "answers old values.",
         acknowledge="semi-sync",
     ),
     _primary_backup(
@@ -96,7 +97,8 @@ MODES: Final = (
     _primary_backup(
         "sync-witness",
         "sync, 2 nodes and a witness",
-        "A third vote without data: two copies are enough to survive any one cut.",
+        "A third vote without data: two copies are enough to go on through any one cut. While one of them is cut off, "
+        "what is acknowledged is on the other one alone.",
         acknowledge="sync",
         witness="n3",
     ),

@@ -11,7 +11,8 @@ they are on different sides. The other clients do *litmus tests*, as those of sh
 their own: *store buffering*, where each writes one key and then reads those of the others, and *message passing*, where
 one writes x while something is cut and y once it is healed, and the others read y and then x, and *torn writes*, where
 what one wrote while something was cut is read once it is healed, first by the one and then by the others. In the end
-each reads again what it wrote itself.
+each reads again what it wrote itself. A write of unknown outcome comes before nothing by itself: so that it counts as
+well, whoever has written in the first two tests reads it before going on.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ class _Drawing:
         return self._rng.choice(self._couples) if within and self._rng.random() < _PAIRS else None
 
     def store_buffering(self, cut: int, start: float) -> None:
-        """Each node's client writes its own key and then reads those of the others."""
+        """Each node's client writes its own key, reads it, and then reads those of the others."""
         for test, after in enumerate(_BUFFERED):
             if after > self._scale.cut - 2 * TIMEOUT:
                 continue
@@ -207,18 +208,18 @@ class _Drawing:
                 worker = self._worker(self._scale.clients + test % _TESTERS, node)
                 self._add(start + after, worker, "write", own)
                 self._tested.setdefault(worker, []).append(own)
-                for key in keys.values():
-                    if key != own:
-                        self._add(start + after + 0.01, worker, "read", key)
+                for key in (own, *(key for key in keys.values() if key != own)):
+                    self._add(start + after + 0.01, worker, "read", key)
 
     def message_passing(self, start: float, end: float) -> None:
-        """Each node's client writes x during the cut and y after it; those of the others read y, and then x."""
+        """Each node's client writes x during the cut, later reads it and writes y; the others' read y, and then x."""
         for test, after in enumerate(_PASSED):
             for source in self._place.nodes:
                 x, y = (f"{LITMUS}-{name}-{test}-{source}" for name in ("x", "y"))
                 number = self._scale.clients + test % _TESTERS
                 writer = self._worker(number, source)
                 self._add(max(start + 1.0, end - 2.0), writer, "write", x)
+                self._add(end + after, writer, "read", x)
                 self._add(end + after, writer, "write", y)
                 for node in self._place.nodes:
                     if node != source:

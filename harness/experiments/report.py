@@ -8,7 +8,8 @@ from typing import Final
 
 from harness.experiments import table
 from harness.experiments.cap import Row
-from harness.experiments.models import LADDER
+from harness.experiments.measure import Figures
+from harness.experiments.models import LADDER, UNASKED
 from harness.experiments.quorum import Point
 from harness.experiments.table import Column
 from harness.report.picture import COLOURS, PRIMARIES, SCHEMA, Picture, Specification
@@ -27,7 +28,7 @@ CAP: Final[Sequence[Column[Row]]] = (
     Column("near write", lambda row: table.latency(row.figures.near.write), "their writes"),
     Column("far read", lambda row: table.latency(row.figures.far.read), "reads of clients in the other region"),
     Column("far write", lambda row: table.latency(row.figures.far.write), "their writes"),
-    Column("stale %", lambda row: table.percent(row.figures.stale), _STALE),
+    Column("stale %", lambda row: _stale(row.figures), f"{_STALE}; of registers only"),
     Column("lost", lambda row: table.of(row.figures.lost), "acknowledged writes of pairs that are gone, of all"),
     Column("converged", lambda row: table.seconds(row.figures.converged_after), "from the last heal to agreement"),
 )  # fmt: skip
@@ -47,7 +48,12 @@ QUORUM: Final[Sequence[Column[Point]]] = (
     Column("minority %", lambda point: table.served(point.figures.minority), f"the minority's side: {_BOTH}"),
 )  # fmt: skip
 
-_COLOURS: Final = dict(zip(LADDER, PRIMARIES, strict=False))
+_COLOURS: Final = {**dict(zip(LADDER, PRIMARIES, strict=True)), UNASKED: "#8a9099"}
+
+
+def _stale(figures: Figures) -> str:
+    """Where a read may find several values, those that did are not counted: the others say little."""
+    return UNASKED if figures.model == UNASKED else table.percent(figures.stale)
 
 
 def cap_csv(rows: Sequence[Row]) -> str:

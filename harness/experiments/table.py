@@ -102,8 +102,8 @@ def _ms(value: float | None) -> str:
 
 
 def of(share: Share) -> str:
-    """So many of so many."""
-    return f"{share.part} of {share.whole}"
+    """So many of so many; nothing of none."""
+    return _NOTHING if share.whole == 0 else f"{share.part} of {share.whole}"
 
 
 def seconds(value: float | None) -> str:

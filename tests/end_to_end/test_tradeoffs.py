@@ -43,13 +43,14 @@ def test_consensus_gives_up_the_minority_and_gossip_its_writes(splitbrain: Comma
     for mode in ("raft", "gossip"):  # the rows lead to the reports of their runs
         assert (tmp_path / "one/runs" / mode / "report.html").is_file()
         assert f'href="runs/{mode}/report.html"' in page
-    again = splitbrain(*words, "gossip", "--directory", "two")
+    # Once more in the same place: the earlier run is replaced by the same one.
+    name = tmp_path / "one/runs/gossip/history.jsonl"
+    history, lines = name.read_bytes(), (tmp_path / "one/table.csv").read_text().splitlines()
+    again = splitbrain(*words, "gossip", "--directory", "one")
+    assert again.returncode == 0, again.stderr
     assert again.stdout.splitlines()[1].startswith(f"gossip, last write wins  {gossip['model']}")
-    name = "runs/gossip/history.jsonl"
-    assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    first, second = ((tmp_path / name / "table.csv").read_text().splitlines() for name in ("one", "two"))
-    assert first[0] == second[0]
-    assert first[2] == second[1]
+    assert name.read_bytes() == history
+    assert (tmp_path / "one/table.csv").read_text().splitlines() == [lines[0], lines[2]]
 
 
 def test_reads_are_stale_only_where_quorums_do_not_meet(splitbrain: Command, tmp_path: Path) -> None:
@@ -88,9 +89,26 @@ def test_rings_move_less_than_modulo_and_one_seed_is_one_page(splitbrain: Comman
 
 
 def test_what_there_is_not_is_said_in_a_sentence(splitbrain: Command, tmp_path: Path) -> None:
-    for words, said in ((("cap", "--only", "raft,paxos"), "'paxos'"), (("quorum", "--sizes", "1"), "'1'")):
+    wrong = (
+        (("cap", "--only", "raft,paxos"), "'paxos'"),
+        (("quorum", "--sizes", "1"), "'1'"),
+        (("cap", "--only", "raft,raft"), "'raft' twice"),
+        (("quorum", "--sizes", "2,3", "--sizes", "2"), "'2' twice"),
+    )
+    for words, said in wrong:
         done = splitbrain("experiment", *words)
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert said in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_of_others_are_left_alone_and_nothing_is_run(splitbrain: Command, tmp_path: Path) -> None:
+    diary = tmp_path / "d/runs/raft/diary.txt"
+    diary.parent.mkdir(parents=True)
+    diary.write_text("mine")
+    done = splitbrain("experiment", "cap", "--quick", "--only", "raft,gossip", "--directory", "d")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "d/runs/raft is no run of this experiment" in line
+    assert [path for path in (tmp_path / "d").rglob("*") if path.is_file()] == [diary]

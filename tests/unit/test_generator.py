@@ -149,7 +149,7 @@ def test_operations_have_their_times_or_wait_for_a_process() -> None:
 
 
 def test_one_worker_alone_does_what_is_its_own() -> None:
-    steps = drive(g.on_clients(g.on_worker(1, 3, g.limit(5, stream()))), processes=6)
+    steps = drive(g.on_clients(g.on_workers(3, {1: g.limit(5, stream())})), processes=6)
     assert [step.process for step in steps] == [1, 4, 1, 4, 1]
 
 
@@ -195,7 +195,7 @@ def wrappers(inner: Generator) -> dict[str, Generator]:
         "time_limit": g.time_limit(9, inner),
         "stagger": g.stagger(0.0, inner, random.Random(1)),
         "synchronize": g.synchronize(inner),
-        "on_worker": g.on_worker(0, 1, inner),
+        "on_workers": g.on_workers(1, {0: inner}),
         "on_clients": g.on_clients(inner),
         "any_of": g.any_of(inner),
         "then": g.then(inner),
@@ -336,7 +336,7 @@ def test_a_process_keeps_its_copy_when_what_it_would_do_is_not_done_yet() -> Non
 
 
 def test_one_worker_is_all_that_its_generator_sees_and_the_nemesis_is_no_worker() -> None:
-    once = g.on_worker(1, 3, g.each_process(lambda: g.limit(1, stream())))
+    once = g.on_workers(3, {1: g.each_process(lambda: g.limit(1, stream()))})
     assert [step.process for step in drive(once, processes=3)] == [1]
     pair = g.reserve(
         1, g.each_process(lambda: g.limit(1, stream("a"))), g.each_process(lambda: g.limit(1, stream("b")))

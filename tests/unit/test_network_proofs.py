@@ -53,6 +53,28 @@ def test_every_quality_that_is_dealt_is_proved(name: str) -> None:
             assert proof.holds, (strength, how, proof)
 
 
+@pytest.mark.parametrize(
+    ("zones", "links"),
+    [
+        (["near", "far", "far"], [["n1", "n2"], ["n1", "n3"], ["n2", "n1"], ["n3", "n1"]]),
+        # There is nothing beyond a zone that everything is in.
+        (["a", "a", "a"], [[a, b] for a in NAMES for b in NAMES if a != b]),
+    ],
+)
+def test_a_zone_is_far_from_the_others_and_its_nodes_are_near_each_other(
+    zones: list[str], links: list[list[str]]
+) -> None:
+    async def main() -> Any:
+        made = SimulationEnvironment(seed=1)
+        cluster = Cluster(
+            made, await made.start(NAMES, Path("unused"), "test"), 0, dict(zip(NAMES, zones, strict=True))
+        )
+        plan = {"aim": "zone", "order": ["n3", "n2", "n1"], "direction": "both", "seed": "7", "quality": {"delay": 0.1}}
+        return await Netem(Netem.Options()).inject(cluster, Reference(Reference.Options()), plan)
+
+    assert simulated_loop().run_to_end(main())["links"] == links
+
+
 def test_mixes_are_proved() -> None:
     for seed in range(20):
         quality = draw(random.Random(seed), "mix")

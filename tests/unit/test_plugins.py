@@ -54,7 +54,7 @@ from harness.nemeses.squeeze import Squeeze
 from harness.nemeses.storage import Storage
 from harness.nemesis import Nemesis, Observes, Prepares
 from harness.plugins import KINDS, load, names
-from harness.suitable import refuse_unsuitable
+from harness.suitable import refuse_unsuitable, unsuitable
 from harness.target import KnowsItself, ReadsOwnState, Target
 from harness.targets.etcd import Etcd
 from harness.targets.mariadb import Mariadb
@@ -303,3 +303,16 @@ def test_whether_members_can_change_follows_from_what_the_target_has(replication
         return
     with pytest.raises(UsageError, match="needs a target with membership; reference is set up without"):
         refuse()
+
+
+def test_who_lacks_something_of_stores_says_what_it_takes_or_that_nothing_does() -> None:
+    reshard = Reshard(Reshard.Options())
+    experiment = Experiment("reference", nemeses=("reshard",))
+    said = unsuitable(reshard, experiment, ENVIRONMENTS["simulation"], Reference(Reference.Options()))
+    assert said == (
+        "`nemeses=reshard` needs a target with reshard; reference is set up without, and has it with "
+        "`options.shards=2` or more"
+    )
+    assert not unsuitable(reshard, experiment, ENVIRONMENTS["simulation"], Reference(Reference.Options(shards=2)))
+    said = unsuitable(reshard, experiment, ENVIRONMENTS["simulation"], Etcd(Etcd.Options()))
+    assert said == "`nemeses=reshard` needs a target with reshard; etcd has no reshard with any options"

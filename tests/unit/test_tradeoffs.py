@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from harness.experiments import table
+from harness.errors import UsageError
+from harness.experiments import cap, table
+from harness.experiments.beside import BESIDE
 from harness.experiments.measure import Done, Share, Window, converged_after, losses, operations, quantile, staleness
 from harness.experiments.models import strongest
 from harness.experiments.modes import MODES
@@ -15,6 +19,7 @@ from harness.experiments.plan import EVERY, FULL, REDUCED, REGULAR, TIMEOUT, Pla
 from harness.experiments.quorum import settings
 from harness.history import from_events
 from harness.operation import Event
+from harness.run_directory import RunDirectory
 
 THREE = Place(["n1", "n2", "n3"], ["n3"], ["n1", "n2", "n3"])
 
@@ -219,6 +224,20 @@ def history(*steps: tuple[int, str, str, int | None]) -> list[Event]:
     return events
 
 
+CLIENTS = 2
+
+
+def given_up(events: list[Event], at: int) -> list[Event]:
+    """The same where nobody answered the step ``at``, so that its client went on under another number."""
+    process = int(events[2 * at].process)
+    lost = msgspec.structs.replace(events[2 * at + 1], type="info", error="timed out")
+    after = [
+        msgspec.structs.replace(event, process=process + CLIENTS) if event.process == process else event
+        for event in events[2 * at + 2 :]
+    ]
+    return [*events[: 2 * at + 1], lost, *after]
+
+
 LADDER = {
     "linearizable": history((0, "write", "x", 1), (1, "read", "x", 1)),
     "sequential": history((0, "write", "x", 1), (1, "read", "x", None)),
@@ -234,10 +253,48 @@ LADDER = {
 
 @pytest.mark.parametrize("model", LADDER)
 def test_each_rung_is_refuted_by_its_litmus_test_and_the_next_is_not(model: str) -> None:
-    found = strongest(LADDER[model], convergent=True)
+    found = strongest(LADDER[model], CLIENTS, convergent=True)
     assert (found.model, found.unknown) == (model, "")
     assert found.why_not_stronger.startswith("not ") == (model != "linearizable")
 
 
 def test_nodes_that_never_agree_keep_nothing() -> None:
-    assert strongest(LADDER["eventual"], convergent=False).model == "none"
+    assert strongest(LADDER["eventual"], CLIENTS, convergent=False).model == "none"
+
+
+@pytest.mark.parametrize(("read_itself", "model"), [(True, "causal"), (False, "linearizable")])
+def test_a_write_without_an_answer_is_before_what_its_client_does_once_it_was_read(
+    read_itself: bool, model: str
+) -> None:
+    own = [(0, "read", "x", 1), (1, "read", "y", 2)] if read_itself else []
+    steps = [(0, "write", "x", 1), (1, "write", "y", 2), *own, (0, "read", "y", None), (1, "read", "x", None)]
+    # Somebody has seen both writes in the end.
+    steps += [(0, "read", "x", 1), (0, "read", "y", 2)]
+    events = given_up(given_up(history(*steps), 0), 1)
+    assert strongest(events, CLIENTS, convergent=True).model == model
+
+
+# Whose the runs are
+
+
+def test_nothing_but_an_earlier_run_of_a_mode_is_replaced(tmp_path: Path) -> None:
+    raft, gossip = (next(mode for mode in MODES if mode.name == name) for name in ("raft", "gossip"))
+    earlier = RunDirectory(tmp_path / cap.RUNS / "raft")
+    kept = cap.experiment_of(raft, plan(0, THREE, FULL), 0, FULL)
+    earlier.write_experiment(msgspec.structs.replace(kept, target=BESIDE))
+    cap.refuse_what_is_not_ours(tmp_path)
+    diary = tmp_path / cap.RUNS / "gossip/diary.txt"
+    diary.parent.mkdir()
+    diary.write_text("mine")
+    for _ in range(2):
+        with pytest.raises(UsageError, match="gossip is no run of this experiment"):
+            next(cap.rows(0, tmp_path, [raft, gossip], REDUCED))
+        # Nor is the run of another mode, or what a link leads to.
+        RunDirectory(diary.parent).write_experiment(earlier.load_experiment())
+    assert diary.read_text() == "mine"
+    assert sorted(path.name for path in earlier.path.iterdir()) == ["experiment.json", "timetable.json"]
+    linked = tmp_path / "linked" / cap.RUNS
+    linked.mkdir(parents=True)
+    (linked / "raft").symlink_to(earlier.path)
+    with pytest.raises(UsageError, match="raft is no run"):
+        cap.refuse_what_is_not_ours(tmp_path / "linked", [raft])

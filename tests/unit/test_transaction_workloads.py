@@ -14,6 +14,7 @@ from harness.errors import UsageError
 from harness.generator import Context, Generator, Pending
 from harness.operation import Event, Operation
 from harness.workload import Workload
+from harness.workloads.atm import AtmWorkload
 from harness.workloads.list_append import ListAppend
 from harness.workloads.long_fork import LongFork
 from harness.workloads.rmw import ReadModifyWrite
@@ -167,3 +168,24 @@ def test_options_that_do_not_fit_are_refused(kind: type[Workload], options: dict
 def test_a_history_is_judged_as_a_whole_and_by_its_transactions(kind: type[Workload]) -> None:
     lost = {"lost"} if kind is ListAppend else set()
     assert set(made(kind, model="snapshot-isolation").checkers()) == {"transactions", "split-brain"} | lost
+
+
+@pytest.mark.parametrize(
+    ("options", "possible"),
+    [
+        ({}, True),
+        ({"amount": 1000}, True),
+        ({"amount": 501}, True),
+        ({"amount": 400, "machines": 3}, True),
+        ({"amount": 400}, False),  # both may be paid
+        ({"amount": 500}, False),
+        ({"amount": 2000}, False),  # neither may be
+        ({"balance": 0}, False),
+    ],
+)
+def test_cash_machines_can_pay_too_much_or_are_refused(options: dict[str, int], possible: bool) -> None:
+    if possible:
+        made(AtmWorkload, **options)
+        return
+    with pytest.raises(UsageError, match="can show no double payment"):
+        made(AtmWorkload, **options)
