@@ -14,13 +14,25 @@ from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
-from harness.cluster import Cluster, Role, wait_until
+from harness.cluster import Cluster, Role, holds_within, wait_until
 from harness.environments.base import Node
-from harness.errors import NodeError
+from harness.errors import MissingError, NodeError, UsageError, field
 from harness.options import Number
 from harness.target import LOG_PATTERNS, Client, Target
 from harness.targets.mariadb_client import DATABASE, PORT, USER, MariadbClient, connect, dropped_after, missing
-from harness.targets.mariadb_servers import ALONE, FIRST, FOLLOW, JOIN, KEYS, SCRIPT, command, furthest
+from harness.targets.mariadb_servers import (
+    ALONE,
+    COPY,
+    COPY_METHOD,
+    COPY_PROGRAM,
+    FIRST,
+    FOLLOW,
+    JOIN,
+    KEYS,
+    SCRIPT,
+    command,
+    furthest,
+)
 from harness.targets.mariadb_statements import CONTENTS, TABLES
 
 PROVIDER: Final = "/usr/lib/galera/libgalera_smm.so"
@@ -30,6 +42,7 @@ MISSED_PORT: Final = 4568
 COPY_PORT: Final = 4444
 
 _FORM_SECONDS: Final = 80.0
+_BEGIN_SECONDS: Final = 20.0
 _QUICK_SECONDS: Final = 0.5
 _STATE_SECONDS: Final = 5.0
 
@@ -66,10 +79,10 @@ class Mariadb(Target):
         {"list-append", "rw-register", "rmw", "write-skew", "long-fork"}
         | {"register", "append", "set", "counter", "unique-ids", "bank"}
     )
-    programs: ClassVar[Mapping[str, str]] = {"mariadbd": "mariadb-server"}
+    programs: ClassVar[Mapping[str, str]] = {"mariadbd": "mariadb-server", "rsync": "rsync"}
     log_patterns: ClassVar[Mapping[str, str]] = {
         **LOG_PATTERNS,
-        "panic": LOG_PATTERNS["panic"] + r"|\[ERROR\] mysqld got signal \d|\[ERROR\] \[FATAL\]",
+        "panic": LOG_PATTERNS["panic"] + r"|\[ERROR\] \S+ got signal \d|\[ERROR\] \[FATAL\]",
         "failed assertion": LOG_PATTERNS["failed assertion"] + r"|InnoDB: Assertion failure",
         "inconsistent node": r"WSREP: .*Inconsisten(?:t by consensus|cy detected)",
     }
@@ -98,8 +111,15 @@ class Mariadb(Target):
         return missing()
 
     async def start(self, cluster: Cluster, node: Node) -> None:
-        keys = f"{node.directory}/{KEYS}"
-        async with self._starting.setdefault(cluster.nodes[0], asyncio.Lock()):
+        keys, first = f"{node.directory}/{KEYS}", cluster.nodes[0]
+        if cluster.environment.name == "ssh" and len(cluster.nodes) > 1:
+            raise UsageError(
+                f"{field('environment', 'ssh')} cannot have mariadb on several nodes: Galera lets in whoever "
+                "reaches its ports, and there that may be anybody"
+            )
+        async with self._starting.setdefault(first, asyncio.Lock()):
+            if len(cluster.nodes) > 1 and not self._configured.intersection(cluster.nodes):
+                await _refuse_without_galera(cluster)
             part = await self._part(cluster, node)
             if node not in self._configured:
                 if part == JOIN:
@@ -109,8 +129,11 @@ class Mariadb(Target):
                 await node.write(f"{keys}/my.cnf", self._configuration(cluster, node).encode())
                 await node.write(f"{keys}/users.sql", self._users(cluster).encode())
                 await node.write(f"{keys}/start.sh", SCRIPT.encode())
+                await node.write(f"{keys}/{COPY_PROGRAM}", COPY.encode())
                 self._configured.add(node)
             await node.start("mariadb", [*command(node), part])
+            if self._begins.get(first) is node and not await self._ends_at_once(node):
+                del self._begins[first]
 
     async def _part(self, cluster: Cluster, node: Node) -> str:
         """How a server is to begin: nobody else must be told to begin a cluster while there is one."""
@@ -123,8 +146,9 @@ class Mariadb(Target):
             found = await furthest(cluster, self._follows)
             self._begins[first] = found
             self._follows |= {each for each in cluster.nodes if found is not None and each is not found}
-        if self._begins.get(first) is node:
+        if self._begins.get(first) is node and any(map(_serves, (await self._statuses(cluster.nodes)).values())):
             del self._begins[first]
+        if self._begins.get(first) is node:
             self._follows.discard(node)
             return FIRST
         if node in self._follows:
@@ -132,12 +156,24 @@ class Mariadb(Target):
             return FOLLOW
         return JOIN
 
+    async def _ends_at_once(self, node: Node) -> bool:
+        """Whether a server has ended before it has begun a cluster, as far as can be seen."""
+        ended = False
+
+        async def decided() -> bool:
+            nonlocal ended
+            ended = not (await node.running()).get("mariadb", False)
+            return ended or _serves(await self._status(node) or {})
+
+        await holds_within(decided, _BEGIN_SECONDS, 0.1)
+        return ended
+
     async def _leads_the_way(self, cluster: Cluster) -> bool:
         """Whether the first node has begun the cluster. Who looks for it just then may be overlooked for good."""
         first = cluster.nodes[0]
         if not (await first.running()).get("mariadb", False):
             raise NodeError(f"mariadb on {first.name} has ended by itself")
-        return (await self._status(first) or {}).get("wsrep_ready") == "ON"
+        return _serves(await self._status(first) or {})
 
     def _users(self, cluster: Cluster) -> str:
         """Whom a new store knows: clients of the run, from where they come."""
@@ -189,7 +225,7 @@ class Mariadb(Target):
                 "wsrep-node-name": node.name,
                 "wsrep-node-address": node.address,
                 "wsrep-sync-wait": options.wsrep_sync_wait,
-                "wsrep-sst-method": "rsync",
+                "wsrep-sst-method": COPY_METHOD,
                 "wsrep-sst-receive-address": f"{node.address}:{COPY_PORT}",
                 "wsrep-provider-options": ";".join(f"{name}={value}" for name, value in self._provider(node).items()),
             }
@@ -229,7 +265,7 @@ class Mariadb(Target):
         if len(cluster.nodes) == 1:
             return len(seen) == 1
         return len(seen) == len(cluster.nodes) and all(
-            status.get("wsrep_ready") == "ON"
+            _serves(status)
             and status.get("wsrep_local_state_comment") == "Synced"
             and status.get("wsrep_cluster_status") == "Primary"
             and status.get("wsrep_cluster_size") == str(len(cluster.nodes))
@@ -245,7 +281,7 @@ class Mariadb(Target):
         return {
             name: identity
             for name, status in (await self._statuses(cluster.nodes)).items()
-            if status.get("wsrep_ready") == "ON" and (identity := status.get("wsrep_cluster_state_uuid"))
+            if _serves(status) and (identity := status.get("wsrep_cluster_state_uuid"))
         }
 
     async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
@@ -280,6 +316,21 @@ class Mariadb(Target):
 
     def client(self, cluster: Cluster, node: Node, timeout: float) -> Client:
         return MariadbClient(node.name, node.address, timeout, self.password)
+
+
+async def _refuse_without_galera(cluster: Cluster) -> None:
+    """Raise ``MissingError`` where Galera is not on a node: a library, which not everywhere comes with MariaDB."""
+    there = await cluster.on_each(
+        [node.name for node in cluster.nodes], lambda node: node.exec(["test", "-r", PROVIDER])
+    )
+    for name, result in there.items():
+        if result.code != 0:
+            raise MissingError(f"{PROVIDER} is not on {name}: apt-get install galera-4")
+
+
+def _serves(status: Mapping[str, str]) -> bool:
+    """Whether a node is in a cluster that goes on, and has its state."""
+    return status.get("wsrep_ready") == "ON"
 
 
 def _role(name: str, status: Mapping[str, str]) -> Role:
