@@ -17,7 +17,7 @@ import msgspec
 
 from harness.cluster import Cluster, Role, wait_until
 from harness.environments.base import Node
-from harness.errors import option
+from harness.errors import field, option
 from harness.options import Number
 from harness.target import LOG_PATTERNS, Client, Leadership, Target
 from harness.targets.nats_client import (
@@ -92,12 +92,12 @@ class Nats(Target):
         return missing()
 
     def misfit(self, zones: Mapping[str, str]) -> str | None:
+        if len(zones) == 2:
+            return f"two servers of NATS cannot keep a stream: {field('nodes')} has to be 1, 3 or more"
         if self._options.replicas not in (1, 3, 5):
             return f"{option('replicas')} is {self._options.replicas}, but it has to be odd: 1, 3 or 5"
         if self._options.replicas > len(zones):
             return f"{option('replicas')} is {self._options.replicas}, but there are only {len(zones)} nodes"
-        if len(zones) == 2:
-            return "two servers of NATS cannot keep a stream: choose 1, 3 or more nodes"
         return None
 
     async def start(self, cluster: Cluster, node: Node) -> None:
@@ -182,7 +182,7 @@ class Nats(Target):
         return [
             Role(
                 name,
-                "primary" if stream.get("cluster", {}).get("leader", name) == name else "replica",
+                "primary" if _leads(name, stream) else "replica",
                 None,
                 int(stream["state"]["last_seq"]),
             )
@@ -246,6 +246,12 @@ class Nats(Target):
             appends=options.appends,
             removes=options.removes,
         )
+
+
+def _leads(name: str, stream: Mapping[str, Any]) -> bool:
+    """Whether a server says that it leads the stream; in a cluster it names no leader where it knows of none."""
+    cluster = stream.get("cluster")
+    return cluster is None or cluster.get("leader", "") == name
 
 
 def _stream(status: Mapping[str, Any]) -> dict[str, Any] | None:

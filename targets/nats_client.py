@@ -63,22 +63,37 @@ async def connect(address: str, user: str, password: str, seconds: float) -> Any
     async def ignored(_: Exception) -> None:
         """Whoever waits is told of it."""
 
-    async with asyncio.timeout(seconds):
-        return await driver().connect(
-            f"nats://{address}:{PORT}",
-            user=user,
-            password=password,
-            allow_reconnect=False,
-            connect_timeout=seconds,
-            error_cb=ignored,
-        )
+    link = driver().NATS()
+    try:
+        async with asyncio.timeout(seconds):
+            await link.connect(
+                f"nats://{address}:{PORT}",
+                user=user,
+                password=password,
+                allow_reconnect=False,
+                connect_timeout=seconds,
+                error_cb=ignored,
+            )
+    except BaseException:
+        _abort(link)
+        raise
+    return link
 
 
 async def disconnect(link: Any) -> None:
     """Close a connection, whatever state it is in."""
-    with contextlib.suppress(*lost()):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await link.close()
+    try:
+        with contextlib.suppress(*lost()):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await link.close()
+    finally:
+        _abort(link)
+
+
+def _abort(link: Any) -> None:
+    """End a connection at once: the driver waits until all is sent, which a server that stands still may never take."""
+    if transport := link._transport:
+        transport._io_writer.transport.abort()
 
 
 def lost() -> tuple[type[BaseException], ...]:
@@ -197,7 +212,8 @@ class NatsClient:
     async def _publish(self, subject: str, text: str, expected: int | None = None) -> int:
         """Have a message acknowledged; its sequence number in the stream.
 
-        ``expected`` is that of the subject's latest message, 0 for none. Raises ``Declined`` where it is another one.
+        ``expected`` is that of the subject's latest message, 0 for none. Raises ``Declined`` where it is another one
+        for whoever answers first: all servers that believe to lead are sent the message.
         """
         headers = None if expected is None else {_EXPECTED: str(expected)}
         try:
@@ -274,16 +290,31 @@ class NatsClient:
         text, sequence = await self._latest(key)
         if text != str(old):
             raise Declined("the value was another one")
-        await self._publish(f"value.{key}", str(new), sequence)
+        try:
+            await self._publish(f"value.{key}", str(new), sequence)
+        except Declined as error:
+            raise Indeterminate(f"refused, perhaps by a leader that was succeeded: {error}") from None
 
     async def _append(self, key: Any, element: Any) -> None:
-        for _ in range(_TRIES):
-            text, sequence = await self._latest(key)
-            elements = [] if text is None else json.loads(text)
-            with contextlib.suppress(Declined):
+        """Replace a list by a longer one, again and again while others are faster.
+
+        A refusal says nothing for certain: a leader that was succeeded may refuse what its successor takes.
+        """
+        for turn in range(_TRIES):
+            try:
+                text, sequence = await self._latest(key)
+                elements = [] if text is None else json.loads(text)
+                if turn and element in elements:
+                    return
                 await self._publish(f"value.{key}", json.dumps([*elements, element]), sequence)
-                return
-        raise Failed("others were always faster")
+            except Declined:
+                continue
+            except Failed as error:
+                if not turn:
+                    raise
+                raise Indeterminate(f"refused before, perhaps by a leader that was succeeded: {error}") from None
+            return
+        raise Indeterminate("others were always faster")
 
     async def _messages(self, subject: str) -> list[int]:
         """All messages of a subject, as many as the leader knows at first, by a consumer that lives for this read.

@@ -269,15 +269,19 @@ class FollowingClient(PostgresClient):
         try:
             async with asyncio.timeout(self._timeout * _ASK_SHARE):
                 link = await self._link(where)
-            return Server(where, link, primary=True) if await self._is_primary(where[0], link) else None
+                return Server(where, link, primary=True) if await self._is_primary(where[0], link) else None
         except lost():
             return None
 
     async def _is_primary(self, name: str, link: Any) -> bool:
         if self._promoted.get(name) is link:
             return True
-        with dropped_after(link, self._timeout * _ASK_SHARE):
-            if await link.fetchval("SELECT pg_is_in_recovery()"):
-                return False
+        try:
+            with dropped_after(link, self._timeout * _ASK_SHARE):
+                if await link.fetchval("SELECT pg_is_in_recovery()"):
+                    return False
+        except asyncio.CancelledError:
+            link.terminate()  # its answer may still come
+            raise
         self._promoted[name] = link
         return True

@@ -159,7 +159,11 @@ class PostgresClient:
         reads = only_reads(operation)
         own = operation.f.endswith("-local") or (self._any_node and reads)
         deadline = asyncio.get_running_loop().time() + self._timeout * _SHARE
-        server = await (self._at_own() if own else self._at_primary())
+        try:
+            async with asyncio.timeout_at(deadline):
+                server = await (self._at_own() if own else self._at_primary())
+        except TimeoutError:
+            raise Failed("no server was found in time") from None
         with dropped_after(server.link, deadline - asyncio.get_running_loop().time()), self._cancelled_late(server):
             answer = await self._transaction(server.link, operation, reads=reads, primary=server.primary)
         return Served(answer, by=server.where[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
@@ -37,7 +37,7 @@ KEYS: Final = ".splitbrain-keys"
 """The folder in a node's directory that has the cookie and the configuration, with a password. By its name it is no
 data, which faults might spoil."""
 CANARY: Final = "splitbrain-ready"
-"""The queue with which brokers are asked whether they serve."""
+"""What the queues are called with which brokers are asked whether they serve, and whether they are one cluster."""
 
 _FORM_SECONDS: Final = 90.0
 _QUICK_SECONDS: Final = 0.5
@@ -131,15 +131,15 @@ class Rabbitmq(Target):
         return "".join(f"{name} = {value}\n" for name, value in settings.items())
 
     async def form(self, cluster: Cluster) -> None:
-        """Once every broker serves, have queues mirrored if they are to be. Raises ``NodeError``."""
+        """Once every broker serves, in one cluster, have queues mirrored if they are to be. Raises ``NodeError``."""
 
         async def all_serve() -> bool:
             for node in cluster.nodes:
                 if not (await node.running()).get("rabbitmq", True):
                     raise NodeError(f"rabbitmq on {node.name} has ended by itself")
-            return len(await self.roles(cluster)) == len(cluster.nodes)
+            return len(await self.roles(cluster)) == len(cluster.nodes) and await self._is_one(cluster.nodes)
 
-        await wait_until(all_serve, seconds=_FORM_SECONDS, what="all brokers serving", every=0.3)
+        await wait_until(all_serve, seconds=_FORM_SECONDS, what="all brokers serving in one cluster", every=0.3)
         if self._options.queue_type == "classic" and len(cluster.nodes) > 1:
             first = cluster.nodes[0]
             variables = [f"{name}={value}" for name, value in _variables(first).items()]
@@ -149,18 +149,47 @@ class Rabbitmq(Target):
                 raise NodeError(f"the policy could not be set: {done.text[:200]}")
 
     async def ready(self, cluster: Cluster) -> bool:
-        """Whether every broker takes a message, and gives it back."""
-        return all(await asyncio.gather(*(self._serves(node) for node in cluster.nodes)))
+        """Whether every broker makes and empties a queue, and all are one cluster. No message is sent."""
+        serve = await asyncio.gather(*(self._serves(node) for node in cluster.nodes))
+        return all(serve) and await self._is_one(cluster.nodes)
 
     async def _serves(self, node: Node) -> bool:
+        async def empty(channel: Any) -> None:
+            await (await self._declare(channel, f"{CANARY}-{node.name}")).purge()
+
+        return await self._does(node, empty)
+
+    async def _is_one(self, nodes: Sequence[Node]) -> bool:
+        """Whether all know of a new queue of the first: a broker that finds no other in time begins a cluster alone."""
+        canary = f"{CANARY}-{secrets.token_hex(8)}"
+
+        async def make(channel: Any) -> None:
+            await self._declare(channel, canary)
+
+        async def see(channel: Any) -> None:
+            await channel.declare_queue(canary, passive=True)
+
+        async def delete(channel: Any) -> None:
+            await channel.queue_delete(canary)
+
+        first, *others = nodes
+        try:
+            return await self._does(first, make) and all(
+                await asyncio.gather(*(self._does(node, see) for node in others))
+            )
+        finally:
+            await self._does(first, delete)
+
+    async def _declare(self, channel: Any, name: str) -> Any:
+        return await channel.declare_queue(name, durable=True, arguments=arguments(self._options.queue_type))
+
+    async def _does(self, node: Node, do: Callable[[Any], Awaitable[None]]) -> bool:
+        """Whether a broker does something in time that is asked of a channel."""
         link = None
         try:
             async with asyncio.timeout(_CANARY_SECONDS):
                 link = await connect(node.address, self.password, _QUICK_SECONDS)
-                channel = await link.channel()
-                kind = arguments(self._options.queue_type)
-                queue = await channel.declare_queue(f"{CANARY}-{node.name}", durable=True, arguments=kind)
-                await queue.purge()
+                await do(await link.channel())
         except Exception:  # the driver's own, too: whoever does not answer does not serve
             return False
         finally:

@@ -21,6 +21,7 @@ from harness.options import Milliseconds, Number
 from harness.target import LOG_PATTERNS, Client, Target
 from harness.targets.redis_cluster_client import PORT, RedisClusterClient
 from harness.targets.resp import connected, quick, quick_info
+from harness.words import count
 
 BUS_PORT: Final = 16379
 PRIMARIES: Final = 3
@@ -59,7 +60,9 @@ class RedisCluster(Target):
     sizes: ClassVar[frozenset[int] | None] = frozenset({6, 9, 12})
     """Every primary has as many replicas."""
     claims: ClassVar[str] = (
-        "linearizable, key by key, while primaries stay the same; no promise for acknowledged writes across a failover"
+        "linearizable, key by key, while primaries stay the same and keep their memory; no promise for acknowledged "
+        "writes across a failover; without appendonly a primary that is killed and back within cluster-node-timeout "
+        "stays primary, and is empty"
     )
 
     def __init__(self, options: Options) -> None:
@@ -73,7 +76,8 @@ class RedisCluster(Target):
     def misfit(self, zones: Mapping[str, str]) -> str | None:
         replicas = len(zones) // PRIMARIES - 1
         if self._options.wait > replicas:
-            return f"{option('wait')} is {self._options.wait}, but each primary has {replicas} of {len(zones)} nodes"
+            few = count(replicas, "replica")
+            return f"{option('wait')} is {self._options.wait}, but with {len(zones)} nodes each primary has only {few}"
         if self._options.appendfsync != "everysec" and not self._options.appendonly:
             return f"{option('appendfsync')} is {self._options.appendfsync}, but without appendonly there is no log"
         return None

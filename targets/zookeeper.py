@@ -177,8 +177,8 @@ class Zookeeper(Target):
         return sorted(roles) == ["primary"] + ["replica"] * (len(cluster.nodes) - 1)
 
     async def roles(self, cluster: Cluster) -> Sequence[Role]:
-        """The term is the epoch of the last change that a leader has applied, which begins with the leader's first."""
-        seen = await asyncio.gather(*(status(node.address) for node in cluster.nodes))
+        """The term is the epoch of the last change that a leader has applied, once it has proposed one itself."""
+        seen = await asyncio.gather(*(_said(node.address) for node in cluster.nodes))
         return [_role(node.name, said) for node, said in zip(cluster.nodes, seen, strict=True) if said is not None]
 
     async def own_state(self, cluster: Cluster, node: Node) -> Mapping[str, str] | None:
@@ -197,10 +197,21 @@ class Zookeeper(Target):
         )
 
 
+async def _said(address: str) -> Mapping[str, str] | None:
+    """What a server says of itself. One that has proposed something is asked again: first it tells its last change."""
+    said = await status(address)
+    return await status(address) if said and _has_proposed(said) else said
+
+
+def _has_proposed(said: Mapping[str, str]) -> bool:
+    """Whether a leader has proposed a change; until then its last one may be its predecessor's."""
+    return not said.get("Proposal sizes last/min/max", "-1").startswith("-1")
+
+
 def _role(node: str, said: Mapping[str, str]) -> Role:
     role = _ROLES.get(said.get("Mode", ""), "candidate")
     epoch = int(said.get("Zxid", "0"), 16) >> 32
-    return Role(node, role, epoch if role == "primary" and epoch else None)
+    return Role(node, role, epoch if role == "primary" and epoch and _has_proposed(said) else None)
 
 
 async def _contents(session: Session) -> dict[str, str]:

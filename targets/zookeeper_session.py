@@ -55,7 +55,8 @@ async def status(address: str, seconds: float = _QUICK_SECONDS) -> dict[str, str
 class Session:
     """A session with one server, which lasts as long as its connection and ends ``seconds`` after it at the latest.
 
-    kazoo has threads of its own; what they are told is awaited here.
+    A lost connection is never replaced: whoever holds something by this session learns that it may have ended. kazoo
+    has threads of its own; what they are told is awaited here.
     """
 
     def __init__(self, address: str, password: str, seconds: float = SESSION_SECONDS) -> None:
@@ -66,7 +67,7 @@ class Session:
             timeout=seconds,
             auth_data=[("digest", f"{USER}:{password}")],
             default_acl=package.security.CREATOR_ALL_ACL,
-            connection_retry={"max_tries": 0},
+            connection_retry={"max_tries": 1},  # with 0 it would connect again for ever, as another session perhaps
             logger=_SILENT,
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import json
 import re
@@ -17,7 +19,7 @@ from harness.errors import MissingError
 from harness.operation import Declined, Failed, Indeterminate, Operation, Served
 from harness.targets import nats_client
 from harness.targets.nats import Nats
-from harness.targets.nats_client import NatsClient, driver
+from harness.targets.nats_client import NatsClient, connect, disconnect, driver, lost
 from tests.unit.test_targets import Blank
 
 nats: Any = driver()
@@ -40,6 +42,7 @@ class Link:
         self._answers = list(answers)
         self.asked: list[tuple[str, Any, Any]] = []
         self.is_closed = False
+        self._transport = None
 
     async def request(self, subject: str, data: bytes, timeout: float, headers: Any = None) -> Any:
         self.asked.append((subject, data, headers))
@@ -83,7 +86,7 @@ CLOSED = nats.errors.ConnectionClosedError()
         (CAS, [TIMEOUT], Failed),  # it was about to be read
         (CAS, [NO_MESSAGE], Declined),
         (CAS, [{"message": {"seq": 6, "data": "OQ=="}}], Declined),
-        (CAS, [{"message": {"seq": 6, "data": "NA=="}}, WRONG], Declined),
+        (CAS, [{"message": {"seq": 6, "data": "NA=="}}, WRONG], Indeterminate),  # who still leads may have taken it
         (CAS, [{"message": {"seq": 6, "data": "NA=="}}, TIMEOUT], nats.errors.TimeoutError),
         (Operation("remove", "s", 1), [TIMEOUT], Failed),
         (Operation("remove", "s", 1), [NO_MESSAGE], Declined),
@@ -111,6 +114,61 @@ async def test_an_update_is_on_condition_of_what_was_read_and_tried_again(monkey
     link = Link(NO_MESSAGE, ACKNOWLEDGED)
     await done(link, APPEND, monkeypatch, appends="update")
     assert link.asked[1] == ("value.k", b"[3]", {"Nats-Expected-Last-Subject-Sequence": "0"})
+
+
+@pytest.mark.parametrize("answers", [[TIMEOUT], [NO_MESSAGE, NOBODY], [FOUND, NOBODY]])
+async def test_an_update_has_failed_where_nothing_was_sent_before(
+    answers: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Failed):
+        await done(Link(*answers), APPEND, monkeypatch, appends="update")
+
+
+@pytest.mark.parametrize("answers", [[TIMEOUT], [FOUND, NOBODY], [OTHER], [FOUND, WRONG] * nats_client._TRIES])
+async def test_an_update_that_was_refused_once_is_never_certain(
+    answers: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Indeterminate):
+        await done(Link(FOUND, WRONG, *answers), APPEND, monkeypatch, appends="update")
+
+
+async def test_an_update_that_one_leader_refused_and_another_took_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    link = Link(FOUND, WRONG, {"message": {"seq": 7, "data": "WzEsMiwzXQ=="}})
+    assert await done(link, APPEND, monkeypatch, appends="update") == Served(3, by="n2")
+    assert [subject for subject, _, _ in link.asked].count("value.k") == 1
+
+
+async def test_no_socket_stays_open_where_a_server_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = asyncio.Event()
+
+    async def stand_still(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        ended.set()
+
+    async with await asyncio.start_server(stand_still, "127.0.0.1", 0) as server:
+        monkeypatch.setattr(nats_client, "PORT", server.sockets[0].getsockname()[1])
+        with pytest.raises(lost()):
+            await connect("127.0.0.1", "somebody", "secret", 0.1)
+        await asyncio.wait_for(ended.wait(), 20)
+
+
+async def test_a_connection_that_cannot_be_closed_in_time_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
+    aborted: list[bool] = []
+
+    class Full(Link):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    link = Full()
+    writer = SimpleNamespace(transport=SimpleNamespace(abort=lambda: aborted.append(True)))
+    link._transport = cast(Any, SimpleNamespace(_io_writer=writer))
+    monkeypatch.setattr(nats_client, "_CLOSE_SECONDS", 0.01)
+    await disconnect(link)
+    assert aborted == [True]
 
 
 async def test_what_was_published_is_a_message_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +292,7 @@ async def test_passwords_are_in_one_file_and_servers_listen_on_their_own_address
         ({"replicas": 2}, 3, "odd"),
         ({"replicas": 5}, 3, "only 3 nodes"),
         ({"replicas": 1}, 2, "two servers"),
+        ({}, 2, "two servers"),
     ],
 )
 def test_streams_that_cannot_be_are_refused(options: dict[str, Any], nodes: int, why: str | None) -> None:
@@ -294,6 +353,22 @@ async def test_each_server_tells_what_it_knows_itself() -> None:
     held = await store.own_state(cluster, cluster.nodes[1])
     assert held is not None
     assert held["last_seq"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "role"),
+    [
+        ({"cluster": {"leader": "n1"}}, "primary"),
+        ({"cluster": {"leader": "n2"}}, "replica"),
+        ({"cluster": {"replicas": []}}, "replica"),  # it knows of no leader
+        ({"cluster": {}}, "replica"),
+        ({}, "primary"),  # a server alone
+    ],
+)
+async def test_who_knows_of_no_leader_is_none(cluster: dict[str, Any], role: Any) -> None:
+    stream = {"name": "splitbrain", "state": {"last_seq": 4}} | cluster
+    store = Told({"n1": {"account_details": [{"stream_detail": [stream]}]}})
+    assert await store.roles(clustered(Shown(1))) == [Role("n1", role, None, 4)]
 
 
 @pytest.mark.parametrize(

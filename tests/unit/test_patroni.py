@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,7 +12,7 @@ import pytest
 from harness.cluster import Cluster
 from harness.errors import UsageError
 from harness.operation import Failed, Operation, Served
-from harness.targets import postgres_client
+from harness.targets import patroni, postgres_client
 from harness.targets.patroni import FollowingClient, Patroni
 from tests.unit.test_targets import Blank
 
@@ -35,6 +36,8 @@ class Server:
 
     async def fetchval(self, query: str) -> bool:
         self.asked += 1
+        if self.role == "paused":
+            await asyncio.Event().wait()
         return self.role == "replica"
 
     def is_closed(self) -> bool:
@@ -93,6 +96,27 @@ async def test_without_a_primary_nothing_is_done(monkeypatch: pytest.MonkeyPatch
     client, _ = following(monkeypatch, n1="dead", n2="replica", n3="replica")
     with pytest.raises(Failed, match="no node that answers is primary"):
         await client.invoke(Operation("write", "k", 1))
+
+
+async def test_who_searches_for_too_long_has_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, servers = following(monkeypatch, n1="paused", n2="paused", n3="paused")
+    client._timeout, client._primary = 0.2, NODES[1]
+    async with asyncio.timeout(20):
+        with pytest.raises(Failed, match="no node that answers is primary"):
+            await client.invoke(Operation("write", "k", 1))
+        assert all(server.closed for server in servers.values()), "an answer that comes late is nobody's"
+        monkeypatch.setattr(patroni, "_ASK_SHARE", 100.0)
+        for f in ("write", "read-local"):
+            with pytest.raises(Failed, match="no server was found in time"):
+                await client.invoke(Operation(f, "k", 1))
+    assert servers["n2"].closed
+
+
+async def test_one_node_is_asked_for_so_long_that_others_are_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, servers = following(monkeypatch, n1="paused", n2="paused", n3="primary")
+    client._timeout, client._primary = 3.0, NODES[1]
+    assert await client.invoke(Operation("read", "k")) == Served("n3", by="n3")
+    assert servers["n3"].asked == 1
 
 
 async def test_what_a_node_itself_holds_is_asked_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:

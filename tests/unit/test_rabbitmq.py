@@ -13,8 +13,8 @@ from pamqp.commands import Basic
 from harness.cluster import Cluster
 from harness.errors import MissingError, UsageError
 from harness.operation import Failed, Indeterminate, Operation, Served
-from harness.targets import rabbitmq_client
-from harness.targets.rabbitmq import Rabbitmq
+from harness.targets import rabbitmq, rabbitmq_client
+from harness.targets.rabbitmq import CANARY, Rabbitmq
 from harness.targets.rabbitmq_client import RabbitmqClient, driver
 from tests.unit.test_targets import Blank
 
@@ -188,6 +188,44 @@ async def test_secrets_are_in_one_file_each_and_a_broker_listens_on_its_own_addr
     } <= set(conf)
     assert node.env["ERL_EPMD_ADDRESS"] == "10.0.0.1"
     assert "inet_dist_use_interface {10,0,0,1}" in node.env["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"]
+
+
+class Member:
+    """A broker that shares its queues with the others of its cluster; a connection and a channel in one."""
+
+    def __init__(self, queues: set[str]) -> None:
+        self._queues = queues
+
+    async def channel(self) -> Member:
+        return self
+
+    async def declare_queue(self, name: str, *, passive: bool = False, **_: Any) -> Member:
+        if passive and name not in self._queues:
+            raise aio_pika.exceptions.ChannelNotFoundEntity("no queue")
+        self._queues.add(name)
+        return self
+
+    async def purge(self) -> None: ...
+
+    async def queue_delete(self, name: str) -> None:
+        self._queues.discard(name)
+
+    async def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("alone", [[], [1], [3]])
+async def test_brokers_that_began_apart_are_not_in_service(alone: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = {f"{CANARY}-n{number}" for number in (1, 2, 3)}
+    queues = {f"10.0.0.{number}": set(shared) if number in alone else shared for number in (1, 2, 3)}
+
+    async def connected(address: str, *_: Any) -> Member:
+        return Member(queues[address])
+
+    monkeypatch.setattr(rabbitmq, "connect", connected)
+    nodes = [SimpleNamespace(name=f"n{number}", address=f"10.0.0.{number}") for number in (1, 2, 3)]
+    cluster = Cluster(cast(Any, SimpleNamespace(name="local", real_time=True)), cast(Any, nodes), 0)
+    assert await Rabbitmq(Rabbitmq.Options()).ready(cluster) == (not alone)
+    assert all(len(held) == 3 for held in queues.values()), "what was made to be seen is deleted"
 
 
 async def test_hosts_on_which_a_name_server_would_be_left_are_refused() -> None:

@@ -131,7 +131,7 @@ def test_what_a_server_says_of_itself(flags: str, slots: str, role: Role) -> Non
 @pytest.mark.parametrize(
     ("options", "nodes", "why"),
     [
-        ({"wait": 2}, 6, "each primary has 1 of 6 nodes"),
+        ({"wait": 2}, 6, "with 6 nodes each primary has only 1 replica"),
         ({"wait": 2}, 9, None),
         ({"appendfsync": "always"}, 6, "there is no log"),
         ({"appendfsync": "always", "appendonly": True}, 6, None),

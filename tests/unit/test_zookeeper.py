@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import importlib.metadata
 import itertools
 import json
 import re
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from harness.cluster import Cluster, Role
+from harness.cluster import Cluster, Role, wait_until
 from harness.errors import MissingError
 from harness.operation import Declined, Failed, Indeterminate, Operation, Served
 from harness.targets import zookeeper, zookeeper_session
 from harness.targets.zookeeper import Zookeeper
 from harness.targets.zookeeper_client import Reads, ZookeeperClient
-from harness.targets.zookeeper_session import driver
+from harness.targets.zookeeper_session import Session, driver
 from tests.unit.test_targets import Blank
 
 errors: Any = driver().exceptions
@@ -217,6 +220,77 @@ async def test_a_session_is_given_up_once_an_answer_was_lost(wrong: BaseExceptio
     assert bool(client._held) == told
 
 
+class Accepting:
+    """A server that gives sessions to those who connect, and answers nothing else."""
+
+    def __init__(self) -> None:
+        self.sessions = 0
+        self._open: list[asyncio.StreamWriter] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            if (begin := await reader.readexactly(4)) == b"srvr":
+                writer.write(b"Zxid: 0x4\nMode: standalone\n")
+                writer.close()
+                return
+            await reader.readexactly(struct.unpack(">i", begin)[0])
+            self.sessions += 1
+            told = struct.pack(">iiqi16sb", 0, 60_000, self.sessions, 16, b"secret", 0)
+            writer.write(struct.pack(">i", len(told)) + told)
+            while True:
+                asked = await reader.readexactly(struct.unpack(">i", await reader.readexactly(4))[0])
+                if asked.startswith(struct.pack(">i", -4)):  # who it is
+                    writer.write(struct.pack(">iiqi", 16, -4, 0, 0))
+
+    def drop(self) -> None:
+        """End all connections, as a network does that is cut for long."""
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+
+
+@pytest.fixture
+async def accepting(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Accepting]:
+    one = Accepting()
+    async with await asyncio.start_server(one.serve, "127.0.0.1", 0) as server:
+        monkeypatch.setattr(zookeeper_session, "CLIENT_PORT", server.sockets[0].getsockname()[1])
+        yield one
+        one.drop()
+
+
+async def over(session: Session) -> None:
+    async def is_closed() -> bool:
+        return bool(session.kazoo.client_state == "CLOSED")
+
+    await wait_until(is_closed, seconds=20, what="the end of a session that has lost its connection")
+
+
+async def test_a_session_ends_with_its_connection(accepting: Accepting) -> None:
+    session = Session("127.0.0.1", "secret", 60.0)
+    await session.open(20.0)
+    assert session.lives
+    accepting.drop()
+    await over(session)
+    assert not session.lives
+    assert accepting.sessions == 1, "nobody has connected again"
+    session.close()
+
+
+async def test_who_has_lost_its_connection_holds_no_lock(accepting: Accepting) -> None:
+    client = ZookeeperClient(("n2", "127.0.0.1"), 20.0, "secret", reads="sync", grace=1.0)
+    await client.open()
+    client._held["/k"] = "/k/0000000004"
+    assert client._session is not None
+    first = client._session
+    accepting.drop()
+    await over(first)
+    with pytest.raises(Declined, match="not held by this session"):
+        await client.invoke(Operation("write-held", "k", [4, 1]))
+    assert client._session is not first
+    await client.close()
+
+
 async def test_a_change_of_what_was_read_is_tried_again_where_others_were_faster() -> None:
     one = Ensemble("set", errors.BadVersionError(), {"/k": "[1]"})
     assert await outcome(one, "append", 2) == Served(2, by="n2", term=3)
@@ -301,10 +375,14 @@ async def test_a_node_without_the_servers_is_told_of() -> None:
         await Zookeeper(Zookeeper.Options()).start(cluster, cluster.nodes[0])
 
 
+PROPOSED = "Proposal sizes last/min/max"
+
+
 @pytest.mark.parametrize(
     ("said", "role"),
     [
-        ({"Mode": "leader", "Zxid": "0x300000004"}, Role("n1", "primary", 3)),
+        ({"Mode": "leader", "Zxid": "0x300000004", PROPOSED: "92/48/92"}, Role("n1", "primary", 3)),
+        ({"Mode": "leader", "Zxid": "0x300000004", PROPOSED: "-1/-1/-1"}, Role("n1", "primary")),  # its predecessor's?
         ({"Mode": "follower", "Zxid": "0x300000004"}, Role("n1", "replica")),
         ({"Mode": "standalone", "Zxid": "0x4"}, Role("n1", "primary")),
         ({}, Role("n1", "candidate")),
@@ -312,6 +390,17 @@ async def test_a_node_without_the_servers_is_told_of() -> None:
 )
 def test_what_a_server_says_of_itself(said: dict[str, str], role: Role) -> None:
     assert zookeeper._role("n1", said) == role
+
+
+async def test_the_term_is_of_an_answer_that_was_given_after_a_proposal(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = {"Mode": "leader", "Zxid": "0x300000004", PROPOSED: "92/48/92"}
+    answers = [first, {**first, "Zxid": "0x400000001"}]
+
+    async def status(_: str) -> dict[str, str]:
+        return answers.pop(0)
+
+    monkeypatch.setattr(zookeeper, "status", status)
+    assert await Zookeeper(Zookeeper.Options()).roles(cluster_of(Shown())) == [Role("n1", "primary", 4)]
 
 
 @pytest.mark.parametrize(
