@@ -31,6 +31,7 @@ _LEADER: Final = f"/service/{SCOPE}/leader"
 """The key that the primary holds."""
 _INITDB: Final = ({"encoding": "UTF8"}, {"locale": "C"}, {"wal-segsize": "4"}, {"auth": "scram-sha-256"})
 _FORM_SECONDS: Final = 80.0
+_ATTEMPTS: Final = 3
 _ASK_SHARE: Final = 0.25
 """The part of an operation's time-out for which one node is asked whether it is primary."""
 
@@ -126,7 +127,11 @@ class Patroni(Servers):
             await node.write(f"{keys}/reap.py", _REAP.encode())
             await node.write(f"{keys}/start.sh", _SCRIPT.encode())
             self._configured.add(node)
-        await node.start("patroni", ["sh", f"{keys}/start.sh", home, keys])
+        await self._start_patroni(node)
+
+    async def _start_patroni(self, node: Node) -> None:
+        keys = f"{node.directory}/{KEYS}"
+        await node.start("patroni", ["sh", f"{keys}/start.sh", f"{node.directory}/postgres", keys])
 
     def _configuration(self, cluster: Cluster, node: Node, keys: str, home: str) -> dict[str, Any]:
         """What Patroni is told, which of YAML is JSON."""
@@ -189,13 +194,19 @@ class Patroni(Servers):
     async def form(self, cluster: Cluster) -> None:
         """Once there is a primary that every other node follows, make the tables.
 
+        A Patroni whose first attempt has failed, as when others were too slow, ends; whoever runs it starts it again.
         Raises ``NodeError`` where that does not come about.
         """
+        attempts = dict.fromkeys((node.name for node in cluster.nodes), 1)
 
         async def formed() -> bool:
             for node in cluster.nodes:
-                if not (await node.running()).get("patroni", True):
-                    raise NodeError(f"patroni on {node.name} has ended by itself")
+                if (await node.running()).get("patroni", True):
+                    continue
+                if attempts[node.name] == _ATTEMPTS:
+                    raise NodeError(f"patroni on {node.name} has ended by itself, {_ATTEMPTS} times")
+                attempts[node.name] += 1
+                await self._start_patroni(node)
             return await self.ready(cluster)
 
         await wait_until(formed, seconds=_FORM_SECONDS, what="Patroni forming a cluster", every=0.3)
