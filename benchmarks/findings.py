@@ -28,9 +28,9 @@ _HEAD: Final = """\
 
 Published findings about stores. `splitbrain reproduce NAME` runs the experiment, and then the control, the same
 experiment with what must make it pass, and says whether both came out as known. Written by `make bench-findings`, which
-runs each of them three times, under seeds that follow one another; "shown" and "control passed" are what it counted last, by
-the version that is named last; where another number stands that was counted by hand. A finding of one's own is one more TOML file, as those in `findings/`:
-`splitbrain reproduce FILE.toml`.
+runs each of them three times, under seeds that follow one another; "shown" and "control passed" are what it counted
+last, by the version that is named last; where another number stands that was counted by hand. A finding of one's own is
+one more TOML file, as those in `findings/`: `splitbrain reproduce FILE.toml`.
 
 | finding | store | what it does | published | expected | control | shown | control passed |
 |---|---|---|---|---|---|---|---|"""
