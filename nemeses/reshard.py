@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
@@ -59,14 +60,21 @@ class Reshard(Nemesis):
         resharding = _resharding(target)
         seen = await resharding.shards(cluster)
         newest = _newest(seen)
-        low, high, shard = chosen(newest, plan)
+        try:
+            low, high, shard = chosen(newest, plan)
+        except NothingToDo:
+            if plan["kind"] != "split" or self._options.reshard != "any":
+                raise
+            # In pieces of one slot nothing can be split, but whatever is to be done may be a move.
+            plan = {**plan, "kind": "move"}
+            low, high, shard = chosen(newest, plan)
         before = {name: [one.epoch, *owners_of(one, low, high)] for name, one in seen.items()}
-        await resharding.reshard(cluster, low, high, shard)
+        epoch = await resharding.reshard(cluster, low, high, shard)
         said = f"{plan['kind']}: {low or 'the first'} to {'the last' if high == _END else high} goes to shard {shard}"
-        return {"said": said, "low": low, "high": high, "to": shard, "epoch": newest.epoch, "before": before}
+        return {"said": said, "low": low, "high": high, "to": shard, "epoch": epoch, "before": before}
 
     async def prove(self, cluster: Cluster, target: Target, done: Plan, seconds: float) -> Proof:
-        """Until most nodes' own shards say that the range has its new owner, and their maps are newer ones."""
+        """Until most nodes' own shards say that the range has its new owner, and their maps that the move is over."""
         now: dict[str, list[int]] = {}
         epoch, shard = int(done["epoch"]), [int(done["to"])]
 
@@ -74,27 +82,27 @@ class Reshard(Nemesis):
             seen = await _resharding(target).shards(cluster)
             now.clear()
             now.update({name: [one.epoch, *owners_of(one, done["low"], done["high"])] for name, one in seen.items()})
-            arrived = [known > epoch and owners == shard for known, *owners in now.values()]
-            return arrived.count(True) >= cluster.majority
+            over = [name for name, one in seen.items() if one.epoch > epoch and not one.moving]
+            return sum(now[name][1:] == shard for name in over) >= cluster.majority
 
         holds = await holds_within(has_moved, seconds - _LOOK_SECONDS, _LOOK_SECONDS)
         means = "the epoch of each node's map, and who owns the range as its shards say themselves"
         return Proof(means, done["before"], dict(now), holds)
 
     async def heal(self, cluster: Cluster, target: Target) -> Plan:
-        """Nothing is undone: keys may be anywhere. But what is on its way has to arrive."""
+        """Nothing is undone: keys may be anywhere. But what is on its way has to arrive, as most nodes say it.
+
+        A few may have heard of nothing for long.
+        """
         if target.sharding is None:
             return {"epoch": None}
         epoch: int | None = None
 
         async def has_arrived() -> bool:
             nonlocal epoch
-            try:
-                newest = _newest(await _resharding(target).shards(cluster))
-            except NothingToDo:
-                return False
-            epoch = newest.epoch
-            return not newest.moving
+            seen = (await _resharding(target).shards(cluster)).values()
+            epoch = max((one.epoch for one in seen), default=None)
+            return sum(one.epoch == epoch and not one.moving for one in seen) >= cluster.majority
 
         if not await holds_within(has_arrived, _HEAL_SECONDS, _LOOK_SECONDS):
             raise NothingToDo("a range has not arrived yet")
@@ -109,9 +117,12 @@ def chosen(seen: ShardsSeen, plan: Plan) -> tuple[str, str, int]:
     starts, shards = [start for start, _ in seen.owners], [shard for _, shard in seen.owners]
     if seen.moving or 0 in shards:
         raise NothingToDo("a range is on its way already")
-    held = sorted({bisect_right(starts, point) - 1 for point in seen.points})
-    if not held:
+    counts = Counter(bisect_right(starts, point) - 1 for point in seen.points if point < _END)
+    if not counts:
         raise NothingToDo("there are no keys yet")
+    held = sorted(at for at, points in counts.items() if points > 1 or plan["kind"] != "split")
+    if not held:
+        raise NothingToDo("the keys of each piece are all at one point, where nothing can be split")
     at = _one_of(held, plan["at"])
     low, high = starts[at], [*starts[1:], _END][at]
     others = [shard for shard in seen.shards if shard != shards[at]]
@@ -121,7 +132,7 @@ def chosen(seen: ShardsSeen, plan: Plan) -> tuple[str, str, int]:
         raise NothingToDo("no other shard is its neighbour")
     if plan["kind"] == "split":
         points = sorted(point for point in seen.points if low <= point < high)
-        low = max(low, points[len(points) // 2])
+        low = points[len(points) // 2]
     return low, high, _one_of(others, plan["to"])
 
 

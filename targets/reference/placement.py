@@ -28,7 +28,7 @@ BOUNDARIES: Final = (*"123456789", *(f"k{digit}" for digit in range(10)))
 LEVEL: Final = "/"
 """What stands between two levels of a key."""
 END: Final = "\U0010ffff"
-"""A point beyond all others: where the line ends."""
+"""Where the line ends. As the end of a range it stands for none: a key may be greater."""
 
 
 class Piece(NamedTuple):
@@ -52,6 +52,11 @@ class Placement(NamedTuple):
 def owner(pieces: Sequence[Piece], point: str) -> int:
     """Which shard owns a point."""
     return pieces[bisect_right(pieces, point, key=lambda piece: piece.start) - 1].shard
+
+
+def within(point: str, low: str, high: str) -> bool:
+    """Whether a point is in the range from ``low`` to ``high``, which is not in it."""
+    return low <= point and (point < high or high == END)
 
 
 def moved(pieces: Sequence[Piece], low: str, high: str, shard: int) -> tuple[Piece, ...]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 
 import msgspec
 
-from harness.cluster import Cluster, Role, wait_until
+from harness.capability import Capability
+from harness.cluster import Cluster, Role, holds_within, wait_until
 from harness.environments.base import Node
 from harness.errors import NodeError, NothingToDo, UsageError, option
 from harness.errors import field as named
@@ -32,6 +33,8 @@ _FILE = ".splitbrain-secret"
 """The file in a node's directory with the secret. By its name it is no data, which faults might spoil."""
 _PATIENCE = 5.0
 """Seconds to wait for a primary that can change the members, and for what a node holds."""
+_PLAN_SECONDS = 0.5
+"""How long after a move was asked for, and nobody has answered, nodes may come to know of it."""
 _HINTS = get_type_hints(NodeOptions)
 _TRANSACTIONS = frozenset({"list-append", "rw-register", "rmw", "long-fork", "write-skew"})
 _ONE_ORDER = frozenset({"append", "queue", "unique-ids", "bank", "atm", "watch", "lock", "lease"}) | _TRANSACTIONS
@@ -122,7 +125,9 @@ class Reference(Target):
         elif sharded := [name for name in bugs if BUGS[name].sharded]:
             raise UsageError(f"the bug {sharded[0]} is of shards: it needs {option('shards')}")
         elif asked.placement != NodeOptions.placement:
-            raise UsageError(f"{option('placement', asked.placement)} places keys on shards: it needs {option('shards')}")
+            raise UsageError(
+                f"{option('placement', asked.placement)} places keys on shards: it needs {option('shards')}"
+            )
         # Each shard has a primary of its own, and each of them acknowledges writes.
         self.leadership: Leadership = "primary" if self._elects and not asked.shards else "none"
 
@@ -216,17 +221,33 @@ class Reference(Target):
 
     async def shards(self, cluster: Cluster) -> Mapping[str, ShardsSeen]:
         """What each node says of the shards."""
+        return {name: _seen(told) for name, told in (await self._told_of_shards(cluster)).items()}
+
+    async def _told_of_shards(self, cluster: Cluster) -> Mapping[str, Mapping[str, Any]]:
         names = [node.name for node in cluster.nodes]
         answers = await cluster.on_each(names, lambda node: self._ask(cluster, node.name, "SHARDS"))
-        return {name: _seen(json.loads(answer)) for name, answer in answers.items() if isinstance(answer, bytes | str)}
+        return {name: json.loads(answer) for name, answer in answers.items() if isinstance(answer, bytes | str)}
 
-    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> None:
-        """Ask whoever is primary of the map for a move."""
-        for role in await self.roles(cluster):
-            if role.role == "primary" and isinstance(
-                await self._ask(cluster, role.node, "RESHARD", low, high, str(shard)), int
-            ):
-                return
+    async def reshard(self, cluster: Cluster, low: str, high: str, shard: int) -> int:
+        """Ask whoever is primary of the map for a move; the epoch that begins with it."""
+        before = max((told["epoch"] for told in (await self._told_of_shards(cluster)).values()), default=0)
+        primaries = [role.node for role in await self.roles(cluster) if role.role == "primary"]
+        for primary in primaries:
+            answer = await self._ask(cluster, primary, "RESHARD", low, high, str(shard))
+            if isinstance(answer, int):
+                return answer
+        epochs: list[int] = []
+
+        async def is_planned() -> bool:
+            """Whether nodes know of the move, although nobody has answered."""
+            planned = [told["planned"] for told in (await self._told_of_shards(cluster)).values() if told["planned"]]
+            epochs.extend(
+                epoch for epoch, *move, _, target in planned if epoch > before and (*move, target) == (low, high, shard)
+            )
+            return bool(epochs)
+
+        if primaries and await holds_within(is_planned, _PLAN_SECONDS):
+            return epochs[0]
         raise NothingToDo("no primary has taken the range for one that can be moved now")
 
     async def leave(self, cluster: Cluster, names: Sequence[str]) -> Sequence[str]:

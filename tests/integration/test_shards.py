@@ -37,8 +37,9 @@ async def ranges_move(cluster: Cluster) -> None:
     reshard = Reshard(Reshard.Options())
     with pytest.raises(NothingToDo, match="no keys"):
         await reshard.inject(cluster, store, plan("move"))
-    for number in range(9):
-        await client.invoke(Operation("write", f"k{number}", number))
+    keys = [f"k{number // 2}{number % 2}" for number in range(9)]
+    for number, key in enumerate(keys):
+        await client.invoke(Operation("write", key, number))
     for round_, kind in enumerate(("move", "split", "merge")):
         done = await reshard.inject(cluster, store, plan(kind))
         before = {tuple(owners) for _, *owners in done["before"].values()}
@@ -49,8 +50,8 @@ async def ranges_move(cluster: Cluster) -> None:
         assert {tuple(owners) for _, *owners in proof.during.values()} == {(done["to"],)}
         healed = await reshard.heal(cluster, store)
         assert healed["epoch"] == 3 + 2 * round_
-        for number in range(9):
-            answer = await client.invoke(Operation("read", f"k{number}"))
+        for number, key in enumerate(keys):
+            answer = await client.invoke(Operation("read", key))
             assert answer.value == number
     states = [await store.own_state(cluster, node) for node in cluster.nodes]
     assert states[0] is not None
@@ -60,6 +61,34 @@ async def ranges_move(cluster: Cluster) -> None:
 
 def test_ranges_move_and_the_nodes_themselves_say_so(tmp_path: Path) -> None:
     simulated(tmp_path, ranges_move)
+
+
+class Unanswered(Reference):
+    """Plans what it is asked to, and the answer is lost."""
+
+    async def _ask(self, cluster: Cluster, name: str, *words: str) -> Any:
+        answer = await super()._ask(cluster, name, *words)
+        return None if words[0] == "RESHARD" else answer
+
+
+async def a_range_moves_unanswered(cluster: Cluster) -> None:
+    store = Unanswered(Reference.Options(shards=3, placement="range"))
+    await cluster.on_each([node.name for node in cluster.nodes], lambda node: store.start(cluster, node))
+    await wait_until(lambda: store.ready(cluster), seconds=20, what="a primary of every shard")
+    client = store.client(cluster, cluster.nodes[0], 5.0)
+    await client.open()
+    await client.invoke(Operation("write", "k1", 1))
+    reshard = Reshard(Reshard.Options())
+    done = await reshard.inject(cluster, store, plan("move"))
+    assert done["epoch"] == 2
+    assert (await reshard.prove(cluster, store, done, 5.0)).holds
+    with pytest.raises(NothingToDo, match="no primary"):
+        await store.reshard(cluster, done["low"], done["high"], done["to"])
+    await client.close()
+
+
+def test_a_move_that_was_planned_and_not_answered_is_known(tmp_path: Path) -> None:
+    simulated(tmp_path, a_range_moves_unanswered)
 
 
 async def nothing_moves(cluster: Cluster) -> None:

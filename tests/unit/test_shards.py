@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,9 +26,10 @@ from harness.targets.reference.replica import NotPrimary, Site, Unavailable, Unk
 from harness.targets.reference.shards.calls import Calls
 from harness.targets.reference.shards.group import Shard
 from harness.targets.reference.shards.parts import of_move, of_opening, of_transaction
-from harness.targets.reference.shards.prepared import ABORTED, COMMIT, PreparedState
+from harness.targets.reference.shards.prepared import ABORTED, COMMIT, FORGOTTEN, PreparedState
 from harness.targets.reference.shards.shard_map import MapState
-from harness.targets.reference.state import Answer
+from harness.targets.reference.shards.two_phase import Coordinator
+from harness.targets.reference.state import Answer, WrongTypeError
 from harness.targets.reference.target import Reference
 
 PIECES = (Piece("", 1), Piece("m", 2))
@@ -167,6 +170,16 @@ def test_a_range_that_has_moved_holds_what_it_would_hold_had_it_stayed(
     assert all(low <= key < high for key in two.contents())
 
 
+def test_the_last_range_has_no_end() -> None:
+    one, two = shard(1), shard(2)
+    for key in ("x", "z", END, f"{END}z"):
+        two.apply(["SET", key, "before"])
+    move(two, one, "y", END, lambda: two.apply(["SET", f"{END}z", "meanwhile"]))
+    assert two.contents() == {"x": '"before"'}
+    assert [one.read(["GET", key]) for key in ("z", END, f"{END}z")] == ["before", "before", "meanwhile"]
+    assert error(two.apply(["SET", f"{END}z", "after"])) == "MOVED"
+
+
 def test_planted_bugs_lose_what_a_move_may_not_lose() -> None:
     one, two = shard(1, _ForgetfulState), shard(2, _ForgetfulState)
     one.apply(["SET", "c", "1"])
@@ -192,10 +205,14 @@ def test_the_map_plans_one_move_at_a_time_and_ends_it() -> None:
     state = MapState(json.loads(json.dumps(state.dump())), PIECES, 2)
     assert [state.apply(["FINISHED", "9"]), state.move is None] == [2, False]
     assert [state.apply(["FINISHED", "2"]), state.apply(["FINISHED", "2"]), state.move] == [3, 3, None]
+    assert MapState(json.loads(json.dumps(state.dump())), PIECES, 2).planned == (2, "b", "c", 1, 2)
     assert [owner(state.pieces, point) for point in ("az", "b", "bz", "c", "m")] == [1, 2, 2, 1, 2]
 
 
 # Transactions across shards
+
+HOST: Any = SimpleNamespace(rng=random.Random(1))
+"""As much of a machine as calls and coordinators need."""
 
 
 def prepare(state: PreparedState, name: str, *commands: list[str], once: tuple[str, str] = ("", "0")) -> Answer:
@@ -223,7 +240,102 @@ def test_what_is_prepared_is_locked_until_it_is_decided_and_unseen_until_then() 
     assert not one.decided
     # Whoever asks later is told the same, and nothing is prepared again.
     assert [one.apply(["RESOLVE", "t"]), decide(one, "t")] == [COMMIT, COMMIT]
-    assert error(prepare(two, "t", ["SET", "z", "9"])) == ABORTED
+    assert error(prepare(two, "t", ["SET", "z", "9"])) == error(prepare(one, "t", ["SET", "a", "9"])) == ABORTED
+
+
+def many(state: PreparedState, *, committed: bool) -> None:
+    """So many transactions that none before them is remembered."""
+    for number in range(2000):
+        prepare(state, f"more-{committed}-{number}", ["SET", "f", "1"])
+        state.apply(["FINISH", f"more-{committed}-{number}", COMMIT if committed else ABORTED])
+
+
+def test_of_a_commit_that_is_long_over_nobody_says_that_it_was_given_up() -> None:
+    one, two = shard(1), shard(2)
+    prepare(one, "t", ["SET", "a", "1"])
+    prepare(two, "t", ["SET", "z", "1"])
+    assert decide(one, "t") == COMMIT
+    many(one, committed=True)
+    assert [one.apply(["RESOLVE", "t", "2"]), one.apply(["RESOLVE", "t"])] == [COMMIT, COMMIT]
+    two.apply(["FINISH", "t", COMMIT])
+    one.apply(["CLOSE", "t"])
+    for _ in range(2):  # also to a message that comes twice
+        for state in (one, again(one)):
+            assert [error(decide(state, "t")), state.apply(["RESOLVE", "t"])] == [FORGOTTEN, FORGOTTEN]
+    # It is not prepared again, by a message that was as long on its way.
+    assert error(prepare(one, "t", ["SET", "a", "9"])) == ABORTED
+
+
+def test_transactions_that_do_nothing_are_no_reason_to_forget_a_commit() -> None:
+    one = shard(1)
+    prepare(one, "t", ["SET", "a", "1"])
+    assert decide(one, "t") == COMMIT
+    one.apply(["CLOSE", "t"])
+    many(one, committed=False)
+    assert again(one).apply(["RESOLVE", "t"]) == COMMIT
+
+
+def test_a_shard_does_not_do_twice_what_it_has_prepared_twice() -> None:
+    one, two = shard(1), shard(2)
+    prepare(one, "t", ["INCRBY", "a", "1"])
+    prepare(two, "t", ["INCRBY", "z", "1"])
+    decide(one, "t")
+    two.apply(["FINISH", "t", COMMIT])
+    one.apply(["CLOSE", "t"])
+    for number in range(2000):
+        two.apply(["FINISH", f"more-{number}", COMMIT])
+    assert prepare(two, "t", ["INCRBY", "z", "1"]) == "[2]"
+    told = one.apply(["RESOLVE", "t", "2"])
+    assert told != COMMIT
+    assert one.apply(["RESOLVE", "t"]) == COMMIT
+    two.apply(["FINISH", "t", str(told)])
+    assert two.read(["GET", "z"]) == "1"
+
+
+class Remembered(Calls):
+    """Calls of a coordinator whose home has committed, and answers what it is given."""
+
+    def __init__(self, decision: Answer, resolution: Answer) -> None:
+        self.answers = {"PREPARE": '["OK"]', "DECIDE": decision, "RESOLVE": resolution}
+
+    async def call(self, group: int, command: list[str], patience: float = 0.0) -> Answer:
+        answer = self.answers.get(command[0], "OK")
+        if answer is None:
+            raise Unknown("no answer")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("decision", "resolution", "outcome"),
+    [
+        (COMMIT, "", "OK"),
+        (None, COMMIT, "OK"),
+        (None, FORGOTTEN, Unknown),
+        ({"error": FORGOTTEN}, "", Unknown),
+        (None, None, Unknown),
+        (None, ABORTED, Unavailable),
+        ({"error": ABORTED}, "", Unavailable),
+    ],
+)
+def test_only_what_was_certainly_given_up_is_said_to_be(decision: Answer, resolution: Answer, outcome: Any) -> None:
+    site = Site("n1", ("n1",), HOST, lambda peer, message: None, "", Options())
+    coordinator = Coordinator(site, {}, Remembered(decision, resolution), lambda key: 1 if key < "m" else 2)
+
+    async def execute() -> Answer:
+        return await coordinator.execute([["SET", "a", "1"], ["SET", "z", "1"]], (), lambda answers: answers[0])
+
+    if isinstance(outcome, str):
+        assert asyncio.run(execute()) == outcome
+    else:
+        with pytest.raises(outcome):
+            asyncio.run(execute())
+
+
+def test_a_command_of_another_type_is_refused_and_breaks_nothing() -> None:
+    one = shard(1)
+    one.apply(["SET", "a", "1"])
+    assert error(prepare(one, "t", ["HGETALL", "a"])) == error(prepare(one, "u", ["RPUSH", "a", "1"])) == "WRONGTYPE"
+    assert one.apply(["SET", "a", "2"]) == "OK"
 
 
 def test_what_was_not_decided_is_given_up_for_good() -> None:
@@ -298,16 +410,74 @@ def test_the_nemesis_moves_what_holds_keys() -> None:
     assert chosen(SEEN, plan("move")) == ("", "g", 2)
     assert chosen(SEEN, plan("move", at=1.0)) == ("g", "p", 1)
     assert chosen(SEEN, plan("move", at=1.0, to=1.0)) == ("g", "p", 3)
-    assert chosen(SEEN, plan("split")) == ("b", "g", 2)
+    for at in (0.0, 1.0):
+        assert chosen(SEEN, plan("split", at=at)) == ("b", "g", 2)
+    assert chosen(SEEN._replace(points=["a", "p", "q", "r", "s", END]), plan("split")) == ("r", END, 2)
     assert chosen(SEEN, plan("merge", at=1.0)) == ("g", "p", 1)
     for nothing in (SEEN._replace(points=[]), SEEN._replace(moving=True), SEEN._replace(owners=[("", 0)])):
         with pytest.raises(NothingToDo):
             chosen(nothing, plan("move"))
+    with pytest.raises(NothingToDo, match="split"):
+        chosen(SEEN._replace(points=["a", "h", "z"]), plan("split"))
     with pytest.raises(NothingToDo, match="neighbour"):
         chosen(SEEN._replace(owners=[("", 1)]), plan("merge"))
     assert owners_of(SEEN, "b", "h") == [1, 2]
     assert owners_of(SEEN, "g", "p") == [2]
     assert owners_of(SEEN, "p", END) == [1]
+
+
+QUIET = SEEN._replace(epoch=5)
+BEHIND = SEEN._replace(epoch=3)
+MOVING = SEEN._replace(epoch=4, moving=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "arrived"),
+    [
+        ([QUIET, QUIET, QUIET], True),
+        ([QUIET, QUIET], True),
+        ([QUIET, QUIET, MOVING], True),
+        ([QUIET, BEHIND, BEHIND], False),
+        ([BEHIND], False),
+        ([BEHIND, MOVING, MOVING], False),
+        ([], False),
+    ],
+)
+def test_a_range_has_arrived_when_most_nodes_say_so(
+    monkeypatch: pytest.MonkeyPatch, seen: list[ShardsSeen], arrived: bool
+) -> None:
+    monkeypatch.setattr("harness.nemeses.reshard._HEAL_SECONDS", 0.01)
+
+    async def shards(_cluster: Any) -> dict[str, ShardsSeen]:
+        return {f"n{number}": one for number, one in enumerate(seen)}
+
+    store: Any = SimpleNamespace(name="store", sharding=SimpleNamespace(shards=shards))
+    cluster: Any = SimpleNamespace(majority=2)
+    healing = Reshard(Reshard.Options()).heal(cluster, store)
+    if arrived:
+        assert asyncio.run(healing) == {"epoch": 5}
+    else:
+        with pytest.raises(NothingToDo, match="arrived"):
+            asyncio.run(healing)
+
+
+@pytest.mark.parametrize(("asked", "said"), [("any", "move: p to the last goes to shard 2"), ("split", None)])
+def test_where_nothing_can_be_split_a_piece_moves_if_it_may(asked: Any, said: str | None) -> None:
+    async def shards(_cluster: Any) -> dict[str, ShardsSeen]:
+        return {"n1": SEEN._replace(points=["z"])}
+
+    async def reshard(_cluster: Any, low: str, high: str, to: int) -> int:
+        assert (low, high, to) == ("p", END, 2)
+        return 5
+
+    store: Any = SimpleNamespace(name="store", sharding=SimpleNamespace(shards=shards, reshard=reshard))
+    injecting = Reshard(Reshard.Options(reshard=asked)).inject(SimpleNamespace(), store, plan("split"))  # type: ignore[arg-type]
+    if said is None:
+        with pytest.raises(NothingToDo, match="split"):
+            asyncio.run(injecting)
+    else:
+        done = asyncio.run(injecting)
+        assert (done["said"], done["epoch"]) == (said, 5)
 
 
 def test_every_kind_of_resharding_is_dealt() -> None:
@@ -322,6 +492,7 @@ def test_every_kind_of_resharding_is_dealt() -> None:
         ({"shards": 3, "isolation": "snapshot"}, "no snapshot in common"),
         ({"shards": 3, "bug": "stale-reads"}, "of one group"),
         ({"bug": "two-owners"}, "needs"),
+        ({"placement": "range"}, "places keys on shards: it needs"),
     ],
 )
 def test_what_shards_have_not_is_refused(options: dict[str, Any], why: str) -> None:
@@ -365,7 +536,7 @@ def nodes(answer: Answer | Exception, deliver: Callable[[Message], int] = lambda
             calls[peer].receive(message)
 
     for name, group in (("n1", Group("n2", None)), ("n2", there)):
-        site = Site(name, ("n1", "n2"), None, send, "", Options())  # type: ignore[arg-type]
+        site = Site(name, ("n1", "n2"), HOST, send, "", Options())
         calls[name] = Calls(site, {1: group})  # type: ignore[dict-item]
     return calls["n1"], there
 
@@ -396,6 +567,35 @@ def test_a_call_that_may_have_been_executed_is_unknown(
 
 
 def test_nobody_is_called_where_no_primary_is_known() -> None:
-    site = Site("n1", ("n1",), None, lambda peer, message: None, "", Options())  # type: ignore[arg-type]
+    site = Site("n1", ("n1",), HOST, lambda peer, message: None, "", Options())
     with pytest.raises(Unavailable):
         asyncio.run(Calls(site, {1: Group(None, None)}).call(1, ["X"]))  # type: ignore[dict-item]
+
+
+def test_what_was_said_to_an_earlier_run_of_a_node_answers_no_call_of_this_one() -> None:
+    late: list[Message] = []
+
+    def forget(message: Message) -> int:
+        late.append(message)
+        return 0
+
+    before, _ = nodes("of the first run", forget)
+    with pytest.raises(Unknown):
+        asyncio.run(before.call(1, ["X"]))
+    [call] = late
+
+    def answer_late(message: Message) -> int:
+        reply = {"kind": "answer", "number": call["number"], "answer": "of the first run", "error": "", "done": False}
+        after.receive(reply)
+        return 1
+
+    after, _ = nodes("of this run", answer_late)
+    assert asyncio.run(after.call(1, ["X"])) == "of this run"
+
+
+@pytest.mark.parametrize("primary", ["n1", "n2"])
+def test_a_call_of_another_type_is_answered_so(primary: str) -> None:
+    calls, there = nodes(WrongTypeError("it holds no bank"))
+    calls._groups[1].primary = primary
+    calls._groups[1].answer = there.answer  # type: ignore[attr-defined]
+    assert error(asyncio.run(calls.call(1, ["HGETALL", "a"]))) == "WRONGTYPE"

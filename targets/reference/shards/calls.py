@@ -12,10 +12,12 @@ from typing import Final
 from harness.targets.reference.elected import Elected
 from harness.targets.reference.peers import Message
 from harness.targets.reference.replica import NotPrimary, Site, Unavailable, Unknown
-from harness.targets.reference.state import Answer
+from harness.targets.reference.state import Answer, WrongTypeError
 
 PATIENCE: Final = 0.4
-"""Seconds to wait for an answer."""
+"""Seconds to wait for an answer while a client waits, which by default waits no longer itself."""
+LONG: Final = 1.0
+"""Seconds to wait where no client does: enough for as slow a network as a group elects a primary in."""
 
 
 class Calls:
@@ -24,22 +26,29 @@ class Calls:
     def __init__(self, site: Site, groups: Mapping[int, Elected]) -> None:
         self._site = site
         self._groups = groups
-        self._number = 0
+        # An answer to a call of the run before this one must not answer one of this run.
+        self._number = site.host.rng.getrandbits(48)
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._answering: set[asyncio.Task[None]] = set()
 
-    async def call(self, group: int, command: list[str]) -> Answer:
+    async def call(self, group: int, command: list[str], patience: float = PATIENCE) -> Answer:
         """What the primary of a group answers. Raises ``NotPrimary``, ``Unavailable`` or ``Unknown``."""
         primary = self._groups[group].primary
         if primary is None:
             raise Unavailable(f"no primary of group {group} is known")
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(patience):
                 if primary == self._site.name:
-                    return await self._groups[group].execute(command)
+                    return await self._execute(group, command)
                 return await self._ask(primary, group, command)
         except TimeoutError:
             raise Unknown(f"group {group} has not answered") from None
+
+    async def _execute(self, group: int, command: list[str]) -> Answer:
+        try:
+            return await self._groups[group].execute(command)
+        except WrongTypeError as error:
+            return {"error": f"WRONGTYPE {error}"}
 
     async def _ask(self, primary: str, group: int, command: list[str]) -> Answer:
         self._number += 1
@@ -70,8 +79,8 @@ class Calls:
     async def _answer(self, message: Message) -> None:
         answer, error, done = None, "", False
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await self._groups[message["of"]].execute(message["command"])
+            async with asyncio.timeout(LONG):
+                answer = await self._execute(message["of"], message["command"])
         except (NotPrimary, Unavailable) as refused:
             error = str(refused)
         except (Unknown, TimeoutError) as lost:

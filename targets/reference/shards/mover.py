@@ -2,6 +2,9 @@
 
 Whoever is primary of the map drives what stands there. It remembers nothing: each step may be repeated, so that the
 next primary begins again, and finds done what is done. A move that was planned is never given up.
+
+Nor is a range unfrozen: an ADOPT may be on its way, and only the target could say that it will not heed it. So where
+the target is cut off just between the two, nobody serves the range until it is back.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import json
 from typing import Final
 
 from harness.targets.reference.replica import NotPrimary, Unavailable, Unknown
-from harness.targets.reference.shards.calls import Calls
+from harness.targets.reference.shards.calls import LONG, Calls
 from harness.targets.reference.shards.shard_map import MapGroup, Move
 from harness.targets.reference.state import Answer
 
@@ -78,7 +81,7 @@ class Mover:
         return await self._step(move.target, step, move, *words)
 
     async def _step(self, shard: int, step: str, move: Move, *words: str) -> Answer:
-        answer = await self._calls.call(shard, [step, str(move.number), *words])
+        answer = await self._calls.call(shard, [step, str(move.number), *words], LONG)
         if isinstance(answer, dict):
             raise Unavailable(answer["error"])
         return answer

@@ -148,7 +148,7 @@ class Router:
         owned = {number: shard.state.pieces for number, shard in self.shards.items()}
         points = {self._point(key) for shard in self.shards.values() for key in shard.state.all_keys()}
         told = {"epoch": state.epoch, "pieces": state.pieces, "moving": state.move is not None}
-        return json.dumps({**told, "owned": owned, "points": sorted(points)})
+        return json.dumps({**told, "planned": state.planned, "owned": owned, "points": sorted(points)})
 
 
 def _once(command: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.targets.reference.placement import Piece, moved, owner
+from harness.targets.reference.placement import Piece, moved, owner, within
 from harness.targets.reference.state import Answer
 from harness.targets.reference.transactions import VersionedState, parse
 
@@ -90,7 +90,7 @@ class ShardState(VersionedState):
 
     def _is_leaving(self, point: str) -> bool:
         leaving = self.leaving
-        return leaving is not None and bool(leaving["low"] <= point < leaving["high"])
+        return leaving is not None and within(point, leaving["low"], leaving["high"])
 
     def refusal(self, keys: Iterable[str]) -> str | None:
         """Why a command on these keys cannot be executed here, now; None if it can."""
@@ -215,7 +215,7 @@ class ShardState(VersionedState):
 
     def _held(self, low: str, high: str) -> list[str]:
         """The keys of a range that are here."""
-        return [key for key in self.all_keys() if low <= self.point(key) < high]
+        return [key for key in self.all_keys() if within(self.point(key), low, high)]
 
     def all_keys(self) -> set[str]:
         """All keys that are here."""

@@ -34,14 +34,17 @@ class MapState(State):
     def __init__(self, dump: Any, pieces: Sequence[Piece], shards: int) -> None:
         super().__init__(dump)
         self._shards = shards
-        kept = (dump or {}).get("map", {"epoch": 1, "pieces": pieces, "move": None})
+        kept = (dump or {}).get("map", {"epoch": 1, "pieces": pieces, "move": None, "planned": None})
         self.epoch: int = kept["epoch"]
         self.pieces = tuple(Piece(*piece) for piece in kept["pieces"])
         self.move = Move(*kept["move"]) if kept["move"] else None
         """What is on its way. There is one move at a time."""
+        self.planned = Move(*kept["planned"]) if kept["planned"] else None
+        """The latest move, on its way or arrived."""
 
     def dump(self) -> Any:
-        return {**super().dump(), "map": {"epoch": self.epoch, "pieces": self.pieces, "move": self.move}}
+        kept = {"epoch": self.epoch, "pieces": self.pieces, "move": self.move, "planned": self.planned}
+        return {**super().dump(), "map": kept}
 
     def contents(self) -> dict[str, str]:
         """Nothing of clients."""
@@ -66,7 +69,7 @@ class MapState(State):
         if len(owners) > 1 or target in owners or not 1 <= target <= self._shards:
             raise DeclinedError("a range of one shard goes to another one")
         self.epoch += 1
-        self.move = Move(self.epoch, low, high, owners.pop(), target)
+        self.move = self.planned = Move(self.epoch, low, high, owners.pop(), target)
 
 
 class MapGroup(Raft):

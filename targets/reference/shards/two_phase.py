@@ -10,14 +10,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from harness.targets.reference.replica import NotPrimary, Site, Unavailable, Unknown
-from harness.targets.reference.shards.calls import Calls
+from harness.targets.reference.shards.calls import LONG, Calls
 from harness.targets.reference.shards.group import Shard
 from harness.targets.reference.shards.parts import Parts
-from harness.targets.reference.shards.prepared import ABORTED, ANSWERED, COMMIT, DECLINED, PreparedState, is_final
+from harness.targets.reference.shards.prepared import (
+    ABORTED,
+    ANSWERED,
+    COMMIT,
+    DECLINED,
+    FORGOTTEN,
+    PreparedState,
+    is_final,
+)
 from harness.targets.reference.shards.shard import keys_of
 from harness.targets.reference.state import Answer
 
@@ -91,8 +99,11 @@ class Coordinator:
         self._in_background(self._finish_and_close(transaction, home, others, told))
         if decision in (COMMIT, DECLINED):
             return answer
-        if isinstance(decision, dict) and decision["error"] == ANSWERED:
+        why = decision["error"] if isinstance(decision, dict) else decision
+        if why == ANSWERED and isinstance(decision, dict):
             return json.loads(decision["answer"])  # type: ignore[no-any-return]
+        if why == FORGOTTEN:
+            raise Unknown(f"shard {home} has forgotten what it decided")
         raise Unavailable("the transaction was given up")
 
     def _give_up(self, transaction: str, home: int, others: Sequence[int]) -> None:
@@ -101,18 +112,18 @@ class Coordinator:
 
     async def _abort(self, transaction: str, home: int, others: Sequence[int]) -> None:
         with contextlib.suppress(*_LOST):
-            if await self._calls.call(home, ["RESOLVE", transaction]) == ABORTED:
+            if await self._calls.call(home, ["RESOLVE", transaction], LONG) != COMMIT:
                 await self._finish(transaction, others, ABORTED)
 
     async def _finish_and_close(self, transaction: str, home: int, others: Sequence[int], decision: str) -> None:
         with contextlib.suppress(*_LOST):
             await self._finish(transaction, others, decision)
             if others and decision == COMMIT:
-                await self._calls.call(home, ["CLOSE", transaction])
+                await self._calls.call(home, ["CLOSE", transaction], LONG)
 
     async def _finish(self, transaction: str, shards: Sequence[int], decision: str) -> None:
         for shard in shards:
-            await self._calls.call(shard, ["FINISH", transaction, decision])
+            await self._calls.call(shard, ["FINISH", transaction, decision], LONG)
 
     def _in_background(self, what: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(what)
@@ -125,14 +136,18 @@ class Coordinator:
         """End, again and again, what has waited for too long in the shards whose primary this node is."""
         while True:
             await asyncio.sleep(_LOOK)
-            for number, state in self._old():
-                for transaction, part in list(state.prepared.items()):
-                    if self._has_waited(number, transaction):
-                        with contextlib.suppress(*_LOST):
-                            await self._ask_home(number, transaction, part["home"])
-                for transaction, others in list(state.decided.items()):
-                    if self._has_waited(number, transaction):
-                        await self._finish_and_close(transaction, number, others, COMMIT)
+            # All at once: those whose shard is not reached keep nobody else waiting.
+            await asyncio.gather(*self._endings())
+
+    def _endings(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What ends each of the transactions that have waited for too long."""
+        for number, state in self._old():
+            for transaction, part in state.prepared.items():
+                if self._has_waited(number, transaction):
+                    yield self._ask_home(number, transaction, part["home"])
+            for transaction, others in state.decided.items():
+                if self._has_waited(number, transaction):
+                    yield self._finish_and_close(transaction, number, others, COMMIT)
 
     def _old(self) -> list[tuple[int, PreparedState]]:
         """The shards whose primary this node is; and note since when it knows their transactions."""
@@ -145,6 +160,7 @@ class Coordinator:
         return self._host.monotonic() > self._since.get((shard, transaction), self._host.monotonic()) + _TOO_LONG
 
     async def _ask_home(self, shard: int, transaction: str, home: int) -> None:
-        decision = await self._calls.call(home, ["RESOLVE", transaction])
-        if shard != home:
-            await self._calls.call(shard, ["FINISH", transaction, COMMIT if decision == COMMIT else ABORTED])
+        with contextlib.suppress(*_LOST):
+            decision = await self._calls.call(home, ["RESOLVE", transaction, str(shard)], LONG)
+            if shard != home:
+                await self._finish(transaction, [shard], COMMIT if decision == COMMIT else ABORTED)
