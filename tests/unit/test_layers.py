@@ -53,6 +53,7 @@ RULES = {
         "harness.nemeses",
     },
     "targets": {
+        "harness.capability",
         *RECORDED,
         "harness.options",
         "harness.cluster",
