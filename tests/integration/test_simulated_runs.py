@@ -16,6 +16,8 @@ from tests.conftest import SPLITBRAIN
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
+ALONE = ("--executor", "processes:1")
+"""Who hunts: other tests have the other cores."""
 CHAOS = ["--nodes", "5", "--time", "15", "--rate", "60", "--nemesis", "chaos", "--interval", "3"]
 
 
@@ -98,7 +100,7 @@ MODES = [
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_keeps_what_it_claims_under_chaos(tmp_path: Path, splitbrain: Command, mode: str) -> None:
-    done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "3", *mode.split())
+    done = splitbrain("hunt", "reference", *CHAOS, "--seeds", "3", *ALONE, *mode.split())
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -126,7 +128,7 @@ def test_every_bug_is_found_within_its_seeds_by_the_checker_that_it_names(
     """From a folder that is not the project's. Other code may need other seeds: `make bench-bugs` counts them again."""
     bug = BUGS[name]
     _, *words = shlex.split(bug.command)
-    done = splitbrain(*words, "--stop", "--format", "json")
+    done = splitbrain(*words, "--stop", *ALONE, "--format", "json")
     assert done.returncode == 1, done.stdout + done.stderr
     found = [
         signature for outcome in json.loads(done.stdout)["outcomes"] for signature in outcome.get("signatures", [])
