@@ -151,6 +151,8 @@ SHOWN_BY_REAL_PROCESSES = [
     "reads-after-the-commit",
     "last-committer-wins",
     "snapshot-of-half-the-keys",
+    "unlocks-before-the-commit",
+    "reads-between-the-phases",
 ]
 """Those that need no luck: a cut or a kill of the primary is enough, or nothing at all."""
 
