@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, defaultdict
 from typing import Any, Final, NamedTuple
 
 from harness.checkers.findings import Findings
@@ -95,12 +96,14 @@ def threats(history: History) -> list[Threat]:
         if event.f == PLANNED and isinstance(event.value, dict):
             how |= event.value.get("ends_servers", {})
     nodes = frozenset(name for name in history.nodes if name is not None)
-    opened: dict[str, Threat] = {}
+    opened: dict[str, list[Threat]] = defaultdict(list)
+    """By nemesis, in the order of their starts: one may begin while the one before it is still being ended."""
+    ending: Counter[str] = Counter()
     closed: list[Threat] = []
 
-    def close(name: str, end: int) -> None:
-        if name in opened:
-            closed.append(opened.pop(name)._replace(end=end))
+    def close(name: str, end: int, left: int = 0) -> None:
+        while len(opened[name]) > left:
+            closed.append(opened[name].pop(0)._replace(end=end))
 
     for event in history.special(NEMESIS_PROCESS):
         action, name = fault_action(event.f)
@@ -108,18 +111,20 @@ def threats(history: History) -> list[Threat]:
             continue
         if action == START:
             if event.type == "invoke":
-                close(name, event.time)
-                opened[name] = Threat(name, how.get(name, "ever"), event.time, NEVER, nodes)
-            elif event.type == "fail":
-                close(name, event.time)
-            elif event.type == "ok" and name in opened:
-                opened[name] = opened[name]._replace(nodes=_hit(event.value, nodes))
+                close(name, event.time, left=ending[name])
+                opened[name].append(Threat(name, how.get(name, "ever"), event.time, NEVER, nodes))
+            elif event.type == "fail" and opened[name]:
+                closed.append(opened[name].pop()._replace(end=event.time))
+            elif event.type == "ok" and opened[name]:
+                opened[name][-1] = opened[name][-1]._replace(nodes=_hit(event.value, nodes))
         elif action == HEAL and event.type != "invoke":
-            for fault in list(opened):
+            for fault in opened:
                 close(fault, event.time)
-        elif action == STOP and event.type == "ok":
-            close(name, event.time)
-    return sorted([*closed, *opened.values()], key=lambda threat: threat.start)
+        elif action == STOP:
+            ending[name] = max(0, ending[name] + (1 if event.type == "invoke" else -1))
+            if event.type == "ok" and opened[name]:
+                close(name, event.time, left=len(opened[name]) - 1)
+    return sorted([*closed, *(one for many in opened.values() for one in many)], key=lambda threat: threat.start)
 
 
 def _hit(done: Any, nodes: frozenset[str]) -> frozenset[str]:

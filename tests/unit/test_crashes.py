@@ -115,6 +115,15 @@ def test_the_heal_of_all_ends_every_fault() -> None:
     assert judged(*began, *healed, ended("n1", 10, 12), how={"harm": "meanwhile"}).validity == "invalid"
 
 
+def test_a_fault_may_begin_while_the_one_before_it_is_still_being_ended() -> None:
+    first, second = fault("kill", 2, None, KILLED), fault("kill", 6, 12, KILLED)
+    slow = [Event(0, 5 * S, NEMESIS, "invoke", "stop-kill"), Event(0, 7 * S, NEMESIS, "ok", "stop-kill")]
+    how = {"kill": "itself"}
+    assert judged(*first, *second, *slow, ended("n1", 8, 9), how=how).validity == "valid"
+    assert judged(*first, *second, *slow, ended("n1", 13, 14), how=how).validity == "invalid"
+    assert judged(*first, *slow, ended("n1", 8, 9), how=how).validity == "invalid"
+
+
 def test_what_a_fault_is_made_of_is_not_told_as_what_another_has_left_behind() -> None:
     faults = [*fault("spoil", 1, 2, KILLED), *fault("kill", 4, 9, KILLED)]
     verdict = judged(*faults, ended("n1", 3, 5), how={"kill": "itself"})
