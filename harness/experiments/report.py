@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.experiments import table
 from harness.experiments.cap import Row
@@ -73,13 +73,20 @@ def quorum_csv(points: Sequence[Point]) -> str:
     )
 
 
-def cap_page(rows: Sequence[Row], seed: int, command: str, directory: Path) -> str:
-    """The page of the experiment ``cap``, to stand in its directory, where the runs of the modes are."""
-    links = {row.mode: (Path(row.run) / "report.html").relative_to(directory).as_posix() for row in rows}
+def page(**given: Any) -> str:
+    """A page of an experiment, of what the template ``tradeoffs.html.j2`` shows."""
     return sheet(
         "tradeoffs.html.j2",
         styles=("page.css", "tradeoffs.css"),
         scripts=("pictures.js",),
+        **given,
+    )
+
+
+def cap_page(rows: Sequence[Row], seed: int, command: str, directory: Path) -> str:
+    """The page of the experiment ``cap``, to stand in its directory, where the runs of the modes are."""
+    links = {row.mode: (Path(row.run) / "report.html").relative_to(directory).as_posix() for row in rows}
+    return page(
         title="The trade-offs of replication, measured",
         sentence=f"{len(rows)} modes of replication through the same two cuts, from seed {seed}.",
         columns=CAP,
@@ -94,10 +101,7 @@ def cap_page(rows: Sequence[Row], seed: int, command: str, directory: Path) -> s
 
 def quorum_page(points: Sequence[Point], seed: int, command: str) -> str:
     """The page of the experiment ``quorum``."""
-    return sheet(
-        "tradeoffs.html.j2",
-        styles=("page.css", "tradeoffs.css"),
-        scripts=("pictures.js",),
+    return page(
         title="Quorums, measured",
         sentence=quorum_sentence(points) + f" From seed {seed}.",
         columns=QUORUM,

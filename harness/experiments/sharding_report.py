@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from harness.experiments import table
+from harness.experiments.report import page
 from harness.experiments.sharding import COUNT, HOT, STEPS, Move, Spread
 from harness.experiments.table import Column
 from harness.report.picture import COLOURS, PRIMARIES, SCHEMA, Picture, Specification
-from harness.report.sheet import sheet
 
 _SHOWN: Final = (3, 5, 9)
 """The numbers of shards whose balance the table has room for."""
@@ -78,10 +78,7 @@ def sharding_sentence(rows: Sequence[Spread]) -> str:
 
 def sharding_page(rows: Sequence[Spread], seed: int, command: str) -> str:
     """The page of the experiment."""
-    return sheet(
-        "tradeoffs.html.j2",
-        styles=("page.css", "tradeoffs.css"),
-        scripts=("pictures.js",),
+    return page(
         title="Placements of keys on shards, measured",
         sentence=f"{COUNT:,} keys of either kind, from seed {seed}. {sharding_sentence(rows)}",
         columns=SHARDING,
